@@ -1,0 +1,200 @@
+"""Typed things to look at. A page shows any method that emits them; none of them is ever pickled.
+
+An artifact is a frozen dataclass whose tensor fields go to one safetensors file; the other
+fields (numbers, strings, lists of them) travel as JSON in that file's header.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+KINDS: dict[str, type] = {}
+
+
+def _kind(cls: type) -> type:
+    KINDS[cls.__name__] = cls
+    return cls
+
+
+@_kind
+@dataclass(frozen=True)
+class PoisonGallery:
+    """Images before and after poisoning, side by side: uint8 ``(n, c, h, w)`` each.
+
+    ``true_labels`` and ``given_labels`` are int64 ``(n,)``; ``classes`` are their names.
+    """
+
+    clean: Tensor
+    poisoned: Tensor
+    true_labels: Tensor
+    given_labels: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class TargetGallery:
+    """The images a targeted attack wants misread, with what each model says of them.
+
+    ``images`` uint8 ``(trials, c, h, w)``; labels and predictions int64 ``(trials,)``.
+    """
+
+    images: Tensor
+    true_labels: Tensor
+    adversarial_labels: Tensor
+    predicted_control: Tensor
+    predicted_undefended: Tensor
+    predicted_defended: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class PurificationTrace:
+    """Training images as the attacker left them and as the defense returned them.
+
+    ``original``, ``before``, ``after`` are uint8 ``(n, c, h, w)``; ``poisoned`` is bool ``(n,)``:
+    for the other images ``original`` equals ``before``.
+    """
+
+    original: Tensor
+    before: Tensor
+    after: Tensor
+    poisoned: Tensor
+
+
+@_kind
+@dataclass(frozen=True)
+class LangevinTrace:
+    """Chains recorded at some of their steps, from clean images and from poisoned versions of them.
+
+    Attributes:
+        steps: int64 ``(s,)``, the recorded steps, the first being 0.
+        clean_images, poisoned_images: uint8 ``(s, n, c, h, w)``.
+        clean_energy, poisoned_energy: float32 ``(s, n)``.
+        from_poisoned: ``(s, n)``, L2 distance of the poisoned chain to its start, ||(x+d) - Psi||.
+        from_clean: ``(s, n)``, L2 distance of the poisoned chain to the clean image, ||x - Psi||.
+            Distances are in units of pixel intensities in [0, 1].
+    """
+
+    steps: Tensor
+    clean_images: Tensor
+    poisoned_images: Tensor
+    clean_energy: Tensor
+    poisoned_energy: Tensor
+    from_poisoned: Tensor
+    from_clean: Tensor
+
+
+@_kind
+@dataclass(frozen=True)
+class EnergyHistogram:
+    """Energies of training images, float32 ``(n,)`` each: clean, poisoned, and purified poisoned ones."""
+
+    clean: Tensor
+    poisoned: Tensor
+    purified: Tensor
+
+
+@_kind
+@dataclass(frozen=True)
+class TriggerTruth:
+    """The real trigger on test images: uint8 ``(n, c, h, w)`` each. ``target_class`` -1: all-to-all."""
+
+    clean: Tensor
+    triggered: Tensor
+    target_class: int
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class TriggerReconstruction:
+    """A trigger recovered by a defense, one row per round.
+
+    Attributes:
+        patterns: float32 ``(rounds, c, h, w)``, added to images in [0, 1].
+        class_histogram: int64 ``(rounds, classes)``, predictions for the clean images under the pattern.
+        l1_norm: float32 ``(rounds,)``.
+    """
+
+    patterns: Tensor
+    class_histogram: Tensor
+    l1_norm: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class NeuronScores:
+    """A score in [0, 1] for each weight or neuron, summarised by layer.
+
+    ``histogram`` is int64 ``(layers, bins)`` over equal bins of [0, 1]; ``score`` says what it is.
+    """
+
+    layers: list[str]
+    histogram: Tensor
+    score: str
+
+
+@_kind
+@dataclass(frozen=True)
+class Curve:
+    """Series over a common axis: float32 ``x`` ``(n,)`` and ``y`` ``(series, n)``."""
+
+    x: Tensor
+    y: Tensor
+    series: list[str]
+    x_label: str
+    y_label: str
+
+
+@_kind
+@dataclass(frozen=True)
+class ModelHealth:
+    """How well a generative model was when it was used: a few named numbers and a sentence."""
+
+    values: dict[str, float]
+    verdict: str
+
+
+class ArtifactError(ValueError):
+    """A file that is not an artifact of this program."""
+
+
+_HEADER = "poisonlab.artifact"
+
+
+def save(artifact: Any, path: Path) -> None:
+    """Write an artifact to ``path`` (safetensors)."""
+    fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in fields.items() if isinstance(v, Tensor)}
+    plain = {k: v for k, v in fields.items() if not isinstance(v, Tensor)}
+    header = json.dumps({"kind": type(artifact).__name__, "fields": plain})
+    if not tensors:  # safetensors files hold at least one tensor
+        tensors = {"_": torch.zeros(1)}
+    save_file(tensors, path, metadata={_HEADER: header})
+
+
+def load(path: Path) -> Any:
+    """Read an artifact back, on the CPU.
+
+    Raises:
+        ArtifactError: not a safetensors file, no artifact inside, or fields that do not fit its kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            tensors = {k: file.get_tensor(k) for k in file.keys() if k != "_"}  # noqa: SIM118 - not a dict
+        return KINDS[header["kind"]](**tensors, **header["fields"])
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ArtifactError(f"{path.name} is not an artifact of this program: {error}") from error

@@ -1,0 +1,251 @@
+"""What decides a result, written down once: parameters with bounds, presets, the experiment.
+
+The form in the browser, the command line, the JSON schema and the database row are all derived
+from these classes; nothing is declared a second time.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from poisonlab import registry
+
+Preset = Literal["quick", "paper"]
+Protocol = Literal["from_scratch", "linear_transfer"]
+PRESETS: tuple[Preset, ...] = ("quick", "paper")
+
+_UNSET: Any = object()
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, no unknown fields, defaults checked like any value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def for_preset(cls, preset: Preset, dataset: str) -> Self:
+        """The declared values for ``paper``, or those with the ``quick`` replacements for ``dataset``."""
+        values: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            if preset == "quick" and isinstance(extra, dict) and "quick" in extra:
+                quick: Any = extra["quick"]
+                values[name] = quick.get(dataset, quick["*"]) if isinstance(quick, Mapping) else quick
+        return cls(**values)
+
+    def canonical(self) -> str:
+        """The same JSON text for equal configurations, whatever the order they were written in."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def canonical_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """A short hash of JSON-able ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def param(
+    paper: Any, description: str, *, quick: Any = _UNSET, unit: str = "", source: str = "", **bounds: Any
+) -> Any:
+    """A parameter of a method: the published value, what a 2-core laptop uses instead, and why.
+
+    Args:
+        paper: the published value, used by the preset ``paper``.
+        description: what the number means, in one line.
+        quick: the value of the preset ``quick`` where it differs; a mapping from dataset name to
+            value gives each dataset its own and needs a ``"*"`` entry for all others.
+        unit: ``"1/255"``, ``"pixels"``, ``"images"``; empty for plain numbers.
+        source: where the published value stands.
+        bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    extra: dict[str, Any] = {"unit": unit, "source": source}
+    if quick is not _UNSET:
+        extra["quick"] = quick
+    return Field(paper, description=description, json_schema_extra=extra, **bounds)
+
+
+class Part(Config):
+    """A registered class chosen by name, with its parameters."""
+
+    kind: ClassVar[str]
+
+    name: str = Field(description="Registered name")
+    params: SerializeAsAny[Config] = Field(description="Its parameters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> Any:
+        """Turn ``{"name": ..., "params": {...}}`` into the parameter class that the name stands for."""
+        if not isinstance(value, dict) or "name" not in value:
+            return value
+        try:
+            config_class = registry.KINDS[cls.kind][value["name"]].Config
+        except registry.UnknownName as error:
+            raise ValueError(str(error)) from None
+        params = value.get("params", {})
+        if isinstance(params, BaseModel):
+            params = params.model_dump()
+        return {**value, "params": config_class.model_validate(params)}
+
+    def build(self) -> Any:
+        """The method itself, holding its parameters."""
+        return registry.KINDS[self.kind][self.name](self.params)
+
+
+class DatasetPart(Part):
+    kind = "dataset"
+
+
+class VictimPart(Part):
+    kind = "victim"
+
+
+class AttackPart(Part):
+    kind = "attack"
+
+
+class DefensePart(Part):
+    kind = "defense"
+
+
+class TrainingConfig(Config):
+    """How a network is trained from a random start."""
+
+    epochs: int = param(100, "Passes over the training set", ge=1, le=1000, source="BackdoorBench recipe")
+    batch_size: int = param(128, "Images in a step", ge=2, le=4096, unit="images")
+    lr: float = param(0.1, "Peak learning rate", gt=0, le=10)
+    momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1)
+    weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
+    schedule: Literal["cosine", "one_cycle"] = param("cosine", "Learning rate over the steps")
+    label_smoothing: float = param(0.0, "Probability mass spread over all classes", ge=0, lt=1)
+    crop_padding: int = param(4, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels")
+    flip: bool = param(True, "Mirror images left to right half of the time")
+
+
+class HeadConfig(Config):
+    """How a linear head is trained on frozen features (protocol ``linear_transfer`` only)."""
+
+    epochs: int = param(
+        60, "Passes over the fine-tuning set", ge=1, le=1000, source="Bullseye Polytope repository, linear transfer"
+    )
+    batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images")
+    lr: float = param(0.1, "Adam learning rate, x0.1 at 1/2 and 3/4 of the epochs", gt=0, le=10)
+    weight_decay: float = param(0.0, "L2 weight decay", ge=0, le=0.1)
+
+
+class ExperimentSpec(Config):
+    """Everything that decides a result. Equal specs on the same device give equal numbers."""
+
+    dataset: DatasetPart
+    victim: VictimPart
+    protocol: Protocol = Field("from_scratch", description="How the victim comes to its weights")
+    training: TrainingConfig = TrainingConfig()
+    head: HeadConfig = HeadConfig()
+    attack: AttackPart
+    defense: DefensePart
+    clean_images: int = Field(
+        500, ge=0, le=100_000, description="Trusted labelled images the defender holds; never part of the training set"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random draw but the dataset's division")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Autocast type of training on CUDA")
+    preset: Preset = Field("quick", description="Where the values started from; changes nothing by itself")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        wanted = registry.attack[self.attack.name].protocols
+        if self.protocol not in wanted:
+            raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
+        return self
+
+    def group(self) -> str:
+        """Hash of everything but the seed: runs with the same group are repeats of one experiment."""
+        return digest(self.model_dump(mode="json", exclude={"seed", "preset"}))
+
+
+def make_spec(
+    dataset: str,
+    attack: str,
+    defense: str,
+    *,
+    preset: Preset = "quick",
+    seed: int = 0,
+    victim: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ExperimentSpec:
+    """The spec of a preset, with single values replaced.
+
+    Args:
+        overrides: dotted name -> value, such as ``{"attack.poison_rate": 0.05, "training.epochs": 3}``.
+            ``attack``, ``defense``, ``dataset`` and ``victim`` name the method's own parameters.
+
+    Raises:
+        UnknownName: a method that is not registered.
+        SpecError: a parameter that does not exist or a value out of range; says what is allowed.
+    """
+    dataset_class = registry.dataset[dataset]
+    attack_class = registry.attack[attack]
+    defaults = dataset_class.presets[preset]
+    victim = victim or defaults["victim"]
+
+    def part(kind: str, name: str) -> dict[str, Any]:
+        config = registry.KINDS[kind][name].Config.for_preset(preset, dataset)
+        return {"name": name, "params": config.model_dump()}
+
+    values: dict[str, Any] = {
+        "dataset": part("dataset", dataset),
+        "victim": part("victim", victim),
+        "attack": part("attack", attack),
+        "defense": part("defense", defense),
+        "protocol": attack_class.protocols[0],
+        "training": TrainingConfig(**defaults["training"]).model_dump(),
+        "head": HeadConfig(**defaults["head"]).model_dump(),
+        "clean_images": defaults["clean_images"],
+        "precision": defaults.get("precision", "float32"),
+        "preset": preset,
+        "seed": seed,
+    }
+    for key, value in (overrides or {}).items():
+        _replace(values, key, value)
+    try:
+        return ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(explain(error)) from None
+
+
+class SpecError(ValueError):
+    """A spec that cannot be: the one-line message names the field and what is allowed."""
+
+
+def _replace(values: dict[str, Any], key: str, value: Any) -> None:
+    head, _, name = key.partition(".")
+    if not name:
+        allowed = [k for k, v in values.items() if not isinstance(v, dict)]
+        if head not in allowed:
+            raise SpecError(f"unknown parameter {key!r}; choose one of: {', '.join(allowed)}, or part.param")
+        values[head] = value
+        return
+    parts = {k: v for k, v in values.items() if isinstance(v, dict)}
+    if head not in parts:
+        raise SpecError(f"unknown part {head!r} in {key!r}; choose one of: {', '.join(parts)}")
+    target = parts[head].get("params", parts[head])
+    if name not in target:
+        choices = ", ".join(f"{head}.{n}" for n in target) or f"none: {head} has no parameters"
+        raise SpecError(f"unknown parameter {key!r}; choose one of: {choices}")
+    target[name] = value
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's findings in one line: ``attack.poison_rate: Input should be ... (got 2)``."""
+    findings = []
+    for item in error.errors():
+        place = ".".join(str(p) for p in item["loc"] if p != "params") or "spec"
+        got = item["input"]
+        shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | None) else ""
+        findings.append(f"{place}: {item['msg']}{shown}")
+    return "; ".join(findings)

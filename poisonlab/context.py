@@ -1,0 +1,119 @@
+"""What a method is handed besides its data: device, random generators, the event stream, the stage cache."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+import torch
+
+from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress, StageFinished, StageStarted
+from poisonlab.stages import Bundle, StageCache
+
+T = TypeVar("T")
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a method may use that is not data.
+
+    Attributes:
+        device: where tensors live.
+        seed: root of all randomness below.
+        send: takes every event; raises ``Cancelled`` when the run should stop.
+        cache: finished stages; ``None`` computes everything anew.
+        precision: autocast type of network passes on CUDA.
+        stage_name: the stage being computed, attached to every event.
+    """
+
+    device: torch.device = torch.device("cpu")
+    seed: int = 0
+    send: Callable[[Event], None] = _ignore
+    cache: StageCache | None = None
+    precision: torch.dtype = torch.float32
+    stage_name: str = ""
+    _throttle: dict[str, float] = field(default_factory=dict, repr=False)
+
+    # -- randomness -----------------------------------------------------------------------------
+
+    def generator(self, *names: str) -> torch.Generator:
+        """A generator that depends on the seed and on who asks, not on the order of asking."""
+        return derive(self.seed, *names, device=self.device)
+
+    def reseeded(self, seed: int) -> Self:
+        """The same context for work that must not depend on the run's seed (shared generative models)."""
+        return dataclasses.replace(self, seed=seed)
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Send an event. Raises ``Cancelled`` when the run was asked to stop."""
+        self.send(event)
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        self.emit(Metric(self.stage_name, name, step, float(value)))
+
+    def artifact(self, name: str, value: Any) -> None:
+        self.emit(ArtifactReady(self.stage_name, name, value))
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.emit(Log(self.stage_name, message, level))
+
+    def progress(self, step: int, total: int, every: float = 0.1) -> None:
+        """Report ``step`` of ``total``, at most once in ``every`` seconds but always at the end."""
+        now = time.monotonic()
+        if step >= total or now - self._throttle.get(self.stage_name, 0.0) >= every:
+            self._throttle[self.stage_name] = now
+            self.emit(Progress(self.stage_name, step, total))
+
+    def track(self, items: Iterable[T], total: int) -> Iterator[T]:
+        """Yield ``items`` while reporting progress after each."""
+        for done, item in enumerate(items, 1):
+            yield item
+            self.progress(done, total)
+
+    # -- precision --------------------------------------------------------------------------------
+
+    def autocast(self) -> Any:
+        """Mixed precision for network passes where the device has it; nothing elsewhere."""
+        if self.device.type == "cuda" and self.precision != torch.float32:
+            return torch.autocast("cuda", dtype=self.precision)
+        return nullcontext()
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def stage(self, name: str, key: Any, code: Iterable[object], compute: Callable[["Context"], Bundle]) -> Bundle:
+        """The result of a stage, from the cache when it is there whole, computed and stored otherwise.
+
+        Metrics, logs and artifacts that the stage emitted when it was computed are emitted again on
+        a hit, so that a run shows the same things whether or not it had to work for them.
+
+        Args:
+            name: shown to people and part of the key.
+            key: JSON-able; exactly what the result depends on, seed included where it matters.
+            code: objects whose source decides the result; a change of it changes the key.
+            compute: called with a context whose events carry the stage's name.
+        """
+        inner = dataclasses.replace(self, stage_name=name)
+        self.emit(StageStarted(name))
+        started = time.perf_counter()
+        if self.cache is None:
+            bundle, cached = compute(inner), False
+        else:
+            bundle, cached = self.cache.get_or_compute(name, key, code, inner, compute)
+        seconds = 0.0 if cached else time.perf_counter() - started
+        self.emit(StageFinished(name, seconds, cached))
+        return bundle.to(self.device)
+
+
+def derive(seed: int, *names: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator from a seed and a path of names; equal arguments give equal streams."""
+    hashed = hashlib.sha256("/".join([str(seed), *names]).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(hashed[:8], "big") >> 1)

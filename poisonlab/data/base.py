@@ -1,0 +1,100 @@
+"""What datasets share: where files lie, how a set is divided, errors that say what to do."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.config import Config, Protocol, param
+from poisonlab.context import derive
+from poisonlab.types import ImageSet, Splits
+
+
+class DataError(RuntimeError):
+    """A dataset that cannot be read: which file, what was expected, what to do."""
+
+
+def data_folder() -> Path:
+    """Where datasets lie: ``POISONLAB_DATA``, or ``~/.cache/poisonlab``."""
+    return Path(os.environ.get("POISONLAB_DATA") or Path.home() / ".cache" / "poisonlab").expanduser()
+
+
+class DivisionConfig(Config):
+    """How many images each party gets. The division itself never depends on the run's seed."""
+
+    train_images: int = param(45_000, "Attacked training set, trained from scratch", ge=20, unit="images")
+    head_images: int = param(500, "Attacked fine-tuning set of linear transfer", ge=20, unit="images")
+    pretrain_images: int = param(44_500, "Extractor's own images in linear transfer", ge=20, unit="images")
+    reserve_images: int = param(5_000, "Pool of the defender's trusted images", ge=0, unit="images")
+    public_images: int = param(
+        5_000, "Clean images for generative models, none of them in the attacked set", ge=0, unit="images"
+    )
+    test_images: int = param(10_000, "Test images", ge=20, unit="images")
+
+
+def balanced_order(y: Tensor, generator: torch.Generator) -> Tensor:
+    """A permutation of ``range(n)`` of which every prefix is balanced over the classes as far as they last."""
+    shuffled = torch.randperm(len(y), generator=generator)
+    labels = y[shuffled]
+    rank = torch.empty_like(labels)  # position of an image among those of its class
+    for label in labels.unique():
+        mine = labels == label
+        rank[mine] = torch.arange(int(mine.sum()))
+    return shuffled[torch.argsort(rank, stable=True)]
+
+
+def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Protocol) -> Splits:
+    """Cut a dataset into the parts of an experiment, the same for every seed.
+
+    The attacked set comes first, then the reserve; the extractor's images follow. Public images are
+    taken from the far end, so they may be among the extractor's but never among the attacked ones.
+
+    Raises:
+        DataError: the parts ask for more images than there are.
+    """
+    transfer = protocol == "linear_transfer"
+    attacked = config.head_images if transfer else config.train_images
+    pretrain = config.pretrain_images if transfer else 0
+    wanted = attacked + config.reserve_images + max(pretrain, config.public_images)
+    if wanted > len(pool) or config.test_images > len(test):
+        raise DataError(
+            f"the parts ask for {wanted} training and {config.test_images} test images, but the dataset has "
+            f"{len(pool)} and {len(test)}; lower train_images, head_images, pretrain_images, reserve_images, "
+            "public_images or test_images"
+        )
+    order = balanced_order(pool.y, derive(0, "division", "train"))
+    chosen = balanced_order(test.y, derive(0, "division", "test"))[: config.test_images]
+    start = attacked + config.reserve_images
+    return Splits(
+        train=pool[order[:attacked]].named("train"),
+        test=test[chosen].named("test"),
+        reserve=pool[order[attacked:start]].named("reserve"),
+        public=pool[order[len(order) - config.public_images :]].named("public"),
+        pretrain=pool[order[start : start + pretrain]].named("pretrain"),
+    )
+
+
+def clean_subset(reserve: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
+    """The defender's ``count`` trusted images, balanced over the classes, drawn from the reserve."""
+    if count > len(reserve):
+        raise DataError(
+            f"clean_images={count} asks for more than the {len(reserve)} images in reserve; "
+            "lower clean_images or raise dataset.reserve_images"
+        )
+    cpu = torch.Generator().manual_seed(generator.initial_seed())
+    return reserve[balanced_order(reserve.y.cpu(), cpu)[:count].to(reserve.x.device)].named("clean")
+
+
+def pool_to(x: Tensor, size: int) -> Tensor:
+    """Average-pool uint8 images ``(n, c, h, h)`` to ``(n, c, size, size)`` and round to 8 bits."""
+    side = x.shape[-1]
+    if size == side:
+        return x
+    if side % size:
+        raise DataError(f"images of side {side} cannot be pooled to {size}; choose a divisor of {side}")
+    chunks = [F.avg_pool2d(part.float(), side // size).round().to(torch.uint8) for part in x.split(4096)]
+    return torch.cat(chunks)
+
+

@@ -1,0 +1,63 @@
+"""Handwritten digits that come with scikit-learn: the embedded default, no download."""
+
+from typing import Any, ClassVar
+
+import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+
+from poisonlab.config import Preset, param
+from poisonlab.context import derive
+from poisonlab.data.base import DivisionConfig, balanced_order
+from poisonlab.registry import Card, dataset
+from poisonlab.types import ImageSet
+
+
+class DigitsConfig(DivisionConfig):
+    size: int = param(16, "Side of the images, enlarged bilinearly from 8", ge=8, le=32, unit="pixels")
+    train_images: int = param(1000, "Attacked training set, trained from scratch", ge=20, unit="images")
+    head_images: int = param(400, "Attacked fine-tuning set of linear transfer", ge=20, unit="images")
+    pretrain_images: int = param(900, "Extractor's own images in linear transfer", ge=20, unit="images")
+    reserve_images: int = param(100, "Pool of the defender's trusted images", ge=0, unit="images")
+    public_images: int = param(
+        300, "Clean images for generative models, none of them in the attacked set", ge=0, unit="images"
+    )
+    test_images: int = param(397, "Test images", ge=20, le=397, unit="images")
+
+
+_RECIPE: dict[str, Any] = {
+    "victim": "resnet8",
+    "training": {"epochs": 20, "batch_size": 50, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 1, "flip": False},
+    "head": {},
+    "clean_images": 50,
+}
+
+
+@dataset("digits")
+class Digits:
+    """1,797 grey 8x8 digits (UCI, via scikit-learn), enlarged; 1,400 for training, 397 for tests."""
+
+    Config = DigitsConfig
+    card = Card(
+        title="Handwritten digits",
+        paper="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; as in scikit-learn",
+        summary="1,797 grey images of ten digits, enlarged to 16x16. Small enough that every experiment ends in "
+        "a minute or two, large enough that attacks and defenses behave as they should.",
+    )
+    presets: ClassVar[dict[Preset, dict[str, Any]]] = {"quick": _RECIPE, "paper": _RECIPE}
+
+    def __init__(self, config: DigitsConfig) -> None:
+        self.config = config
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """The training pool (1,400) and the test set (397), uint8 ``(n, 1, size, size)``."""
+        raw = load_digits()
+        small = torch.from_numpy(raw.images).float()[:, None] * (255 / 16)  # (1797, 1, 8, 8), 0 to 255
+        large = F.interpolate(small, size=self.config.size, mode="bilinear", align_corners=False)
+        x = large.round().clamp(0, 255).to(torch.uint8)
+        y = torch.from_numpy(raw.target).long()
+        classes = tuple(str(d) for d in range(10))
+        # scikit-learn's order goes writer by writer: shuffle once, so that both parts know all hands
+        order = balanced_order(y, derive(0, "digits"))
+        pool, test = order[:1400], order[1400:]
+        return ImageSet(x[pool], y[pool], classes), ImageSet(x[test], y[test], classes, "test")

@@ -1,0 +1,62 @@
+"""What a run says about itself. Frozen, small, and the only way out of a run before it ends."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``total`` in a stage; the reader of the stream derives rate and remaining time."""
+
+    stage: str
+    step: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One point of a curve: ``value`` at ``step``. NaN means that the quantity diverged."""
+
+    stage: str
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class ArtifactReady:
+    """A typed artifact (see ``artifacts.py``) under a name that is unique within the run."""
+
+    stage: str
+    name: str
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A sentence for a person. ``level`` is ``info`` or ``warning``."""
+
+    stage: str
+    message: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    stage: str
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """A stage is whole; ``seconds`` is 0 and ``cached`` true when it came from the cache."""
+
+    stage: str
+    seconds: float
+    cached: bool
+
+
+Event = Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished
+
+
+class Cancelled(Exception):  # noqa: N818 - a request, not an error
+    """Raised out of ``emit`` when somebody asked the run to stop."""

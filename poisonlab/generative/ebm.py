@@ -1,0 +1,254 @@
+"""Energy-based model for purification (PureGen, Bhat et al. 2024, arXiv:2405.18627).
+
+The gradient of the likelihood (equation 10) is  mean grad E(x+) - mean grad E(x-):  the energy of
+data x+ is pushed down, that of Langevin samples x- from a persistent bank is pushed up. We follow the
+released trainer (bank initialised from noisy data, rejuvenated from it), not the paper's Algorithm 2,
+which is inherited from a predecessor.
+
+Ours, for small networks only, each off in the preset ``paper``: SiLU in place of ReLU, a penalty on
+squared energies, clipped parameter gradients. Ours always: health checks with roll-back.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.generative.langevin import LangevinConfig, langevin, to_model_range
+from poisonlab.training import Diverged
+
+PAPER = "PureGen repository, EBM trainer"
+
+
+class EBMConfig(Config):
+    """What decides an energy model, its training data aside."""
+
+    architecture: Literal["sngan", "light"] = param(
+        "sngan", "Residual SNGAN-discriminator shape, or four convolutions", quick="light", source=PAPER
+    )
+    filters: int = param(128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER)
+    activation: Literal["relu", "silu"] = param("relu", "Non-linearity", quick="silu", source=PAPER)
+    updates: int = param(65_600, "Parameter updates", quick={"*": 3000, "digits": 1000}, ge=1, le=10**6, source=PAPER)
+    batch_size: int = param(128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER)
+    lr: float = param(1e-4, "Adam learning rate, x0.1 at 1/3, 5/8 and 5/6", quick=3e-4, gt=0, le=1, source=PAPER)
+    bank_size: int = param(10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER)
+    rejuvenation: float = param(0.05, "Share of chain ends replaced by data", ge=0, le=1, source=PAPER)
+    chain_steps: int = param(100, "Langevin steps in an update", quick=20, ge=1, le=2000, source=PAPER)
+    data_noise: float = param(0.015, "Noise on data, in [-1, 1] units", ge=0, le=0.5, source=PAPER)
+    energy_penalty: float = param(0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, ge=0, le=100)
+    gradient_clip: float = param(0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, ge=0, le=1e6)
+    health_every: int = param(200, "Updates between health checks", quick=100, ge=1, le=10**6)
+    min_psnr: float = param(16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB")
+    seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
+
+
+class LightEnergy(nn.Module):
+    """Four convolutions, mean over space, linear: float ``(n, c, h, w)`` in [-1, 1] -> ``(n,)``."""
+
+    def __init__(self, channels: int, filters: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        f = filters
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, f, 3, 1, 1),
+            activation(),
+            nn.Conv2d(f, f, 4, 2, 1),
+            activation(),
+            nn.Conv2d(f, 2 * f, 4, 2, 1),
+            activation(),
+            nn.Conv2d(2 * f, 2 * f, 3, 1, 1),
+            activation(),
+        )
+        self.head = nn.Linear(2 * f, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.convolutions(x).mean((2, 3))).squeeze(1)
+
+
+class ResidualBlock(nn.Module):
+    """SNGAN discriminator block without normalisation; ``pool`` halves the side, ``first`` skips the first ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, activation: type[nn.Module], pool: bool, first: bool = False) -> None:
+        super().__init__()
+        half: list[nn.Module] = [nn.AvgPool2d(2)] if pool else []
+        opening = [] if first else [activation()]
+        self.residual = nn.Sequential(
+            *opening, nn.Conv2d(inputs, outputs, 3, 1, 1), activation(), nn.Conv2d(outputs, outputs, 3, 1, 1), *half
+        )
+        if not pool:
+            self.shortcut: nn.Module = nn.Identity()
+        elif first:
+            self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1))
+        else:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.AvgPool2d(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x) + self.shortcut(x)
+
+
+class SnganEnergy(nn.Module):
+    """The released network: 1,053,824 parameters at 128 filters and 3 channels."""
+
+    def __init__(self, channels: int, filters: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            ResidualBlock(channels, filters, activation, pool=True, first=True),
+            ResidualBlock(filters, filters, activation, pool=True),
+            ResidualBlock(filters, filters, activation, pool=False),
+            ResidualBlock(filters, filters, activation, pool=False),
+            activation(),
+        )
+        self.head = nn.Linear(filters, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(x).mean((2, 3))).squeeze(1)
+
+
+def energy_network(config: EBMConfig, channels: int, generator: torch.Generator) -> nn.Module:
+    """A network with Xavier-uniform weights and zero biases, on the generator's device."""
+    activation = {"relu": nn.ReLU, "silu": nn.SiLU}[config.activation]
+    shape = {"sngan": SnganEnergy, "light": LightEnergy}[config.architecture]
+    network = shape(channels, config.filters, activation).to(generator.device)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network.to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Health:
+    """Measured on images held out from training; PSNR in dB after ``HEALTH_STEPS`` steps."""
+
+    psnr: float
+    energy_gap: float
+    bank_energy_spread: float
+    noise_auroc: float
+
+    def sound(self, config: EBMConfig) -> bool:
+        return all(map(math.isfinite, (self.psnr, self.energy_gap, self.bank_energy_spread))) and (
+            self.psnr >= config.min_psnr
+        )
+
+
+HEALTH_STEPS = 50
+HELD_OUT = 64
+MAX_ROLLBACKS = 5
+
+
+def check_health(
+    energy: nn.Module, held_out: Tensor, bank: Tensor, sampler: LangevinConfig, generator: torch.Generator
+) -> Health:
+    """How the model treats data it has not seen: ``held_out`` and ``bank`` are float in [-1, 1]."""
+    energy.requires_grad_(False)
+    purified = langevin(energy, held_out, HEALTH_STEPS, sampler, generator)
+    error = (purified - held_out).square().mean().item()
+    noisy = held_out + 16 / 255 * torch.empty_like(held_out).uniform_(-1, 1, generator=generator)
+    with torch.inference_mode():
+        clean, blurred, negatives = (energy(x).float() for x in (held_out, noisy, bank))
+    scores = torch.cat([clean, blurred]).nan_to_num().cpu().numpy()
+    truth = [0] * len(clean) + [1] * len(blurred)
+    return Health(
+        psnr=10 * math.log10(4 / error) if error > 0 else math.inf,
+        energy_gap=(clean.mean() - negatives.mean()).item(),
+        bank_energy_spread=negatives.std().item(),
+        noise_auroc=float(roc_auc_score(truth, scores)),
+    )
+
+
+@dataclass
+class _Snapshot:
+    """All that training needs to go back to: weights, optimiser, bank."""
+
+    update: int
+    network: dict[str, Tensor]
+    optimiser: dict[str, object]
+    bank: Tensor
+    health: Health
+
+
+def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Context) -> tuple[nn.Module, Health]:
+    """Train an energy model on images and return its last healthy state.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``, at least 128 images; the last 64 are held out for health checks.
+
+    Raises:
+        Diverged: it never passed a health check, or failed one after each of five roll-backs.
+    """
+    if len(x) < 2 * HELD_OUT:
+        raise ValueError(f"an energy model needs at least {2 * HELD_OUT} public images, got {len(x)}")
+    data, held_out = x[:-HELD_OUT], to_model_range(x[-HELD_OUT:])
+    draws = ctx.generator("ebm", "draws")
+    energy = energy_network(config, x.shape[1], ctx.generator("ebm", "init"))
+    optimiser = torch.optim.Adam(energy.parameters(), lr=config.lr)
+
+    def noisy_data(count: int) -> Tensor:
+        rows = torch.randint(len(data), (count,), generator=draws, device=x.device)
+        clean = to_model_range(data[rows]).contiguous(memory_format=torch.channels_last)
+        return clean + config.data_noise * torch.randn(clean.shape, generator=draws, device=x.device)
+
+    bank = noisy_data(config.bank_size)
+    lr_factor, rollbacks = 1.0, 0
+    good: _Snapshot | None = None
+    update = 0
+    while update < config.updates:
+        for group in optimiser.param_groups:
+            group["lr"] = config.lr * lr_factor * decay(update / config.updates)
+        slots = torch.randperm(len(bank), generator=draws, device=x.device)[: config.batch_size]
+        energy.requires_grad_(False)
+        negatives = langevin(energy, bank[slots], config.chain_steps, sampler, draws)
+        energy.requires_grad_(True)
+
+        positives = noisy_data(len(slots))
+        e_data, e_model = energy(torch.cat([positives, negatives])).split(len(slots))
+        loss = e_data.mean() - e_model.mean()
+        if config.energy_penalty:
+            loss = loss + config.energy_penalty * (e_data.square().mean() + e_model.square().mean())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.gradient_clip:
+            nn.utils.clip_grad_norm_(energy.parameters(), config.gradient_clip)
+        optimiser.step()
+
+        reborn = torch.rand(len(slots), generator=draws, device=x.device) < config.rejuvenation
+        bank[slots] = torch.where(reborn[:, None, None, None], noisy_data(len(slots)), negatives)
+        update += 1
+        ctx.progress(update, config.updates)
+
+        if update % config.health_every and update < config.updates:
+            continue
+        health = check_health(energy, held_out, bank[:256], sampler, ctx.generator("ebm", "health"))
+        for name, value in vars(health).items():
+            ctx.metric(f"ebm_{name}", update, value)
+        if health.sound(config):
+            state = copy.deepcopy((energy.state_dict(), optimiser.state_dict()))
+            good = _Snapshot(update, *state, bank.clone(), health)
+            continue
+        rollbacks += 1
+        if good is None or rollbacks > MAX_ROLLBACKS:
+            raise Diverged(
+                f"the energy model diverged at update {update} (PSNR of purified held-out images {health.psnr:.1f} dB) "
+                f"after {rollbacks - 1} roll-backs; lower its lr or chain_steps, or set step_clamp and energy_penalty"
+            )
+        ctx.log(
+            f"energy model diverging at update {update} (PSNR {health.psnr:.1f} dB): back to update {good.update} "
+            f"with half the learning rate",
+            "warning",
+        )
+        energy.load_state_dict(good.network)
+        optimiser.load_state_dict(good.optimiser)
+        bank, update, lr_factor = good.bank.clone(), good.update, lr_factor / 2
+    assert good is not None  # the last update is always checked
+    return energy.requires_grad_(False), good.health
+
+
+def decay(progress: float) -> float:
+    """Learning-rate factor: x0.1 at 1/3, 5/8 and 5/6 (epochs 40, 75, 100 of 120)."""
+    return 0.1 ** sum(progress >= mark for mark in (1 / 3, 5 / 8, 5 / 6))

@@ -1,0 +1,70 @@
+"""What every victim has: normalisation as its first layer, features, and a linear head."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Subtract a channel's mean and divide by its standard deviation; both are fixed buffers."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """``head(features(normalise(x)))`` on float images ``(n, c, h, w)`` in [0, 1].
+
+    Args:
+        body: normalised images -> features ``(n, d)``.
+        features: d.
+        logit_scale: fixed factor on the logits.
+    """
+
+    def __init__(
+        self, body: nn.Module, features: int, classes: int, mean: Tensor, std: Tensor, logit_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.body = body
+        self.head = nn.Linear(features, classes)
+        self.logit_scale = logit_scale
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate features ``(n, d)``."""
+        return self.body(self.normalise(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)) * self.logit_scale
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Draw all weights anew from ``generator``: He-normal convolutions, small uniform linear layers.
+
+    The generator must live on the device of the weights.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        bias = getattr(module, "bias", None)
+        if isinstance(module, nn.Conv2d | nn.Linear) and bias is not None:
+            nn.init.zeros_(bias)
+    return model
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images, on the [0, 1] scale."""
+    flat = x.transpose(0, 1).flatten(1).float() / 255  # (c, n h w)
+    return flat.mean(1), flat.std(1).clamp_min(torch.finfo(torch.float32).eps)

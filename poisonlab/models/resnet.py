@@ -1,0 +1,85 @@
+"""CIFAR-style residual networks (He et al. 2016, arXiv:1512.03385): 3x3 stem, no max-pooling."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.config import Config, param
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, victim
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, and a shortcut that is 1x1 where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+
+
+def resnet_body(channels: int, width: int, blocks: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Stem and stages of widths ``width, 2 width, ...``; returns the body and its feature count."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage, count in enumerate(blocks):
+        outputs = width * 2**stage
+        for block in range(count):
+            layers.append(BasicBlock(inputs, outputs, stride=2 if stage and not block else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+
+
+class ResNet18Config(Config):
+    width: int = param(64, "Channels of the first stage", ge=4, le=256)
+
+
+@victim("resnet18")
+class ResNet18:
+    """The paper-size victim: 11,173,962 parameters at ten classes."""
+
+    Config = ResNet18Config
+    card = Card(
+        title="ResNet-18",
+        paper="He et al. 2016, arXiv:1512.03385, in the CIFAR form",
+        summary="Four stages of two residual blocks; the usual victim in the backdoor literature. For GPUs.",
+    )
+
+    def __init__(self, config: ResNet18Config) -> None:
+        self.config = config
+
+    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
+        body, features = resnet_body(shape[0], self.config.width, (2, 2, 2, 2))
+        return Classifier(body, features, classes, mean, std)
+
+
+class ResNet8Config(Config):
+    width: int = param(16, "Channels of the first stage", ge=4, le=128)
+
+
+@victim("resnet8")
+class ResNet8:
+    """A narrow net for CPUs: 78 k parameters, 336 batch-norm channels at width 16."""
+
+    Config = ResNet8Config
+    card = Card(
+        title="ResNet-8",
+        paper="He et al. 2016, arXiv:1512.03385, one block a stage",
+        summary="Three residual blocks. Trains on a laptop in a minute and still learns backdoors fully.",
+    )
+
+    def __init__(self, config: ResNet8Config) -> None:
+        self.config = config
+
+    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
+        body, features = resnet_body(shape[0], self.config.width, (1, 1, 1))
+        return Classifier(body, features, classes, mean, std)

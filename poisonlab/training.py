@@ -1,0 +1,186 @@
+"""The one training loop. Data lies on the device; a batch is gathered and augmented there.
+
+A network trained from scratch, a stack of linear heads on frozen features and a fine-tuning
+defense all run through :func:`fit`; what differs comes in as a :class:`TrainingHook`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.config import HeadConfig, TrainingConfig
+from poisonlab.context import Context
+from poisonlab.types import ImageSet
+
+
+class Diverged(RuntimeError):
+    """The loss is not a finite number any more."""
+
+
+class TrainingHook:
+    """What an attack or a defense may change in training; each method is the identity here."""
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the set."""
+        return x, y
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        """The scalar that is minimised."""
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+
+
+def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crop after zero padding, and mirroring, drawn for each image on its own.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``; not modified.
+    """
+    n, _, h, w = x.shape
+    if not padding and not flip:
+        return x
+    dy = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
+    dx = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
+    rows = torch.arange(h, device=x.device) + dy  # (n, h)
+    columns = torch.arange(w, device=x.device).expand(n, w)
+    if flip:
+        mirrored = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
+        columns = torch.where(mirrored, w - 1 - columns, columns)
+    columns = columns + dx  # (n, w)
+    padded = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)  # (n, h + 2p, w + 2p, c)
+    image = torch.arange(n, device=x.device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # channels last
+
+
+def batches(n: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row indices of each step: every row once an epoch, batches of nearly equal length."""
+    for _ in range(epochs):
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        yield from order.tensor_split(steps_in_epoch(n, size))
+
+
+def steps_in_epoch(n: int, size: int) -> int:
+    return math.ceil(n / size)
+
+
+def fit(
+    model: nn.Module,
+    prepare: Callable[[Tensor], tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    steps: Iterator[Tensor],
+    total: int,
+    ctx: Context,
+) -> None:
+    """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
+
+    Args:
+        prepare: row indices of a batch -> ``(x, y)`` on the device.
+        steps: row indices of each step.
+
+    Raises:
+        Diverged: the mean loss of a stretch of steps is not finite.
+    """
+    report = max(1, total // 100)
+    seen = torch.zeros((), device=ctx.device)
+    for step, index in enumerate(steps, 1):
+        x, y = prepare(index)
+        with ctx.autocast():
+            value = loss(model(x), y)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+        schedule.step()
+        seen += value.detach()
+        if step % report == 0 or step == total:
+            mean = float(seen) / (step - (step - 1) // report * report)
+            if not math.isfinite(mean):
+                raise Diverged(f"the training loss became {mean} at step {step} of {total}; lower the learning rate")
+            ctx.metric("loss", step, mean)
+            seen.zero_()
+        ctx.progress(step, total)
+
+
+def train_network(
+    model: nn.Module, data: ImageSet, config: TrainingConfig, ctx: Context, hook: TrainingHook | None = None
+) -> None:
+    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device."""
+    hook = hook or TrainingHook()
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+        fused=True,
+    )
+    schedule = learning_rate(optimiser, config, total)
+    draws = ctx.generator("augmentation")
+
+    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
+        x = augment(data.x[index], config.crop_padding, config.flip, draws)
+        x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return hook.batch(x, data.y[index], index)
+
+    model.to(memory_format=torch.channels_last).train()
+    steps = batches(len(data), config.batch_size, config.epochs, ctx.generator("batches"))
+    fit(
+        model,
+        prepare,
+        lambda logits, y: hook.loss(logits.float(), y, config.label_smoothing),
+        optimiser,
+        schedule,
+        steps,
+        total,
+        ctx,
+    )
+    model.eval()
+
+
+def learning_rate(
+    optimiser: torch.optim.Optimizer, config: TrainingConfig, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+    return torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total + 1, cycle_momentum=False)
+
+
+class HeadStack(nn.Module):
+    """Linear heads of independent trials, trained as one batch: ``(b, t, d)`` -> ``(b, t, classes)``."""
+
+    def __init__(self, trials: int, features: int, classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = features**-0.5
+        weight = torch.empty(trials, classes, features, device=generator.device)
+        self.weight = nn.Parameter(weight.uniform_(-bound, bound, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(trials, classes, device=generator.device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.einsum("btd,tcd->btc", features, self.weight) + self.bias
+
+
+def train_heads(features: Tensor, y: Tensor, classes: int, config: HeadConfig, ctx: Context) -> HeadStack:
+    """Train one linear head a trial on frozen features, all trials together.
+
+    Args:
+        features: float ``(trials, n, d)``.
+        y: int64 ``(trials, n)``.
+    """
+    trials, n, d = features.shape
+    heads = HeadStack(trials, d, classes, ctx.generator("heads"))
+    by_row, labels = features.transpose(0, 1).contiguous(), y.T.contiguous()  # (n, trials, ...)
+    total = config.epochs * steps_in_epoch(n, config.batch_size)
+    optimiser = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 2, total * 3 // 4])
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
+        return each / len(target)  # a sum over trials: their gradients do not mix
+
+    steps = batches(n, config.batch_size, config.epochs, ctx.generator("batches"))
+    fit(heads, lambda i: (by_row[i], labels[i]), loss, optimiser, schedule, steps, total, ctx)
+    return heads.requires_grad_(False)

@@ -1,0 +1,147 @@
+"""The nouns of the field: image sets, poisons, threats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with labels, on one device.
+
+    Attributes:
+        x: uint8 ``(n, c, h, w)``.
+        y: int64 ``(n,)``, in ``[0, len(classes))``.
+        classes: class names; their positions are the labels.
+        split: ``train``, ``test``, ``clean``, ... for messages.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: tuple[str, ...]
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != torch.uint8 or self.x.ndim != 4:
+            raise ValueError(f"images must be uint8 (n, c, h, w); got {self.x.dtype} {tuple(self.x.shape)}")
+        if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
+            raise ValueError(f"labels must be int64 ({len(self.x)},); got {self.y.dtype} {tuple(self.y.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        return replace(self, x=self.x[index], y=self.y[index])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(c, h, w)`` of an image."""
+        c, h, w = self.x.shape[1:]
+        return c, h, w
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def named(self, split: str) -> Self:
+        return replace(self, split=split)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Who may see which images. ``train`` shares no image with any other part.
+
+    Attributes:
+        train: the set that is attacked.
+        test: never seen in training; success and accuracy are read here.
+        reserve: the defender's trusted images are drawn from here.
+        public: clean images that generative models may learn from.
+        pretrain: the frozen extractor learns from these (``linear_transfer`` only, else empty);
+            may overlap with ``public``.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    reserve: ImageSet
+    public: ImageSet
+    pretrain: ImageSet
+
+
+@dataclass(frozen=True)
+class Poison:
+    """What an attack changes in a training set, for one or several independent trials.
+
+    A backdoor has one trial; a targeted attack has one per target. In trial ``t`` the images at
+    ``index[t]`` are replaced by ``images[t]`` and labelled ``labels[t]``; all others stay.
+
+    Attributes:
+        index: int64 ``(trials, k)``, rows of the training set, none twice within a trial.
+        images: uint8 ``(trials, k, c, h, w)``.
+        labels: int64 ``(trials, k)``.
+        state: learned tensors the attack needs to rebuild its threat (a pattern, target images).
+    """
+
+    index: Tensor
+    images: Tensor
+    labels: Tensor
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def trials(self) -> int:
+        return len(self.index)
+
+    @property
+    def budget(self) -> int:
+        """Poisoned images in a trial."""
+        return self.index.shape[1]
+
+    def apply(self, train: ImageSet, trial: int = 0) -> ImageSet:
+        """The poisoned training set of a trial; ``train`` is not changed."""
+        x, y = train.x.clone(), train.y.clone()
+        x[self.index[trial]] = self.images[trial]
+        y[self.index[trial]] = self.labels[trial]
+        return replace(train, x=x, y=y)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat form for the stage cache; :meth:`from_tensors` is its inverse."""
+        own = {"index": self.index, "images": self.images, "labels": self.labels}
+        return own | {f"state.{k}": v for k, v in self.state.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+        return cls(tensors["index"], tensors["images"], tensors["labels"], state)
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """Success is a triggered image given the attacker's label.
+
+    Attributes:
+        trigger: uint8 ``(n, c, h, w)`` -> the same with the trigger; pure.
+        relabel: true labels ``(n,)`` -> the attacker's labels ``(n,)``.
+        target_class: the one target, or ``None`` for all-to-all.
+    """
+
+    trigger: Callable[[Tensor], Tensor]
+    relabel: Callable[[Tensor], Tensor]
+    target_class: int | None
+
+
+@dataclass(frozen=True)
+class Targeted:
+    """Success is a chosen, unchanged test image given the attacker's label; one image a trial.
+
+    Attributes:
+        images: uint8 ``(trials, c, h, w)``.
+        true_labels, adversarial_labels: int64 ``(trials,)``.
+    """
+
+    images: Tensor
+    true_labels: Tensor
+    adversarial_labels: Tensor
+
+
+Threat = Backdoor | Targeted
