@@ -48,6 +48,15 @@ class Bundle:
         return type(self)({k: v.to(device) for k, v in self.tensors.items()}, self.data)
 
 
+def fingerprint(*tensors: Tensor) -> str:
+    """Hash of the contents of tensors: a stage that is keyed by it depends on exactly these numbers."""
+    hasher = hashlib.sha256()
+    for tensor in tensors:
+        hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        hasher.update(tensor.detach().cpu().contiguous().numpy().data)
+    return hasher.hexdigest()[:24]
+
+
 class CacheError(RuntimeError):
     """The cache folder cannot be written; the message says what to do."""
 

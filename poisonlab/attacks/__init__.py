@@ -1,0 +1,1 @@
+"""Attacks: one file each. Importing nothing here; the registry finds the files."""

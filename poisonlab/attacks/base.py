@@ -1,0 +1,56 @@
+"""The contract of an attack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from poisonlab.config import Config, Protocol
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card
+from poisonlab.types import ImageSet, Poison, Threat
+
+
+@dataclass(frozen=True)
+class AttackerView:
+    """What an attacker may look at; the method's card says which of it its threat model grants.
+
+    Attributes:
+        train: the training set before poisoning.
+        candidates: images that may be chosen as targets.
+        clean_model: a model the attacker trained without poison, under the victim's protocol and
+            (white box) on the victim's frozen extractor. Trained at the first call.
+    """
+
+    train: ImageSet
+    candidates: ImageSet
+    clean_model: Callable[[], Classifier]
+
+
+class Attack:
+    """Base of all attacks.
+
+    Class attributes:
+        Config: its parameters. card: what a page tells about it.
+        protocols: the training protocols it works under, the first being the default.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]]
+    card: ClassVar[Card]
+    protocols: ClassVar[tuple[Protocol, ...]] = ("from_scratch",)
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def poison(self, view: AttackerView, ctx: Context) -> Poison:
+        """Choose and change training images; nothing in ``view`` is modified.
+
+        Raises:
+            ValueError: the parameters ask for what the data does not hold; names both numbers.
+        """
+        raise NotImplementedError
+
+    def threat(self, poison: Poison, classes: int) -> Threat:
+        """How success is measured, rebuilt from the parameters and what ``poison`` learned."""
+        raise NotImplementedError

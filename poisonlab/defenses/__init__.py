@@ -1,0 +1,1 @@
+"""Defenses: one file each. Importing nothing here; the registry finds the files."""

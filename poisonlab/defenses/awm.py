@@ -1,0 +1,186 @@
+"""Adversarial Weight Masking: find the trigger, mask the weights that answer to it."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from poisonlab import artifacts
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.training import batches, steps_in_epoch
+from poisonlab.types import ImageSet
+
+REPOSITORY = "AWM repository"
+HISTOGRAM_BINS = 20
+REFERENCE_ENTRIES = 3 * 32 * 32  # tau is stated for CIFAR-size images
+
+
+class AWMConfig(Config):
+    rounds: int = param(20, "Outer rounds E, each with a fresh trigger", ge=1, le=500, source=REPOSITORY)
+    inner_epochs: int = param(
+        5, "Passes over the clean images in each half of a round", ge=1, le=100, source=REPOSITORY
+    )
+    batch_size: int = param(128, "Images in a step", quick=32, ge=1, le=4096, unit="images", source=REPOSITORY)
+    trigger_lr: float = param(10.0, "eta_1, ascent step on the trigger", gt=0, le=1000, source=REPOSITORY)
+    mask_lr: float = param(0.01, "eta_2, Adam step on the masks", gt=0, le=1, source=REPOSITORY)
+    alpha: float = param(0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", ge=0, le=1, source=REPOSITORY)
+    gamma: float = param(1e-8, "Weight of the masks' L1 norm", ge=0, le=1, source=REPOSITORY)
+    tau: float = param(
+        1000.0,
+        "L1 budget of the trigger at 3x32x32 entries; scaled with the number of entries",
+        quick=100.0,
+        gt=0,
+        source=f"{REPOSITORY}; 100 in its one-shot setting",
+    )
+    augment_below: int = param(
+        100, "With fewer clean images than this, augmented copies are added", ge=0, unit="images", source=REPOSITORY
+    )
+    copies: int = param(9, "Augmented copies of each image then", ge=0, le=100, source=f"{REPOSITORY}, one-shot")
+    flip: bool = param(True, "Copies may be mirrored", quick={"*": True, "digits": False}, source=REPOSITORY)
+
+
+def augmented_copies(data: ImageSet, copies: int, flip: bool, generator: torch.Generator) -> ImageSet:
+    """The images and ``copies`` randomly zoomed, shifted (and mirrored) versions of each."""
+    x = data.x.float().repeat(copies, 1, 1, 1)
+    n = len(x)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator, device=x.device)
+
+    zoom = uniform(0.8, 1.0)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if flip else torch.ones_like(zoom)
+    matrix = torch.zeros(n, 2, 3, device=x.device)
+    matrix[:, 0, 0], matrix[:, 1, 1] = zoom * mirror, zoom
+    matrix[:, 0, 2], matrix[:, 1, 2] = uniform(-1, 1) * (1 - zoom), uniform(-1, 1) * (1 - zoom)
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    zoomed = F.grid_sample(x, grid, align_corners=False, padding_mode="border")
+    images = torch.cat([data.x, zoomed.round().clamp(0, 255).to(torch.uint8)])
+    return ImageSet(images, data.y.repeat(copies + 1), data.classes, data.split)
+
+
+class MaskedModel:
+    """A frozen model whose convolution weights are multiplied by masks in [0, 1]; all else is untouched."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+        self.weights = {
+            f"{name}.weight": module.weight.detach()
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d)
+        }
+        self.masks = {name: torch.ones_like(w, requires_grad=True) for name, w in self.weights.items()}
+
+    def masked_weights(self) -> dict[str, Tensor]:
+        return {name: self.masks[name] * w for name, w in self.weights.items()}
+
+    def __call__(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        return functional_call(self.model, weights, (x,))
+
+    def clamp(self) -> None:
+        with torch.no_grad():
+            for mask in self.masks.values():
+                mask.clamp_(0, 1)
+
+    def l1_norm(self) -> Tensor:
+        return torch.stack([m.abs().sum() for m in self.masks.values()]).sum()
+
+
+def ascend(
+    trigger: Tensor, x: Tensor, model: MaskedModel, weights: dict[str, Tensor], lr: float
+) -> Tensor:
+    """One ascent step away from the model's own predictions:  D <- D + eta_1 grad_D L(f(x + D; m w), y_hat)."""
+    trigger = trigger.detach().requires_grad_()
+    logits = model(x + trigger, weights)
+    loss = F.cross_entropy(logits, logits.argmax(1))
+    (gradient,) = torch.autograd.grad(loss, trigger)
+    return (trigger + lr * gradient).detach()
+
+
+def scale_to(trigger: Tensor, tau: float) -> Tensor:
+    """Shrink to an L1 norm of at most ``tau``: a scaling, not a projection."""
+    return trigger * min(1.0, tau / max(trigger.abs().sum().item(), 1e-12))
+
+
+@defense("awm")
+class AWM(Defense):
+    """Chai and Chen, NeurIPS 2022, arXiv:2207.04497, Algorithm 1:
+
+    min over masks m in [0, 1] of  alpha L(f(x; m w), y) + beta max over ||D||_1 <= tau of L(f(x + D; m w), y)
+    + gamma ||m||_1,  with one mask value for each convolution weight and batch norm frozen in eval mode.
+    """
+
+    Config = AWMConfig
+    card = Card(
+        title="Adversarial weight masking",
+        paper="S. Chai, J. Chen: One-shot Neural Backdoor Erasing via Adversarial Weight Masking, NeurIPS 2022, "
+        "arXiv:2207.04497",
+        summary="With a few trusted images, search for one pattern that changes the model's mind everywhere (the "
+        "backdoor's trigger is the easiest such pattern), then turn down the weights that react to it. Repeat.",
+        threat_model="Defender holds the trained model and a few clean images, down to one a class.",
+        deviations=(
+            "The budget tau is scaled with the number of pixels; the published value is for 3x32x32.",
+            "The last, smaller batch of a pass is used; the repository drops it, and does nothing at all with fewer "
+            "images than one batch.",
+            "The preset quick takes tau = 100 and batches of 32, the repository's one-shot values.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        cfg = self.config
+        if len(clean) == 0:
+            raise ValueError("awm needs clean images, at least one a class; raise clean_images")
+        if len(clean) < cfg.augment_below:
+            clean = augmented_copies(clean, cfg.copies, cfg.flip, ctx.generator("awm", "copies"))
+        model = copy.deepcopy(model).eval().requires_grad_(False)
+        images, masked = clean.x.float().div_(255), MaskedModel(model)
+        optimiser = torch.optim.Adam(masked.masks.values(), lr=cfg.mask_lr)
+        tau = cfg.tau * images[0].numel() / REFERENCE_ENTRIES
+        order = ctx.generator("awm", "batches")
+        total, step = 2 * cfg.rounds * cfg.inner_epochs * steps_in_epoch(len(clean), cfg.batch_size), 0
+        history = []
+        for round_ in range(cfg.rounds):
+            # 1. recover a universal trigger against the masks as they are
+            trigger = torch.zeros_like(images[:1])
+            weights = {k: w.detach() for k, w in masked.masked_weights().items()}
+            for index in batches(len(clean), cfg.batch_size, cfg.inner_epochs, order):
+                trigger = ascend(trigger, images[index], masked, weights, cfg.trigger_lr)
+                ctx.progress(step := step + 1, total)
+            trigger = scale_to(trigger, tau)
+            with torch.inference_mode():
+                answers = masked((images + trigger).clamp(0, 1), weights).argmax(1)
+            history.append((trigger[0], torch.bincount(answers, minlength=len(clean.classes)), trigger.abs().sum()))
+
+            # 2. learn masks that keep the clean answers, trigger or not
+            for index in batches(len(clean), cfg.batch_size, cfg.inner_epochs, order):
+                x, y = images[index], clean.y[index]
+                weights = masked.masked_weights()
+                natural = F.cross_entropy(masked(x, weights), y)
+                triggered = F.cross_entropy(masked((x + trigger).clamp(0, 1), weights), y)
+                loss = cfg.alpha * natural + (1 - cfg.alpha) * triggered + cfg.gamma * masked.l1_norm()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                masked.clamp()
+                ctx.progress(step := step + 1, total)
+            ctx.metric("clean_loss", round_ + 1, natural.item())
+            ctx.metric("triggered_loss", round_ + 1, triggered.item())
+        _show(history, masked, clean.classes, ctx)
+        model.load_state_dict({k: w.detach() for k, w in masked.masked_weights().items()}, strict=False)
+        return model
+
+
+def _show(
+    history: list[tuple[Tensor, Tensor, Tensor]], masked: MaskedModel, classes: tuple[str, ...], ctx: Context
+) -> None:
+    """Emit the recovered trigger of each round and the masks by layer."""
+    patterns, histograms, norms = (torch.stack(column) for column in zip(*history, strict=True))
+    ctx.artifact("trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(classes)))
+    bins = torch.stack([torch.histc(m.detach().cpu(), HISTOGRAM_BINS, 0, 1).long() for m in masked.masks.values()])
+    layers = [name.removesuffix(".weight").removeprefix("body.") for name in masked.masks]
+    ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each convolution weight"))

@@ -1,0 +1,67 @@
+"""The contract of a defense. What it never receives: the threat, the poisoned rows, the test set."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from poisonlab.config import Config
+from poisonlab.context import Context
+from poisonlab.generative.langevin import Chain
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+
+class Defense:
+    """Base of all defenses; each moment is the identity unless overridden.
+
+    Class attributes:
+        Config: its parameters. card: what a page tells about it.
+        per_image: purification treats each image by itself, so that images shared by several trials
+            are purified once.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]]
+    card: ClassVar[Card]
+    per_image: ClassVar[bool] = True
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def prepare(self, public: ImageSet, ctx: Context) -> None:
+        """Before anything else: learn from public images, which share none with the training set."""
+
+    def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
+        """Before training: change or drop training images."""
+        return data
+
+    def training_hook(self, ctx: Context) -> TrainingHook | None:
+        """During training."""
+        return None
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        """After training: a repaired copy, made with the trusted images only. ``model`` is in eval mode."""
+        return model
+
+    # -- for display only: nothing below feeds back into a result ------------------------------------
+
+    def energy(self, x: Tensor) -> Tensor | None:
+        """Energies ``(n,)`` of uint8 images, of a defense that has an energy model."""
+        return None
+
+    def trace(self, x: Tensor, ctx: Context) -> Chain | None:
+        """The recorded chain that purifies uint8 images, of a defense that samples."""
+        return None
+
+    @classmethod
+    def overrides(cls, moment: str) -> bool:
+        """Whether this class changes a moment, so that the pipeline can skip the identity."""
+        return getattr(cls, moment) is not getattr(Defense, moment)
+
+
+def evenly(steps: int, count: int) -> Collection[int]:
+    """At most ``count`` whole numbers from 0 to ``steps``, ends included."""
+    return sorted({round(i * steps / (count - 1)) for i in range(count)})

@@ -1,0 +1,21 @@
+"""No defense: the row every other is compared with."""
+
+from poisonlab.config import Config
+from poisonlab.defenses.base import Defense
+from poisonlab.registry import Card, defense
+
+
+class NoDefenseConfig(Config):
+    pass
+
+
+@defense("none")
+class NoDefense(Defense):
+    """The victim trains on the poisoned set and keeps what it got."""
+
+    Config = NoDefenseConfig
+    card = Card(
+        title="No defense",
+        paper="",
+        summary="The poisoned model as it comes out of training: what an attack achieves when nobody looks.",
+    )

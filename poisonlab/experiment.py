@@ -1,0 +1,206 @@
+"""The protocol of an experiment, stage by stage:
+
+    dataset -> poison -> [purify] -> train -> [repair] -> evaluate
+
+Every run measures three models on the same images: a control trained without poison, the undefended
+victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
+defenses against one attack craft the poison and train the victim once.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from poisonlab import metrics
+from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.config import ExperimentSpec
+from poisonlab.context import Context
+from poisonlab.data.base import clean_subset, divide
+from poisonlab.defenses.base import Defense
+from poisonlab.events import Event, StageFinished
+from poisonlab.inspection import show_poison, show_purification, show_targets, show_trigger
+from poisonlab.stages import Bundle, fingerprint
+from poisonlab.types import Backdoor, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.victims import Victims, train_from_scratch, train_transfer
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run measured.
+
+    Attributes:
+        metrics: flat name -> number; rates in [0, 1].
+        timings: stage -> seconds, 0 for a cached one.
+        cached: stages that came from the cache.
+    """
+
+    metrics: dict[str, float]
+    timings: dict[str, float]
+    cached: list[str]
+
+
+def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
+    """Run one spec from the dataset to its metrics.
+
+    Raises:
+        Cancelled: ``ctx`` was asked to stop; whole stages stay in the cache.
+        DataError, ValueError, Diverged, CacheError: with a message a person can act on.
+    """
+    timings: dict[str, float] = {}
+    cached: list[str] = []
+
+    def send(event: Event) -> None:
+        if isinstance(event, StageFinished):
+            timings[event.stage] = timings.get(event.stage, 0.0) + event.seconds
+            if event.cached:
+                cached.append(event.stage)
+        ctx.send(event)
+
+    precision = getattr(torch, spec.precision)
+    listening = dataclasses.replace(ctx, send=send, seed=spec.seed, precision=precision)
+    measured = _Experiment(spec, listening).run()
+    return Result(measured, timings, cached)
+
+
+class _Experiment:
+    """One run: the parts that its stages share."""
+
+    def __init__(self, spec: ExperimentSpec, ctx: Context) -> None:
+        self.spec, self.ctx = spec, ctx
+        self.attack: Attack = spec.attack.build()
+        self.defense: Defense = spec.defense.build()
+        self.splits = self._load()
+
+    def run(self) -> dict[str, float]:
+        ctx, train = self.ctx, self.splits.train
+        poison = self._poison()
+        threat = self.attack.threat(poison, len(train.classes))
+        poisoned = [poison.apply(train, t) for t in range(poison.trials)]
+        show_poison(train, poison, ctx)
+
+        control = self._train("control", [train] * poison.trials if isinstance(threat, Targeted) else [train])
+        undefended = self._train("victim", poisoned)
+        self.defense.prepare(self.splits.public, ctx)
+        defended = self._defend(poison, poisoned, undefended)
+        return self._evaluate(threat, control, undefended, defended)
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def _load(self) -> Splits:
+        spec = self.spec
+        pool, test = spec.dataset.build().load()
+        splits = divide(pool, test, spec.dataset.params, spec.protocol)
+        parts = {f.name: getattr(splits, f.name).to(self.ctx.device) for f in dataclasses.fields(splits)}
+        return Splits(**parts)
+
+    def _poison(self) -> Poison:
+        splits = self.splits
+
+        def attackers_model() -> Victims:
+            # trained by the attacker, so with a seed of its own: the control below is another model
+            return self._train("attackers_model", [splits.train], self.ctx.seed + 1_000_003)
+
+        def compute(inner: Context) -> Bundle:
+            view = AttackerView(splits.train, splits.test, lambda: attackers_model().member(0))
+            return Bundle(self.attack.poison(view, inner).tensors())
+
+        key = [
+            fingerprint(splits.train.x, splits.train.y, splits.test.x, splits.pretrain.x),
+            self.spec.attack.model_dump(mode="json"),
+            self.spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "seed"}),
+        ]
+        code = [type(self.attack), _Experiment]
+        return Poison.from_tensors(self.ctx.stage("poison", key, code, compute).tensors)
+
+    def _train(self, name: str, sets: list[ImageSet], seed: int | None = None) -> Victims:
+        """Victims of the spec's protocol, one for each training set."""
+        spec, ctx = self.spec, self.ctx
+        if seed is not None:
+            spec, ctx = spec.model_copy(update={"seed": seed}), ctx.reseeded(seed)
+        if self.spec.protocol == "from_scratch":
+            hook = self.defense.training_hook(ctx) if name == "defended_victim" else None
+            return train_from_scratch(name, spec, sets, ctx, hook, hook and self._defense_key())
+        extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
+        return train_transfer(name, spec, extractor, sets, ctx)
+
+    def _defend(self, poison: Poison, poisoned: list[ImageSet], undefended: Victims) -> Victims:
+        """The three moments of the defense; those it does not override cost nothing."""
+        kind = type(self.defense)
+        sets, victims = poisoned, undefended
+        if kind.overrides("purify"):
+            sets = self._purify(poison, poisoned)
+        if sets is not poisoned or kind.overrides("training_hook"):
+            victims = self._train("defended_victim", sets)
+        if kind.overrides("repair"):
+            victims = self._repair(victims)
+        return victims
+
+    def _purify(self, poison: Poison, poisoned: list[ImageSet]) -> list[ImageSet]:
+        train, trials, k = self.splits.train, poison.trials, poison.budget
+        if self.defense.per_image:  # the shared base once, then only what each trial changed
+            flat = ImageSet(
+                torch.cat([train.x, poison.images.flatten(0, 1)]),
+                torch.cat([train.y, poison.labels.flatten()]),
+                train.classes,
+            )
+            purified = self._purify_set(flat)
+            base = dataclasses.replace(train, x=purified.x[: len(train)])
+            images = purified.x[len(train) :].view(trials, k, *train.shape)
+            clean_poison = dataclasses.replace(poison, images=images)
+            sets = [clean_poison.apply(base, t) for t in range(trials)]
+            show_purification(train, poison, purified, self.defense, self.ctx)
+            return sets
+        return [self._purify_set(s) for s in poisoned]
+
+    def _purify_set(self, data: ImageSet) -> ImageSet:
+        def compute(inner: Context) -> Bundle:
+            out = self.defense.purify(data, inner)
+            return Bundle({"x": out.x, "y": out.y})
+
+        key = [fingerprint(data.x, data.y), fingerprint(self.splits.public.x), self._defense_key()]
+        done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
+        return ImageSet(done["x"], done["y"], data.classes, data.split)
+
+    def _repair(self, victims: Victims) -> Victims:
+        spec, ctx = self.spec, self.ctx
+        clean = clean_subset(self.splits.reserve, spec.clean_images, ctx.generator("clean images"))
+
+        def compute(inner: Context) -> Bundle:
+            repaired = [self.defense.repair(victims.member(t), clean, inner) for t in range(victims.trials)]
+            return Bundle(Victims.of(repaired).tensors())
+
+        key = [fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), self._defense_key()]
+        done = ctx.stage("repair", key, [type(self.defense)], compute)
+        return Victims.from_tensors(victims.network, done.tensors)
+
+    def _defense_key(self) -> list[object]:
+        return [self.spec.defense.model_dump(mode="json"), self.spec.seed]
+
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def _evaluate(self, threat: Threat, control: Victims, undefended: Victims, defended: Victims) -> dict[str, float]:
+        test = self.splits.test
+        models = {"_control": control, "_undefended": undefended, "": defended}
+
+        def compute(inner: Context) -> Bundle:
+            out: dict[str, float] = {}
+            for done, (suffix, victims) in enumerate(models.items(), 1):
+                out[f"clean_accuracy{suffix}"] = metrics.clean_accuracy(victims.predict, test)
+                if isinstance(threat, Backdoor):
+                    measured = metrics.backdoor_metrics(victims.predict, test, threat)
+                    out |= {f"{name}{suffix}": value for name, value in measured.items()}
+                inner.progress(done, len(models))
+            if isinstance(threat, Backdoor):
+                before, after = (out["clean_accuracy_undefended"], out["asr_undefended"]), (out["clean_accuracy"], out["asr"])
+                out["der"] = metrics.der(*before, *after)
+                show_trigger(test, threat, inner)
+            else:
+                said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
+                out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
+                out["targets"] = float(len(threat.images))
+                show_targets(threat, said, test.classes, inner)
+            return Bundle(data={"metrics": out})
+
+        uncached = dataclasses.replace(self.ctx, cache=None)
+        return uncached.stage("evaluate", None, [], compute).data["metrics"]

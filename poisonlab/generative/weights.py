@@ -1,0 +1,63 @@
+"""Small generative weights that ship with the repository, found by the hash of what they were trained on.
+
+A file holds nothing but safetensors; its header names the spec, the health and the command that
+made it. Weights whose key differs in anything are never used.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from poisonlab.config import digest
+
+FOLDER = Path(__file__).parent / "weights"
+MAX_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """``name`` of the file, its tensors, the health measured after training, the command that made it."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    health: dict[str, float]
+    command: str
+
+
+def path_of(key: Any) -> Path:
+    return FOLDER / f"ebm-{digest(key)}.safetensors"
+
+
+def exists(key: Any) -> bool:
+    return path_of(key).exists()
+
+
+def find(key: Any) -> Shipped | None:
+    """The weights trained under exactly ``key``, or ``None``."""
+    path = path_of(key)
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return Shipped(path.name, tensors, json.loads(header["health"]), header["command"])
+
+
+def ship(key: Any, tensors: dict[str, Tensor], health: dict[str, float], command: str) -> Path:
+    """Write weights into the repository.
+
+    Raises:
+        ValueError: they take more than 2 MB.
+    """
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    if size > MAX_BYTES:
+        raise ValueError(f"shipped weights may take {MAX_BYTES} bytes, these take {size}")
+    FOLDER.mkdir(exist_ok=True)
+    header = {"spec": json.dumps(key), "health": json.dumps(health), "command": command}
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path_of(key), metadata=header)
+    return path_of(key)

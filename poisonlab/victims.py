@@ -1,0 +1,146 @@
+"""Trained victims and how they come to be: from scratch, or as linear heads on a frozen extractor."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonlab import training
+from poisonlab.config import ExperimentSpec
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, channel_statistics, initialise
+from poisonlab.stages import Bundle, fingerprint
+from poisonlab.training import TrainingHook, train_heads, train_network
+from poisonlab.types import ImageSet
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Victims:
+    """Classifiers of one or several trials, which share whatever the trials do not change.
+
+    Attributes:
+        network: the architecture with the shared weights, in eval mode.
+        varying: state-dict name -> ``(trials, ...)``; these replace the network's own in each trial.
+    """
+
+    network: Classifier
+    varying: dict[str, Tensor]
+
+    @property
+    def trials(self) -> int:
+        return len(next(iter(self.varying.values())))
+
+    def member(self, trial: int) -> Classifier:
+        """The classifier of one trial, a copy of its own."""
+        model = copy.deepcopy(self.network)
+        model.load_state_dict({k: v[trial] for k, v in self.varying.items()}, strict=False)
+        return model.eval().requires_grad_(False)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Labels of uint8 images, int64 ``(trials, n)``."""
+        if set(self.varying) <= {"head.weight", "head.bias"}:
+            features = extract(self.network, x)
+            logits = torch.einsum("nd,tcd->tnc", features, self.varying["head.weight"])
+            return (logits + self.varying["head.bias"][:, None]).argmax(2)
+        return torch.stack([predict(self.member(t), x) for t in range(self.trials)])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the stage cache: what varies, and the rest once."""
+        shared = {f"shared.{k}": v for k, v in self.network.state_dict().items() if k not in self.varying}
+        return shared | {f"varying.{k}": v for k, v in self.varying.items()}
+
+    @classmethod
+    def from_tensors(cls, network: Classifier, tensors: dict[str, Tensor]) -> "Victims":
+        network = copy.deepcopy(network)
+        pick = {p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in ("shared.", "varying.")}
+        network.load_state_dict(pick["shared."], strict=False)
+        return cls(network.eval().requires_grad_(False), pick["varying."])
+
+    @classmethod
+    def of(cls, members: list[Classifier]) -> "Victims":
+        """Victims that share nothing but their architecture."""
+        states = [m.state_dict() for m in members]
+        return cls(members[0], {k: torch.stack([s[k] for s in states]) for k in states[0]})
+
+
+def predict(model: Classifier, x: Tensor) -> Tensor:
+    """Labels of uint8 images, int64 ``(n,)``."""
+    with torch.inference_mode():
+        parts = [model(as_floats(part)).argmax(1) for part in x.split(EVALUATION_BATCH)]
+    return torch.cat(parts).clone()
+
+
+def extract(model: Classifier, x: Tensor) -> Tensor:
+    """Penultimate features of uint8 images, float ``(n, d)``."""
+    with torch.inference_mode():
+        parts = [model.features(as_floats(part)) for part in x.split(EVALUATION_BATCH)]
+    return torch.cat(parts).clone()
+
+
+def as_floats(x: Tensor) -> Tensor:
+    return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:
+    """An untrained victim whose weights depend on the seed alone; normalised by ``data``'s statistics."""
+    mean, std = channel_statistics(data.x)
+    network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
+    return initialise(network, ctx.generator("init")).to(memory_format=torch.channels_last)  # type: ignore[return-value]
+
+
+def train_from_scratch(
+    name: str,
+    spec: ExperimentSpec,
+    sets: list[ImageSet],
+    ctx: Context,
+    hook: TrainingHook | None = None,
+    hook_key: Any = None,
+) -> Victims:
+    """One network for each training set, all from the same start. A stage of its own.
+
+    Args:
+        hook_key: JSON-able; everything that decides what ``hook`` does.
+    """
+    template = new_network(spec, sets[0], ctx)
+
+    def compute(inner: Context) -> Bundle:
+        members = []
+        for data in sets:
+            network = new_network(spec, data, inner)
+            train_network(network, data, spec.training, inner, hook)
+            members.append(network)
+        return Bundle(Victims.of(members).tensors())
+
+    key = [
+        fingerprint(*(t for s in sets for t in (s.x, s.y))),
+        spec.victim.model_dump(mode="json"),
+        spec.training.model_dump(mode="json"),
+        spec.seed,
+        hook_key,
+    ]
+    code = [training, type(spec.victim.build()), *([type(hook)] if hook else [])]
+    return Victims.from_tensors(template, ctx.stage(name, key, code, compute).tensors)
+
+
+def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: list[ImageSet], ctx: Context) -> Victims:
+    """A linear head for each training set on the extractor's frozen features. A stage of its own."""
+    network = extractor.member(0)
+
+    def compute(inner: Context) -> Bundle:
+        features = torch.stack([extract(network, s.x) for s in sets])  # (trials, n, d)
+        labels = torch.stack([s.y for s in sets])
+        heads = train_heads(features, labels, len(sets[0].classes), spec.head, inner)
+        return Bundle({"varying.head.weight": heads.weight, "varying.head.bias": heads.bias})
+
+    key = [
+        fingerprint(*(t for s in sets for t in (s.x, s.y))),
+        fingerprint(*extractor.tensors().values()),
+        spec.head.model_dump(mode="json"),
+        spec.seed,
+    ]
+    learned = ctx.stage(name, key, [training], compute).tensors
+    return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
