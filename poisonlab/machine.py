@@ -1,0 +1,112 @@
+"""What a run needs to know about the machine: device, threads, memory, code revision, free disk."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for is not there; the message says which ones are."""
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` to a device that exists.
+
+    Raises:
+        DeviceError: another name, or a GPU that this machine (or this build of torch) does not have.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
+        raise DeviceError(f"unknown device {name!r}; choose one of: {', '.join(DEVICES)}")
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if available else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    number = int(name.partition(":")[2] or 0)
+    if not available or number >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} GPUs" if available else "no usable GPU"
+        raise DeviceError(
+            f"device {name!r} is not available: torch {torch.__version__} finds {found}; use cpu or auto"
+        )
+    return torch.device(name)
+
+
+def worker_devices() -> list[str]:
+    """One entry a worker: every GPU, or the CPU where there is none."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"cuda:{i}" for i in range(count)] or ["cpu"]
+
+
+def device_name(device: torch.device) -> str:
+    """For people: ``cpu`` or ``cuda (NVIDIA ...)``."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def set_threads() -> int:
+    """Let torch use the cores this process may use, unless ``OMP_NUM_THREADS`` says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        affinity = getattr(os, "sched_getaffinity", None)  # a container often sees fewer cores than there are
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        if torch.get_num_threads() != cores:
+            torch.set_num_threads(cores)
+    return torch.get_num_threads()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device: torch.device) -> float | None:
+    """Largest memory so far in MiB: on a GPU since the last reset, else of the whole process's life."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def release_memory() -> None:
+    """Give cached GPU memory back, after a run that may have ended in the middle of anything."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def revision(root: Path = REPOSITORY) -> str:
+    """Short hash of the checkout's commit, read without git; empty where there is no checkout."""
+    try:
+        git = root / ".git"
+        if git.is_file():  # a worktree: the file names the folder
+            git = (root / git.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head[:10]
+        name = head.removeprefix("ref:").strip()
+        shared = git / "commondir"
+        common = (git / shared.read_text().strip()).resolve() if shared.exists() else git
+        for folder in (git, common):
+            if (folder / name).is_file():
+                return (folder / name).read_text().strip()[:10]
+        for line in (common / "packed-refs").read_text().splitlines():
+            if line.endswith(f" {name}"):
+                return line[:10]
+    except OSError:
+        pass
+    return ""
+
+
+def free_disk_gb(folder: Path) -> float:
+    """Free space in GiB where ``folder`` is or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30

@@ -1,0 +1,8 @@
+"""DuckDB: the job queue, and the index over run folders."""
+
+from poisonlab.store.database import StoreError, StoreLocked
+from poisonlab.store.estimate import Estimate
+from poisonlab.store.jobs import STATES, Job, QueueFull
+from poisonlab.store.store import Store
+
+__all__ = ["STATES", "Estimate", "Job", "QueueFull", "Store", "StoreError", "StoreLocked"]

@@ -1,0 +1,93 @@
+"""What a run will cost, judged by past ones."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poisonlab.config import ExperimentSpec
+from poisonlab.machine import resolve_device
+from poisonlab.store.database import Database
+from poisonlab.store.runs import where
+
+# from alike to remotely alike; the first level with a finished run answers
+_LEVELS = (
+    ("spec_group",),
+    ("dataset", "attack", "defense", "victim", "preset"),
+    ("dataset", "attack", "defense"),
+    ("dataset", "defense", "preset"),
+    ("dataset", "attack", "preset"),
+)
+_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "attack", "seed", "precision")
+_ATTACK_STAGES = ("poison", "attackers_model", "extractor", "control", "victim")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of a run.
+
+    Attributes:
+        seconds: of the stages that have to be computed; ``None`` without a similar past run.
+        cached: stages that the cache most likely holds.
+        from_runs: how many past runs this is the median of.
+        peak_memory_mb: the largest among them.
+    """
+
+    seconds: float | None
+    cached: list[str]
+    from_runs: int
+    peak_memory_mb: float | None
+
+
+class EstimateQueries:
+    """The part of the store that looks ahead."""
+
+    db: Database
+    results: Path
+
+    def estimate(self, spec: ExperimentSpec, device: str = "auto") -> Estimate:
+        """Medians of the stages of similar finished runs on the same kind of device."""
+        kind = resolve_device(device).type
+        columns: dict[str, Any] = {
+            "spec_group": spec.group(), "dataset": spec.dataset.name, "attack": spec.attack.name,
+            "defense": spec.defense.name, "victim": spec.victim.name, "preset": spec.preset,
+        }  # fmt: skip
+        cached = self._likely_cached(spec)
+        for level in _LEVELS:
+            clauses, values = where({name: columns[name] for name in level})
+            found = self.db.rows(
+                f"""WITH alike AS (SELECT run_id, peak_memory_mb FROM runs
+                    WHERE state = 'done' AND starts_with(device, ?) AND {clauses}
+                    ORDER BY source = 'local' DESC, created DESC LIMIT 50)
+                SELECT stage, median(seconds) FILTER (NOT cached), (SELECT count(*) FROM alike),
+                    (SELECT max(peak_memory_mb) FROM alike)
+                FROM timings JOIN alike USING (run_id) GROUP BY stage""",
+                [kind, *values],
+            )
+            if found:
+                # a stage that was cached in all of them has an unknown price: take it as free, it most likely is
+                seconds = sum(median or 0.0 for stage, median, _, _ in found if stage not in cached)
+                present = [stage for stage, *_ in found if stage in cached]
+                return Estimate(float(seconds), present, found[0][2], found[0][3])
+        return Estimate(None, [], 0, None)
+
+    def _likely_cached(self, spec: ExperimentSpec) -> set[str]:
+        """Stages that a past run computed from the same values, as far as the cache still holds any such."""
+        wanted = spec.model_dump(mode="json")
+        past = self.db.rows(
+            """SELECT spec FROM runs WHERE home = 'runs' AND dataset = ? AND (attack = ? OR defense = ?)
+            ORDER BY created DESC LIMIT 200""",
+            [spec.dataset.name, spec.attack.name, spec.defense.name],
+        )
+        cached: set[str] = set()
+        for (text,) in past:
+            other = json.loads(text)
+            same_attack = all(other.get(part) == wanted[part] for part in _ATTACK_SIDE)
+            same_defense = all(other.get(part) == wanted[part] for part in ("dataset", "protocol", "defense"))
+            if same_attack:
+                cached.update(_ATTACK_STAGES)
+            if same_defense:
+                cached.add("ebm")
+            if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
+                cached.update(("purify", "defended_victim", "repair"))
+        return {stage for stage in cached if next((self.results / "cache").glob(f"{stage}-*"), None)}

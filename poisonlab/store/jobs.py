@@ -1,0 +1,336 @@
+"""The queue: jobs are rows before they are anything else, so that a crash forgets none of them."""
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+from pydantic import ValidationError
+
+from poisonlab.config import ExperimentSpec, explain
+from poisonlab.machine import DEVICES, DeviceError
+from poisonlab.records import check_run_id, finite, new_run_id
+from poisonlab.store.database import Database, StoreError
+
+MAX_QUEUED = 500
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
+RESUMABLE = ("interrupted", "failed", "cancelled")
+PROCESS = uuid.uuid4().hex  # who we are: a PID may come back after a crash, this does not
+
+_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, state, stage, step, total,
+    rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started, finished"""
+
+
+class QueueFull(StoreError):  # noqa: N818 - a state of the queue
+    """Too many jobs wait already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job; times are UTC without zone, ``rate`` steps a second, ``eta_seconds`` of the current stage.
+
+    ``logs`` holds ``(stage, level, message)``; ``device`` is what was asked for.
+    """
+
+    run_id: str
+    spec: ExperimentSpec
+    dataset: str
+    attack: str
+    defense: str
+    victim: str
+    preset: str
+    seed: int
+    state: str
+    stage: str
+    step: int
+    total: int
+    rate: float | None
+    eta_seconds: float | None
+    message: str
+    device: str
+    attempt: int
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    logs: tuple[tuple[str, str, str], ...] = ()
+
+
+def utc_now() -> datetime:
+    """Now in UTC without a zone, as every TIMESTAMP column holds it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class JobQueries:
+    """The part of the store that concerns jobs."""
+
+    db: Database
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    def jobs(self, states: Sequence[str] | None = None, limit: int = 200) -> pd.DataFrame:
+        """Jobs, those at work first, then waiting ones in their order, then the newest finished."""
+        wanted = list(STATES if states is None else states)
+        return self.db.frame(
+            f"""SELECT {_COLUMNS} FROM jobs WHERE state IN (SELECT unnest(?::VARCHAR[]))
+            ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
+                CASE WHEN state = 'queued' THEN position ELSE -position END LIMIT ?""",
+            [wanted, limit],
+        )
+
+    def job(self, run_id: str) -> Job | None:
+        """A job with its log, or ``None``.
+
+        Raises:
+            StoreError: its spec does not fit this version of the program.
+        """
+        with self.db.cursor() as cursor:
+            cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [check_run_id(run_id)])
+            columns = [c[0] for c in cursor.description or ()]
+            row = cursor.fetchone()
+            said = cursor.execute(
+                "SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]
+            ).fetchall()
+        return None if row is None else _job(dict(zip(columns, row, strict=True)), said)
+
+    # -- queueing -----------------------------------------------------------------------------------
+
+    def enqueue(self, spec: ExperimentSpec, device: str = "auto") -> str:
+        """Put a job at the end of the queue; its id becomes the run's.
+
+        Raises:
+            QueueFull: too many wait already. DeviceError: no such device name.
+        """
+        return self.enqueue_many([spec], device)[0]
+
+    def enqueue_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
+        """All of ``specs``, in their order, or none."""
+        if device not in DEVICES:
+            raise DeviceError(f"unknown device {device!r}; choose one of: {', '.join(DEVICES)}")
+        jobs = [(new_run_id(), spec) for spec in specs]
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> None:
+            _check_room(cursor, len(jobs))
+            for run_id, spec in jobs:
+                _insert(cursor, run_id, spec, device)
+
+        self.db.write(change)
+        return [run_id for run_id, _ in jobs]
+
+    def requeue(self, run_id: str) -> None:
+        """Queue a job that did not finish again, under its own id; its earlier attempt leaves the index.
+
+        Raises:
+            StoreError: no such job or run, or it is done, waiting or running.
+        """
+        run_id = check_run_id(run_id)
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> None:
+            _check_room(cursor, 1)
+            changed = cursor.execute(
+                """UPDATE jobs SET state = 'queued', position = nextval('job_position'), cancel = false, message = '',
+                    stage = '', step = 0, total = 0, rate = NULL, eta_seconds = NULL, finished = NULL, owner = NULL
+                WHERE run_id = ? AND state IN (SELECT unnest(?::VARCHAR[])) RETURNING run_id""",
+                [run_id, list(RESUMABLE)],
+            ).fetchall()
+            if not changed:
+                _insert_from_run(cursor, run_id)
+            for table in ("runs", "metrics", "points", "logs", "artifacts", "timings"):
+                cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
+
+        self.db.write(change)
+
+    # -- working ------------------------------------------------------------------------------------
+
+    def claim(self, device: str) -> Job | None:
+        """Take the next waiting job for the worker of ``device``, or ``None``. No two workers get the same."""
+        while True:
+            taken = self.db.write(
+                lambda cursor: cursor.execute(
+                    """UPDATE jobs SET state = 'running', ran_on = CASE WHEN device = 'cpu' THEN 'cpu' ELSE ? END,
+                        owner = ?, attempt = attempt + 1, started = ?, finished = NULL
+                    WHERE state = 'queued' AND run_id = (
+                        SELECT run_id FROM jobs WHERE state = 'queued' ORDER BY position LIMIT 1)
+                    RETURNING run_id::VARCHAR""",
+                    [device, PROCESS, utc_now()],
+                ).fetchone()
+            )
+            if taken is None:
+                return None
+            try:
+                return self.job(taken[0])
+            except StoreError as error:
+                self.set_state(taken[0], "failed", str(error))
+
+    def update_progress(
+        self,
+        run_id: str,
+        *,
+        stage: str = "",
+        step: int = 0,
+        total: int = 0,
+        rate: float | None = None,
+        eta_seconds: float | None = None,
+        points: Sequence[tuple[str, str, int, float | None]] = (),
+        logs: Sequence[tuple[str, str, str]] = (),
+        artifacts: Sequence[tuple[str, str, str]] = (),
+    ) -> bool:
+        """Store what a running job said since the last call; returns whether it was asked to stop.
+
+        Args:
+            points: ``(stage, name, step, value)``. logs: ``(stage, level, message)``.
+            artifacts: ``(name, kind, stage)``.
+        """
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> bool:
+            append_points(cursor, run_id, points)
+            append_rows(cursor, "logs", run_id, logs)
+            append_rows(cursor, "artifacts", run_id, artifacts)
+            found = cursor.execute(
+                """UPDATE jobs SET stage = ?, step = ?, total = ?, rate = ?, eta_seconds = ?
+                WHERE run_id = ? AND state = 'running' RETURNING cancel""",
+                [stage, step, total, finite(rate), finite(eta_seconds), run_id],
+            ).fetchone()
+            return found is None or bool(found[0])
+
+        return self.db.write(change)
+
+    def set_state(self, run_id: str, state: str, message: str = "", *, attempt: int | None = None) -> bool:
+        """Change a job's state; with ``attempt`` only while that attempt is the one that runs."""
+        if state not in STATES:
+            raise ValueError(f"unknown state {state!r}; choose one of: {', '.join(STATES)}")
+        finished = None if state in ("queued", "running") else utc_now()
+        sql = "UPDATE jobs SET state = ?, message = ?, finished = ?, rate = NULL, eta_seconds = NULL WHERE run_id = ?"
+        values: list[Any] = [state, message, finished, check_run_id(run_id)]
+        if attempt is not None:
+            sql, values = f"{sql} AND attempt = ? AND state = 'running'", [*values, attempt]
+        return self.db.write(
+            lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall())
+        )
+
+    def request_cancel(self, run_id: str) -> str | None:
+        """Cancel a waiting job at once, ask a running one to stop; returns the state it is in then."""
+        run_id = check_run_id(run_id)
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> str | None:
+            cursor.execute(
+                """UPDATE jobs SET state = 'cancelled', message = 'cancelled before it started', finished = ?
+                WHERE run_id = ? AND state = 'queued'""",
+                [utc_now(), run_id],
+            )
+            cursor.execute("UPDATE jobs SET cancel = true WHERE run_id = ? AND state = 'running'", [run_id])
+            found = cursor.execute("SELECT state FROM jobs WHERE run_id = ?", [run_id]).fetchone()
+            return found and found[0]
+
+        return self.db.write(change)
+
+    def recover(self) -> int:
+        """At start-up: jobs that a dead process left running become interrupted (or what their record says)."""
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> int:
+            left = "state = 'running' AND owner IS DISTINCT FROM ?"
+            cursor.execute(  # killed between the record and the row
+                f"""UPDATE jobs SET state = r.state, message = r.message, finished = r.finished
+                FROM runs r WHERE jobs.run_id = r.run_id AND jobs.{left}""",
+                [PROCESS],
+            )
+            text = "the program ended while this job ran; resume goes on after its last whole stage"
+            return len(
+                cursor.execute(
+                    f"""UPDATE jobs SET state = 'interrupted', message = ?, finished = ?, rate = NULL,
+                        eta_seconds = NULL WHERE {left} RETURNING run_id""",
+                    [text, utc_now(), PROCESS],
+                ).fetchall()
+            )
+
+        return self.db.write(change)
+
+
+# -- rows ---------------------------------------------------------------------------------------------
+
+
+def append_points(
+    cursor: duckdb.DuckDBPyConnection, run_id: str, points: Sequence[tuple[str, str, int, float | None]]
+) -> None:
+    """Rows of ``points``; a value that is not finite becomes NULL with its flag."""
+    append_rows(cursor, "points", run_id, [(s, n, i, finite(v), finite(v) is None) for s, n, i, v in points])
+
+
+# the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
+_TYPES = {
+    "points": ("VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"),
+    "metrics": ("VARCHAR", "DOUBLE", "BOOLEAN"),
+    "logs": ("VARCHAR", "VARCHAR", "VARCHAR"),
+    "artifacts": ("VARCHAR", "VARCHAR", "VARCHAR"),
+    "timings": ("VARCHAR", "DOUBLE", "BOOLEAN"),
+}
+
+
+def append_rows(
+    cursor: duckdb.DuckDBPyConnection, table: str, run_id: str, rows: Sequence[Sequence[Any]]
+) -> None:
+    """Many rows of one run in one statement, column by column."""
+    if rows:
+        columns = ", ".join(f"unnest(?::{kind}[])" for kind in _TYPES[table])
+        cursor.execute(
+            f"INSERT INTO {table} SELECT ?::UUID, {columns}", [run_id, *map(list, zip(*rows, strict=True))]
+        )
+
+
+def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
+    """The columns that jobs and runs share."""
+    return {
+        "spec": spec.model_dump_json(),
+        "dataset": spec.dataset.name,
+        "attack": spec.attack.name,
+        "defense": spec.defense.name,
+        "victim": spec.victim.name,
+        "preset": spec.preset,
+        "seed": spec.seed,
+    }
+
+
+def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
+    (waiting,) = cursor.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone() or (0,)
+    if waiting + more > MAX_QUEUED:
+        raise QueueFull(
+            f"{waiting} jobs wait already and {more} more would pass the limit of {MAX_QUEUED}: "
+            "wait, cancel some, or queue a smaller matrix"
+        )
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, run_id: str, spec: ExperimentSpec, device: str) -> None:
+    values = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
+    names = ", ".join(values)
+    cursor.execute(
+        f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(values))})", list(values.values())
+    )
+
+
+def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """A job for a recorded run that never was one (started from the command line)."""
+    found = cursor.execute(
+        "SELECT spec FROM runs WHERE run_id = ? AND home = 'runs' AND state <> 'done' "
+        "AND run_id NOT IN (SELECT run_id FROM jobs)",
+        [run_id],
+    ).fetchone()
+    if found is None:
+        raise StoreError(f"run {run_id} cannot be resumed: only jobs that are {', '.join(RESUMABLE)} can")
+    _insert(cursor, run_id, _spec(found[0]), "auto")
+
+
+def _spec(text: str) -> ExperimentSpec:
+    try:
+        return ExperimentSpec.model_validate(json.loads(text))
+    except ValidationError as error:
+        raise StoreError(
+            f"this spec does not fit this version of the program: {explain(error)[:500]}"
+        ) from None
+
+
+def _job(row: dict[str, Any], said: list[tuple[str, str, str]]) -> Job:
+    fields = {k: row[k] for k in Job.__dataclass_fields__ if k not in ("spec", "logs", "run_id")}
+    return Job(run_id=str(row["run_id"]), spec=_spec(row["spec"]), logs=tuple(said), **fields)

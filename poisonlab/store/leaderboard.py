@@ -1,0 +1,104 @@
+"""Repeats over seeds as one row: mean, interval, and how many there were."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from poisonlab.store.database import Database
+from poisonlab.store.runs import where
+
+SORTABLE = (
+    "group", "dataset", "attack", "defense", "victim", "preset", "source", "n", "clean_accuracy",
+    "clean_accuracy_undefended", "success", "success_undefended", "control", "robust_accuracy", "der", "targets",
+    "seconds",
+)  # fmt: skip
+COLUMNS = [
+    "group", "dataset", "attack", "defense", "victim", "preset", "source", "threat", "n",
+    "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "clean_accuracy_undefended",
+    "success", "success_low", "success_high", "success_undefended", "control", "robust_accuracy", "der",
+    "targets", "diverged", "seconds", "run_ids",
+]  # fmt: skip
+
+# Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
+_SQL = """
+SELECT spec_group AS "group", any_value(dataset) AS dataset, any_value(attack) AS attack,
+    any_value(defense) AS defense, any_value(victim) AS victim,
+    max(preset) AS preset,  -- equal values under both presets: the humbler name
+    source, any_value(threat) AS threat, count(*) AS n,
+    avg(clean_accuracy) AS clean_accuracy, stddev_samp(clean_accuracy) AS _accuracy_spread,
+    count(clean_accuracy) AS _accuracy_n,
+    avg(clean_accuracy_undefended) AS clean_accuracy_undefended,
+    coalesce(sum(success * targets) / sum(targets) FILTER (success IS NOT NULL), avg(success)) AS success,
+    stddev_samp(success) AS _success_spread, count(success) AS _success_n,
+    sum(success * targets) AS _hits, sum(targets) FILTER (success IS NOT NULL) AS _pooled,
+    coalesce(sum(success_undefended * targets) / sum(targets) FILTER (success_undefended IS NOT NULL),
+        avg(success_undefended)) AS success_undefended,
+    coalesce(sum(control * targets) / sum(targets) FILTER (control IS NOT NULL), avg(control)) AS control,
+    avg(robust_accuracy) AS robust_accuracy, avg(der) AS der, sum(targets)::DOUBLE AS targets,
+    count(*) FILTER (diverged) AS diverged, avg(seconds) AS seconds, list(run_id::VARCHAR) AS run_ids
+FROM runs WHERE latest AND {where} GROUP BY spec_group, source
+ORDER BY "{sort}" {direction} NULLS LAST, dataset, attack, defense, "group", source
+"""
+
+
+class LeaderboardQueries:
+    """The part of the store that compares runs."""
+
+    db: Database
+
+    def leaderboard(
+        self,
+        dataset: str | None = None,
+        attack: str | None = None,
+        defense: str | None = None,
+        preset: str | None = None,
+        source: str | None = None,
+        sort: str = "success",
+        descending: bool = False,
+    ) -> pd.DataFrame:
+        """One row an experiment and source, its seeds together; see ``COLUMNS``.
+
+        Intervals are 95 %, cut to [0, 1]: Student's over the seeds where there are at least two (else
+        NaN), Wilson's over the pooled targets for the success of a targeted attack. Of several finished
+        runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite.
+
+        Raises:
+            ValueError: ``sort`` is no column; names those that are.
+        """
+        if sort not in SORTABLE:
+            raise ValueError(f"cannot sort by {sort!r}; choose one of: {', '.join(SORTABLE)}")
+        asked = {"dataset": dataset, "attack": attack, "defense": defense, "preset": preset, "source": source}
+        clauses, values = where(asked)
+        sql = _SQL.format(where=clauses, sort=sort, direction="DESC" if descending else "ASC")
+        board = self.db.frame(sql, values)
+        board["run_ids"] = [list(ids) for ids in board["run_ids"]]
+        low, high = student(board["clean_accuracy"], board["_accuracy_spread"], board["_accuracy_n"])
+        board["clean_accuracy_low"], board["clean_accuracy_high"] = low, high
+        seeds = student(board["success"], board["_success_spread"], board["_success_n"])
+        pooled = wilson(board["_hits"], board["_pooled"])
+        targeted = (board["threat"] == "targeted").to_numpy(dtype=bool)
+        for side, by_target, by_seed in zip(("low", "high"), pooled, seeds, strict=True):
+            board[f"success_{side}"] = np.where(targeted, by_target, by_seed)
+        return board[COLUMNS]
+
+
+def student(mean: Any, spread: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Student's interval of means over seeds, ``(groups,)`` each, cut to [0, 1]; NaN below two seeds."""
+    mean, spread, n = (np.asarray(v, dtype=float) for v in (mean, spread, n))
+    known, back = np.unique(n, return_inverse=True)  # few different n: the quantile is the slow part
+    quantile = np.array([stats.t.ppf((1 + confidence) / 2, k - 1) if k >= 2 else np.nan for k in known])[back]
+    half = quantile * spread / np.sqrt(np.maximum(n, 1))
+    return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+
+
+def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of proportions, ``(groups,)`` each; NaN where nothing was tried."""
+    hits, n = np.asarray(hits, dtype=float), np.asarray(n, dtype=float)
+    n = np.where(n > 0, n, np.nan)
+    z = stats.norm.ppf((1 + confidence) / 2)
+    p = hits / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

@@ -1,0 +1,202 @@
+"""Recorded runs: the index over their folders, and what pages ask of it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from poisonlab import records
+from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id
+from poisonlab.store.database import Database
+from poisonlab.store.jobs import append_points, append_rows, spec_columns
+
+_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
+    clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
+    success, success_undefended, success_undefended AS undefended, control, robust_accuracy, der,
+    targets::DOUBLE AS targets, threat, diverged, seconds, peak_memory_mb,
+    device, revision, message, spec_group AS "group", created, started, finished"""
+_FILTERS = ("dataset", "attack", "defense", "preset", "source", "state")
+
+
+class RunQueries:
+    """The part of the store that concerns recorded runs."""
+
+    db: Database
+    homes: dict[str, Path]  # "runs" and "reference" -> folder
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    def runs(
+        self,
+        dataset: str | None = None,
+        attack: str | None = None,
+        defense: str | None = None,
+        preset: str | None = None,
+        kind: str | None = None,
+        source: str | None = None,
+        state: str | None = "done",
+        limit: int = 500,
+    ) -> pd.DataFrame:
+        """One row a run, newest first; ``None`` filters nothing.
+
+        Args:
+            kind: only runs that have an artifact of this kind, such as ``LangevinTrace``.
+        """
+        asked = dict(zip(_FILTERS, (dataset, attack, defense, preset, source, state), strict=True))
+        clauses, values = where(asked)
+        if kind is not None:
+            clauses += " AND run_id IN (SELECT run_id FROM artifacts WHERE kind = ?)"
+            values.append(kind)
+        sql = f"SELECT {_COLUMNS} FROM runs WHERE {clauses} ORDER BY created DESC LIMIT ?"
+        return self.db.frame(sql, [*values, limit])
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """The whole record, read from its folder, or ``None`` for a run that is not indexed.
+
+        Raises:
+            RecordError: its folder is gone or damaged.
+        """
+        folder = self.folder(run_id)
+        return None if folder is None else records.read_record(folder)[0]
+
+    def folder(self, run_id: str) -> Path | None:
+        """Where an indexed run lies. The path is built from the checked id alone."""
+        found = self.db.rows("SELECT home FROM runs WHERE run_id = ?", [check_run_id(run_id)])
+        return self.homes[found[0][0]] / run_id if found else None
+
+    def points(self, run_id: str) -> pd.DataFrame:
+        """The curves of a run, finished or running: stage, name, step, value (NaN where it diverged)."""
+        return self.db.frame(
+            "SELECT stage, name, step, value FROM points WHERE run_id = ?", [check_run_id(run_id)]
+        )
+
+    def artifacts(self, run_id: str) -> pd.DataFrame:
+        """What there is to look at: name, kind, stage."""
+        return self.db.frame(
+            "SELECT DISTINCT name, kind, stage FROM artifacts WHERE run_id = ? ORDER BY name",
+            [check_run_id(run_id)],
+        )
+
+    def load_artifact(self, run_id: str, name: str) -> Any:
+        """An artifact of a run, also of one that still runs.
+
+        Raises:
+            RecordError: an id or a name that is none, or a file that is missing or damaged.
+        """
+        folder = self.folder(run_id) or self.homes["runs"] / run_id
+        path = (folder / records.artifact_file(name)).resolve()
+        if not any(path.is_relative_to(home.resolve()) for home in self.homes.values()):
+            raise RecordError(f"artifact {name!r} of run {run_id} does not lie in the results folder")
+        return records.load_artifact(path)
+
+    def names(self) -> dict[str, list[str]]:
+        """The values present among finished runs: dataset, attack, defense, victim, preset, source."""
+        columns = ("dataset", "attack", "defense", "victim", "preset", "source")
+        listed = ", ".join(f"coalesce(list_sort(list(DISTINCT {c})), [])" for c in columns)
+        (row,) = self.db.rows(f"SELECT {listed} FROM runs WHERE state = 'done'")
+        return dict(zip(columns, row, strict=True))
+
+    # -- indexing -----------------------------------------------------------------------------------
+
+    def add_run(self, record: RunRecord, folder: Path | None = None) -> None:
+        """Index a run, replacing what was known of it.
+
+        Args:
+            folder: the run's own folder under ``runs`` or ``reference``; by default the former.
+
+        Raises:
+            RecordError: a folder elsewhere, or one that does not hold this run.
+        """
+        folder = self.homes["runs"] / record.run_id if folder is None else folder
+        home = next((h for h, root in self.homes.items() if folder.parent.resolve() == root.resolve()), None)
+        if home is None or folder.name != record.run_id:
+            raise RecordError(
+                f"run {record.run_id} must lie in a folder of its own id under the results folder"
+            )
+        _, sha256 = records.read_record(folder)
+        self.db.write(lambda cursor: self.insert(cursor, record, home, sha256))
+
+    def insert(self, cursor: duckdb.DuckDBPyConnection, record: RunRecord, home: str, sha256: str) -> None:
+        """All rows of a run, within the caller's transaction."""
+        columns = run_columns(record, home, sha256)
+        names = ", ".join(columns)
+        cursor.execute(
+            f"INSERT OR REPLACE INTO runs ({names}) VALUES ({', '.join('?' * len(columns))})",
+            list(columns.values()),
+        )
+        for table in ("metrics", "points", "logs", "artifacts", "timings"):
+            cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [record.run_id])
+        append_points(cursor, record.run_id, record.points)
+        append_rows(cursor, "metrics", record.run_id, [(k, v, v is None) for k, v in record.metrics.items()])
+        append_rows(cursor, "logs", record.run_id, record.logs)
+        append_rows(cursor, "artifacts", record.run_id, [(a.name, a.kind, a.stage) for a in record.artifacts])
+        timings = [(stage, seconds, stage in record.cached) for stage, seconds in record.timings.items()]
+        append_rows(cursor, "timings", record.run_id, timings)
+        mark_latest(cursor, columns["spec_group"])
+
+
+def where(asked: dict[str, str | None]) -> tuple[str, list[Any]]:
+    """SQL and its values for the filters that are set; the names come from code, never from a person."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    return " AND ".join(["true", *(f"{name} = ?" for name in given)]), list(given.values())
+
+
+def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None) -> None:
+    """Only the newest finished run of a seed counts: the same seed twice is one observation, not two."""
+    scope, values = ("", []) if spec_group is None else (" WHERE spec_group = ?", [spec_group])
+    cursor.execute(
+        f"""UPDATE runs SET latest = ranked.newest FROM (
+            SELECT run_id, state = 'done' AND row_number() OVER (
+                PARTITION BY spec_group, source, seed, state ORDER BY finished DESC, run_id DESC) = 1 AS newest
+            FROM runs{scope}) ranked
+        WHERE runs.run_id = ranked.run_id AND runs.latest <> ranked.newest""",
+        values,
+    )
+
+
+def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
+    """The row of a run: headline metrics under the same names for every kind of threat."""
+    m = record.metrics
+    name = "poison_success" if "poison_success" in m else "asr"
+    targets = m.get("targets")
+    return {
+        "run_id": record.run_id,
+        "home": home,
+        "source": "reference" if home == "reference" else record.source,
+        "record_hash": sha256,
+        **spec_columns(record.spec),
+        "spec_group": record.spec.group(),
+        "state": record.state,
+        "threat": "targeted" if name in m and name != "asr" else "backdoor" if "asr" in m else None,
+        "revision": record.revision,
+        "version": record.version,
+        "device": record.device,
+        "torch": record.torch,
+        "created": _utc(record.created),
+        "started": _utc(record.started),
+        "finished": _utc(record.finished),
+        "seconds": record.seconds,
+        "peak_memory_mb": record.peak_memory_mb,
+        "message": record.message,
+        "diverged": record.diverged,
+        "clean_accuracy": m.get("clean_accuracy"),
+        "clean_accuracy_undefended": m.get("clean_accuracy_undefended"),
+        "clean_accuracy_control": m.get("clean_accuracy_control"),
+        "success": m.get(name),
+        "success_undefended": m.get(f"{name}_undefended"),
+        "control": m.get(f"{name}_control"),
+        "robust_accuracy": m.get("robust_accuracy"),
+        "der": m.get("der"),
+        "targets": None if targets is None else round(targets),
+    }
+
+
+def _utc(time: datetime) -> datetime:
+    """In UTC, without its zone: what a TIMESTAMP column holds."""
+    return time.astimezone(UTC).replace(tzinfo=None)
+
+
+def is_run_folder(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and not folder.is_symlink()
