@@ -8,8 +8,14 @@ from pathlib import Path
 
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICES = ("auto", "cpu", "cuda")
+RESULTS = "POISONLAB_RESULTS"
 
 
 class DeviceError(RuntimeError):
@@ -68,9 +74,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
     """Largest memory so far in MiB: on a GPU since the last reset, else of the whole process's life."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource  # not on Windows
-    except ImportError:
+    if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
@@ -105,8 +109,14 @@ def revision(root: Path = REPOSITORY) -> str:
     return ""
 
 
+def results_folder() -> Path:
+    """``POISONLAB_RESULTS``, or ``results`` in the repository."""
+    return Path(os.environ.get(RESULTS) or REPOSITORY / "results").expanduser()
+
+
 def free_disk_gb(folder: Path) -> float:
     """Free space in GiB where ``folder`` is or would be."""
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 2**30

@@ -5,12 +5,10 @@ needs a database or a browser.
 """
 
 import dataclasses
-import errno
 import logging
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +19,22 @@ import torch
 from poisonlab import __version__, machine
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
-from poisonlab.data.base import DataError
-from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Metric, StageFinished, StageStarted
+from poisonlab.events import (
+    ArtifactReady,
+    Cancelled,
+    Event,
+    Log,
+    Metric,
+    StageFinished,
+    StageStarted,
+)
 from poisonlab.experiment import run_experiment
+from poisonlab.failures import (
+    RunFolderError,
+    disk_message,
+    explain_failure,
+    is_expected,
+)
 from poisonlab.records import (
     RECORD,
     ArtifactFile,
@@ -35,8 +46,7 @@ from poisonlab.records import (
     save_artifact,
     write_record,
 )
-from poisonlab.stages import CacheError, StageCache
-from poisonlab.training import Diverged
+from poisonlab.stages import StageCache
 
 __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at", "run_and_record"]
 
@@ -167,8 +177,8 @@ class _Recorder:
             self._open[-1] = (outer, inside + whole)
 
     def fail(self, error: Exception) -> RunRecord:
-        log.warning("run %s failed", self.run_id, exc_info=error)
         message = explain_failure(error, self.spec, self.stage, self.device)
+        log.warning("run %s failed: %s", self.run_id, message, exc_info=None if is_expected(error) else error)
         self.logs.append((self.stage, "error", message[:5000]))
         return self.finish("failed", message)
 
@@ -177,7 +187,7 @@ class _Recorder:
         try:
             write_record(record, self.folder)
         except OSError as error:
-            text = f"the run's record cannot be written: {_disk_message(error, self.folder)}"
+            text = f"the run's record cannot be written: {disk_message(error, self.folder)}"
             log.warning("%s", text)
             # without its folder a run is not whole, however well it went
             record = record.model_copy(
@@ -231,67 +241,4 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise RunFolderError(_disk_message(error, folder)) from error
-
-
-# -- messages -------------------------------------------------------------------------------------------
-
-
-class RunFolderError(RuntimeError):
-    """The run's folder cannot be made."""
-
-
-_TRAINED = {"control", "victim", "defended_victim", "extractor", "attackers_model"}
-
-
-def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: torch.device) -> str:
-    """One line: what happened and what to change."""
-    text = str(error).strip()
-    if _is_out_of_memory(error):
-        place = f" in stage {stage!r}" if stage else ""
-        return f"out of memory on {device}{place}: lower {_what_takes_memory(spec, stage)}, or close other programs"
-    if isinstance(error, OSError) or "No space left on device" in text:
-        return _disk_message(error, Path(getattr(error, "filename", None) or "the results folder"))
-    if "CUDA" in text or "cuda" in type(error).__module__ or isinstance(error, torch.AcceleratorError):
-        if not isinstance(error, machine.DeviceError):
-            first = text.splitlines()[0] if text else type(error).__name__
-            return (
-                f"the GPU failed ({first[:300]}): look at nvidia-smi, restart this program and resume the run, "
-                "or run it with device cpu"
-            )
-    own = (ValueError, DataError, Diverged, CacheError, RunFolderError, machine.DeviceError, RecordError)
-    if isinstance(error, own):
-        return " ".join(text.split()) or type(error).__name__
-    return f"{type(error).__name__}: {' '.join(text.split())[:500]} (at {_where(error)}; please report this)"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _what_takes_memory(spec: ExperimentSpec, stage: str) -> str:
-    """The parameters that decide how much a stage holds at once, with their values."""
-    if stage in _TRAINED:
-        return f"training.batch_size (now {spec.training.batch_size}) or dataset.train_images"
-    part, params = ("attack", spec.attack.params) if stage == "poison" else ("defense", spec.defense.params)
-    held = {
-        k: v
-        for k, v in params.model_dump().items()
-        if "batch" in k or k in ("targets", "poisons", "bank_size")
-    }
-    if stage in ("poison", "purify", "repair", "ebm") and held:
-        return " or ".join(f"{part}.{k} (now {v})" for k, v in held.items())
-    return "dataset.train_images or dataset.test_images"
-
-
-def _disk_message(error: Exception, folder: Path) -> str:
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-        return f"the disk is full at {folder}: free some space or choose another folder with --results, then resume"
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"cannot use {folder}: {reason}; check the permissions or choose another folder with --results"
-
-
-def _where(error: Exception) -> str:
-    """``file.py:line`` of the innermost frame of this package, without the machine's paths."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "poisonlab" in Path(f.filename).parts]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+        raise RunFolderError(disk_message(error, folder)) from error

@@ -30,7 +30,7 @@ class StoreError(RuntimeError):
     """The database cannot be used; the message says why and what to do."""
 
 
-class StoreLocked(StoreError):  # noqa: N818 - a state of the world that callers ask about by this name
+class StoreLocked(StoreError):
     """Another process has the database open; ``pid`` names it where it is known."""
 
     def __init__(self, path: Path, pid: int | None) -> None:

@@ -65,7 +65,7 @@ class EstimateQueries:
                 [kind, *values],
             )
             if found:
-                # a stage that was cached in all of them has an unknown price: take it as free, it most likely is
+                # cached in all of them: its price is unknown, and most likely it is cached again
                 seconds = sum(median or 0.0 for stage, median, _, _ in found if stage not in cached)
                 present = [stage for stage, *_ in found if stage in cached]
                 return Estimate(float(seconds), present, found[0][2], found[0][3])

@@ -1,73 +1,37 @@
 """The queue: jobs are rows before they are anything else, so that a crash forgets none of them."""
 
-import json
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
-from pydantic import ValidationError
 
-from poisonlab.config import ExperimentSpec, explain
+from poisonlab.config import ExperimentSpec
 from poisonlab.machine import DEVICES, DeviceError
-from poisonlab.records import check_run_id, finite, new_run_id
+from poisonlab.records import RECORD, check_run_id, finite, new_run_id
 from poisonlab.store.database import Database, StoreError
+from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
+from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
 
 MAX_QUEUED = 500
-STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 RESUMABLE = ("interrupted", "failed", "cancelled")
 PROCESS = uuid.uuid4().hex  # who we are: a PID may come back after a crash, this does not
 
-_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, state, stage, step, total,
-    rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started, finished"""
+_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, state, stage, step,
+    total, rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started, finished"""
 
 
-class QueueFull(StoreError):  # noqa: N818 - a state of the queue
+class QueueFull(StoreError):
     """Too many jobs wait already."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job; times are UTC without zone, ``rate`` steps a second, ``eta_seconds`` of the current stage.
-
-    ``logs`` holds ``(stage, level, message)``; ``device`` is what was asked for.
-    """
-
-    run_id: str
-    spec: ExperimentSpec
-    dataset: str
-    attack: str
-    defense: str
-    victim: str
-    preset: str
-    seed: int
-    state: str
-    stage: str
-    step: int
-    total: int
-    rate: float | None
-    eta_seconds: float | None
-    message: str
-    device: str
-    attempt: int
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    logs: tuple[tuple[str, str, str], ...] = ()
-
-
-def utc_now() -> datetime:
-    """Now in UTC without a zone, as every TIMESTAMP column holds it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class JobQueries:
     """The part of the store that concerns jobs."""
 
     db: Database
+    homes: dict[str, Path]
 
     # -- asking -------------------------------------------------------------------------------------
 
@@ -94,7 +58,7 @@ class JobQueries:
             said = cursor.execute(
                 "SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]
             ).fetchall()
-        return None if row is None else _job(dict(zip(columns, row, strict=True)), said)
+        return None if row is None else to_job(dict(zip(columns, row, strict=True)), said)
 
     # -- queueing -----------------------------------------------------------------------------------
 
@@ -121,7 +85,7 @@ class JobQueries:
         return [run_id for run_id, _ in jobs]
 
     def requeue(self, run_id: str) -> None:
-        """Queue a job that did not finish again, under its own id; its earlier attempt leaves the index.
+        """Queue a job that did not finish once more, under its own id; its earlier attempt is forgotten.
 
         Raises:
             StoreError: no such job or run, or it is done, waiting or running.
@@ -131,31 +95,34 @@ class JobQueries:
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
             _check_room(cursor, 1)
             changed = cursor.execute(
-                """UPDATE jobs SET state = 'queued', position = nextval('job_position'), cancel = false, message = '',
-                    stage = '', step = 0, total = 0, rate = NULL, eta_seconds = NULL, finished = NULL, owner = NULL
+                """UPDATE jobs SET state = 'queued', position = nextval('job_position'), cancel = false,
+                    message = '', stage = '', step = 0, total = 0, rate = NULL, eta_seconds = NULL,
+                    finished = NULL, owner = NULL
                 WHERE run_id = ? AND state IN (SELECT unnest(?::VARCHAR[])) RETURNING run_id""",
                 [run_id, list(RESUMABLE)],
             ).fetchall()
             if not changed:
                 _insert_from_run(cursor, run_id)
-            for table in ("runs", "metrics", "points", "logs", "artifacts", "timings"):
-                cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
+            delete_run(cursor, run_id)
 
         self.db.write(change)
+        # the old record would be indexed again otherwise
+        (self.homes["runs"] / run_id / RECORD).unlink(missing_ok=True)
 
     # -- working ------------------------------------------------------------------------------------
 
     def claim(self, device: str) -> Job | None:
-        """Take the next waiting job for the worker of ``device``, or ``None``. No two workers get the same."""
+        """The next waiting job for the worker of ``device``, or ``None``. No two workers get the same."""
         while True:
             taken = self.db.write(
                 lambda cursor: cursor.execute(
-                    """UPDATE jobs SET state = 'running', ran_on = CASE WHEN device = 'cpu' THEN 'cpu' ELSE ? END,
-                        owner = ?, attempt = attempt + 1, started = ?, finished = NULL
+                    """UPDATE jobs SET state = 'running', owner = ?,
+                        ran_on = CASE WHEN device = 'cpu' THEN 'cpu' ELSE ? END,
+                        attempt = attempt + 1, started = ?, finished = NULL
                     WHERE state = 'queued' AND run_id = (
                         SELECT run_id FROM jobs WHERE state = 'queued' ORDER BY position LIMIT 1)
                     RETURNING run_id::VARCHAR""",
-                    [device, PROCESS, utc_now()],
+                    [PROCESS, device, utc_now()],
                 ).fetchone()
             )
             if taken is None:
@@ -203,7 +170,8 @@ class JobQueries:
         if state not in STATES:
             raise ValueError(f"unknown state {state!r}; choose one of: {', '.join(STATES)}")
         finished = None if state in ("queued", "running") else utc_now()
-        sql = "UPDATE jobs SET state = ?, message = ?, finished = ?, rate = NULL, eta_seconds = NULL WHERE run_id = ?"
+        sql = """UPDATE jobs SET state = ?, message = ?, finished = ?, rate = NULL, eta_seconds = NULL
+            WHERE run_id = ?"""
         values: list[Any] = [state, message, finished, check_run_id(run_id)]
         if attempt is not None:
             sql, values = f"{sql} AND attempt = ? AND state = 'running'", [*values, attempt]
@@ -228,7 +196,7 @@ class JobQueries:
         return self.db.write(change)
 
     def recover(self) -> int:
-        """At start-up: jobs that a dead process left running become interrupted (or what their record says)."""
+        """At start-up: jobs that a dead process left running become interrupted; returns how many."""
 
         def change(cursor: duckdb.DuckDBPyConnection) -> int:
             left = "state = 'running' AND owner IS DISTINCT FROM ?"
@@ -249,48 +217,7 @@ class JobQueries:
         return self.db.write(change)
 
 
-# -- rows ---------------------------------------------------------------------------------------------
-
-
-def append_points(
-    cursor: duckdb.DuckDBPyConnection, run_id: str, points: Sequence[tuple[str, str, int, float | None]]
-) -> None:
-    """Rows of ``points``; a value that is not finite becomes NULL with its flag."""
-    append_rows(cursor, "points", run_id, [(s, n, i, finite(v), finite(v) is None) for s, n, i, v in points])
-
-
-# the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
-_TYPES = {
-    "points": ("VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"),
-    "metrics": ("VARCHAR", "DOUBLE", "BOOLEAN"),
-    "logs": ("VARCHAR", "VARCHAR", "VARCHAR"),
-    "artifacts": ("VARCHAR", "VARCHAR", "VARCHAR"),
-    "timings": ("VARCHAR", "DOUBLE", "BOOLEAN"),
-}
-
-
-def append_rows(
-    cursor: duckdb.DuckDBPyConnection, table: str, run_id: str, rows: Sequence[Sequence[Any]]
-) -> None:
-    """Many rows of one run in one statement, column by column."""
-    if rows:
-        columns = ", ".join(f"unnest(?::{kind}[])" for kind in _TYPES[table])
-        cursor.execute(
-            f"INSERT INTO {table} SELECT ?::UUID, {columns}", [run_id, *map(list, zip(*rows, strict=True))]
-        )
-
-
-def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
-    """The columns that jobs and runs share."""
-    return {
-        "spec": spec.model_dump_json(),
-        "dataset": spec.dataset.name,
-        "attack": spec.attack.name,
-        "defense": spec.defense.name,
-        "victim": spec.victim.name,
-        "preset": spec.preset,
-        "seed": spec.seed,
-    }
+# -- rows -----------------------------------------------------------------------------------------
 
 
 def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
@@ -319,18 +246,4 @@ def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:
     ).fetchone()
     if found is None:
         raise StoreError(f"run {run_id} cannot be resumed: only jobs that are {', '.join(RESUMABLE)} can")
-    _insert(cursor, run_id, _spec(found[0]), "auto")
-
-
-def _spec(text: str) -> ExperimentSpec:
-    try:
-        return ExperimentSpec.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise StoreError(
-            f"this spec does not fit this version of the program: {explain(error)[:500]}"
-        ) from None
-
-
-def _job(row: dict[str, Any], said: list[tuple[str, str, str]]) -> Job:
-    fields = {k: row[k] for k in Job.__dataclass_fields__ if k not in ("spec", "logs", "run_id")}
-    return Job(run_id=str(row["run_id"]), spec=_spec(row["spec"]), logs=tuple(said), **fields)
+    _insert(cursor, run_id, parse_spec(found[0]), "auto")

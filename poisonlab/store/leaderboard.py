@@ -11,8 +11,8 @@ from poisonlab.store.runs import where
 
 SORTABLE = (
     "group", "dataset", "attack", "defense", "victim", "preset", "source", "n", "clean_accuracy",
-    "clean_accuracy_undefended", "success", "success_undefended", "control", "robust_accuracy", "der", "targets",
-    "seconds",
+    "clean_accuracy_undefended", "success", "success_undefended", "control", "robust_accuracy", "der",
+    "targets", "seconds",
 )  # fmt: skip
 COLUMNS = [
     "group", "dataset", "attack", "defense", "victim", "preset", "source", "threat", "n",

@@ -10,7 +10,7 @@ import pandas as pd
 from poisonlab import records
 from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id
 from poisonlab.store.database import Database
-from poisonlab.store.jobs import append_points, append_rows, spec_columns
+from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
 
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
@@ -98,6 +98,12 @@ class RunQueries:
         (row,) = self.db.rows(f"SELECT {listed} FROM runs WHERE state = 'done'")
         return dict(zip(columns, row, strict=True))
 
+    def counts(self) -> dict[str, int]:
+        """How many finished runs there are (``done``), and how many jobs are ``queued`` and ``running``."""
+        sql = """SELECT 'done', count(*) FROM runs WHERE state = 'done'
+            UNION ALL SELECT state, count(*) FROM jobs WHERE state IN ('queued', 'running') GROUP BY state"""
+        return {"done": 0, "queued": 0, "running": 0} | dict(self.db.rows(sql))
+
     # -- indexing -----------------------------------------------------------------------------------
 
     def add_run(self, record: RunRecord, folder: Path | None = None) -> None:
@@ -126,8 +132,7 @@ class RunQueries:
             f"INSERT OR REPLACE INTO runs ({names}) VALUES ({', '.join('?' * len(columns))})",
             list(columns.values()),
         )
-        for table in ("metrics", "points", "logs", "artifacts", "timings"):
-            cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [record.run_id])
+        delete_run(cursor, record.run_id, keep_row=True)
         append_points(cursor, record.run_id, record.points)
         append_rows(cursor, "metrics", record.run_id, [(k, v, v is None) for k, v in record.metrics.items()])
         append_rows(cursor, "logs", record.run_id, record.logs)
@@ -149,7 +154,8 @@ def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None
     cursor.execute(
         f"""UPDATE runs SET latest = ranked.newest FROM (
             SELECT run_id, state = 'done' AND row_number() OVER (
-                PARTITION BY spec_group, source, seed, state ORDER BY finished DESC, run_id DESC) = 1 AS newest
+                PARTITION BY spec_group, source, seed, state ORDER BY finished DESC, run_id DESC
+            ) = 1 AS newest
             FROM runs{scope}) ranked
         WHERE runs.run_id = ranked.run_id AND runs.latest <> ranked.newest""",
         values,

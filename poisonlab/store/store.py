@@ -13,6 +13,7 @@ from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
 from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
+from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
 
 DATABASE = "poisonlab.duckdb"
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
-    """All that pages and runner know of the past. Safe to use from any thread of the one process that owns it.
+    """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:
         skipped: run folders that could not be indexed, and why.
@@ -50,9 +51,9 @@ class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
         self.db.close()
 
     def refresh(self) -> int:
-        """Index run folders that appeared since the last look (from the command line, or shipped); their number.
+        """Index run folders that are new (from the command line, or shipped) and return how many.
 
-        Cheap when nothing changed. A folder without a record is a run that still works, and is looked at again.
+        Cheap when nothing changed. A folder without a record is a run still at work; it is looked at again.
         """
         with self._looking:
             return self._index_runs() + self._index_reference()
@@ -64,10 +65,7 @@ class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
         if not root.is_dir():
             return 0
         modified = root.stat().st_mtime_ns
-        if self._seen.get("runs") == modified:
-            candidates = set(self._incomplete)
-        else:
-            candidates = set(_subfolders(root))
+        candidates = set(self._incomplete if self._seen.get("runs") == modified else _subfolders(root))
         if candidates:
             candidates -= {i for (i,) in self.db.rows("SELECT run_id::VARCHAR FROM runs WHERE home = 'runs'")}
         complete = {name for name in candidates if is_run_folder(root / name)}
@@ -110,8 +108,8 @@ class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
 
     def _forget(self, run_ids: list[str]) -> None:
         with self.db.transaction() as cursor:
-            for table in ("runs", "metrics", "points", "logs", "artifacts", "timings"):
-                cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::UUID[]))", [run_ids])
+            for run_id in run_ids:
+                delete_run(cursor, run_id)
             mark_latest(cursor)
 
 

@@ -1,0 +1,1 @@
+"""Where and by whom ``run_experiment`` is called."""

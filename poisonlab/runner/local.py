@@ -1,0 +1,170 @@
+"""The in-process runner: one daemon worker thread a device, fed from the queue in the store.
+
+Daemon threads, because a worker that the interpreter waits for makes Ctrl-C hang. Nothing here is
+kept by Streamlit, whose caches any browser can empty.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from poisonlab import machine
+from poisonlab.config import ExperimentSpec
+from poisonlab.recording import Interrupted, run_and_record
+from poisonlab.records import RecordError
+from poisonlab.runner.progress import Listener
+from poisonlab.store import Job, Store
+
+POLL_SECONDS = 1.0
+LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
+STOPPED = "the program was stopped while this job ran; resume goes on after its last whole stage"
+
+log = logging.getLogger(__name__)
+
+
+class LocalRunner:
+    """Runs queued jobs in this process.
+
+    Two runners on one store do no harm: jobs are claimed in SQL, and only jobs of dead processes
+    are called interrupted.
+
+    Args:
+        results: holds ``runs`` and the stage ``cache``.
+        devices: one worker each; by default every GPU, or the CPU.
+    """
+
+    def __init__(self, store: Store, results: Path, devices: Sequence[str] | None = None) -> None:
+        self.store, self.results = store, Path(results)
+        self.devices = list(machine.worker_devices() if devices is None else devices)
+        self._listeners: dict[str, Listener] = {}
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Mark what a dead process left behind as interrupted, then start the workers. Idempotent."""
+        with self._lock:
+            if self._threads:
+                return
+            self._stopping.clear()
+            self.store.recover()
+            self._threads = [
+                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True)
+                for d in self.devices
+            ]
+            for thread in self._threads:
+                thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Interrupt running jobs and end the workers; whether all ended within ``timeout`` seconds."""
+        self._stopping.set()
+        self._wake.set()
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for run_id in list(self._listeners):  # deep in something that cannot be stopped: it dies with us
+            self.store.set_state(run_id, "interrupted", STOPPED)
+        return not any(thread.is_alive() for thread in threads)
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    def submit(self, spec: ExperimentSpec, device: str = "auto") -> str:
+        """Queue a run; its id.
+
+        Raises:
+            QueueFull: too many wait already.
+        """
+        return self.submit_many([spec], device)[0]
+
+    def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
+        """Queue all of ``specs``, in their order, or none."""
+        run_ids = self.store.enqueue_many(specs, device)
+        self._wake.set()
+        return run_ids
+
+    def cancel(self, run_id: str) -> str | None:
+        """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then."""
+        state = self.store.request_cancel(run_id)
+        if listener := self._listeners.get(run_id):
+            listener.cancelled.set()
+        return state
+
+    def resume(self, run_id: str) -> None:
+        """Queue a job that did not finish again under its id; finished stages come from the cache.
+
+        Raises:
+            StoreError: there is nothing to resume under this id.
+        """
+        self.store.requeue(run_id)
+        self._wake.set()
+
+    def live(self, run_id: str) -> list[tuple[str, str, int, float | None]]:
+        """The latest points ``(stage, name, step, value)`` of a job running here, newer than the store's."""
+        listener = self._listeners.get(run_id)
+        return list(listener.recent) if listener else []
+
+    # -- working ------------------------------------------------------------------------------------
+
+    def _work(self, device: str) -> None:
+        looked = 0.0
+        while not self._stopping.is_set():
+            job = None
+            try:
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    looked = time.monotonic()
+                    self.store.refresh()
+                if job := self.store.claim(device):
+                    self._run(job, device)
+            except Exception:  # a worker outlives whatever happens to a job or to the database
+                if self._stopping.is_set():
+                    return
+                log.exception("worker %s goes on after an error", device)
+                if job:
+                    self._give_up(job)
+                self._stopping.wait(POLL_SECONDS)
+            if job is None:
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+
+    def _run(self, job: Job, device: str) -> None:
+        listener = Listener(self.store, job.run_id, self._stopping)
+        self._listeners[job.run_id] = listener
+        try:
+            record = run_and_record(
+                job.spec,
+                self.results / "runs",
+                run_id=job.run_id,
+                device="cpu" if job.device == "cpu" else device_of(job, device),
+                cache_root=self.results / "cache",
+                send=listener,
+            )
+        except Interrupted:
+            self.store.set_state(job.run_id, "interrupted", STOPPED, attempt=job.attempt)
+            return
+        finally:
+            self._listeners.pop(job.run_id, None)
+        try:
+            self.store.add_run(record)
+        except RecordError as error:  # no folder: the disk is full, say
+            log.warning("run %s is not indexed: %s", job.run_id, error)
+        self.store.set_state(job.run_id, record.state, record.message, attempt=job.attempt)
+        self.store.db.checkpoint()
+
+    def _give_up(self, job: Job) -> None:
+        try:
+            text = "the runner itself failed on this job; its log has the details"
+            self.store.set_state(job.run_id, "failed", text, attempt=job.attempt)
+        except Exception:
+            log.exception("job %s keeps its state", job.run_id)
+
+
+def device_of(job: Job, worker: str) -> str:
+    """Where a job runs: the worker's device, unless a GPU was asked for and the worker has none."""
+    return "cuda" if job.device == "cuda" and not worker.startswith("cuda") else worker

@@ -1,0 +1,119 @@
+"""From a stream of events to a few rows a second."""
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from poisonlab.events import (
+    ArtifactReady,
+    Cancelled,
+    Event,
+    Log,
+    Metric,
+    Progress,
+    StageFinished,
+    StageStarted,
+)
+from poisonlab.recording import Interrupted
+from poisonlab.records import finite
+from poisonlab.store import Store
+
+FLUSH_SECONDS = 1.0
+RECENT = 2000  # points of a running job kept in memory
+
+log = logging.getLogger(__name__)
+
+
+class Rate:
+    """Steps a second and remaining seconds of a stage, from the steps seen so far."""
+
+    def __init__(self) -> None:
+        self._step, self._time = 0, time.monotonic()
+        self.step, self.total = 0, 0
+
+    def see(self, step: int, total: int) -> None:
+        if step < self.step or total != self.total:  # another pass of the same stage
+            self._step, self._time = min(step, 0), time.monotonic()
+        self.step, self.total = step, total
+
+    @property
+    def rate(self) -> float | None:
+        seconds = time.monotonic() - self._time
+        done = self.step - self._step
+        return done / seconds if done > 0 and seconds > 0.05 else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        return (self.total - self.step) / self.rate if self.rate and self.total else None
+
+
+class Listener:
+    """Buffers what one job says, writes it about once a second, and carries a cancel back into it.
+
+    Args:
+        stopping: set when the whole program goes down.
+    """
+
+    def __init__(self, store: Store, run_id: str, stopping: threading.Event) -> None:
+        self.store, self.run_id, self.stopping = store, run_id, stopping
+        self.cancelled = threading.Event()
+        self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
+        self.stages: list[str] = []  # open stages, outermost first
+        self._rates: dict[str, Rate] = {}
+        self._points: list[tuple[str, str, int, float | None]] = []
+        self._logs: list[tuple[str, str, str]] = []
+        self._artifacts: list[tuple[str, str, str]] = []
+        self._flushed = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take an event; raises ``Cancelled`` or ``Interrupted`` when the job should stop."""
+        if self.stopping.is_set():
+            raise Interrupted
+        self._keep(event)
+        stage_changes = isinstance(event, StageStarted | StageFinished)
+        if stage_changes or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+        if self.cancelled.is_set():
+            raise Cancelled
+
+    def _keep(self, event: Event) -> None:
+        match event:
+            case Metric(stage, name, step, value):
+                point = (stage, name, step, finite(value))
+                self._points.append(point)
+                self.recent.append(point)
+            case Progress(stage, step, total):
+                self._rates.setdefault(stage, Rate()).see(step, total)
+            case Log(stage, message, level):
+                self._logs.append((stage, level, message))
+            case ArtifactReady(stage, name, value):
+                self._artifacts.append((name, type(value).__name__, stage))
+            case StageStarted(stage):
+                self.stages.append(stage)
+                self._rates[stage] = Rate()
+            case StageFinished(stage, _, cached):
+                self.stages.pop()
+                if cached:
+                    self._logs.append((stage, "info", "taken from the cache"))
+
+    def flush(self) -> None:
+        """Write what was buffered."""
+        self._flushed = time.monotonic()
+        stage = self.stages[-1] if self.stages else ""
+        shown: dict[str, Any] = {"stage": stage}
+        if rate := self._rates.get(stage):
+            shown |= {
+                "step": rate.step,
+                "total": rate.total,
+                "rate": rate.rate,
+                "eta_seconds": rate.eta_seconds,
+            }
+        said = {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
+        self._points, self._logs, self._artifacts = [], [], []
+        try:
+            if self.store.update_progress(self.run_id, **shown, **said):
+                self.cancelled.set()
+        except Exception:  # the record holds it all: a busy database is no reason to lose a run
+            log.warning("progress of run %s was not stored", self.run_id, exc_info=True)
