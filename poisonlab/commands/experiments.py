@@ -1,0 +1,152 @@
+"""``run`` and ``sweep``."""
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from poisonlab import machine
+from poisonlab.commands.results import index
+from poisonlab.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.records import RunRecord
+from poisonlab.registry import KINDS
+from poisonlab.terminal import FAILED, OK, ProgressLine, UsageError, say, table
+
+
+def run(options: argparse.Namespace) -> int:
+    spec = _spec(options, options.dataset, options.attack, options.defense, options.seed)
+    machine.resolve_device(options.device)
+    record = _run(spec, options)
+    index(options.results)
+    if record.state != "done":
+        say(f"poisonlab: run {record.run_id} {record.state}: {record.message}")
+        return FAILED
+    if options.json:
+        print(json.dumps(_summary(record, options.results)))
+    else:
+        print(table(("metric", "value"), list(record.metrics.items())))
+        print(f"run {record.run_id}, {record.seconds:.1f} s, in {options.results / 'runs' / record.run_id}")
+    return OK
+
+
+def sweep(options: argparse.Namespace) -> int:
+    specs = _matrix(options)
+    machine.resolve_device(options.device)
+    records = []
+    for number, spec in enumerate(specs, 1):
+        name = f"{spec.dataset.name} {spec.attack.name} {spec.defense.name} seed {spec.seed}"
+        say(f"[{number}/{len(specs)}] {name}")
+        record = _run(spec, options)
+        records.append(record)
+        if options.json:
+            print(json.dumps(_summary(record, options.results)), flush=True)
+        else:
+            said = (
+                record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
+            )
+            print(f"{name}: {record.state} in {record.seconds:.1f} s; {said}", flush=True)
+    index(options.results)
+    if not options.json:
+        print()
+        print(
+            table(("dataset", "attack", "defense", "seed", "state", *_HEADLINE), [_row(r) for r in records])
+        )
+    return OK if all(r.state == "done" for r in records) else FAILED
+
+
+_HEADLINE = ("clean_accuracy", "success", "undefended", "control")
+
+
+def _success(record: RunRecord) -> str:
+    return "poison_success" if "poison_success" in record.metrics else "asr"
+
+
+def _headline(record: RunRecord) -> str:
+    name = _success(record)
+    shown = (record.metrics.get("clean_accuracy"), record.metrics.get(name))
+    return ", ".join("diverged" if v is None else f"{v:.4g}" for v in shown)
+
+
+def _row(record: RunRecord) -> list[Any]:
+    spec, m, name = record.spec, record.metrics, _success(record)
+    values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
+    return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.seed, record.state, *values]
+
+
+def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
+    from poisonlab.recording import run_and_record  # noqa: PLC0415 - slow to import, and list needs none of it
+
+    return run_and_record(
+        spec,
+        options.results / "runs",
+        device=options.device,
+        cache_root=None if options.no_cache else options.results / "cache",
+        send=ProgressLine(),
+    )
+
+
+def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
+    """What ``--json`` prints; ``null`` among the metrics stands for one that diverged."""
+    whole = record.model_dump(mode="json")
+    names = ("run_id", "state", "metrics", "timings", "cached", "spec", "device", "peak_memory_mb", "message")
+    return {name: whole[name] for name in names} | {"folder": str(results / "runs" / record.run_id)}
+
+
+def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
+    """The specs of a sweep in order; combinations that cannot be are reported, none at all is an error."""
+    names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
+    try:
+        seeds = list(dict.fromkeys(int(s) for s in options.seed.split(",")))
+    except ValueError:
+        raise UsageError(f"--seed takes whole numbers separated by commas, got {options.seed!r}") from None
+    _overrides(options.set)
+    specs, problems = [], []
+    for dataset, attack, defense, seed in itertools.product(*names.values(), seeds):
+        try:
+            specs.append(_spec(options, dataset, attack, defense, seed))
+        except SpecError as error:
+            problems.append(f"{dataset} {attack} {defense} seed {seed} skipped: {error}")
+    if not specs:
+        raise UsageError(problems[0])
+    for problem in problems:
+        say(problem)
+    return specs
+
+
+def _spec(options: argparse.Namespace, dataset: str, attack: str, defense: str, seed: int) -> ExperimentSpec:
+    return make_spec(
+        dataset,
+        attack,
+        defense,
+        preset=options.preset,
+        seed=seed,
+        victim=options.victim,
+        overrides=_overrides(options.set),
+    )
+
+
+def _names(kind: str, text: str) -> list[str]:
+    names = list(dict.fromkeys(n for n in text.split(",") if n))
+    for name in names:
+        KINDS[kind][name]
+    if not names:
+        raise UsageError(f"--{kind} needs at least one of: {', '.join(KINDS[kind])}")
+    return names
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """``part.param=value`` settings; a value is JSON where it reads as such, else text."""
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator or not name:
+            raise UsageError(
+                f"--set takes part.param=value, such as attack.poison_rate=0.05; got {setting!r}"
+            )
+        try:
+            overrides[name] = json.loads(text)
+        except ValueError:
+            overrides[name] = text
+    return overrides

@@ -1,0 +1,84 @@
+"""Words for a terminal: tables, and a running line of progress on stderr."""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from poisonlab.events import Event, Log, Progress, StageFinished, StageStarted
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+
+
+class UsageError(ValueError):
+    """A command that cannot be; the one-line message names what is allowed."""
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def say(text: str) -> None:
+    """A line on stderr; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Aligned columns; numbers to the right."""
+    if not rows:
+        return ""
+    cells = [[cell(v) for v in row] for row in rows]
+    widths = [max(len(h), *(len(r[i]) for r in cells)) for i, h in enumerate(header)]
+    right = [all(isinstance(r[i], int | float) or r[i] is None for r in rows) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class ProgressLine:
+    """Shows the events of a run: one line that changes on a terminal, one line a stage elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self._since: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage):
+                self._since[stage] = (time.monotonic(), 0)
+            case Progress(stage, step, total) if self.live:
+                self._draw(f"{stage}  {step}/{total}{self._speed(stage, step, total)}")
+            case StageFinished(stage, seconds, cached):
+                self._clear()
+                say(f"{stage}: {'from the cache' if cached else f'{seconds:.1f} s'}")
+            case Log(_, message, level):
+                self._clear()
+                say(message if level == "info" else f"{level}: {message}")
+
+    def _speed(self, stage: str, step: int, total: int) -> str:
+        start, first = self._since.get(stage, (0.0, 0))
+        if step <= first:
+            self._since[stage] = (time.monotonic(), step)
+            return ""
+        rate = (step - first) / max(time.monotonic() - start, 1e-6)
+        return f"  {rate:.3g}/s  {(total - step) / rate:.0f} s left"
+
+    def _draw(self, text: str) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:width]:<{width}}", end="", file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self.live:
+            self._draw("")
+            print("\r", end="", file=sys.stderr)
