@@ -1,0 +1,47 @@
+"""Start the dashboard: ``python app.py`` or ``streamlit run app.py``.
+
+The script that lays out the pages is ``poisonlab/ui/main.py``: a script that calls ``st.navigation``
+must not have a sibling folder named ``pages``, or the first deep link after a start runs a page alone.
+"""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent
+
+
+def start() -> None:
+    """Open the store and start the workers; the pages, too, say why when that fails."""
+    from poisonlab import runtime
+    from poisonlab.store import StoreError
+
+    try:
+        runtime.start()
+    except StoreError as error:
+        print(f"\n{error}\n", flush=True)
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Workers live as long as the server.
+
+    They start beside it: importing torch takes seconds, and a page that says so beats none.
+    """
+    threading.Thread(target=start, daemon=True).start()
+    try:
+        yield
+    finally:
+        from poisonlab import runtime
+
+        runtime.stop()
+
+
+app = st.App(ROOT / "poisonlab" / "ui" / "main.py", lifespan=lifespan)
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,81 @@
+"""Home: what this is, what is running, the latest results, one button to see it work."""
+
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.ui import glossary, jobs, navigation, page, tables
+
+PIPELINE = """
+%%{init: {"flowchart": {"nodeSpacing": 26, "rankSpacing": 28, "padding": 8}, "themeVariables": {"fontSize": "19px"}}}%%
+flowchart LR
+    D[Dataset] --> P["Poison<br/>the attack changes a few images"]
+    P --> U["Purify<br/>some defenses clean the images"]
+    U --> T["Train<br/>the victim learns from them"]
+    T --> R["Repair<br/>other defenses mend the model"]
+    R --> E["Evaluate<br/>accuracy and attack success"]
+    D --> C["Control<br/>the same training without poison"]
+    C --> E
+    class P poison
+    class U,R defense
+    classDef poison fill:#fbe3d6,stroke:#D55E00,color:#1F2933
+    classDef defense fill:#d9f0e8,stroke:#009E73,color:#1F2933
+    classDef default fill:#eef3f7,stroke:#5B6770,color:#1F2933
+"""
+
+page.header(
+    "PoisonLab",
+    "A model learns whatever its training images teach it, so whoever can change a few of them can plant behaviour "
+    "that nobody asked for. Here you run published attacks on training data against published defenses, on real "
+    "images, and see what each one really achieves.",
+    "",
+)
+store = runtime.get().store
+with st.container(horizontal=True, vertical_alignment="center"):
+    page.demo_button(page.BACKDOOR_DEMO)
+    st.caption("About a minute on a laptop, no download.", width="content")
+    navigation.link("experiment", "Set up your own")
+    navigation.link("leaderboard", "Leaderboard")
+
+st.subheader("What happens in an experiment", anchor=False)
+st.mermaid_chart(
+    PIPELINE,
+    alt="Pipeline: dataset, poison, purify, train, repair, evaluate, beside a control trained without poison",
+)
+
+counts = store.counts()
+names = store.names()
+cells = st.columns(5)
+cells[0].metric(
+    "Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference."
+)
+cells[1].metric(
+    "In the queue",
+    counts.get("queued", 0) + counts.get("running", 0),
+    border=True,
+    help="Queued and running jobs.",
+)
+for cell, kind in zip(cells[2:], ("attack", "defense", "dataset"), strict=True):
+    present = [n for n in names.get(kind, []) if n != "none"]
+    cell.metric(
+        f"{kind.capitalize()}s",
+        len(present),
+        border=True,
+        help="Measured: " + (", ".join(present) or "none yet"),
+    )
+
+st.subheader("Running now", anchor=False)
+jobs.live(compact=True)
+
+st.subheader("Latest results", anchor=False)
+latest = store.runs(limit=8)
+if latest.empty:
+    st.info(
+        "No results yet. The button at the top queues the first run; its row appears here when it is done."
+    )
+else:
+    tables.runs(latest, key="latest")
+    st.caption(f"{glossary.label('control')}: {glossary.help_for('control')}")
+    newest = latest.iloc[0]
+    with st.container(horizontal=True):
+        page_name = "triggers" if newest["threat"] == "backdoor" else "purification"
+        navigation.link(page_name, "Look at the newest one", run=newest["run_id"])

@@ -1,0 +1,26 @@
+"""Jobs: what is running, what ran, and everything a job said on the way."""
+
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.ui import job_detail, jobs, page
+
+page.header(
+    "Jobs",
+    "The queue, the progress of whatever is running, and the curves and log of any job.",
+    "Watch a model learn its backdoor; jobs live in the database, so you may close this tab and come back.",
+)
+store = runtime.get().store
+every = store.jobs(limit=200)
+
+st.subheader("Now", anchor=False)
+jobs.live()
+if every.empty:
+    page.nothing_yet("No job has been queued yet.", page.BACKDOOR_DEMO)
+    st.stop()
+
+st.subheader("All jobs", anchor=False)
+picked = jobs.table(every, key=f"jobs-{hash(tuple(every['run_id']))}")
+job_id = jobs.chosen(every, picked)
+if job_id is not None:
+    job_detail.show(job_id)

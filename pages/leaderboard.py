@@ -1,0 +1,65 @@
+"""Leaderboard: every measured combination, with repeats over seeds, their spread and the control."""
+
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.figures import board as figures
+from poisonlab.ui import board, glossary, page
+from poisonlab.ui.command import leaderboard_command
+
+page.header(
+    "Leaderboard",
+    "Every attack, defense and dataset that was measured: one row for each experiment, averaged over its seeds.",
+    "A defense is only as good as its worst attack, and a low attack success means little if accuracy went with it "
+    "or if chance alone (the control) does as much.",
+)
+store = runtime.get().store
+with st.container(border=True):
+    chosen = page.filters(store.names(), ("dataset", "attack", "defense", "preset", "source"))
+    threat, sort, descending = board.order()
+rows = store.leaderboard(**chosen, sort=sort, descending=descending)
+if threat != "all":
+    rows = rows[rows["threat"] == threat].reset_index(drop=True)
+
+if rows.empty:
+    if any(chosen.values()) or threat != "all":
+        st.info("No measured row fits these filters. Clear one of them, or queue the missing runs.")
+        page.navigation.link("experiment", "Set up an experiment")
+    else:
+        page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
+    st.stop()
+
+selected = board.table(rows)
+board.downloads(rows)
+if selected is not None:
+    board.selection(selected)
+
+st.subheader("Attack × defense", anchor=False)
+metric = st.segmented_control(
+    "Metric", list(board.HEAT), default="success", required=True, format_func=glossary.label, key="metric",
+    bind="query-params",
+)  # fmt: skip
+st.caption(
+    f"{glossary.help_for(metric)} Each cell is the mean over the rows above; empty cells were not measured."
+)
+st.plotly_chart(
+    figures.heatmap(rows, metric, glossary.label(metric)),
+    key="heatmap",
+    alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
+)
+
+st.subheader("What a defense costs", anchor=False)
+st.caption(
+    "Lower right is best: the attack fails and the model still works. A dotted line leads from the undefended model to "
+    "the defended one; bars are 95 % intervals over seeds."
+)
+st.plotly_chart(
+    figures.trade_off(rows.head(board.SCATTERED)),
+    key="tradeoff",
+    alt="Scatter of clean accuracy against attack success, one mark for each row of the table",
+)
+if len(rows) > board.SCATTERED:
+    st.caption(f"The first {board.SCATTERED} of {len(rows)} rows are drawn; filter to see others.")
+
+st.subheader("Reproduce", anchor=False)
+st.code(leaderboard_command(sort, descending, **chosen), language="bash", wrap_lines=True)

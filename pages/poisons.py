@@ -1,0 +1,67 @@
+"""Poisons: what an attack changed in the training set, image by image."""
+
+import streamlit as st
+import torch
+
+from poisonlab.figures import poisons as figures
+from poisonlab.ui import galleries, glossary, page
+
+page.header(
+    "Poisons",
+    "Training images before and after the attack, and the difference made visible.",
+    "A poison works because nobody notices it: look at how little is enough, and whether you would have caught it.",
+)
+record = page.choose_run("poisons", "Here you would see poisoned training images beside their originals.",
+                         page.BACKDOOR_DEMO)  # fmt: skip
+if record is None:
+    st.stop()
+page.headline(record.metrics)
+found = page.load(record, "PoisonGallery", "TargetGallery")
+
+if gallery := found.get("PoisonGallery"):
+    st.subheader("Before and after", anchor=False)
+    st.markdown(page.about(record.spec.attack))
+    changed = (gallery.poisoned.float() - gallery.clean.float()).abs()
+    left, middle, right = st.columns(3)
+    left.metric(
+        "Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images."
+    )
+    middle.metric(
+        "Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images."
+    )
+    right.metric(
+        "Labels changed",
+        f"{int((gallery.true_labels != gallery.given_labels).sum())} of {len(gallery.clean)}",
+        border=True,
+        help="Dirty-label attacks also change labels; clean-label attacks leave every label true.",
+    )
+    galleries.poisons(gallery)
+
+    st.subheader("Spectrum of the perturbation", anchor=False, help=glossary.help_for("spectrum"))
+    figure, words = st.columns([3, 2], gap="medium")
+    figure.plotly_chart(
+        figures.spectrum(gallery.clean, gallery.poisoned),
+        key="spectrum",
+        alt="Average log magnitude of the perturbation's Fourier transform, zero frequency in the middle",
+    )
+    words.markdown(
+        "The perturbation of every image is split into waves; bright spots are the waves it is made of, averaged over "
+        "the images shown. **The middle** is a change of overall brightness, **the rim** is change from pixel to "
+        "pixel.\n\nA patch spreads over all frequencies. Optimised noise often sits where the network is sensitive "
+        "and the eye is not. Blurring and purification remove the rim first."
+    )
+
+if targets := found.get("TargetGallery"):
+    st.subheader("The targets", anchor=False)
+    hit = int((targets.predicted_undefended == targets.adversarial_labels).sum())
+    held = int((targets.predicted_defended == targets.adversarial_labels).sum())
+    st.markdown(
+        f"The attacker wants {len(targets.images)} chosen images misread and never touches them. Without a defense "
+        f"**{hit}** of them get the class the attacker wished for, with it **{held}**."
+    )
+    galleries.targets(targets)
+elif not torch.is_tensor(getattr(gallery, "clean", None)):
+    st.info("The images of this run cannot be read; its numbers are above.")
+
+page.other_views(record, here="poisons")
+page.reproduce(record)

@@ -1,0 +1,89 @@
+"""Triggers: the stamp that opens a backdoor, and what a defense recovered of it."""
+
+import streamlit as st
+
+from poisonlab.figures import triggers as figures
+from poisonlab.ui import galleries, glossary, page
+from poisonlab.ui.images import as_picture, enlarged
+from poisonlab.ui.wording import escape
+
+page.header(
+    "Triggers",
+    "The true trigger on test images, and the pattern a defense recovered from the model alone, round by round.",
+    "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every image "
+    "tends to end at the attacker's class.",
+)
+record = page.choose_run("triggers", "Here you would see a backdoor's trigger and what a defense recovers of it.",
+                         page.BACKDOOR_DEMO)  # fmt: skip
+if record is None:
+    st.stop()
+page.headline(record.metrics)
+found = page.load(record, "TriggerTruth", "TriggerReconstruction", "NeuronScores")
+
+target = None
+if truth := found.get("TriggerTruth"):
+    st.subheader("The true trigger", anchor=False)
+    if truth.target_class >= 0:
+        target = truth.target_class
+        goal = f"Every image that carries it should be read as **{escape(truth.classes[target])}**."
+    else:
+        goal = "Every image that carries it should be read as the class after its own."
+    st.markdown(f"{page.about(record.spec.attack)} {goal} The model has never seen these test images.")
+    galleries.triggers(truth)
+
+if recovered := found.get("TriggerReconstruction"):
+    rounds = len(recovered.patterns)
+    st.subheader("The recovered pattern", anchor=False)
+    st.markdown(page.about(record.spec.defense))
+    shown = 1
+    if rounds > 1:
+        shown = st.slider(
+            "Round", 1, rounds, 1, key="round", bind="query-params",
+            help="Each round starts a new search against the model as it is then.",
+        )  # fmt: skip
+    pattern = recovered.patterns[shown - 1]
+    picture, largest = as_picture(pattern)
+    left, middle, right = st.columns([2, 3, 3], gap="medium")
+    left.markdown("**Pattern**", help="Grey changes nothing, light adds brightness, dark takes it away.")
+    left.image(
+        enlarged(picture, 320),
+        caption=f"round {shown}: largest entry {largest:.3g}, L1 norm {float(recovered.l1_norm[shown - 1]):.3g}",
+        alt=f"pattern recovered in round {shown}",
+        output_format="PNG",
+        width="stretch",
+    )
+    middle.markdown("**What the model says under it**", help="Predictions for the defender's clean images.")
+    middle.plotly_chart(
+        figures.class_histogram(recovered, shown - 1, target),
+        key="classes",
+        alt="Share of clean images given each class under the recovered pattern",
+    )
+    right.markdown(
+        "**Largest class by round**",
+        help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it no longer can.",
+    )
+    right.plotly_chart(
+        figures.concentration(recovered, shown - 1),
+        key="rounds",
+        alt="Share of the most frequent class in each round",
+    )
+    st.markdown(galleries.reading(recovered, shown - 1, target))
+
+if scores := found.get("NeuronScores"):
+    st.subheader("Which weights were turned down", anchor=False, help=glossary.help_for("mask"))
+    left, right = st.columns(2, gap="medium")
+    left.plotly_chart(
+        figures.mask_histogram(scores),
+        key="masks",
+        alt="Distribution of the scores of each layer between 0 and 1",
+    )
+    right.plotly_chart(
+        figures.weakened(scores), key="weakened", alt="Share of scores below one half by layer"
+    )
+
+if not recovered:
+    st.info("The defense of this run does not search for a trigger. A run with awm shows what it recovers.")
+    page.demo_button(page.BACKDOOR_DEMO)
+
+page.other_views(record, here="triggers")
+page.reproduce(record)

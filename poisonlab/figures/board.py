@@ -1,0 +1,103 @@
+"""The leaderboard as pictures: attack x defense, and what a defense costs for what it prevents."""
+
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
+
+from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, layout
+
+ROW_HEIGHT = 44
+
+
+def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
+    """Attack x defense, each cell the mean of ``metric`` over the rows that fall into it.
+
+    The colour scale always runs from 0 to 1: the same colour means the same under every filter.
+    Cells without a run stay empty.
+    """
+    table = rows.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
+    first = sorted(
+        table.columns, key=lambda name: (name != "none", name)
+    )  # what the others are compared with
+    table = table[first].astype(float)
+    figure = px.imshow(
+        table.to_numpy(),
+        x=[str(c) for c in table.columns],
+        y=[str(i) for i in table.index],
+        zmin=0,
+        zmax=1,
+        text_auto=".1%",
+        aspect="auto",
+        color_continuous_scale=SEQUENTIAL,
+        labels={"x": "defense", "y": "attack", "color": label},
+    )
+    figure.update_traces(
+        hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>", xgap=3, ygap=3
+    )
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False)
+    figure.update_coloraxes(colorbar={"tickformat": ".0%", "title": ""})
+    return layout(figure, "defense", "attack", 150 + ROW_HEIGHT * max(2, len(table)))
+
+
+def trade_off(rows: pd.DataFrame) -> go.Figure:
+    """Clean accuracy against attack success: below and to the right is better.
+
+    One marker a group with its interval over seeds where there is one. Colour is the defense, shape the
+    attack; a thin line leads from the undefended model to the defended one.
+    """
+    figure = go.Figure()
+    shown = rows.dropna(subset=["clean_accuracy", "success"])
+    defenses, attacks = sorted(shown["defense"].unique()), sorted(shown["attack"].unique())
+    _add_moves(figure, shown)
+    for (defense, attack), part in shown.groupby(["defense", "attack"], sort=True):
+        figure.add_scatter(
+            x=part["clean_accuracy"],
+            y=part["success"],
+            mode="markers",
+            name=f"{defense} against {attack}",
+            marker={
+                "size": 12,
+                "color": CATEGORICAL[defenses.index(defense) % len(CATEGORICAL)],
+                "symbol": SYMBOLS[attacks.index(attack) % len(SYMBOLS)],
+                "line": {"width": 1, "color": "white"},
+            },
+            error_x=_interval(part, "clean_accuracy"),
+            error_y=_interval(part, "success"),
+            customdata=np.stack([part["dataset"], part["victim"], part["n"], part["source"]], axis=1),
+            hovertemplate="%{customdata[0]}, %{customdata[1]}, n=%{customdata[2]}, %{customdata[3]}<br>"
+            "clean accuracy %{x:.1%}, success %{y:.1%}<extra>%{fullData.name}</extra>",
+        )
+    layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420)
+    seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
+    low = min(seen.min() - 0.02, 0.9)
+    figure.update_xaxes(
+        tickformat=".0%", range=[low, 1.01]
+    )  # a wide frame: a tenth of a point is no difference
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
+    return figure
+
+
+def _add_moves(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """A line from where each group stood without its defense to where it stands with it, all in one trace."""
+    moved = rows.dropna(subset=["clean_accuracy_undefended", "success_undefended"])
+    moved = moved[moved["defense"] != "none"]
+    if moved.empty:
+        return
+    gap = np.full(len(moved), np.nan)
+    x = np.stack([moved["clean_accuracy_undefended"], moved["clean_accuracy"], gap], 1).ravel()
+    y = np.stack([moved["success_undefended"], moved["success"], gap], 1).ravel()
+    figure.add_scatter(
+        x=x, y=y, mode="lines", name="from undefended", line={"color": CONTROL, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _interval(part: pd.DataFrame, name: str) -> dict[str, object]:
+    """Plotly's error bars from ``name_low`` and ``name_high``; rows without an interval get none."""
+    low, high = part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float)
+    finite = np.isfinite(low) & np.isfinite(high)
+    plus = np.where(finite, (high.clip(upper=1) - part[name]).clip(lower=0), 0)
+    minus = np.where(finite, (part[name] - low.clip(lower=0)).clip(lower=0), 0)
+    return {"type": "data", "array": plus, "arrayminus": minus, "symmetric": False, "thickness": 1}

@@ -1,0 +1,119 @@
+"""Energies before and after purification, and chains on their way."""
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from sklearn.decomposition import PCA
+
+from poisonlab.artifacts import EnergyHistogram, LangevinTrace
+from poisonlab.figures.style import CLEAN, CONTROL, POISONED, PURIFIED, layout, rgba
+
+BINS = 48
+
+
+def energy_histogram(energies: EnergyHistogram) -> go.Figure:
+    """Energies of clean, poisoned and purified poisoned images over common bins, as shares."""
+    groups = {
+        "clean": (energies.clean, CLEAN),
+        "poisoned": (energies.poisoned, POISONED),
+        "purified": (energies.purified, PURIFIED),
+    }
+    everything = torch.cat([values.float() for values, _ in groups.values()])
+    everything = everything[everything.isfinite()]
+    # the outermost 0.5 % would squeeze all others into a few bins
+    low, high = np.quantile(everything.numpy(), [0.005, 0.995]) if len(everything) else (0.0, 1.0)
+    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    figure = go.Figure()
+    for name, (values, colour) in groups.items():
+        inside = np.clip(values.float().numpy(), low, high)
+        counts, _ = np.histogram(inside[np.isfinite(inside)], edges)
+        figure.add_bar(
+            x=(edges[1:] + edges[:-1]) / 2,
+            y=counts / max(1, counts.sum()),
+            width=edges[1] - edges[0],
+            name=f"{name} (n={len(values)})",
+            marker={"color": rgba(colour, 0.55), "line": {"color": colour, "width": 1}},
+            hovertemplate="energy %{x:.3g}: %{y:.1%}<extra>" + name + "</extra>",
+        )
+    layout(figure, "energy (low: looks natural to the model)", "share of images", 380, barmode="overlay")
+    figure.update_yaxes(tickformat=".0%")
+    return figure
+
+
+def chain_energies(trace: LangevinTrace, shown: int) -> go.Figure:
+    """Mean energy of both chains with the range over images; ``shown`` indexes the marked step."""
+    steps = trace.steps.numpy()
+    figure = go.Figure()
+    for name, values, colour in (
+        ("clean", trace.clean_energy, CLEAN),
+        ("poisoned", trace.poisoned_energy, POISONED),
+    ):
+        v = values.float().numpy()
+        band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
+        figure.add_scatter(x=steps, y=v.max(1), **band)
+        figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(colour, 0.15), **band)
+        figure.add_scatter(
+            x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour}
+        )
+    _mark(figure, float(steps[shown]))
+    return layout(figure, "Langevin step", "energy", 340)
+
+
+def crossing(trace: LangevinTrace) -> int | None:
+    """First recorded step at which the chain is farther from the poisoned image than from the clean one.
+
+    PureGen section 3.4 chooses the number of steps so: the chain has then forgotten the perturbation
+    more than it has changed the picture. ``None`` when it never happens.
+    """
+    farther = (trace.from_poisoned.mean(1) > trace.from_clean.mean(1)) & (trace.steps > 0)
+    return int(trace.steps[farther][0]) if farther.any() else None
+
+
+def distances(trace: LangevinTrace, shown: int) -> go.Figure:
+    """The two distances whose crossing chooses the number of steps, averaged over images."""
+    steps = trace.steps.numpy()
+    figure = go.Figure()
+    for name, values, colour, dash in (
+        ("to the poisoned start, ‖(x+δ) − Ψ‖", trace.from_poisoned, POISONED, "solid"),
+        ("to the clean image, ‖x − Ψ‖", trace.from_clean, CLEAN, "dash"),
+    ):
+        figure.add_scatter(x=steps, y=values.mean(1).numpy(), name=name, line={"color": colour, "dash": dash})
+    _mark(figure, float(steps[shown]))
+    where = crossing(trace)
+    if where is not None:
+        figure.add_vline(
+            x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}"
+        )
+    return layout(figure, "Langevin step", "mean L2 distance, pixels in [0, 1]", 340)
+
+
+def pca_paths(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
+    """Both chains of one image, projected on the two directions in which their recorded states vary most."""
+    states = torch.cat([trace.clean_images[:, image], trace.poisoned_images[:, image]])  # (2s, c, h, w)
+    flat = (states.float() / 255).flatten(1).numpy()
+    plane = PCA(n_components=2).fit(flat)
+    clean, poisoned = np.split(plane.transform(flat), 2)  # (s, 2) each
+    steps = trace.steps.numpy()
+    figure = go.Figure()
+    for name, path, colour, symbol in (
+        ("clean", clean, CLEAN, "circle"),
+        ("poisoned", poisoned, POISONED, "diamond"),
+    ):
+        figure.add_scatter(
+            x=path[:, 0], y=path[:, 1], mode="lines+markers", name=f"from {name}", legendgroup=name,
+            line={"color": rgba(colour, 0.7), "width": 2}, marker={"size": 4, "color": colour}, customdata=steps,
+            hovertemplate="step %{customdata}<extra>from " + name + "</extra>",
+        )  # fmt: skip
+        mark = {"mode": "markers", "legendgroup": name, "showlegend": False, "hoverinfo": "skip"}
+        ring = {"color": "white", "size": 12, "symbol": symbol, "line": {"color": colour, "width": 2}}
+        figure.add_scatter(x=path[:1, 0], y=path[:1, 1], marker=ring, **mark)
+        full = {"color": colour, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
+        figure.add_scatter(x=path[shown : shown + 1, 0], y=path[shown : shown + 1, 1], marker=full, **mark)
+    first, second = plane.explained_variance_ratio_
+    layout(figure, f"first direction ({first:.0%} of variance)", f"second direction ({second:.0%})", 420)
+    figure.update_yaxes(scaleanchor="x")  # equal lengths mean equal distances
+    return figure
+
+
+def _mark(figure: go.Figure, step: float) -> None:
+    figure.add_vline(x=step, line={"color": CONTROL, "width": 1, "dash": "dot"})

@@ -1,0 +1,36 @@
+"""Colours with a meaning, and the layout every figure shares."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+# Okabe and Ito: safe for colour-blind readers. The same thing has the same colour on every page.
+CLEAN = "#0072B2"
+POISONED = "#D55E00"
+PURIFIED = "#009E73"
+CONTROL = "#5B6770"
+CATEGORICAL = (CLEAN, POISONED, PURIFIED, "#CC79A7", "#E69F00", "#56B4E9", CONTROL)
+SEQUENTIAL = "Cividis"
+DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
+
+
+def layout(figure: go.Figure, x: str, y: str, height: int = 340, **more: Any) -> go.Figure:
+    """Axis titles, a legend above the plot, margins that cut nothing off."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        xaxis_title=x,
+        yaxis_title=y,
+        **more,
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    return figure
+
+
+def rgba(colour: str, alpha: float) -> str:
+    """``#RRGGBB`` with an opacity."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {alpha})"

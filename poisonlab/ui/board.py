@@ -1,0 +1,172 @@
+"""The leaderboard's table: sorting, selection, what differs between two rows, downloads."""
+
+import io
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.figures.style import POISONED
+from poisonlab.ui import glossary, navigation, page, tables
+from poisonlab.ui.wording import NONE, escape, percent
+
+HEAT = ("success", "clean_accuracy", "control", "der", "robust_accuracy")
+SORTS = {
+    "success": "attack success", "clean_accuracy": "clean accuracy", "control": "control", "der": "DER", "n": "seeds",
+    "dataset": "dataset", "attack": "attack", "defense": "defense",
+}  # fmt: skip
+SHOWN, SCATTERED = 1000, 300  # rows in the browser's table, marks in the scatter; downloads hold all
+ORDER = [
+    "dataset", "attack", "defense", "n", "clean_accuracy", "success", "control", "source",
+    "clean_accuracy_low", "clean_accuracy_high", "success_low", "success_high", "clean_accuracy_undefended",
+    "success_undefended", "robust_accuracy", "der", "targets", "seconds", "victim", "preset",
+]  # fmt: skip
+
+
+def order() -> tuple[str, str, bool]:
+    """Kind of threat, sort column and direction, all in the URL."""
+    left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
+    threat = left.segmented_control(
+        "Threat", ["all", "backdoor", "targeted"], default="all", required=True, key="threat", bind="query-params",
+        help="Backdoors are measured by ASR, targeted poisons by poison success: compare within one kind.",
+    )  # fmt: skip
+    sort = middle.selectbox(
+        "Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params"
+    )
+    descending = right.toggle("Largest first", key="descending", bind="query-params")
+    return str(threat), str(sort), bool(descending)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows, and those the reader selected."""
+    column = st.column_config
+    shown = rows.head(SHOWN)
+    interval = glossary.help_for("interval")
+    event = st.dataframe(
+        shown,
+        column_order=ORDER,
+        column_config={
+            "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
+            "clean_accuracy": tables.share("clean_accuracy"),
+            "clean_accuracy_low": column.NumberColumn("Accuracy from", help=interval, format="percent"),
+            "clean_accuracy_high": column.NumberColumn("to", help=interval, format="percent"),
+            "clean_accuracy_undefended": tables.percentage(
+                "clean_accuracy_undefended", "Accuracy undefended"
+            ),
+            "success": tables.share("success", "Attack success ↓", POISONED),
+            "success_low": column.NumberColumn("Success from", help=interval, format="percent"),
+            "success_high": column.NumberColumn("to ", help=interval, format="percent"),
+            "success_undefended": tables.percentage("success_undefended", "Success undefended"),
+            "control": tables.percentage("control", "Control"),
+            "robust_accuracy": tables.percentage("robust_accuracy", "RA"),
+            "der": tables.percentage("der", "DER"),
+            "targets": column.NumberColumn("Targets", help=glossary.help_for("targets"), format="%d"),
+            "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
+            "source": column.TextColumn("Source", help=glossary.help_for("source")),
+        },
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.height(len(shown)),
+        on_select="rerun",
+        selection_mode="multi-row",
+        # positions mean nothing once the rows change, so a changed table starts with nothing selected
+        key=f"board-{hash(tuple(shown['group'] + shown['source']))}",
+        alt="Leaderboard, one row for each experiment; select one row to open it, two to compare them",
+    )
+    if len(rows) > SHOWN:
+        st.caption(f"The first {SHOWN} of {len(rows)} rows. Filter to see others; the downloads hold all.")
+    picked = [i for i in event["selection"]["rows"] if i < len(shown)]
+    if not picked:
+        st.caption("Select a row to open its runs, two or more to see what differs between them.")
+        return None
+    return shown.iloc[picked]
+
+
+def downloads(rows: pd.DataFrame) -> None:
+    """All rows that fit the filters; the files are made when somebody clicks."""
+    plain = rows.assign(run_ids=[" ".join(map(str, ids)) for ids in rows["run_ids"]])
+
+    def parquet() -> bytes:
+        buffer = io.BytesIO()
+        plain.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+
+    def csv() -> bytes:
+        return plain.to_csv(index=False).encode()
+
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV", csv, "poisonlab-leaderboard.csv", "text/csv", on_click="ignore", icon=":material/download:"
+        )
+        st.download_button(
+            "Parquet", parquet, "poisonlab-leaderboard.parquet", "application/octet-stream", on_click="ignore",
+            icon=":material/download:",
+        )  # fmt: skip
+
+
+def selection(rows: pd.DataFrame) -> None:
+    """One row: its runs and where to look at them. Several: what differs."""
+    store = runtime.get().store
+    with st.container(border=True):
+        records = [(row, store.run(str(row["run_ids"][0]))) for row in rows.to_dict("records")]
+        for row, record in records:
+            if record is None:
+                continue
+            name = f"**{escape(row['dataset'])} · {escape(row['attack'])} · {escape(row['defense'])}**"
+            low, high = percent(row["success_low"]), percent(row["success_high"])
+            spread = f", 95 % interval {low} to {high}" if NONE not in (low, high) else ""
+            st.markdown(f"{name}: attack success {percent(row['success'])} over {row['n']} seeds{spread}")
+            if len(records) == 1:
+                st.caption("Runs of this row, by seed:")
+                _runs(row)
+            page.other_views(record)
+        usable = [record for _, record in records if record is not None]
+        if len(usable) > 1:
+            st.markdown("**What differs**")
+            st.dataframe(
+                differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows"
+            )
+
+
+def _runs(row: dict[str, Any]) -> None:
+    """A link for each repeat."""
+    kind = "triggers" if row["threat"] == "backdoor" else "poisons"
+    store = runtime.get().store
+    with st.container(horizontal=True):
+        for run_id in list(row["run_ids"])[:12]:
+            record = store.run(str(run_id))
+            if record is not None:
+                navigation.link(kind, f"seed {record.spec.seed}", run=str(run_id))
+
+
+def differences(records: list[Any]) -> pd.DataFrame:
+    """Parameters and metrics that are not the same in all records, one row each."""
+    flat = [_flatten(record.spec.model_dump(mode="json")) for record in records]
+    names = list(dict.fromkeys(name for one in flat for name in one))
+    columns = [f"{n + 1}: {r.spec.attack.name}, {r.spec.defense.name}" for n, r in enumerate(records)]
+    table = []
+    for name in names:
+        values = [one.get(name, NONE) for one in flat]
+        if any(v != values[0] for v in values):
+            table.append([name, *map(str, values)])
+    for name in dict.fromkeys(name for r in records for name in r.metrics):
+        values = [r.metrics.get(name) for r in records]
+        if any(v != values[0] for v in values):
+            shown = [percent(v) if glossary.define(name).rate else str(v) for v in values]
+            table.append([glossary.label(name), *shown])
+    return pd.DataFrame(table, columns=["what", *columns])
+
+
+def _flatten(spec: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names, as the command line writes them."""
+    found: dict[str, Any] = {}
+    for key, value in spec.items():
+        if not isinstance(value, dict):
+            found[key] = value
+        elif "params" in value:
+            found[key] = value["name"]
+            found |= {f"{key}.{k}": v for k, v in value["params"].items()}
+        else:
+            found |= {f"{key}.{k}": v for k, v in value.items()}
+    return found

@@ -1,0 +1,47 @@
+"""What a method is, from the card it brings along."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from poisonlab import registry
+
+
+def title(kind: str, name: str) -> str:
+    """``BadNets`` of ``badnets``; the name itself where a method has no card."""
+    card = getattr(registry.KINDS[kind][name], "card", None)
+    return card.title if card else name
+
+
+def row(methods: Sequence[tuple[str, str]]) -> None:
+    """Cards side by side."""
+    for column, (kind, name) in zip(st.columns(len(methods)), methods, strict=True):
+        with column.container(border=True, height="stretch"):
+            _card(kind, name, registry.KINDS[kind][name])
+
+
+def _card(kind: str, name: str, method: Any) -> None:
+    card = getattr(method, "card", None)
+    st.caption(f"{kind} · {name}")
+    if card is None:
+        return
+    st.markdown(f"**{card.title}**")
+    st.markdown(card.summary)
+    if protocols := getattr(method, "protocols", None):
+        st.markdown("Runs under " + ", ".join(f"`{p}`" for p in protocols))
+    if not (card.threat_model or card.paper or card.deviations):
+        return
+    with st.expander("Threat model, paper, differences" if card.threat_model else "Source"):
+        if card.threat_model:
+            st.markdown(f"**Threat model.** {card.threat_model}")
+        if card.paper:
+            st.markdown(f"**Paper.** {linked(card.paper)}")
+        if card.deviations:
+            st.markdown("**Differs from the paper**\n" + "\n".join(f"- {line}" for line in card.deviations))
+
+
+def linked(paper: str) -> str:
+    """``arXiv:2207.04497`` turned into a link."""
+    return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", paper)

@@ -1,0 +1,76 @@
+"""The command line that does what a page shows. Knows nothing of the browser."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from poisonlab.config import ExperimentSpec, make_spec
+
+PROGRAM = "python -m poisonlab"
+_CHOSEN = {"dataset", "attack", "defense", "victim"}
+
+
+def changed(spec: ExperimentSpec) -> dict[str, Any]:
+    """Dotted name -> value of everything in ``spec`` that its preset would not have chosen."""
+    preset = make_spec(
+        spec.dataset.name,
+        spec.attack.name,
+        spec.defense.name,
+        preset=spec.preset,
+        seed=spec.seed,
+        victim=spec.victim.name,
+    )
+    asked, default = spec.model_dump(mode="json"), preset.model_dump(mode="json")
+    found: dict[str, Any] = {}
+    for key, value in asked.items():
+        if not isinstance(value, dict):
+            if value != default[key]:
+                found[key] = value
+            continue
+        mine, theirs = (v.get("params", v) if key in _CHOSEN else v for v in (value, default[key]))
+        found |= {f"{key}.{name}": v for name, v in mine.items() if v != theirs[name]}
+    return found
+
+
+def run_command(spec: ExperimentSpec) -> str:
+    """``python -m poisonlab run ...`` with only those ``--set`` that matter."""
+    parts = [PROGRAM, "run"]
+    for kind in ("dataset", "attack", "defense"):
+        parts += [f"--{kind}", shlex.quote(getattr(spec, kind).name)]
+    parts += ["--preset", spec.preset, "--seed", str(spec.seed)]
+    usual = make_spec(spec.dataset.name, spec.attack.name, spec.defense.name, preset=spec.preset).victim.name
+    if spec.victim.name != usual:
+        parts += ["--victim", shlex.quote(spec.victim.name)]
+    for name, value in changed(spec).items():
+        parts += ["--set", shlex.quote(f"{name}={_written(value)}")]
+    return " ".join(parts)
+
+
+def sweep_command(
+    datasets: Iterable[str],
+    attacks: Iterable[str],
+    defenses: Iterable[str],
+    seeds: Iterable[int],
+    preset: str,
+) -> str:
+    """``python -m poisonlab sweep ...`` over every combination."""
+
+    def listed(values: Iterable[object]) -> str:
+        return shlex.quote(",".join(str(v) for v in values))
+
+    return (
+        f"{PROGRAM} sweep --dataset {listed(datasets)} --attack {listed(attacks)} "
+        f"--defense {listed(defenses)} --seed {listed(seeds)} --preset {preset}"
+    )
+
+
+def leaderboard_command(sort: str, descending: bool, **filters: str | None) -> str:
+    """``python -m poisonlab leaderboard ...`` with the filters that are set."""
+    chosen = [f"--{name} {shlex.quote(value)}" for name, value in filters.items() if value]
+    order = [] if sort == "success" else [f"--sort {shlex.quote(sort)}"]
+    return " ".join([PROGRAM, "leaderboard", *chosen, *order, *(["--descending"] if descending else [])])
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

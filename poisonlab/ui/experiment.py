@@ -1,0 +1,241 @@
+"""Setting up runs: one with all its parameters, or every combination of several choices."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import streamlit as st
+
+from poisonlab import registry, runtime
+from poisonlab.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
+from poisonlab.ui import cards, forms, navigation, page
+from poisonlab.ui.command import run_command, sweep_command
+from poisonlab.ui.wording import duration, escape
+
+DEFAULTS = dict(zip(page.FILTERS, page.BACKDOOR_DEMO, strict=True))
+MAX_JOBS = 200  # of one matrix: a queue that a person can still read
+SEED_HELP = (
+    "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
+)
+
+
+def single() -> None:
+    """One experiment: methods first, because they decide which parameters there are."""
+    like = _like()
+    names, seeds = _methods(like)
+    base = _base(names, like)
+    if base is None:
+        return
+    cards.row([("dataset", names["dataset"]), ("attack", names["attack"]), ("defense", names["defense"])])
+    cost = st.container()  # stands above the form, but follows from what is entered there
+    launch, overrides = _parameters(base, names)
+    try:
+        specs = [_spec(names, seed, overrides) for seed in seeds]
+    except (SpecError, registry.UnknownName) as error:
+        st.error(escape(error), icon=":material/error:")
+        return
+    with cost:
+        _cost(specs)
+    st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
+    if launch:
+        _submit(specs)
+
+
+def _like() -> ExperimentSpec | None:
+    """The spec of the run that the reader wants to change, from the URL."""
+    asked = st.query_params.get("like")
+    if asked is None:
+        return None
+    record = page.known(asked)
+    if record is None:
+        st.warning(
+            "The run to start from is not among the results here; the preset's values are shown instead."
+        )
+        return None
+    st.caption(f"Starts from the values of run {asked[:8]}: {page.title_of(record)}.")
+    return record.spec
+
+
+def _methods(like: ExperimentSpec | None) -> tuple[dict[str, str], list[int]]:
+    """Dataset, attack, defense, victim and preset, each in the URL; and the seeds."""
+    chosen: dict[str, str] = {}
+    for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
+        options = list(registry.KINDS[kind])
+        start = getattr(like, kind).name if like else DEFAULTS[kind]
+        chosen[kind] = column.selectbox(
+            kind.capitalize(), options, index=options.index(start) if start in options else 0, key=f"new_{kind}", bind="query-params",
+        )  # fmt: skip
+    columns = st.columns(4)
+    chosen["preset"] = columns[1].selectbox(
+        "Preset", PRESETS, index=PRESETS.index(like.preset) if like else 0, key="new_preset", bind="query-params",
+        help="quick: what a 2-core laptop does in minutes. paper: the published values, for a GPU.",
+    )  # fmt: skip
+    victims = list(registry.victim)
+    usual = registry.dataset[chosen["dataset"]].presets[chosen["preset"]]["victim"]
+    start = like.victim.name if like and like.dataset.name == chosen["dataset"] else usual
+    chosen["victim"] = columns[0].selectbox(
+        "Victim", victims, index=victims.index(start), key=f"victim_{chosen['dataset']}_{chosen['preset']}",
+        bind="query-params",
+        help="The network that is trained on the poisoned images.",
+    )  # fmt: skip
+    return chosen, _seeds(columns[2], columns[3], like.seed if like else 0)
+
+
+def _base(names: dict[str, str], like: ExperimentSpec | None) -> ExperimentSpec | None:
+    """What the form starts from: the preset, or the run to change while the methods are still its own."""
+    if like and all(
+        getattr(like, kind).name == names[kind] for kind in ("dataset", "attack", "defense", "victim")
+    ):
+        return like
+    try:
+        return make_spec(
+            names["dataset"], names["attack"], names["defense"], preset=names["preset"], victim=names["victim"]
+        )  # fmt: skip
+    except SpecError as error:
+        st.error(escape(error), icon=":material/error:")
+        return None
+
+
+def _seeds(left: Any, right: Any, first: int) -> list[int]:
+    start = left.number_input("First seed", 0, 2**31 - 1, value=first, step=1, key="seed", help=SEED_HELP)
+    count = right.number_input(
+        "Repeats", 1, 20, value=1, step=1, key="repeats", help="Runs with consecutive seeds."
+    )
+    return [start + i for i in range(count)]
+
+
+def _parameters(base: ExperimentSpec, names: dict[str, str]) -> tuple[bool, dict[str, Any]]:
+    """The form: a tab for each part. Returns whether to launch, and the values that differ from the preset."""
+    preset = make_spec(
+        names["dataset"], names["attack"], names["defense"], preset=names["preset"], victim=names["victim"]
+    )
+    parts = [("attack", "Attack"), ("defense", "Defense"), ("training", "Training"), ("dataset", "Dataset"),
+             ("victim", "Victim")]  # fmt: skip
+    if base.protocol == "linear_transfer":
+        parts.insert(3, ("head", "Linear head"))
+    where = "-".join([*names.values(), base.group()])
+    overrides: dict[str, Any] = {}
+    with st.form("parameters"):
+        tabs = st.tabs([*(title for _, title in parts), "Run"])
+        for tab, (part, _) in zip(tabs, parts, strict=False):
+            with tab:
+                values, usual = _params(base, part), _params(preset, part)
+                entered = forms.fields(values, f"{where}.{part}", usual)
+                overrides |= {f"{part}.{k}": v for k, v in entered.items() if v != getattr(usual, k)}
+        with tabs[-1]:
+            entered = forms.fields(_Run.of(base), f"{where}.run", _Run.of(preset))
+            overrides |= {k: v for k, v in entered.items() if v != getattr(preset, k)}
+        left, right = st.columns([1, 5])
+        launch = left.form_submit_button(
+            "Launch", type="primary", icon=":material/play_arrow:", width="stretch"
+        )
+        right.form_submit_button("Check and estimate", icon=":material/fact_check:")
+    return launch, overrides
+
+
+def _params(spec: ExperimentSpec, part: str) -> Config:
+    value = getattr(spec, part)
+    return getattr(value, "params", value)
+
+
+class _Run(Config):
+    """The fields of a spec that belong to no part, with their own declarations."""
+
+    clean_images: int = ExperimentSpec.model_fields["clean_images"]
+    protocol: ExperimentSpec.model_fields["protocol"].annotation = ExperimentSpec.model_fields["protocol"]
+    precision: ExperimentSpec.model_fields["precision"].annotation = ExperimentSpec.model_fields["precision"]
+
+    @classmethod
+    def of(cls, spec: ExperimentSpec) -> "_Run":
+        return cls(clean_images=spec.clean_images, protocol=spec.protocol, precision=spec.precision)
+
+
+def _spec(names: dict[str, str], seed: int, overrides: dict[str, Any]) -> ExperimentSpec:
+    return make_spec(
+        names["dataset"], names["attack"], names["defense"], preset=names["preset"], seed=seed,
+        victim=names["victim"], overrides=overrides,
+    )  # fmt: skip
+
+
+def _cost(specs: Sequence[ExperimentSpec]) -> None:
+    """What past runs say about time and memory."""
+    store = runtime.get().store
+    estimates = [store.estimate(spec) for spec in specs]
+    known = [e.seconds for e in estimates if e.seconds is not None]
+    left, middle, right = st.columns(3)
+    left.metric("Runs to queue", len(specs), border=True, help="One for each seed or combination.")
+    total = duration(sum(known)) if known else "unknown"
+    if known and sum(known) < 1:
+        total = "under 1 s"
+    unknown = len(estimates) - len(known)
+    middle.metric(
+        "Time, at most",
+        f"{total} + {unknown} unknown" if known and unknown else total,
+        border=True,
+        help="From past runs of similar experiments on this machine. Stages that are already in the cache, or that "
+        "several runs share, are computed once and make it shorter.",
+    )
+    memory = [e.peak_memory_mb for e in estimates if e.peak_memory_mb is not None]
+    right.metric(
+        "Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs."
+    )
+    cached = list(dict.fromkeys(stage for e in estimates for stage in e.cached))
+    if cached:
+        st.caption(f"Already in the cache: {escape(', '.join(cached))}.")
+
+
+def _submit(specs: list[ExperimentSpec]) -> None:
+    ids = runtime.get().runner.submit_many(specs)
+    navigation.go("jobs", job=ids[0])
+
+
+def matrix() -> None:
+    """Every combination of the chosen datasets, attacks, defenses and seeds, with the preset's values."""
+    chosen: dict[str, list[str]] = {}
+    for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
+        chosen[kind] = column.multiselect(
+            f"{kind.capitalize()}s", list(registry.KINDS[kind]), default=[DEFAULTS[kind]], key=f"many_{kind}",
+            bind="query-params",
+        )  # fmt: skip
+    left, middle, right = st.columns(3)
+    preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
+    first = middle.number_input(
+        "First seed", 0, 2**31 - 1, 0, step=1, key="many_seed", bind="query-params", help=SEED_HELP
+    )
+    count = right.number_input("Seeds", 1, 20, 3, step=1, key="many_seeds", bind="query-params")
+    seeds = [first + i for i in range(count)]
+    number = len(chosen["dataset"]) * len(chosen["attack"]) * len(chosen["defense"]) * len(seeds)
+    if number == 0:
+        st.info("Choose at least one dataset, one attack and one defense.")
+        return
+    if number > MAX_JOBS:
+        st.error(f"{number} runs are more than the {MAX_JOBS} that can be queued at once; choose fewer.")
+        return
+    specs, refused = _combine(chosen, seeds, preset)
+    for message in refused:
+        st.warning(escape(message))
+    if not specs:
+        return
+    _cost(specs)
+    st.code(
+        sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
+        language="bash",
+        wrap_lines=True,
+    )
+    if st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:"):
+        _submit(specs)
+
+
+def _combine(
+    chosen: dict[str, list[str]], seeds: list[int], preset: Any
+) -> tuple[list[ExperimentSpec], list[str]]:
+    """The specs, and a line for each combination that cannot be."""
+    specs, refused = [], []
+    for seed, dataset, attack, defense in product(
+        seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
+    ):
+        try:
+            specs.append(make_spec(dataset, attack, defense, preset=preset, seed=seed))
+        except SpecError as error:
+            refused.append(f"{dataset}, {attack}, {defense}: {error}")
+    return specs, list(dict.fromkeys(refused))

@@ -1,0 +1,124 @@
+"""Input fields derived from the configuration classes: no method is named here, none needs its own code."""
+
+import types
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types as at
+import streamlit as st
+from pydantic.fields import FieldInfo
+
+from poisonlab.config import Config
+from poisonlab.ui.wording import escape
+
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of a number; ``open_low`` and ``open_high`` leave the limit itself out."""
+
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __str__(self) -> str:
+        if self.low is None and self.high is None:
+            return "any"
+        above = "" if self.low is None else f"{'>' if self.open_low else '≥'} {self.low:g}"
+        below = "" if self.high is None else f"{'<' if self.open_high else '≤'} {self.high:g}"
+        return " and ".join(part for part in (above, below) if part)
+
+
+def bounds(field: FieldInfo) -> Bounds:
+    """The limits a field declares."""
+    found: dict[str, Any] = {}
+    for limit in field.metadata:
+        match limit:
+            case at.Ge():
+                found["low"] = limit.ge
+            case at.Gt():
+                found |= {"low": limit.gt, "open_low": True}
+            case at.Le():
+                found["high"] = limit.le
+            case at.Lt():
+                found |= {"high": limit.lt, "open_high": True}
+    return Bounds(**found)
+
+
+def explain_field(field: FieldInfo, preset_value: Any) -> str:
+    """Description, bounds, published value and its source: what the hover says."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    unit = f" {extra['unit']}" if extra.get("unit") else ""
+    lines = [escape(field.description or "")]
+    if not _choices(field) and field.annotation is not bool and field.annotation is not str:
+        lines.append(f"Allowed: {escape(bounds(field))}{escape(unit)}")
+    published = f"Paper: {escape(field.default)}{escape(unit)}"
+    if extra.get("source"):
+        published += f" ({escape(extra['source'])})"
+    lines.append(published)
+    if preset_value != field.default:
+        lines.append(f"This preset: {escape(preset_value)}{escape(unit)}")
+    return "  \n".join(lines)
+
+
+def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
+    """Draw an input for every field of ``values`` and return what they hold: name -> value.
+
+    Args:
+        values: what the inputs start from.
+        key: unique in the page and different for every method and preset, so that the inputs of one
+            never inherit the values of another.
+        preset: the preset's values, for the hover.
+    """
+    entered: dict[str, Any] = {}
+    names = list(type(values).model_fields)
+    if not names:
+        st.caption("Nothing to choose: no parameters.")
+    for start in range(0, len(names), COLUMNS):
+        for column, name in zip(st.columns(COLUMNS), names[start : start + COLUMNS], strict=False):
+            field = type(values).model_fields[name]
+            with column:
+                entered[name] = _input(
+                    name,
+                    field,
+                    getattr(values, name),
+                    f"{key}.{name}",
+                    explain_field(field, getattr(preset, name)),
+                )
+    return entered
+
+
+def _input(name: str, field: FieldInfo, value: Any, key: str, help: str) -> Any:
+    """One widget, chosen by the field's type."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    label = f"{name} ({extra['unit']})" if extra.get("unit") else name
+    kind = _plain_type(field.annotation)
+    if choices := _choices(field):
+        return st.selectbox(label, choices, index=choices.index(value), key=key, help=help)
+    if kind is bool:
+        return st.checkbox(label, value, key=key, help=help)
+    if kind in (int, float):
+        limits = bounds(field)
+        low, high = (None if edge is None else kind(edge) for edge in (limits.low, limits.high))
+        step, format_ = (1, "%d") if kind is int else (None, _float_format(value))
+        return st.number_input(label, low, high, value=value, step=step, format=format_, key=key, help=help)
+    return st.text_input(label, str(value), key=key, help=help)  # pydantic says whether it will do
+
+
+def _float_format(value: float) -> str:
+    """Short for everyday numbers, with an exponent for tiny ones."""
+    return "%.2e" if value and abs(value) < 1e-3 else "%.6g"
+
+
+def _plain_type(annotation: Any) -> Any:
+    """``int`` of ``int | None`` and the like."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((a for a in get_args(annotation) if a is not type(None)), annotation)
+    return annotation
+
+
+def _choices(field: FieldInfo) -> list[Any]:
+    annotation = _plain_type(field.annotation)
+    return list(get_args(annotation)) if get_origin(annotation) is Literal else []

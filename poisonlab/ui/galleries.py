@@ -1,0 +1,161 @@
+"""Rows of images that belong together, a page of them at a time."""
+
+import streamlit as st
+import torch
+
+from poisonlab.artifacts import PoisonGallery, TargetGallery, TriggerReconstruction, TriggerTruth
+from poisonlab.metrics import psnr
+from poisonlab.ui.images import amplified, strip
+from poisonlab.ui.wording import escape
+
+AT_ONCE = 8  # columns that stay readable on a 1280 pixel screen
+AMPLIFY_HELP = (
+    "How strongly the difference is amplified; grey means no change, lighter is brighter, darker is darker."
+)
+
+
+def turn(count: int, key: str) -> slice:
+    """Which images to show: pages of ``AT_ONCE``, the page number in the URL."""
+    pages = -(-count // AT_ONCE)
+    if pages <= 1:
+        return slice(0, count)
+    number = st.pagination(pages, key=key, bind="query-params")
+    return slice((number - 1) * AT_ONCE, min(count, number * AT_ONCE))
+
+
+def controls(factor: int, count: int) -> tuple[int, slice]:
+    """Amplification of differences, and which images to show, side by side."""
+    left, right = st.columns(2, vertical_alignment="bottom", gap="large")
+    chosen = left.slider(
+        "Amplify the difference", 1, 32, factor, key="amplify", help=AMPLIFY_HELP, bind="query-params"
+    )
+    with right:
+        return chosen, turn(count, "images")
+
+
+def usual_factor(before: torch.Tensor, after: torch.Tensor) -> int:
+    """An amplification that makes the largest change about full scale."""
+    largest = float((after.float() - before.float()).abs().max())
+    return int(min(32, max(1, 127 // max(largest, 1))))
+
+
+def poisons(gallery: PoisonGallery) -> None:
+    """Clean, poisoned, amplified difference."""
+    factor, part = controls(usual_factor(gallery.clean, gallery.poisoned), len(gallery.clean))
+    clean, poisoned = gallery.clean[part], gallery.poisoned[part]
+    true = [escape(gallery.classes[int(i)]) for i in gallery.true_labels[part]]
+    given = [escape(gallery.classes[int(i)]) for i in gallery.given_labels[part]]
+    change = (poisoned.float() - clean.float()).abs().flatten(1).max(1).values
+    strip(
+        "Clean",
+        clean,
+        true,
+        [f"clean image of class {t}" for t in true],
+        "What the image was, and its true label.",
+    )
+    strip(
+        "Poisoned",
+        poisoned,
+        [f"labelled {g}" if g != t else f"still {g}" for g, t in zip(given, true, strict=True)],
+        [f"poisoned image labelled {g}" for g in given],
+        "What the victim trains on, and the label it is given.",
+    )
+    strip(
+        f"Difference × {factor}",
+        amplified(clean, poisoned, factor),
+        [f"up to {int(c)}" for c in change],
+        [f"amplified difference of an image of class {t}" for t in true],
+        AMPLIFY_HELP,
+    )
+
+
+def targets(gallery: TargetGallery) -> None:
+    """Every target with the answer of each model."""
+    part = turn(len(gallery.images), "targets")
+
+    def name(label: torch.Tensor) -> str:
+        return escape(gallery.classes[int(label)])
+
+    rows = zip(
+        gallery.images[part], gallery.true_labels[part], gallery.adversarial_labels[part],
+        gallery.predicted_control[part], gallery.predicted_undefended[part], gallery.predicted_defended[part],
+        strict=True,
+    )  # fmt: skip
+    captions, alts = [], []
+    for _, true, wish, control, undefended, defended in rows:
+        verdict = (
+            ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
+        )
+        lines = [
+            f"is **{name(true)}**, wished **{name(wish)}**",
+            f"control says {name(control)}",
+            f"undefended says {name(undefended)}" + (" :red[**fooled**]" if undefended == wish else ""),
+            f"defended says {name(defended)} {verdict}",
+        ]
+        captions.append("  \n".join(lines))
+        alts.append(f"target of class {name(true)}; the defended model says {name(defended)}")
+    strip("Target images and what each model says of them", gallery.images[part], captions, alts)
+
+
+def triggers(truth: TriggerTruth) -> None:
+    """Test images without and with the real trigger."""
+    part = turn(len(truth.clean), "images")
+    clean, stamped = truth.clean[part], truth.triggered[part]
+    count = len(clean)
+    strip("Test image", clean, [""] * count, [f"test image {i + 1}" for i in range(count)])
+    strip(
+        "With the true trigger",
+        stamped,
+        [""] * count,
+        [f"test image {i + 1} with trigger" for i in range(count)],
+    )
+
+
+def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> str:
+    """In words: what a class histogram says about the backdoor."""
+    counts = trigger.class_histogram[round_]
+    top, share = int(counts.argmax()), float(counts.max() / counts.sum().clamp_min(1))
+    if share < 0.5:
+        return (
+            f"In round {round_ + 1} no class takes more than {share:.0%} of the images: this pattern changes little, "
+            "so the search has not found a backdoor here, or it is gone by now."
+        )
+    named = f"In round {round_ + 1} this one pattern sends {share:.0%} of the images to **{escape(trigger.classes[top])}**"
+    if target is None:
+        return f"{named}."
+    if top == target:
+        return f"{named}, the attacker's class: a defender who knows nothing of the attack can read the target here."
+    return f"{named}, which is not the attacker's class: the search ended at another weakness of the model."
+
+
+def purified(original: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Before, after, what purification changed, and how far each is from the clean image."""
+    factor, part = controls(4, len(before))
+    original, before, after = original[part], before[part], after[part]
+    was, now = psnr(before, original), psnr(after, original)
+    numbers = range(len(before))
+    strip(
+        "Before purification",
+        before,
+        [_decibels(v) for v in was],
+        [f"training image {i + 1} before purification" for i in numbers],
+        "What the defense was given. The number is the PSNR against the clean image.",
+    )
+    strip(
+        "After purification",
+        after,
+        [_decibels(v) for v in now],
+        [f"training image {i + 1} after purification" for i in numbers],
+        "What the victim trains on instead. The number is the PSNR against the clean image.",
+    )
+    strip(
+        f"What purification changed × {factor}",
+        amplified(before, after, factor),
+        [f"PSNR {_decibels(v)}" for v in psnr(after, before)],
+        [f"amplified change of training image {i + 1}" for i in numbers],
+        AMPLIFY_HELP,
+    )
+
+
+def _decibels(value: torch.Tensor) -> str:
+    return f"{float(value):.1f} dB" if torch.isfinite(value) else "identical"

@@ -1,0 +1,176 @@
+"""What every number on the pages means: one place, shown wherever the number is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Definition:
+    """``label`` for columns and axes, ``text`` for the hover, ``rate`` if it is a share shown in percent."""
+
+    label: str
+    text: str
+    rate: bool = True
+
+
+_DEFINED = {
+    "clean_accuracy": Definition(
+        "Clean accuracy", "ACC: share of untouched test images given their true class. Higher is better."
+    ),
+    "asr": Definition(
+        "ASR",
+        "Attack success rate: share of triggered test images (those of the target class left out) that are given "
+        "the attacker's class. Lower is better under a defense.",
+    ),
+    "robust_accuracy": Definition(
+        "Robust accuracy",
+        "RA: share of triggered test images still given their true class. A low ASR with a low RA means that the "
+        "model is broken, not repaired. Higher is better.",
+    ),
+    "poison_success": Definition(
+        "Poison success",
+        "Targeted poisons: share of the chosen target images that are given the class the attacker wished for. "
+        "Lower is better under a defense.",
+    ),
+    "success": Definition(
+        "Attack success",
+        "ASR for backdoors, poison success for targeted poisons. Lower is better under a defense.",
+    ),
+    "control": Definition(
+        "Control",
+        "The same measure of success on a model trained without any poison: what chance alone gives. A defense "
+        "cannot be expected to go below it.",
+    ),
+    "undefended": Definition(
+        "Undefended",
+        "The same measure on the model trained on the poison with no defense: what the attack can do.",
+    ),
+    "success_undefended": Definition(
+        "Success undefended", "Attack success on the model trained on the poison with no defense."
+    ),
+    "clean_accuracy_undefended": Definition(
+        "Accuracy undefended",
+        "Clean accuracy of the poisoned model before any defense: what the defense may lose.",
+    ),
+    "der": Definition(
+        "DER",
+        "Defense effectiveness rating: (drop in success - drop in accuracy + 1) / 2, drops counted from 0. 50 % "
+        "means no effect, 100 % is best.",
+    ),
+    "psnr": Definition(
+        "PSNR",
+        "Peak signal-to-noise ratio in decibels: how alike two images are. 40 dB is invisible, 20 dB is plainly "
+        "visible. Identical images have no finite value.",
+        rate=False,
+    ),
+    "energy": Definition(
+        "Energy",
+        "What the energy model says of an image: low means that it looks like the clean images the model learned "
+        "from. Only differences mean anything; the zero is arbitrary.",
+        rate=False,
+    ),
+    "auroc": Definition(
+        "AUROC",
+        "Probability that a poisoned image has a higher energy than a clean one. 0.5 means the energy cannot tell "
+        "them apart, 1 means it always can.",
+        rate=False,
+    ),
+    "distance": Definition(
+        "Distance",
+        "L2 norm of the difference of two images with pixels in [0, 1], averaged over images.",
+        rate=False,
+    ),
+    "spectrum": Definition(
+        "Spectrum",
+        "Size of each spatial frequency in the perturbation. The middle is an overall shift in brightness, the "
+        "rim is pixel-to-pixel change.",
+        rate=False,
+    ),
+    "l1_norm": Definition(
+        "L1 norm", "Sum of the absolute values of the recovered pattern: how much of it there is.", rate=False
+    ),
+    "mask": Definition(
+        "Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False
+    ),
+    "health_psnr": Definition(
+        "PSNR",
+        "Of held-out clean images after 50 steps: too low means that the walk destroys pictures.",
+        rate=False,
+    ),
+    "health_energy_gap": Definition(
+        "Energy gap",
+        "Mean energy of held-out images minus that of the model's own samples: near zero when training is balanced.",
+        rate=False,
+    ),
+    "health_bank_energy_spread": Definition(
+        "Energy spread", "Standard deviation of the energies of the model's own samples.", rate=False
+    ),
+    "health_noise_auroc": Definition(
+        "Noise AUROC",
+        "Probability that a noisy image has a higher energy than a clean one. Near 0.5 the model sees no difference, "
+        "and purification is weak.",
+        rate=False,
+    ),
+    "loss": Definition("Training loss", "What the network minimises; one line a training.", rate=False),
+    "clean_loss": Definition(
+        "Loss on clean images", "Of the masked model on the defender's images after each round.", rate=False
+    ),
+    "triggered_loss": Definition(
+        "Loss under the pattern", "The same images with the recovered pattern added, true labels.", rate=False
+    ),
+    "relative_feature_distance": Definition(
+        "Distance to the target",
+        "How far the poisons' mean feature is from the target's, relative to its norm: 0 is a bull's eye.",
+        rate=False,
+    ),
+    "psnr_purified": Definition(
+        "PSNR of purified images",
+        "Against what the defense was given, averaged over the first images.",
+        rate=False,
+    ),
+    "n": Definition("n", "Number of seeds: independent repeats of the same experiment.", rate=False),
+    "interval": Definition(
+        "95 % interval",
+        "Student's 95 % interval of the mean over seeds; needs at least two seeds.",
+        rate=False,
+    ),
+    "targets": Definition(
+        "Targets", "Number of target images, each an independent trial with its own poisons.", rate=False
+    ),
+    "seconds": Definition(
+        "Seconds",
+        "Time of the stages that were computed, averaged over seeds; cached stages count as 0.",
+        rate=False,
+    ),
+    "source": Definition(
+        "Source",
+        "local: measured on this machine. imported: measured by this program elsewhere and brought here. reference: "
+        "measured by this program and shipped with it.",
+        rate=False,
+    ),
+}
+
+_SUFFIXES = {"_undefended": "undefended", "_control": "control"}
+
+
+def define(name: str) -> Definition:
+    """The definition of a metric; ``asr_control`` and the like are put together from their parts."""
+    if name in _DEFINED:
+        return _DEFINED[name]
+    if name.startswith("ebm_") and (inner := _DEFINED.get(f"health_{name.removeprefix('ebm_')}")):
+        return Definition(f"Energy model: {inner.label}", inner.text, inner.rate)
+    for suffix, part in _SUFFIXES.items():
+        base = name.removesuffix(suffix)
+        if base != name and base in _DEFINED:
+            whole = _DEFINED[base]
+            return Definition(
+                f"{whole.label}, {part}", f"{whole.text} Here: {_DEFINED[part].text}", whole.rate
+            )
+    return Definition(name.replace("_", " "), "Reported by the method; see its file.", rate=False)
+
+
+def label(name: str) -> str:
+    return define(name).label
+
+
+def help_for(name: str) -> str:
+    return define(name).text

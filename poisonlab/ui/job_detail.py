@@ -1,0 +1,125 @@
+"""One job in full: state, what to do about it, curves, log."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.figures.curves import metric_curve
+from poisonlab.ui import glossary, jobs, page
+from poisonlab.ui.command import run_command
+from poisonlab.ui.wording import duration, escape, run_title
+
+POLL_SECONDS = 4  # curves cost more than a progress bar
+RESUMABLE = ("failed", "cancelled", "interrupted")
+ADVICE = {
+    "interrupted": "The program ended in the middle of this job. Resume goes on after the last whole stage.",
+    "cancelled": "Somebody cancelled this job. Resume goes on after the last whole stage.",
+    "failed": "This job failed. Change what the message names, or resume it once the cause is gone.",
+}
+
+
+def show(run_id: str) -> None:
+    """The job's page part, moving while it runs."""
+    job = _job(run_id)
+    record = None if job is not None else page.known(run_id)
+    if job is None and record is None:
+        st.warning(
+            "There is no job with the id in this link: it may belong to another machine. Select one above."
+        )
+        return
+    if job is None:
+        _recorded(record)
+        return
+    moving = job.state == "running"
+    st.fragment(_detail, run_every=POLL_SECONDS if moving else None)(run_id)
+
+
+def _job(run_id: str) -> Any | None:
+    try:
+        return runtime.get().store.job(run_id)
+    except ValueError:
+        return None
+
+
+def _detail(run_id: str) -> None:
+    store, runner = runtime.get().store, runtime.get().runner
+    job = store.job(run_id)
+    row = {"dataset": job.dataset, "attack": job.attack, "defense": job.defense}
+    st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(job.state, color=_COLOURS.get(job.state, "gray"))
+        if job.state in jobs.ACTIVE:
+            jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
+        if job.state in RESUMABLE:
+            jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")
+    if job.state in ADVICE:
+        st.markdown(ADVICE[job.state])
+    if job.message:
+        st.text(job.message)
+    if job.state == "running" and job.started is not None:
+        st.caption(_pace(job))
+    record = page.known(run_id) if job.state == "done" else None
+    if record is not None:
+        page.headline(record.metrics)
+        page.other_views(record, here="jobs")
+    curves(store.points(run_id), run_id)
+    logs(job.logs)
+    st.code(run_command(job.spec), language="bash", wrap_lines=True)
+
+
+def _pace(job: Any) -> str:
+    """How long it has been running, beside what similar runs took."""
+    elapsed = (datetime.now(UTC).replace(tzinfo=None) - job.started).total_seconds()
+    usual = runtime.get().store.estimate(job.spec).seconds
+    beside = f" Similar runs take about {duration(usual)}." if usual else ""
+    return f"Running for {duration(elapsed)}.{beside}"
+
+
+def _recorded(record: Any) -> None:
+    """A run without a job: shipped, imported, or made on the command line."""
+    store = runtime.get().store
+    st.subheader(page.title_of(record), anchor=False)
+    st.caption(f"Not run by this queue: source {record.source}.")
+    page.headline(record.metrics)
+    page.other_views(record, here="jobs")
+    curves(store.points(record.run_id), record.run_id)
+    logs(record.logs)
+    page.reproduce(record)
+
+
+_COLOURS = {
+    "running": "blue", "done": "green", "failed": "red", "interrupted": "orange", "cancelled": "gray", "queued": "gray",
+}  # fmt: skip
+
+
+def curves(points: pd.DataFrame, run_id: str) -> None:
+    """One small chart for each reported quantity."""
+    if points.empty:
+        st.caption("No curve yet: a stage that comes from the cache or reports nothing has none.")
+        return
+    grid = st.grid(3, min_column_width=320)
+    for name in points["name"].drop_duplicates():
+        meaning = glossary.define(name)
+        with grid.cell():
+            st.markdown(f"**{escape(meaning.label)}**", help=escape(meaning.text))
+            st.plotly_chart(
+                metric_curve(points, name),
+                key=f"curve-{run_id}-{name}",
+                alt=f"{name} over the steps, by stage",
+            )
+
+
+def logs(lines: list[tuple[str, str, str]]) -> None:
+    """What the run said, oldest first."""
+    with st.expander(f"Log ({len(lines)} lines)", icon=":material/notes:"):
+        if lines:
+            st.code(
+                "\n".join(f"{level:7} {stage}: {text}" for stage, level, text in lines),
+                language=None,
+                wrap_lines=True,
+            )
+        else:
+            st.caption("Nothing was logged.")

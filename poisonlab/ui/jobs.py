@@ -1,0 +1,114 @@
+"""Jobs on screen: progress that moves while something is active, buttons that act on a job."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.ui import navigation
+from poisonlab.ui.wording import duration, escape, missing, number, run_title
+
+ACTIVE = ["queued", "running"]
+POLL_SECONDS = 2  # every viewer pays for a poll
+
+
+def live(compact: bool = False) -> None:
+    """Active jobs, polled only while there are any; the page runs again when one of them ends."""
+    active = runtime.get().store.jobs(states=ACTIVE)
+    st.session_state["active_jobs"] = set(active["run_id"])
+    if active.empty:
+        st.caption("Nothing is running.")
+        return
+    st.fragment(_live, run_every=POLL_SECONDS)(compact)
+
+
+def _live(compact: bool) -> None:
+    active = runtime.get().store.jobs(states=ACTIVE)
+    if st.session_state.get("active_jobs", set()) - set(active["run_id"]):
+        st.rerun()  # one has ended: tables and toasts outside of this fragment are out of date
+    running = active[active["state"] == "running"]
+    waiting = active[active["state"] == "queued"].sort_values("created")
+    for job in running.to_dict("records"):
+        _running(job, compact)
+    if len(waiting):
+        shown = waiting.head(3 if compact else 8).to_dict("records")
+        st.caption(f"{len(waiting)} waiting, next: " + "; ".join(escape(run_title(j)) for j in shown))
+    if len(waiting) and not len(running):
+        st.caption("A worker takes the next job within a moment.")
+
+
+def _running(job: dict[str, Any], compact: bool) -> None:
+    with st.container(border=True):
+        left, right = st.columns([6, 1], vertical_alignment="center")
+        done = job["step"] / job["total"] if job["total"] else 0.0
+        left.progress(
+            min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}"
+        )
+        if compact:
+            with right:
+                navigation.link("jobs", "Watch", job=job["run_id"])
+        else:
+            button(right, "Cancel", job["run_id"], runtime.get().runner.cancel)
+
+
+def progress_text(job: dict[str, Any]) -> str:
+    """``stage train, step 40 of 100, 12.1 steps/s, about 5 s left``."""
+    parts = [f"seed {job['seed']}", f"stage {escape(job['stage'] or 'starting')}"]
+    if job["total"]:
+        parts.append(f"step {int(job['step'])} of {int(job['total'])}")
+    if not missing(job["rate"]) and job["rate"]:
+        parts.append(f"{number(job['rate'])} steps/s")
+    if not missing(job["eta_seconds"]):
+        parts.append(f"about {duration(job['eta_seconds'])} left in this stage")
+    return ", ".join(parts)
+
+
+def button(place: Any, label: str, run_id: str, act: Callable[[str], Any], **look: Any) -> None:
+    """A button that does something to one job and runs the page again; what goes wrong is said, not raised."""
+    if place.button(label, key=f"{label}-{run_id}", **look):
+        try:
+            act(run_id)
+        except (ValueError, RuntimeError) as error:
+            st.error(escape(error))
+            return
+        st.rerun()
+
+
+def table(frame: pd.DataFrame, key: str) -> str | None:
+    """All jobs with their state; the id of the selected row, or ``None``."""
+    column = st.column_config
+    # stage and progress are above, where they move: here they would be out of date
+    event = st.dataframe(
+        frame,
+        column_order=["state", "dataset", "attack", "defense", "seed", "preset", "created", "finished", "message"],
+        column_config={
+            "state": column.TextColumn("state", help="queued, running, done, failed, cancelled or interrupted"),
+            "seed": column.NumberColumn("seed", format="%d", width="small"),
+            "message": column.TextColumn("message", width="large"),
+            "created": column.DatetimeColumn("created (UTC)", format="D MMM, HH:mm:ss"),
+            "finished": column.DatetimeColumn("finished (UTC)", format="D MMM, HH:mm:ss"),
+        },
+        hide_index=True,
+        placeholder="–",
+        height=40 + 36 * min(max(1, len(frame)), 10),
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        alt="All jobs, newest first; select a row to see its curves and log",
+    )  # fmt: skip
+    st.caption("Select a row to see its curves and log.")
+    rows = event["selection"]["rows"]
+    return str(frame.iloc[rows[0]]["run_id"]) if rows and rows[0] < len(frame) else None
+
+
+def chosen(frame: pd.DataFrame, picked: str | None) -> str | None:
+    """The job to show: the one just picked, the one in the URL, or the newest; the URL always names it."""
+    asked = st.query_params.get("job")
+    if picked is not None and picked != st.session_state.get("picked_job"):
+        st.session_state["picked_job"] = asked = picked
+    if asked is None:
+        asked = str(frame.iloc[0]["run_id"])
+    st.query_params["job"] = asked
+    return asked

@@ -1,0 +1,56 @@
+"""Which pages there are, in which order, and links between them."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A dark square with the white patch of a backdoor: made here, because named icons are fetched from the internet.
+ICON = Image.new("RGB", (32, 32), (0, 60, 100))
+ICON.paste((255, 255, 255), (21, 21, 29, 29))
+
+# section -> (name, title, icon)
+PAGES = {
+    "Start": [("home", "Home", ":material/home:")],
+    "Run": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
+    "Compare": [("leaderboard", "Leaderboard", ":material/leaderboard:")],
+    "Look": [
+        ("poisons", "Poisons", ":material/coronavirus:"),
+        ("triggers", "Triggers", ":material/my_location:"),
+        ("purification", "Purification", ":material/water_drop:"),
+        ("langevin", "Langevin", ":material/timeline:"),
+    ],
+}
+
+# What a run must have recorded for a page to show something of it, the typical kind first.
+SHOWS = {
+    "poisons": ("PoisonGallery", "TargetGallery"),
+    "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
+    "purification": ("PurificationTrace", "EnergyHistogram"),
+    "langevin": ("LangevinTrace",),
+}
+
+
+def page(name: str) -> Any:
+    """The page object: equal each time it is made, so it can be built wherever a link is needed."""
+    title, icon = next((t, i) for section in PAGES.values() for n, t, i in section if n == name)
+    return st.Page(
+        ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "home"
+    )
+
+
+def sections() -> dict[str, list[Any]]:
+    return {section: [page(name) for name, _, _ in entries] for section, entries in PAGES.items()}
+
+
+def link(name: str, label: str | None = None, **query: str) -> None:
+    """A link to another page, with the view it should open in."""
+    st.page_link(page(name), label=label, query_params=query or None)
+
+
+def go(name: str, **query: str) -> None:
+    """Leave for another page."""
+    st.switch_page(page(name), query_params=query or None)
