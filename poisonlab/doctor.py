@@ -14,7 +14,7 @@ from poisonlab.recording import cache_at
 from poisonlab.registry import KINDS
 
 NEEDED = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors", "scikit-learn")
-FOR_THE_APP = ("streamlit", "duckdb", "pandas", "plotly")
+FOR_THE_APP = ("streamlit", "duckdb", "pandas", "pyarrow", "plotly")
 
 
 def examine(results: Path) -> list[tuple[str, bool, str]]:

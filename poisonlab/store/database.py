@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -82,6 +83,10 @@ class Database:
     def frame(self, sql: str, values: Sequence[Any] = ()) -> pd.DataFrame:
         with self.cursor() as cursor:
             return cursor.execute(sql, list(values)).df()
+
+    def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
+        with self.cursor() as cursor:
+            return cursor.sql(sql, params=list(values)).to_arrow_table()
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self.cursor() as cursor:

@@ -23,23 +23,23 @@ COLUMNS = [
 
 # Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
 _SQL = """
-SELECT spec_group AS "group", any_value(dataset) AS dataset, any_value(attack) AS attack,
-    any_value(defense) AS defense, any_value(victim) AS victim,
+SELECT spec_group AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
+    first(victim) AS victim,
     max(preset) AS preset,  -- equal values under both presets: the humbler name
-    source, any_value(threat) AS threat, count(*) AS n,
+    source, first(threat) AS threat, count(*) AS n,
     avg(clean_accuracy) AS clean_accuracy, stddev_samp(clean_accuracy) AS _accuracy_spread,
     count(clean_accuracy) AS _accuracy_n,
     avg(clean_accuracy_undefended) AS clean_accuracy_undefended,
-    coalesce(sum(success * targets) / sum(targets) FILTER (success IS NOT NULL), avg(success)) AS success,
+    coalesce(sum(success * targets) / sum(targets + 0 * success), avg(success)) AS success,
     stddev_samp(success) AS _success_spread, count(success) AS _success_n,
-    sum(success * targets) AS _hits, sum(targets) FILTER (success IS NOT NULL) AS _pooled,
-    coalesce(sum(success_undefended * targets) / sum(targets) FILTER (success_undefended IS NOT NULL),
+    sum(success * targets) AS _hits, sum(targets + 0 * success) AS _pooled,
+    coalesce(sum(success_undefended * targets) / sum(targets + 0 * success_undefended),
         avg(success_undefended)) AS success_undefended,
-    coalesce(sum(control * targets) / sum(targets) FILTER (control IS NOT NULL), avg(control)) AS control,
-    avg(robust_accuracy) AS robust_accuracy, avg(der) AS der, sum(targets)::DOUBLE AS targets,
+    coalesce(sum(control * targets) / sum(targets + 0 * control), avg(control)) AS control,
+    avg(robust_accuracy) AS robust_accuracy, avg(der) AS der, sum(targets) AS targets,
     count(*) FILTER (diverged) AS diverged, avg(seconds) AS seconds, list(run_id::VARCHAR) AS run_ids
 FROM runs WHERE latest AND {where} GROUP BY spec_group, source
-ORDER BY "{sort}" {direction} NULLS LAST, dataset, attack, defense, "group", source
+ORDER BY "{sort}" {direction} NULLS LAST, "group", source
 """
 
 
@@ -72,8 +72,10 @@ class LeaderboardQueries:
         asked = {"dataset": dataset, "attack": attack, "defense": defense, "preset": preset, "source": source}
         clauses, values = where(asked)
         sql = _SQL.format(where=clauses, sort=sort, direction="DESC" if descending else "ASC")
-        board = self.db.frame(sql, values)
-        board["run_ids"] = [list(ids) for ids in board["run_ids"]]
+        table = self.db.arrow(sql, values)  # three times as fast as a frame where rows hold many strings
+        run_ids = table["run_ids"].to_pylist()
+        board = table.drop_columns(["run_ids"]).to_pandas()
+        board["run_ids"] = run_ids
         low, high = student(board["clean_accuracy"], board["_accuracy_spread"], board["_accuracy_n"])
         board["clean_accuracy_low"], board["clean_accuracy_high"] = low, high
         seeds = student(board["success"], board["_success_spread"], board["_success_n"])

@@ -15,7 +15,7 @@ from poisonlab.store.rows import append_points, append_rows, delete_run, spec_co
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
     success, success_undefended, success_undefended AS undefended, control, robust_accuracy, der,
-    targets::DOUBLE AS targets, threat, diverged, seconds, peak_memory_mb,
+    targets, threat, diverged, seconds, peak_memory_mb,
     device, revision, message, spec_group AS "group", created, started, finished"""
 _FILTERS = ("dataset", "attack", "defense", "preset", "source", "state")
 
@@ -166,7 +166,6 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
     """The row of a run: headline metrics under the same names for every kind of threat."""
     m = record.metrics
     name = "poison_success" if "poison_success" in m else "asr"
-    targets = m.get("targets")
     return {
         "run_id": record.run_id,
         "home": home,
@@ -195,7 +194,7 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         "control": m.get(f"{name}_control"),
         "robust_accuracy": m.get("robust_accuracy"),
         "der": m.get("der"),
-        "targets": None if targets is None else round(targets),
+        "targets": m.get("targets"),
     }
 
 

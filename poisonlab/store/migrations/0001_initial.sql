@@ -65,7 +65,7 @@ CREATE TABLE runs (
     control DOUBLE CHECK (NOT isnan(control)),
     robust_accuracy DOUBLE CHECK (NOT isnan(robust_accuracy)),
     der DOUBLE CHECK (NOT isnan(der)),
-    targets BIGINT
+    targets DOUBLE
 );
 
 -- No keys below: rows of a run are replaced as a whole.
