@@ -76,7 +76,7 @@ def _row(record: RunRecord) -> list[Any]:
 
 
 def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
-    from poisonlab.recording import run_and_record  # noqa: PLC0415 - slow to import, and list needs none of it
+    from poisonlab.recording import run_and_record  # noqa: PLC0415 - slow, and list needs none
 
     return run_and_record(
         spec,

@@ -133,7 +133,7 @@ def index(results: Path) -> None:
     except StoreLocked as error:
         holder = f"PID {error.pid}" if error.pid else "another process"
         say(
-            f"the dashboard ({holder}) holds the database: it picks new runs up by itself, or at its next start"
+            f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts"
         )
     except StoreError as error:
         say(f"not indexed: {one_line(error)}")

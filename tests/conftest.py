@@ -1,0 +1,45 @@
+"""What tests share: a results folder of their own and experiments that take a fraction of a second."""
+
+import os
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported; small tensors gain nothing from more
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.store import Store
+
+TINY = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60}
+
+
+def tiny_spec(defense: str = "none", seed: int = 0, **overrides: Any) -> ExperimentSpec:
+    """BadNets on a hundred digits, one epoch. Overrides are written ``training__epochs=3``."""
+    more = {name.replace("__", "."): value for name, value in overrides.items()}
+    return make_spec("digits", "badnets", defense, seed=seed, overrides=TINY | more)
+
+
+@pytest.fixture
+def spec() -> Callable[..., ExperimentSpec]:
+    return tiny_spec
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results folder, also the one that the environment names."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("POISONLAB_RESULTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def store(results: Path, tmp_path: Path) -> Iterator[Store]:
+    """A store of its own, without the shipped runs."""
+    opened = Store(results, reference=tmp_path / "reference")
+    yield opened
+    opened.close()

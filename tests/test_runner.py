@@ -1,0 +1,114 @@
+"""The in-process runner, on experiments of a fraction of a second."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from poisonlab import runtime
+from poisonlab.machine import worker_devices
+from poisonlab.runner import local
+from poisonlab.runner.local import LocalRunner
+from poisonlab.store import Store
+
+
+@pytest.fixture
+def runner(store: Store, results) -> Iterator[LocalRunner]:
+    started = LocalRunner(store, results, ["cpu"])
+    started.start()
+    yield started
+    assert started.stop()
+
+
+def wait_for(store: Store, run_id: str, *states: str, seconds: float = 60) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = store.job(run_id).state
+        if state in states:
+            return state
+        time.sleep(0.02)
+    raise AssertionError(f"job is {store.job(run_id)}")
+
+
+def test_a_job_becomes_a_run_and_a_failing_one_leaves_the_queue_alive(store, runner, spec):
+    bad, good = runner.submit_many([spec(dataset__train_images=5000), spec()])
+    assert wait_for(store, good, "done", "failed") == "done"
+    assert "lower train_images" in store.job(bad).message
+    assert store.runs().run_id.tolist() == [good]
+    assert len(store.points(good)) == len(store.run(good).points) > 0
+    assert store.jobs().state.tolist() == ["done", "failed"]
+
+
+def test_a_running_job_shows_its_progress_and_can_be_cancelled(store, runner, spec, monkeypatch):
+    monkeypatch.setattr("poisonlab.runner.progress.FLUSH_SECONDS", 0.02)
+    long, waiting = runner.submit_many([spec(training__epochs=1000), spec()])
+    wait_for(store, long, "running")
+    deadline = time.monotonic() + 30
+    while not (store.job(long).step and len(store.points(long))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job = store.job(long)
+    assert job.stage == "control" and job.total == 2000 and job.rate > 0 and job.eta_seconds > 0
+    assert runner.live(long)
+    assert runner.cancel(waiting) == "cancelled"
+    assert runner.cancel(long) == "running"
+    assert wait_for(store, long, "cancelled", "done") == "cancelled"
+    assert store.runs(state="cancelled").run_id.tolist() == [long]
+
+
+def test_stopping_interrupts_and_resuming_goes_on_after_the_last_whole_stage(store, results, spec):
+    first = LocalRunner(store, results, ["cpu"])
+    first.start()
+    run_id = first.submit(spec(training__epochs=12))
+    while not list((results / "cache").glob("control-*")):
+        time.sleep(0.005)
+    assert first.stop()
+    assert store.job(run_id).state == "interrupted"
+    second = LocalRunner(store, results, ["cpu"])
+    second.start()
+    second.resume(run_id)
+    assert wait_for(store, run_id, "done", "failed") == "done"
+    second.stop()
+    assert store.run(run_id).cached[:2] == ["poison", "control"] and store.job(run_id).attempt == 2
+
+
+def test_two_runners_on_one_store_run_every_job_once(store, results, runner, spec):
+    other = LocalRunner(store, results, ["cpu"])
+    other.start()
+    run_ids = other.submit_many([spec(seed=s) for s in range(4)])
+    for run_id in run_ids:
+        assert wait_for(store, run_id, "done", "failed", "interrupted") == "done"
+        assert store.job(run_id).attempt == 1
+    assert other.stop()
+
+
+def test_runs_from_the_command_line_appear_in_a_running_app(store, results, spec, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.05)
+    runner = LocalRunner(store, results, ["cpu"])
+    runner.start()
+    record = local.run_and_record(spec(), results / "runs")
+    deadline = time.monotonic() + 10
+    while store.runs().empty and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert store.runs().run_id.tolist() == [record.run_id]
+    runner.stop()
+
+
+def test_a_gpu_job_without_a_gpu_fails_with_a_message(store, runner, spec):
+    if worker_devices() != ["cpu"]:
+        pytest.skip("this machine has a GPU")
+    run_id = runner.submit(spec(), device="cuda")
+    assert wait_for(store, run_id, "failed", "done") == "failed"
+    assert "no usable GPU" in store.job(run_id).message
+
+
+def test_the_runtime_is_one_for_the_process(results, tmp_path):
+    try:
+        first = runtime.start()
+        assert runtime.get() is first is runtime.start(results)
+        with pytest.raises(ValueError, match="works in"):
+            runtime.start(tmp_path / "elsewhere")
+    finally:
+        runtime.stop()
+    runtime.stop()  # a second time does nothing
+    assert runtime._runtime is None
