@@ -21,8 +21,8 @@ def one_line(error: Exception) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stderr; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr; stdout is for results. Names from elsewhere cannot steer the terminal."""
+    print("".join(c if c.isprintable() else " " for c in text), file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
