@@ -1,6 +1,7 @@
 """The leaderboard's table: sorting, selection, what differs between two rows, downloads."""
 
 import io
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -83,26 +84,32 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     return shown.iloc[picked]
 
 
+def as_parquet(rows: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    _plain(rows).to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def as_csv(rows: pd.DataFrame) -> bytes:
+    return _plain(rows).to_csv(index=False).encode()
+
+
+def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lists of ids as text: no file format needs to know them."""
+    return rows.assign(run_ids=[" ".join(map(str, ids)) for ids in rows["run_ids"]])
+
+
 def downloads(rows: pd.DataFrame) -> None:
     """All rows that fit the filters; the files are made when somebody clicks."""
-    plain = rows.assign(run_ids=[" ".join(map(str, ids)) for ids in rows["run_ids"]])
-
-    def parquet() -> bytes:
-        buffer = io.BytesIO()
-        plain.to_parquet(buffer, index=False)
-        return buffer.getvalue()
-
-    def csv() -> bytes:
-        return plain.to_csv(index=False).encode()
-
     with st.container(horizontal=True):
-        st.download_button(
-            "CSV", csv, "poisonlab-leaderboard.csv", "text/csv", on_click="ignore", icon=":material/download:"
-        )
-        st.download_button(
-            "Parquet", parquet, "poisonlab-leaderboard.parquet", "application/octet-stream", on_click="ignore",
-            icon=":material/download:",
-        )  # fmt: skip
+        for label, make, mime in (
+            ("CSV", as_csv, "text/csv"),
+            ("Parquet", as_parquet, "application/octet-stream"),
+        ):
+            st.download_button(
+                label, partial(make, rows), f"poisonlab-leaderboard.{label.lower()}", mime, on_click="ignore",
+                icon=":material/download:",
+            )  # fmt: skip
 
 
 def selection(rows: pd.DataFrame) -> None:

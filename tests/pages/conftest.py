@@ -1,0 +1,69 @@
+"""Pages as a reader meets them: with nothing measured yet, and with a run of each kind."""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from page_helpers import TINY_BACKDOOR, Open, tiny_backdoor, tiny_targeted
+from streamlit.testing.v1 import AppTest
+
+from poisonlab import runtime
+from poisonlab.config import make_spec
+from poisonlab.recording import run_and_record
+from poisonlab.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with real runs: a backdoor under two seeds and without its defense, a targeted poison."""
+    results = tmp_path_factory.mktemp("filled")
+    undefended = make_spec(
+        "digits", "badnets", "none", overrides={k: v for k, v in TINY_BACKDOOR.items() if "defense." not in k}
+    )
+    for spec in (tiny_targeted(), undefended, tiny_backdoor(1), tiny_backdoor(0)):
+        record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
+        assert record.state == "done", record.message
+    return results
+
+
+@pytest.fixture
+def in_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[Path], runtime.Runtime]]:
+    """Open a runtime in a results folder, without the runs that ship with the program."""
+
+    def begin(results: Path) -> runtime.Runtime:
+        runtime.stop()
+        monkeypatch.setenv("POISONLAB_RESULTS", str(results))
+        monkeypatch.setattr(runtime, "Store", functools.partial(Store, reference=tmp_path / "no reference"))
+        return runtime.start()
+
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield begin
+    runtime.stop()
+    assert not [t for t in threading.enumerate() if t.name.startswith("poisonlab ")], (
+        "a worker outlived its runtime"
+    )
+
+
+@pytest.fixture
+def open_page(in_results: Callable[[Path], runtime.Runtime]) -> Open:
+    """``open_page(results, name, **query)``: the page after its first run, which must not raise."""
+
+    def begin(results: Path, name: str = "home", **query: str) -> AppTest:
+        in_results(results)
+        app = AppTest.from_file(str(ROOT / "poisonlab" / "ui" / "main.py"), default_timeout=60).run()
+        if name != "home":
+            for key, value in query.items():
+                app.query_params[key] = value
+            app.switch_page(f"../../pages/{name}.py").run()
+        assert not app.exception, app.exception
+        return app
+
+    return begin

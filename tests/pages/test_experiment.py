@@ -1,0 +1,142 @@
+"""The forms follow from the configuration classes, and what they hold is what gets queued."""
+
+from pathlib import Path
+
+import pytest
+from page_helpers import Open, words
+from streamlit.testing.v1 import AppTest
+
+from poisonlab import registry, runtime
+from poisonlab.config import ExperimentSpec, HeadConfig, TrainingConfig, make_spec
+
+
+def shown_keys(app: AppTest) -> list[str]:
+    kinds = (app.number_input, app.selectbox, app.checkbox, app.text_input)
+    return [str(widget.key) for kind in kinds for widget in kind]
+
+
+def assert_shows(app: AppTest, part: str, names: list[str]) -> None:
+    keys = shown_keys(app)
+    missing = [name for name in names if not any(key.endswith(f".{part}.{name}") for key in keys)]
+    assert not missing, f"{part}: {missing} not in the form"
+
+
+@pytest.fixture
+def page(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The Experiment page of a program whose worker takes no job."""
+    app = open_page(tmp_path, "experiment")
+    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, n) for k in ("attack", "defense", "dataset") for n in registry.KINDS[k]]
+)
+def test_every_parameter_of_every_method_is_in_the_form(page: AppTest, kind: str, name: str) -> None:
+    page.selectbox(key=f"new_{kind}").set_value(name).run()
+
+    assert not page.exception
+    assert_shows(page, kind, list(registry.KINDS[kind][name].Config.model_fields))
+
+
+@pytest.mark.parametrize("name", list(registry.victim))
+def test_every_parameter_of_every_victim_is_in_the_form(page: AppTest, name: str) -> None:
+    box = next(b for b in page.selectbox if b.label == "Victim")
+    box.set_value(name).run()
+
+    assert not page.exception
+    assert_shows(page, "victim", list(registry.victim[name].Config.model_fields))
+
+
+def test_training_and_run_parameters_are_in_the_form(page: AppTest) -> None:
+    assert_shows(page, "training", list(TrainingConfig.model_fields))
+    assert_shows(page, "run", ["clean_images", "protocol", "precision"])
+
+    page.selectbox(key="new_attack").set_value("bullseye_polytope").run()
+
+    assert_shows(page, "head", list(HeadConfig.model_fields))
+
+
+def test_every_field_of_a_spec_can_be_chosen() -> None:
+    """A new field of the spec must find its place on this page."""
+    chosen_outside = {"dataset", "attack", "defense", "victim", "preset", "seed"}
+    in_form = {"training", "head", "clean_images", "protocol", "precision"}
+
+    assert set(ExperimentSpec.model_fields) == chosen_outside | in_form
+
+
+def test_help_says_meaning_bounds_paper_value_and_source(page: AppTest) -> None:
+    rate = next(n for n in page.number_input if n.label == "poison_rate")
+
+    said = rate.help.replace("\\", "")
+    for part in ("Share of the training set", "Allowed: > 0 and ≤ 1", "Paper: 0.1", "BackdoorBench"):
+        assert part in said
+
+
+def test_changed_value_reaches_command_and_queue(page: AppTest) -> None:
+    next(n for n in page.number_input if n.label == "poison_rate").set_value(0.05)
+    next(b for b in page.button if b.label == "Launch").click().run()
+
+    assert not page.exception
+    job = runtime.get().store.jobs().iloc[0]
+    spec = runtime.get().store.job(job["run_id"]).spec
+    assert spec == make_spec("digits", "badnets", "awm", overrides={"attack.poison_rate": 0.05})
+    assert "--set attack.poison_rate=0.05" in words(page)
+
+
+def test_repeats_queue_one_run_a_seed(page: AppTest) -> None:
+    page.number_input(key="seed").set_value(3)
+    page.number_input(key="repeats").set_value(2).run()
+
+    next(b for b in page.button if b.label == "Launch").click().run()
+
+    assert sorted(runtime.get().store.jobs()["seed"]) == [3, 4]
+
+
+def test_impossible_value_shows_the_line_of_the_spec_and_queues_nothing(page: AppTest) -> None:
+    next(n for n in page.number_input if n.label == "poison_rate").set_value(0.0)
+
+    next(b for b in page.button if b.label == "Launch").click().run()
+
+    assert "attack.poison_rate: Input should be greater than 0" in page.error[0].value.replace("\\", "")
+    assert runtime.get().store.jobs().empty
+
+
+def test_matrix_counts_and_queues_every_combination(page: AppTest) -> None:
+    page.segmented_control(key="mode").set_value("matrix").run()
+    page.multiselect(key="many_defense").set_value(["none", "awm"]).run()
+    page.number_input(key="many_seeds").set_value(2).run()
+    assert next(m for m in page.metric if m.label == "Runs to queue").value == "4"
+    assert page.code[0].value == (
+        "python -m poisonlab sweep --dataset digits --attack badnets --defense none,awm --seed 0,1 --preset quick"
+    )
+
+    next(b for b in page.button if b.label == "Queue 4 runs").click().run()
+
+    assert not page.exception
+    assert len(runtime.get().store.jobs()) == 4
+
+
+def test_matrix_of_nothing_says_what_to_choose(page: AppTest) -> None:
+    page.segmented_control(key="mode").set_value("matrix").run()
+    page.multiselect(key="many_attack").set_value([]).run()
+
+    assert "Choose at least one" in page.info[0].value
+
+
+def test_a_run_can_be_changed_and_run_again(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    store = runtime.get().store
+    like = str(store.runs(defense="puregen_ebm")["run_id"].iloc[0])
+
+    app = open_page(filled, "experiment", like=like)
+
+    assert app.selectbox(key="new_attack").value == "bullseye_polytope"
+    assert next(n for n in app.number_input if n.label.startswith("targets")).value == 3
+    assert "--set attack.targets=3" in app.code[0].value
+
+
+def test_estimate_comes_from_past_runs(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "experiment")
+
+    assert next(m for m in app.metric if m.label == "Time, at most").value != "unknown"

@@ -1,0 +1,170 @@
+"""Every page with a real backdoor run and a real targeted run."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from page_helpers import Open, tiny_backdoor, words
+
+from poisonlab import runtime
+
+
+def run_id(defense: str) -> str:
+    return str(runtime.get().store.runs(defense=defense)["run_id"].iloc[0])
+
+
+def test_home_shows_counts_and_the_latest_results(open_page: Open, filled: Path) -> None:
+    app = open_page(filled)
+
+    assert next(m for m in app.metric if m.label == "Finished runs").value == "4"
+    assert set(app.dataframe[0].value["defense"]) == {"awm", "none", "puregen_ebm"}
+
+
+@pytest.mark.parametrize("name", ["poisons", "triggers", "purification", "langevin"])
+def test_look_pages_show_images_with_alt_text_and_the_command(
+    open_page: Open, filled: Path, name: str
+) -> None:
+    app = open_page(filled, name)
+
+    shown = [image for element in app.image for image in element.proto.imgs]
+    assert len(shown) >= 4
+    assert all(image.alt for image in shown)
+    assert all(image.url.endswith(".png") for image in shown)
+    assert app.code[-1].value.startswith("python -m poisonlab run --dataset digits")
+    assert "--set training.epochs=" in app.code[-1].value  # what the preset does not have, and nothing else
+    assert "training.lr" not in app.code[-1].value
+
+
+@pytest.mark.parametrize("name", ["poisons", "triggers"])
+def test_a_link_decides_which_run_is_shown(open_page: Open, filled: Path, name: str) -> None:
+    open_page(filled)
+    asked = run_id("none")
+
+    app = open_page(filled, name, run=asked)
+
+    assert app.selectbox(key="run_box").value == asked
+    assert asked in words(app)
+
+
+def test_a_link_beats_filters_that_would_hide_its_run(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    asked = run_id("none")
+
+    app = open_page(filled, "triggers", run=asked, defense="awm")
+
+    assert app.selectbox(key="run_box").value == asked
+
+
+def test_a_run_without_what_the_page_shows_is_named_as_such(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+
+    app = open_page(filled, "langevin", run=run_id("awm"))
+
+    assert "recorded nothing that this page shows" in app.warning[0].value
+    assert app.selectbox(key="run_box").value == run_id("puregen_ebm")
+
+
+def test_poisons_of_a_targeted_attack_show_what_each_model_says(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+
+    app = open_page(filled, "poisons", run=run_id("puregen_ebm"))
+
+    assert "The targets" in [s.value for s in app.subheader]
+    assert "The attacker wants 3 chosen images misread" in words(app)
+
+
+def test_amplification_slider_changes_the_difference(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    app = open_page(filled, "poisons", run=run_id("awm"))
+
+    app.slider(key="amplify").set_value(7).run()
+
+    assert not app.exception
+    assert any("Difference × 7" in m.value for m in app.markdown)
+
+
+def test_trigger_page_names_target_and_every_round(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    app = open_page(filled, "triggers", run=run_id("awm"))
+
+    assert "should be read as **0**" in words(app)
+    app.slider(key="round").set_value(2).run()
+    assert not app.exception
+    assert "In round 2" in words(app)
+
+
+def test_purification_can_show_untouched_images(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "purification")
+
+    app.segmented_control(key="which").set_value("untouched").run()
+
+    assert not app.exception
+    assert next(c for image in app.image for c in image.captions) == "identical"
+
+
+def test_langevin_slider_moves_all_images(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "langevin")
+    last = app.select_slider(key="step").options[-1]
+
+    app.select_slider(key="step").set_value(int(last)).run()
+
+    assert not app.exception
+    assert f"after {last} steps" in words(app)
+
+
+def test_leaderboard_groups_seeds_and_filters(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "leaderboard")
+    rows = app.dataframe[0].value
+    assert list(rows[rows["defense"] == "awm"]["n"]) == [2]
+
+    app.selectbox(key="defense").set_value("puregen_ebm").run()
+
+    assert list(app.dataframe[0].value["attack"]) == ["bullseye_polytope"]
+    assert app.code[-1].value == "python -m poisonlab leaderboard --defense puregen_ebm"
+
+
+def test_leaderboard_filter_without_rows_says_so(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "leaderboard", defense="awm", threat="targeted")
+
+    assert "No measured row fits" in app.info[0].value
+
+
+def test_leaderboard_metric_that_no_row_has_still_draws(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "leaderboard", threat="targeted")
+
+    app.segmented_control(key="metric").set_value("robust_accuracy").run()
+
+    assert not app.exception
+
+
+def test_differences_name_parameters_and_metrics(open_page: Open, filled: Path) -> None:
+    from poisonlab.ui.board import differences
+
+    open_page(filled)
+    store = runtime.get().store
+
+    table = differences([store.run(run_id("awm")), store.run(run_id("none"))])
+
+    assert "defense" in set(table["what"])
+    assert "defense.rounds" in set(table["what"])
+    assert "attack.poison_rate" not in set(table["what"])
+
+
+def test_downloads_hold_every_row(open_page: Open, filled: Path) -> None:
+    from poisonlab.ui.board import as_csv, as_parquet
+
+    open_page(filled)
+    rows = runtime.get().store.leaderboard()
+
+    for frame in (pd.read_csv(io.BytesIO(as_csv(rows))), pd.read_parquet(io.BytesIO(as_parquet(rows)))):
+        assert len(frame) == len(rows)
+        assert list(frame["success"]) == pytest.approx(list(rows["success"]))
+
+
+def test_a_recorded_run_without_a_job_has_its_curves_on_the_jobs_page(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    runtime.get().store.enqueue(tiny_backdoor(9))
+    app = open_page(filled, "jobs", job=run_id("puregen_ebm"))
+
+    assert "Not run by this queue" in words(app)

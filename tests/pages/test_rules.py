@@ -1,0 +1,107 @@
+"""Rules that hold for every line of the pages."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poisonlab.ui import glossary, navigation
+from poisonlab.ui.wording import duration, escape, number, percent
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "poisonlab").rglob("*.py")])
+PAGES = sorted((ROOT / "pages").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["unsafe_allow_" + "html", "unsafe_allow_" + "javascript", r"st\.html\(", r"components\.v1", r"<style", r"use_container_width"],
+)  # fmt: skip
+def test_no_source_contains(pattern: str) -> None:
+    found = [path.name for path in SOURCES if re.search(pattern, path.read_text())]
+
+    assert not found
+
+
+def test_images_are_sent_without_loss() -> None:
+    for path in SOURCES:
+        for call in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "image"
+            ):
+                options = {k.arg: k.value for k in call.keywords}
+                assert ast.literal_eval(options["output_format"]) == "PNG", path.name
+                assert "alt" in options, path.name
+
+
+def test_charts_and_tables_have_a_text_alternative() -> None:
+    wanted = {"plotly_chart", "dataframe", "mermaid_chart", "line_chart"}
+    for path in SOURCES:
+        for call in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr in wanted
+            ):
+                assert "alt" in {k.arg for k in call.keywords}, f"{path.name}: {call.func.attr}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_pages_hold_no_sql_and_no_bare_expression(path: Path) -> None:
+    text = path.read_text()
+
+    assert not re.search(r"\bSELECT\b|\bINSERT\b|duckdb", text)
+    for node in ast.parse(text).body[1:]:
+        assert not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call)
+
+
+def test_every_page_file_is_in_the_navigation_and_the_other_way_round() -> None:
+    listed = {name for section in navigation.PAGES.values() for name, _, _ in section}
+
+    assert listed == {path.stem for path in PAGES}
+
+
+def test_the_frame_imports_no_torch() -> None:
+    code = "import sys; from poisonlab.ui import navigation, notices; print('torch' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "False"
+
+
+def test_figures_import_no_streamlit() -> None:
+    for path in (ROOT / "poisonlab" / "figures").glob("*.py"):
+        assert "streamlit" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize(
+    "name", ["clean_accuracy", "asr", "asr_control", "poison_success_undefended", "der", "psnr", "energy"]
+)
+def test_metrics_are_defined(name: str) -> None:
+    assert len(glossary.help_for(name)) > 40
+    assert "see its file" not in glossary.help_for(name)
+
+
+def test_success_says_that_lower_is_better() -> None:
+    for name in ("asr", "poison_success", "success"):
+        assert "Lower is better under a defense" in glossary.help_for(name)
+
+
+def test_markdown_is_taken_literally() -> None:
+    assert escape("[x](http://y) :red[z] *b* $e$") == r"\[x\]\(http\://y\) \:red\[z\] \*b\* \$e\$"
+
+
+def test_numbers_read_as_people_write_them() -> None:
+    assert [percent(0.9896), percent(None), percent(float("nan"))] == ["99.0 %", "–", "–"]
+    assert [duration(0.4), duration(200), duration(7500), duration(None)] == [
+        "0 s",
+        "3 min 20 s",
+        "2 h 5 min",
+        "–",
+    ]
+    assert number(1e-8) == "1e-08"
