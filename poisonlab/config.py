@@ -192,6 +192,8 @@ def make_spec(
     attack_class = registry.attack[attack]
     defaults = dataset_class.presets[preset]
     victim = victim or defaults["victim"]
+    protocol = (overrides or {}).get("protocol", attack_class.protocols[0])
+    recipe = defaults["training"] if protocol == "from_scratch" else defaults.get("extractor", defaults["training"])
 
     def part(kind: str, name: str) -> dict[str, Any]:
         config = registry.KINDS[kind][name].Config.for_preset(preset, dataset)
@@ -202,8 +204,8 @@ def make_spec(
         "victim": part("victim", victim),
         "attack": part("attack", attack),
         "defense": part("defense", defense),
-        "protocol": attack_class.protocols[0],
-        "training": TrainingConfig(**defaults["training"]).model_dump(),
+        "protocol": protocol,
+        "training": TrainingConfig(**recipe).model_dump(),
         "head": HeadConfig(**defaults["head"]).model_dump(),
         "clean_images": defaults["clean_images"],
         "precision": defaults.get("precision", "float32"),

@@ -25,9 +25,12 @@ class DigitsConfig(DivisionConfig):
     test_images: int = param(397, "Test images", ge=20, le=397, unit="images")
 
 
+_FIXED = {"batch_size": 50, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 1, "flip": False}
 _RECIPE: dict[str, Any] = {
     "victim": "resnet8",
-    "training": {"epochs": 20, "batch_size": 50, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 1, "flip": False},
+    "training": _FIXED | {"epochs": 20},
+    # an extractor that is not overconfident, as pre-trained ones are not: its features can be steered
+    "extractor": _FIXED | {"epochs": 10, "label_smoothing": 0.2},
     "head": {},
     "clean_images": 50,
 }

@@ -14,7 +14,7 @@ from poisonlab.generative import ebm, weights
 from poisonlab.generative.langevin import Chain, LangevinConfig, langevin, record, to_bytes, to_model_range
 from poisonlab.metrics import psnr
 from poisonlab.registry import Card, defense
-from poisonlab.stages import Bundle, fingerprint
+from poisonlab.stages import Bundle
 from poisonlab.types import ImageSet
 
 FRAMES = 25  # recorded steps of a shown chain; more make the page heavy
@@ -24,7 +24,7 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
     steps: int = param(
         500,
         "Langevin steps of purification, T_EBM: 150 from scratch, 500 linear transfer, 1000 fine-tuning",
-        quick={"*": 100, "digits": 75},
+        quick={"*": 300, "digits": 100},
         ge=0,
         le=5000,
         source="PureGen, appendix D.2",
@@ -63,7 +63,7 @@ class PureGenEBM(Defense):
 
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config, sampler = self.config.ebm(), self.config.sampler()
-        key = [fingerprint(public.x), config.model_dump(mode="json"), sampler.model_dump(mode="json")]
+        key = weights.key(public.x, config, sampler)
         self.network = ebm.energy_network(config, public.shape[0], ctx.generator("unused"))
 
         def learn(inner: Context) -> Bundle:

@@ -34,9 +34,10 @@ class EBMConfig(Config):
     )
     filters: int = param(128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER)
     activation: Literal["relu", "silu"] = param("relu", "Non-linearity", quick="silu", source=PAPER)
-    updates: int = param(65_600, "Parameter updates", quick={"*": 3000, "digits": 1000}, ge=1, le=10**6, source=PAPER)
+    updates: int = param(65_600, "Parameter updates", quick={"*": 6000, "digits": 1000}, ge=1, le=10**6, source=PAPER)
     batch_size: int = param(128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER)
-    lr: float = param(1e-4, "Adam learning rate, x0.1 at 1/3, 5/8 and 5/6", quick=3e-4, gt=0, le=1, source=PAPER)
+    lr: float = param(1e-4, "Adam learning rate", quick=5e-3, gt=0, le=1, source=PAPER)
+    lr_decay: float = param(0.1, "Factor on it at 1/3, 5/8 and 5/6 of the updates", quick=0.5, gt=0, le=1, source=PAPER)
     bank_size: int = param(10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER)
     rejuvenation: float = param(0.05, "Share of chain ends replaced by data", ge=0, le=1, source=PAPER)
     chain_steps: int = param(100, "Langevin steps in an update", quick=20, ge=1, le=2000, source=PAPER)
@@ -200,7 +201,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     update = 0
     while update < config.updates:
         for group in optimiser.param_groups:
-            group["lr"] = config.lr * lr_factor * decay(update / config.updates)
+            group["lr"] = config.lr * lr_factor * decay(update / config.updates, config.lr_decay)
         slots = torch.randperm(len(bank), generator=draws, device=x.device)[: config.batch_size]
         energy.requires_grad_(False)
         negatives = langevin(energy, bank[slots], config.chain_steps, sampler, draws)
@@ -249,6 +250,6 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     return energy.requires_grad_(False), good.health
 
 
-def decay(progress: float) -> float:
-    """Learning-rate factor: x0.1 at 1/3, 5/8 and 5/6 (epochs 40, 75, 100 of 120)."""
-    return 0.1 ** sum(progress >= mark for mark in (1 / 3, 5 / 8, 5 / 6))
+def decay(progress: float, factor: float) -> float:
+    """``factor`` once for each mark passed: 1/3, 5/8 and 5/6 (epochs 40, 75 and 100 of 120)."""
+    return factor ** sum(progress >= mark for mark in (1 / 3, 5 / 8, 5 / 6))

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poisonlab.config import digest
+from poisonlab.config import Config, digest
+from poisonlab.stages import fingerprint
 
 FOLDER = Path(__file__).parent / "weights"
 MAX_BYTES = 2 * 2**20
@@ -27,6 +28,11 @@ class Shipped:
     tensors: dict[str, Tensor]
     health: dict[str, float]
     command: str
+
+
+def key(public: Tensor, config: Config, sampler: Config) -> list[Any]:
+    """All that decides an energy model: its training images and its two configurations."""
+    return [fingerprint(public), config.model_dump(mode="json"), sampler.model_dump(mode="json")]
 
 
 def path_of(key: Any) -> Path:
