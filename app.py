@@ -4,6 +4,7 @@ The script that lays out the pages is ``poisonlab/ui/main.py``: a script that ca
 must not have a sibling folder named ``pages``, or the first deep link after a start runs a page alone.
 """
 
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,7 +42,19 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
         runtime.stop()
 
 
+def from_environment() -> dict[str, str | int | bool]:
+    """Settings such as ``STREAMLIT_SERVER_PORT=8600``, which Streamlit itself reads under ``streamlit run`` only."""
+    names = {"server.port": "PORT", "server.address": "ADDRESS", "server.headless": "HEADLESS"}
+    found = {option: os.environ.get(f"STREAMLIT_SERVER_{name}") for option, name in names.items()}
+    given: dict[str, str | int | bool] = {option: value for option, value in found.items() if value}
+    if "server.port" in given:
+        given["server.port"] = int(given["server.port"])
+    if "server.headless" in given:
+        given["server.headless"] = str(given["server.headless"]).lower() in ("1", "true", "yes")
+    return given
+
+
 app = st.App(ROOT / "poisonlab" / "ui" / "main.py", lifespan=lifespan)
 
 if __name__ == "__main__":
-    app.run()
+    app.run(config=from_environment())

@@ -11,10 +11,9 @@ if str(ROOT) not in sys.path:  # `streamlit run` puts this script's folder there
 
 from poisonlab.ui import navigation, notices
 
-st.set_page_config(
-    page_title="PoisonLab", page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220
-)
 chosen = st.navigation(navigation.sections())
+title = "PoisonLab" if chosen.title == "Home" else f"{chosen.title} · PoisonLab"
+st.set_page_config(page_title=title, page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220)
 if notices.store_is_open():
     chosen.run()
     notices.finished_jobs()

@@ -1,0 +1,149 @@
+"""What a newcomer does: open, choose, launch, watch, cancel, compare, look, share."""
+
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+# -- in the words of a user ----------------------------------------------------------------------------
+
+
+def open_link(page: Any, url: str, title: str) -> None:
+    page.goto(url)
+    expect_title(page, title)
+
+
+def expect_title(page: Any, title: str) -> None:
+    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
+    expect_no_exception(page)
+
+
+def expect_no_exception(page: Any) -> None:
+    assert page.get_by_test_id("stException").count() == 0
+
+
+def go_to(page: Any, name: str) -> None:
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+    expect_title(page, name)
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    box = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True))
+    box.get_by_role("combobox").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def fill(page: Any, label: str, value: str) -> None:
+    field = page.get_by_role("spinbutton", name=label, exact=True)
+    field.fill(value)
+    field.press("Tab")
+
+
+def click_button(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).first.click()
+
+
+def settle(page: Any) -> None:
+    """Wait until the script has run."""
+    page.wait_for_timeout(300)
+    page.get_by_test_id("stStatusWidget").wait_for(state="hidden")
+
+
+def progress(page: Any) -> str:
+    return str(page.get_by_test_id("stProgress").first.inner_text())
+
+
+def launch(page: Any, address: str, epochs: str) -> str:
+    """Choose digits x badnets x awm with few rounds, launch it, and return the job's id."""
+    open_link(page, f"{address}/experiment", "Experiment")
+    for label, option in (("Dataset", "digits"), ("Attack", "badnets"), ("Defense", "awm")):
+        choose(page, label, option)
+    page.get_by_role("tab", name="Defense").click()
+    fill(page, "rounds", "2")
+    page.get_by_role("tab", name="Training").click()
+    fill(page, "epochs", epochs)
+    click_button(page, "Launch")
+    expect_title(page, "Jobs")
+    page.wait_for_url(re.compile(r"job=[0-9a-f-]{36}"))
+    return str(re.search(r"job=([0-9a-f-]{36})", page.url)[1])  # type: ignore[index]
+
+
+# -- tests, in the order of a first visit ----------------------------------------------------------------
+
+
+def test_first_deep_link_after_a_start_opens_its_page_with_the_menu(address: str, page: Any) -> None:
+    open_link(page, f"{address}/leaderboard", "Leaderboard")
+
+    menu = page.get_by_test_id("stSidebarNav").inner_text()
+    assert [word for word in ("Home", "Experiment", "Jobs", "Purification") if word not in menu] == []
+    assert page.url.endswith("/leaderboard")
+    assert page.title() == "Leaderboard · PoisonLab"
+
+
+def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> None:
+    run_id = launch(page, address, epochs="6")
+
+    page.get_by_test_id("stProgress").first.wait_for()
+    first = progress(page)
+    page.wait_for_function(
+        "before => document.querySelector('[data-testid=stProgress]')?.innerText !== before", arg=first
+    )
+    page.get_by_text("done", exact=True).first.wait_for(timeout=120_000)  # the badge of the finished job
+
+    cancelled = launch(page, address, epochs="900")
+    page.get_by_text(re.compile(r"step \d+ of")).first.wait_for()
+    click_button(page, "Cancel this job")
+    page.get_by_text("Somebody cancelled this job").wait_for()
+    page.get_by_role("button", name="Resume").wait_for()
+    assert cancelled != run_id
+
+    go_to(page, "Leaderboard")
+    choose(page, "Source", "local")  # the program ships with runs of its own
+    page.get_by_test_id("stDataFrame").first.wait_for()
+    page.get_by_role("gridcell", name="awm", include_hidden=True).first.wait_for(state="attached")
+    table = page.get_by_test_id("stDataFrame").first.bounding_box()
+    page.mouse.click(table["x"] + 17, table["y"] + 54)  # the tick box of the first row, drawn on a canvas
+    page.get_by_role("link", name="seed 0").click()
+
+    expect_title(page, "Triggers")
+    page.get_by_text("The true trigger", exact=True).wait_for()
+    assert f"run={run_id}" in page.url
+    page.reload()
+    expect_title(page, "Triggers")
+    page.get_by_role("heading", name="The recovered pattern").wait_for()
+    page.get_by_text(f"run {run_id}").wait_for()
+    assert page.get_by_role("img", name="test image 1 with trigger").is_visible()
+
+
+def test_filters_travel_in_the_link(address: str, page: Any) -> None:
+    open_link(page, f"{address}/leaderboard", "Leaderboard")
+
+    choose(page, "Defense", "awm")
+
+    page.wait_for_url(re.compile(r"defense=awm"))
+    page.reload()
+    expect_title(page, "Leaderboard")
+    page.get_by_text("python -m poisonlab leaderboard --defense awm").wait_for()
+
+
+def test_unknown_run_in_a_link_is_explained(address: str, page: Any) -> None:
+    open_link(page, f"{address}/triggers?run=no-such-run", "Triggers")
+
+    page.get_by_text("not among the results here").wait_for()
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("name", ["", "experiment", "jobs", "leaderboard", "poisons", "triggers"])
+def test_nothing_is_cut_off(address: str, page: Any, name: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}/{name}")
+    page.get_by_role("heading", level=1).wait_for()
+    settle(page)
+
+    expect_no_exception(page)
+    wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert wide <= seen
