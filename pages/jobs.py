@@ -15,12 +15,11 @@ every = store.jobs(limit=200)
 
 st.subheader("Now", anchor=False)
 jobs.live()
-if every.empty:
+if not every.empty:
+    st.subheader("All jobs", anchor=False)
+    picked = jobs.table(every, key=f"jobs-{hash(tuple(every['run_id']))}")
+    job_detail.show(jobs.chosen(every, picked))
+elif asked := st.query_params.get("job"):  # a run that never was a job has curves and a log, too
+    job_detail.show(asked)
+else:
     page.nothing_yet("No job has been queued yet.", page.BACKDOOR_DEMO)
-    st.stop()
-
-st.subheader("All jobs", anchor=False)
-picked = jobs.table(every, key=f"jobs-{hash(tuple(every['run_id']))}")
-job_id = jobs.chosen(every, picked)
-if job_id is not None:
-    job_detail.show(job_id)

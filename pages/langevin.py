@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import purification as figures
-from poisonlab.ui import glossary, page
+from poisonlab.ui import glossary, page, selector
 from poisonlab.ui.images import strip
 
 page.header(
@@ -11,7 +11,7 @@ page.header(
     "Noisy walks downhill in energy, from clean images and from their poisoned versions, side by side.",
     "One walk too short leaves the poison in, one too long makes another image: the art is where to stop.",
 )
-record = page.choose_run(
+record = selector.choose_run(
     "langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO
 )
 if record is None:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures import board as figures
-from poisonlab.ui import board, glossary, page
+from poisonlab.ui import board, glossary, page, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
@@ -15,7 +15,7 @@ page.header(
 )
 store = runtime.get().store
 with st.container(border=True):
-    chosen = page.filters(store.names(), ("dataset", "attack", "defense", "preset", "source"))
+    chosen = selector.filters(store.names(), ("dataset", "attack", "defense", "preset", "source"))
     threat, sort, descending = board.order()
 rows = store.leaderboard(**chosen, sort=sort, descending=descending)
 if threat != "all":

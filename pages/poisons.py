@@ -4,14 +4,14 @@ import streamlit as st
 import torch
 
 from poisonlab.figures import poisons as figures
-from poisonlab.ui import galleries, glossary, page
+from poisonlab.ui import galleries, glossary, page, selector
 
 page.header(
     "Poisons",
     "Training images before and after the attack, and the difference made visible.",
     "A poison works because nobody notices it: look at how little is enough, and whether you would have caught it.",
 )
-record = page.choose_run("poisons", "Here you would see poisoned training images beside their originals.",
+record = selector.choose_run("poisons", "Here you would see poisoned training images beside their originals.",
                          page.BACKDOOR_DEMO)  # fmt: skip
 if record is None:
     st.stop()
@@ -48,7 +48,7 @@ if gallery := found.get("PoisonGallery"):
         "The perturbation of every image is split into waves; bright spots are the waves it is made of, averaged over "
         "the images shown. **The middle** is a change of overall brightness, **the rim** is change from pixel to "
         "pixel.\n\nA patch spreads over all frequencies. Optimised noise often sits where the network is sensitive "
-        "and the eye is not. Blurring and purification remove the rim first."
+        "and the eye is not. Blurring removes the rim first."
     )
 
 if targets := found.get("TargetGallery"):

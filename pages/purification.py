@@ -5,7 +5,7 @@ import torch
 
 from poisonlab.figures import purification as figures
 from poisonlab.metrics import auroc
-from poisonlab.ui import galleries, glossary, page
+from poisonlab.ui import galleries, glossary, page, selector
 from poisonlab.ui.wording import escape, number
 
 page.header(
@@ -15,7 +15,7 @@ page.header(
     "Purification must wipe out a perturbation it has never seen and yet leave the picture alone; here you see "
     "whether it did both.",
 )
-record = page.choose_run("purification", "Here you would see images before and after purification.",
+record = selector.choose_run("purification", "Here you would see images before and after purification.",
                          page.TARGETED_DEMO)  # fmt: skip
 if record is None:
     st.stop()

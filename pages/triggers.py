@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.ui import galleries, glossary, page
+from poisonlab.ui import galleries, glossary, page, selector
 from poisonlab.ui.images import as_picture, enlarged
 from poisonlab.ui.wording import escape
 
@@ -13,7 +13,7 @@ page.header(
     "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every image "
     "tends to end at the attacker's class.",
 )
-record = page.choose_run("triggers", "Here you would see a backdoor's trigger and what a defense recovers of it.",
+record = selector.choose_run("triggers", "Here you would see a backdoor's trigger and what a defense recovers of it.",
                          page.BACKDOOR_DEMO)  # fmt: skip
 if record is None:
     st.stop()

@@ -10,7 +10,7 @@ import streamlit as st
 from poisonlab import runtime
 from poisonlab.figures.style import POISONED
 from poisonlab.ui import glossary, navigation, page, tables
-from poisonlab.ui.wording import NONE, escape, percent
+from poisonlab.ui.wording import NONE, escape, number, percent
 
 HEAT = ("success", "clean_accuracy", "control", "der", "robust_accuracy")
 SORTS = {
@@ -21,7 +21,7 @@ SHOWN, SCATTERED = 1000, 300  # rows in the browser's table, marks in the scatte
 ORDER = [
     "dataset", "attack", "defense", "n", "clean_accuracy", "success", "control", "source",
     "clean_accuracy_low", "clean_accuracy_high", "success_low", "success_high", "clean_accuracy_undefended",
-    "success_undefended", "robust_accuracy", "der", "targets", "seconds", "victim", "preset",
+    "success_undefended", "robust_accuracy", "der", "targets", "seconds", "victim", "preset", "diverged",
 ]  # fmt: skip
 
 
@@ -64,6 +64,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
             "der": tables.percentage("der", "DER"),
             "targets": column.NumberColumn("Targets", help=glossary.help_for("targets"), format="%d"),
             "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
+            "diverged": column.NumberColumn("Diverged", help=glossary.help_for("diverged"), format="%d"),
             "source": column.TextColumn("Source", help=glossary.help_for("source")),
         },
         hide_index=True,
@@ -123,7 +124,8 @@ def selection(rows: pd.DataFrame) -> None:
             name = f"**{escape(row['dataset'])} · {escape(row['attack'])} · {escape(row['defense'])}**"
             low, high = percent(row["success_low"]), percent(row["success_high"])
             spread = f", 95 % interval {low} to {high}" if NONE not in (low, high) else ""
-            st.markdown(f"{name}: attack success {percent(row['success'])} over {row['n']} seeds{spread}")
+            seeds = "one seed" if row["n"] == 1 else f"{row['n']} seeds"
+            st.markdown(f"{name}: attack success {percent(row['success'])} over {seeds}{spread}")
             if len(records) == 1:
                 st.caption("Runs of this row, by seed:")
                 _runs(row)
@@ -148,20 +150,20 @@ def _runs(row: dict[str, Any]) -> None:
 
 
 def differences(records: list[Any]) -> pd.DataFrame:
-    """Parameters and metrics that are not the same in all records, one row each."""
+    """Metrics and parameters that are not the same in all records, one row each."""
     flat = [_flatten(record.spec.model_dump(mode="json")) for record in records]
     names = list(dict.fromkeys(name for one in flat for name in one))
     columns = [f"{n + 1}: {r.spec.attack.name}, {r.spec.defense.name}" for n, r in enumerate(records)]
     table = []
+    for name in dict.fromkeys(name for r in records for name in r.metrics):
+        values = [r.metrics.get(name) for r in records]
+        if any(v != values[0] for v in values):
+            shown = percent if glossary.define(name).rate else number
+            table.append([glossary.label(name), *map(shown, values)])
     for name in names:
         values = [one.get(name, NONE) for one in flat]
         if any(v != values[0] for v in values):
             table.append([name, *map(str, values)])
-    for name in dict.fromkeys(name for r in records for name in r.metrics):
-        values = [r.metrics.get(name) for r in records]
-        if any(v != values[0] for v in values):
-            shown = [percent(v) if glossary.define(name).rate else str(v) for v in values]
-            table.append([glossary.label(name), *shown])
     return pd.DataFrame(table, columns=["what", *columns])
 
 

@@ -1,6 +1,6 @@
 """Setting up runs: one with all its parameters, or every combination of several choices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -8,11 +8,11 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
-from poisonlab.ui import cards, forms, navigation, page
+from poisonlab.ui import cards, forms, page, selector
 from poisonlab.ui.command import run_command, sweep_command
 from poisonlab.ui.wording import duration, escape
 
-DEFAULTS = dict(zip(page.FILTERS, page.BACKDOOR_DEMO, strict=True))
+DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
 MAX_JOBS = 200  # of one matrix: a queue that a person can still read
 SEED_HELP = (
     "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
@@ -22,7 +22,7 @@ SEED_HELP = (
 def single() -> None:
     """One experiment: methods first, because they decide which parameters there are."""
     like = _like()
-    names, seeds = _methods(like)
+    names, seeds = _methods()
     base = _base(names, like)
     if base is None:
         return
@@ -38,11 +38,11 @@ def single() -> None:
         _cost(specs)
     st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
     if launch:
-        _submit(specs)
+        page.submit(specs)
 
 
 def _like() -> ExperimentSpec | None:
-    """The spec of the run that the reader wants to change, from the URL."""
+    """The spec of the run that the reader wants to change, from the URL; a new link sets the choices below."""
     asked = st.query_params.get("like")
     if asked is None:
         return None
@@ -52,33 +52,52 @@ def _like() -> ExperimentSpec | None:
             "The run to start from is not among the results here; the preset's values are shown instead."
         )
         return None
+    spec: ExperimentSpec = record.spec
+    if st.session_state.get("liked") != asked:
+        st.session_state["liked"] = asked
+        for kind in selector.FILTERS:
+            st.session_state[f"new_{kind}"] = getattr(spec, kind).name
+        st.session_state["new_preset"], st.session_state["seed"] = spec.preset, spec.seed
+        st.session_state[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name
     st.caption(f"Starts from the values of run {asked[:8]}: {page.title_of(record)}.")
-    return record.spec
+    return spec
 
 
-def _methods(like: ExperimentSpec | None) -> tuple[dict[str, str], list[int]]:
+def _methods() -> tuple[dict[str, str], list[int]]:
     """Dataset, attack, defense, victim and preset, each in the URL; and the seeds."""
     chosen: dict[str, str] = {}
-    for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
-        options = list(registry.KINDS[kind])
-        start = getattr(like, kind).name if like else DEFAULTS[kind]
-        chosen[kind] = column.selectbox(
-            kind.capitalize(), options, index=options.index(start) if start in options else 0, key=f"new_{kind}", bind="query-params",
-        )  # fmt: skip
+    for column, kind in zip(st.columns(3), selector.FILTERS, strict=True):
+        options = _first(DEFAULTS[kind], registry.KINDS[kind])
+        chosen[kind] = column.selectbox(kind.capitalize(), options, key=f"new_{kind}", bind="query-params")
     columns = st.columns(4)
     chosen["preset"] = columns[1].selectbox(
-        "Preset", PRESETS, index=PRESETS.index(like.preset) if like else 0, key="new_preset", bind="query-params",
+        "Preset", PRESETS, key="new_preset", bind="query-params",
         help="quick: what a 2-core laptop does in minutes. paper: the published values, for a GPU.",
     )  # fmt: skip
-    victims = list(registry.victim)
     usual = registry.dataset[chosen["dataset"]].presets[chosen["preset"]]["victim"]
-    start = like.victim.name if like and like.dataset.name == chosen["dataset"] else usual
     chosen["victim"] = columns[0].selectbox(
-        "Victim", victims, index=victims.index(start), key=f"victim_{chosen['dataset']}_{chosen['preset']}",
-        bind="query-params",
-        help="The network that is trained on the poisoned images.",
+        "Victim", _first(usual, registry.victim), key=_victim_key(chosen["dataset"], chosen["preset"]),
+        bind="query-params", help="The network that is trained on the poisoned images.",
     )  # fmt: skip
-    return chosen, _seeds(columns[2], columns[3], like.seed if like else 0)
+    if chosen["preset"] == "paper" and chosen["dataset"] != "digits":
+        st.caption("The preset paper takes the published values: hours on a GPU, days on a laptop.")
+    return chosen, _seeds(columns[2], columns[3])
+
+
+def _first(usual: str, names: Iterable[str]) -> list[str]:
+    """The usual choice, then all others."""
+    return [usual, *(name for name in names if name != usual)]
+
+
+def _victim_key(dataset: str, preset: str) -> str:
+    """Each dataset and preset has its own usual victim."""
+    return f"victim_{dataset}_{preset}"
+
+
+def _seeds(left: Any, right: Any) -> list[int]:
+    start = left.number_input("First seed", 0, 2**31 - 1, step=1, key="seed", help=SEED_HELP)
+    count = right.number_input("Repeats", 1, 20, step=1, key="repeats", help="Runs with consecutive seeds.")
+    return [start + i for i in range(count)]
 
 
 def _base(names: dict[str, str], like: ExperimentSpec | None) -> ExperimentSpec | None:
@@ -94,14 +113,6 @@ def _base(names: dict[str, str], like: ExperimentSpec | None) -> ExperimentSpec 
     except SpecError as error:
         st.error(escape(error), icon=":material/error:")
         return None
-
-
-def _seeds(left: Any, right: Any, first: int) -> list[int]:
-    start = left.number_input("First seed", 0, 2**31 - 1, value=first, step=1, key="seed", help=SEED_HELP)
-    count = right.number_input(
-        "Repeats", 1, 20, value=1, step=1, key="repeats", help="Runs with consecutive seeds."
-    )
-    return [start + i for i in range(count)]
 
 
 def _parameters(base: ExperimentSpec, names: dict[str, str]) -> tuple[bool, dict[str, Any]]:
@@ -184,11 +195,6 @@ def _cost(specs: Sequence[ExperimentSpec]) -> None:
         st.caption(f"Already in the cache: {escape(', '.join(cached))}.")
 
 
-def _submit(specs: list[ExperimentSpec]) -> None:
-    ids = runtime.get().runner.submit_many(specs)
-    navigation.go("jobs", job=ids[0])
-
-
 def matrix() -> None:
     """Every combination of the chosen datasets, attacks, defenses and seeds, with the preset's values."""
     chosen: dict[str, list[str]] = {}
@@ -223,7 +229,7 @@ def matrix() -> None:
         wrap_lines=True,
     )
     if st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:"):
-        _submit(specs)
+        page.submit(specs)
 
 
 def _combine(

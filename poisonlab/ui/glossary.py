@@ -130,9 +130,11 @@ _DEFINED = {
     "n": Definition("n", "Number of seeds: independent repeats of the same experiment.", rate=False),
     "interval": Definition(
         "95 % interval",
-        "Student's 95 % interval of the mean over seeds; needs at least two seeds.",
+        "Where the true mean lies with 95 % confidence: Student's interval over the seeds, which needs two; for "
+        "targeted poisons Wilson's interval over all targets.",
         rate=False,
     ),
+    "diverged": Definition("Diverged", "Runs in which some number was not finite.", rate=False),
     "targets": Definition(
         "Targets", "Number of target images, each an independent trial with its own poisons.", rate=False
     ),

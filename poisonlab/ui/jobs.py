@@ -103,9 +103,9 @@ def table(frame: pd.DataFrame, key: str) -> str | None:
     return str(frame.iloc[rows[0]]["run_id"]) if rows and rows[0] < len(frame) else None
 
 
-def chosen(frame: pd.DataFrame, picked: str | None) -> str | None:
+def chosen(frame: pd.DataFrame, picked: str | None) -> str:
     """The job to show: the one just picked, the one in the URL, or the newest; the URL always names it."""
-    asked = st.query_params.get("job")
+    asked: str | None = st.query_params.get("job")
     if picked is not None and picked != st.session_state.get("picked_job"):
         st.session_state["picked_job"] = asked = picked
     if asked is None:

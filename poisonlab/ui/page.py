@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
+from poisonlab import registry, runtime
+from poisonlab.config import ExperimentSpec, make_spec
 from poisonlab.ui import glossary, navigation
-from poisonlab.ui.wording import escape, number, percent, run_label, run_title
+from poisonlab.ui.command import run_command
+from poisonlab.ui.wording import escape, number, percent, run_title
 
-FILTERS = ("dataset", "attack", "defense")
 # The experiments that fill an empty page in a minute or two: (dataset, attack, defense).
 BACKDOOR_DEMO = ("digits", "badnets", "awm")
 TARGETED_DEMO = ("digits", "bullseye_polytope", "puregen_ebm")
@@ -22,18 +22,21 @@ def header(title: str, sees: str, matters: str) -> None:
     st.markdown(f"{sees} {matters}")
 
 
-def submit_demo(demo: tuple[str, str, str]) -> str:
-    """Queue the preset ``quick`` of an experiment and return its id."""
-    from poisonlab.config import make_spec  # brings torch: not before somebody asks
-
-    return runtime.get().runner.submit(make_spec(*demo))
+def submit(specs: Sequence[ExperimentSpec]) -> None:
+    """Queue runs and go and watch the first; a full queue is said, not raised."""
+    try:
+        run_ids = runtime.get().runner.submit_many(specs)
+    except RuntimeError as error:
+        st.error(escape(error))
+        return
+    navigation.go("jobs", job=run_ids[0])
 
 
 def demo_button(demo: tuple[str, str, str], key: str = "demo") -> None:
-    """Queue a demo and go and watch it."""
+    """Queue the preset ``quick`` of an experiment."""
     label = f"Run {demo[0]} × {demo[1]} × {demo[2]}"
     if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
-        navigation.go("jobs", job=submit_demo(demo))
+        submit([make_spec(*demo)])
 
 
 def nothing_yet(what: str, demo: tuple[str, str, str]) -> None:
@@ -44,80 +47,6 @@ def nothing_yet(what: str, demo: tuple[str, str, str]) -> None:
         navigation.link("experiment", "Or set up your own experiment")
 
 
-def filters(names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS) -> dict[str, str | None]:
-    """One selectbox a kind, kept in the URL; ``None`` where nothing is chosen."""
-    chosen = {}
-    for column, kind in zip(st.columns(len(kinds)), kinds, strict=True):
-        chosen[kind] = column.selectbox(
-            kind.capitalize(),
-            list(names.get(kind, [])),
-            index=None,
-            placeholder="any",
-            key=kind,
-            bind="query-params",
-        )
-    return chosen
-
-
-def runs_showing(page: str, **where: str | None) -> pd.DataFrame:
-    """Finished runs that recorded something this page shows, newest first."""
-    store = runtime.get().store
-    found = [store.runs(kind=kind, **where) for kind in navigation.SHOWS[page]]
-    found = [frame for frame in found if not frame.empty]
-    if not found:
-        return pd.DataFrame()
-    every = pd.concat(found, ignore_index=True).drop_duplicates("run_id")
-    return every.sort_values("created", ascending=False, ignore_index=True)
-
-
-def choose_run(page: str, what: str, demo: tuple[str, str, str]) -> Any | None:
-    """Filters and a run selector, both in the URL; the chosen run's record, or ``None`` after saying why not."""
-    store = runtime.get().store
-    asked = st.query_params.get("run")
-    with st.container(border=True):
-        chosen = filters(store.names())
-        runs = runs_showing(page, **chosen)
-        labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
-        if asked is not None and asked not in labels:
-            labels = _asked_for(asked, page) | labels
-        run_id = _run_box(labels, asked) if labels else None
-    if run_id is None:
-        if any(chosen.values()):
-            st.info("No run fits these filters. Choose others, or queue one on the Experiment page.")
-            navigation.link("experiment", "Set up an experiment")
-        else:
-            nothing_yet(what, demo)
-        return None
-    return store.run(run_id)
-
-
-def _asked_for(run_id: str, page: str) -> dict[str, str]:
-    """The run of a link that is not in the list: its entry, or nothing after saying what is wrong with it."""
-    record = known(run_id)
-    if record is not None and any(a.kind in navigation.SHOWS[page] for a in record.artifacts):
-        return {run_id: run_label(_row(record))}  # filters, or newer runs, do not hide what a link names
-    if record is not None:
-        st.warning("The run in this link recorded nothing that this page shows.")
-    else:
-        st.warning(
-            "The run in this link is not among the results here: it may have been deleted, or belong to another "
-            "machine. Another one is shown instead, if there is any."
-        )
-    return {}
-
-
-def _run_box(labels: dict[str, str], asked: str | None) -> str:
-    """The selectbox; the URL always names the run, so that a link shows the same one tomorrow."""
-    state = st.session_state
-    if asked in labels and asked != state.get("run_in_url"):  # a link was followed: it decides
-        state["run_box"] = asked
-    elif state.get("run_box") not in labels:
-        state["run_box"] = state["last_run"] if state.get("last_run") in labels else next(iter(labels))
-    run_id = st.selectbox("Run", list(labels), format_func=lambda i: labels[i], key="run_box")
-    st.query_params["run"] = state["run_in_url"] = state["last_run"] = run_id
-    return run_id
-
-
 def known(run_id: str) -> Any | None:
     """The record of an id from a link; ``None`` for whatever is not a run's id."""
     try:
@@ -126,7 +55,7 @@ def known(run_id: str) -> Any | None:
         return None
 
 
-def _row(record: Any) -> dict[str, Any]:
+def row_of(record: Any) -> dict[str, Any]:
     """A record in the form of a row of ``store.runs``."""
     spec = record.spec
     return {
@@ -195,8 +124,6 @@ def other_views(record: Any, here: str = "") -> None:
 
 def reproduce(record: Any) -> None:
     """The command that measures the same numbers again, and what they were measured with."""
-    from poisonlab.ui.command import run_command
-
     st.subheader("Reproduce", anchor=False)
     st.code(run_command(record.spec), language="bash", wrap_lines=True)
     marks = [
@@ -227,11 +154,9 @@ def _artifact(run_id: str, name: str, sha256: str) -> Any:
 
 
 def title_of(record: Any) -> str:
-    return escape(run_title(_row(record)))
+    return escape(run_title(row_of(record)))
 
 
 def about(part: Any) -> str:
     """The summary of a method, for the page that shows its work."""
-    from poisonlab import registry
-
     return str(registry.KINDS[part.kind][part.name].card.summary)

@@ -136,6 +136,20 @@ def test_a_run_can_be_changed_and_run_again(open_page: Open, filled: Path) -> No
     assert "--set attack.targets=3" in app.code[0].value
 
 
+def test_a_link_to_change_a_run_beats_what_was_chosen_before(open_page: Open, filled: Path) -> None:
+    app = open_page(filled, "experiment")
+    app.selectbox(key="new_attack").set_value("bullseye_polytope").run()
+    like = str(runtime.get().store.runs(defense="awm")["run_id"].iloc[0])
+    app.switch_page("../../pages/home.py").run()
+
+    app.query_params["like"] = like
+    app.switch_page("../../pages/experiment.py").run()
+
+    assert app.selectbox(key="new_attack").value == "badnets"
+    assert next(n for n in app.number_input if n.label == "rounds").value == 2
+    assert not app.warning
+
+
 def test_estimate_comes_from_past_runs(open_page: Open, filled: Path) -> None:
     app = open_page(filled, "experiment")
 

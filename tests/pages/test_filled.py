@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from page_helpers import Open, tiny_backdoor, words
+from page_helpers import Open, words
 
 from poisonlab import runtime
 
@@ -54,6 +54,15 @@ def test_a_link_beats_filters_that_would_hide_its_run(open_page: Open, filled: P
     app = open_page(filled, "triggers", run=asked, defense="awm")
 
     assert app.selectbox(key="run_box").value == asked
+
+
+def test_a_filter_chosen_later_beats_the_link(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    app = open_page(filled, "triggers", run=run_id("none"))
+
+    app.selectbox(key="defense").set_value("awm").run()
+
+    assert app.selectbox(key="run_box").value == run_id("awm")
 
 
 def test_a_run_without_what_the_page_shows_is_named_as_such(open_page: Open, filled: Path) -> None:
@@ -160,11 +169,3 @@ def test_downloads_hold_every_row(open_page: Open, filled: Path) -> None:
     for frame in (pd.read_csv(io.BytesIO(as_csv(rows))), pd.read_parquet(io.BytesIO(as_parquet(rows)))):
         assert len(frame) == len(rows)
         assert list(frame["success"]) == pytest.approx(list(rows["success"]))
-
-
-def test_a_recorded_run_without_a_job_has_its_curves_on_the_jobs_page(open_page: Open, filled: Path) -> None:
-    open_page(filled)
-    runtime.get().store.enqueue(tiny_backdoor(9))
-    app = open_page(filled, "jobs", job=run_id("puregen_ebm"))
-
-    assert "Not run by this queue" in words(app)

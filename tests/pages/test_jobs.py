@@ -91,6 +91,16 @@ def test_finished_job_is_announced_once(open_page: Open, tmp_path: Path) -> None
     assert len(app.toast) == 0
 
 
+def test_a_run_that_never_was_a_job_has_curves_and_log(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    asked = str(runtime.get().store.runs(defense="awm")["run_id"].iloc[0])
+
+    app = open_page(filled, "jobs", job=asked)
+
+    assert "Not run by this queue" in words(app)
+    assert "Loss under the pattern" in words(app)
+
+
 def test_unknown_job_gets_a_friendly_message(open_page: Open, filled: Path) -> None:
     open_page(filled)
     runtime.get().store.enqueue(tiny_backdoor(5))

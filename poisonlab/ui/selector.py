@@ -1,0 +1,97 @@
+"""Which run a page shows: filters and a selector, both in the URL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.ui import navigation, page
+from poisonlab.ui.wording import run_label
+
+FILTERS = ("dataset", "attack", "defense")
+
+
+def filters(names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS) -> dict[str, str | None]:
+    """One selectbox a kind, kept in the URL; ``None`` where nothing is chosen."""
+    chosen = {}
+    for column, kind in zip(st.columns(len(kinds)), kinds, strict=True):
+        chosen[kind] = column.selectbox(
+            kind.capitalize(),
+            list(names.get(kind, [])),
+            index=None,
+            placeholder="any",
+            key=kind,
+            bind="query-params",
+        )
+    return chosen
+
+
+def runs_showing(name: str, **where: str | None) -> pd.DataFrame:
+    """Finished runs that recorded something this page shows, newest first."""
+    store = runtime.get().store
+    found = [store.runs(kind=kind, **where) for kind in navigation.SHOWS[name]]
+    found = [frame for frame in found if not frame.empty]
+    if not found:
+        return pd.DataFrame()
+    every = pd.concat(found, ignore_index=True).drop_duplicates("run_id")
+    return every.sort_values("created", ascending=False, ignore_index=True)
+
+
+def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
+    """Filters and a run selector, both in the URL; the chosen run's record, or ``None`` after saying why not."""
+    store = runtime.get().store
+    asked = st.query_params.get("run")
+    with st.container(border=True):
+        chosen = filters(store.names())
+        runs = runs_showing(name, **chosen)
+        labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
+        if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
+            labels = _asked_for(asked, name) | labels
+        run_id = _run_box(labels, asked) if labels else None
+    if run_id is None:
+        if any(chosen.values()):
+            st.info("No run fits these filters. Choose others, or queue one on the Experiment page.")
+            navigation.link("experiment", "Set up an experiment")
+        else:
+            page.nothing_yet(what, demo)
+        return None
+    return store.run(run_id)
+
+
+def _came_by_link(asked: str, chosen: tuple[str | None, ...]) -> bool:
+    """Whether the run in the URL was asked for by a link, and no filter has been changed since."""
+    state = st.session_state
+    if asked != state.get("run_in_url"):
+        state["linked_run"] = (asked, chosen)
+    return bool(state.get("linked_run") == (asked, chosen))
+
+
+def _asked_for(run_id: str, name: str) -> dict[str, str]:
+    """The run of a link that is not in the list: its entry, or nothing after saying what is wrong with it."""
+    record = page.known(run_id)
+    if record is not None and any(a.kind in navigation.SHOWS[name] for a in record.artifacts):
+        return {
+            run_id: run_label(page.row_of(record))
+        }  # filters, or newer runs, do not hide what a link names
+    if record is not None:
+        st.warning("The run in this link recorded nothing that this page shows.")
+    else:
+        st.warning(
+            "The run in this link is not among the results here: it may have been deleted, or belong to another "
+            "machine. Another one is shown instead, if there is any."
+        )
+    return {}
+
+
+def _run_box(labels: dict[str, str], asked: str | None) -> str:
+    """The selectbox; the URL always names the run, so that a link shows the same one tomorrow."""
+    state = st.session_state
+    if asked in labels and asked != state.get("run_in_url"):  # a link was followed: it decides
+        state["run_box"] = asked
+    elif state.get("run_box") not in labels:
+        state["run_box"] = state["last_run"] if state.get("last_run") in labels else next(iter(labels))
+    run_id = st.selectbox("Run", list(labels), format_func=lambda i: labels[i], key="run_box")
+    st.query_params["run"] = state["run_in_url"] = state["last_run"] = run_id
+    return run_id
