@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.ui import experiment, page
+from poisonlab.ui import experiment, matrix, page
 
 page.header(
     "Experiment",
@@ -14,6 +14,6 @@ mode = st.segmented_control(
     bind="query-params", help="A matrix queues every combination of several choices, with the preset's values.",
 )  # fmt: skip
 if mode == "matrix":
-    experiment.matrix()
+    matrix.matrix()
 else:
     experiment.single()

@@ -92,7 +92,7 @@ def as_parquet(rows: pd.DataFrame) -> bytes:
 
 
 def as_csv(rows: pd.DataFrame) -> bytes:
-    return _plain(rows).to_csv(index=False).encode()
+    return str(_plain(rows).to_csv(index=False)).encode()
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:

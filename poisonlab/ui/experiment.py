@@ -1,19 +1,18 @@
-"""Setting up runs: one with all its parameters, or every combination of several choices."""
+"""Setting up one experiment with all its parameters, and what it will cost."""
 
 from collections.abc import Iterable, Sequence
-from itertools import product
 from typing import Any
 
 import streamlit as st
+from pydantic import create_model
 
 from poisonlab import registry, runtime
 from poisonlab.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import cards, forms, page, selector
-from poisonlab.ui.command import run_command, sweep_command
+from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import duration, escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
-MAX_JOBS = 200  # of one matrix: a queue that a person can still read
 SEED_HELP = (
     "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
 )
@@ -27,15 +26,15 @@ def single() -> None:
     if base is None:
         return
     cards.row([("dataset", names["dataset"]), ("attack", names["attack"]), ("defense", names["defense"])])
-    cost = st.container()  # stands above the form, but follows from what is entered there
+    above = st.container()  # stands above the form, but follows from what is entered there
     launch, overrides = _parameters(base, names)
     try:
         specs = [_spec(names, seed, overrides) for seed in seeds]
     except (SpecError, registry.UnknownName) as error:
         st.error(escape(error), icon=":material/error:")
         return
-    with cost:
-        _cost(specs)
+    with above:
+        cost(specs)
     st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
     if launch:
         page.submit(specs)
@@ -63,9 +62,9 @@ def _like() -> ExperimentSpec | None:
     return spec
 
 
-def _methods() -> tuple[dict[str, str], list[int]]:
+def _methods() -> tuple[dict[str, Any], list[int]]:
     """Dataset, attack, defense, victim and preset, each in the URL; and the seeds."""
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
     for column, kind in zip(st.columns(3), selector.FILTERS, strict=True):
         options = _first(DEFAULTS[kind], registry.KINDS[kind])
         chosen[kind] = column.selectbox(kind.capitalize(), options, key=f"new_{kind}", bind="query-params")
@@ -100,26 +99,22 @@ def _seeds(left: Any, right: Any) -> list[int]:
     return [start + i for i in range(count)]
 
 
-def _base(names: dict[str, str], like: ExperimentSpec | None) -> ExperimentSpec | None:
+def _base(names: dict[str, Any], like: ExperimentSpec | None) -> ExperimentSpec | None:
     """What the form starts from: the preset, or the run to change while the methods are still its own."""
     if like and all(
         getattr(like, kind).name == names[kind] for kind in ("dataset", "attack", "defense", "victim")
     ):
         return like
     try:
-        return make_spec(
-            names["dataset"], names["attack"], names["defense"], preset=names["preset"], victim=names["victim"]
-        )  # fmt: skip
+        return _spec(names, 0, {})
     except SpecError as error:
         st.error(escape(error), icon=":material/error:")
         return None
 
 
-def _parameters(base: ExperimentSpec, names: dict[str, str]) -> tuple[bool, dict[str, Any]]:
+def _parameters(base: ExperimentSpec, names: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     """The form: a tab for each part. Returns whether to launch, and the values that differ from the preset."""
-    preset = make_spec(
-        names["dataset"], names["attack"], names["defense"], preset=names["preset"], victim=names["victim"]
-    )
+    preset = _spec(names, 0, {})
     parts = [("attack", "Attack"), ("defense", "Defense"), ("training", "Training"), ("dataset", "Dataset"),
              ("victim", "Victim")]  # fmt: skip
     if base.protocol == "linear_transfer":
@@ -134,7 +129,7 @@ def _parameters(base: ExperimentSpec, names: dict[str, str]) -> tuple[bool, dict
                 entered = forms.fields(values, f"{where}.{part}", usual)
                 overrides |= {f"{part}.{k}": v for k, v in entered.items() if v != getattr(usual, k)}
         with tabs[-1]:
-            entered = forms.fields(_Run.of(base), f"{where}.run", _Run.of(preset))
+            entered = forms.fields(_loose(base), f"{where}.run", _loose(preset))
             overrides |= {k: v for k, v in entered.items() if v != getattr(preset, k)}
         left, right = st.columns([1, 5])
         launch = left.form_submit_button(
@@ -146,29 +141,30 @@ def _parameters(base: ExperimentSpec, names: dict[str, str]) -> tuple[bool, dict
 
 def _params(spec: ExperimentSpec, part: str) -> Config:
     value = getattr(spec, part)
-    return getattr(value, "params", value)
+    params: Config = getattr(value, "params", value)
+    return params
 
 
-class _Run(Config):
-    """The fields of a spec that belong to no part, with their own declarations."""
-
-    clean_images: int = ExperimentSpec.model_fields["clean_images"]
-    protocol: ExperimentSpec.model_fields["protocol"].annotation = ExperimentSpec.model_fields["protocol"]
-    precision: ExperimentSpec.model_fields["precision"].annotation = ExperimentSpec.model_fields["precision"]
-
-    @classmethod
-    def of(cls, spec: ExperimentSpec) -> "_Run":
-        return cls(clean_images=spec.clean_images, protocol=spec.protocol, precision=spec.precision)
+# The fields of a spec that belong to no part, with their own declarations.
+_LOOSE = ("clean_images", "protocol", "precision")
+_definitions: dict[str, Any] = {
+    name: (field.annotation, field) for name, field in ExperimentSpec.model_fields.items() if name in _LOOSE
+}
+_Loose: type[Config] = create_model("_Loose", __base__=Config, **_definitions)
 
 
-def _spec(names: dict[str, str], seed: int, overrides: dict[str, Any]) -> ExperimentSpec:
+def _loose(spec: ExperimentSpec) -> Config:
+    return _Loose(**{name: getattr(spec, name) for name in _LOOSE})
+
+
+def _spec(names: dict[str, Any], seed: int, overrides: dict[str, Any]) -> ExperimentSpec:
     return make_spec(
         names["dataset"], names["attack"], names["defense"], preset=names["preset"], seed=seed,
         victim=names["victim"], overrides=overrides,
     )  # fmt: skip
 
 
-def _cost(specs: Sequence[ExperimentSpec]) -> None:
+def cost(specs: Sequence[ExperimentSpec]) -> None:
     """What past runs say about time and memory."""
     store = runtime.get().store
     estimates = [store.estimate(spec) for spec in specs]
@@ -193,55 +189,3 @@ def _cost(specs: Sequence[ExperimentSpec]) -> None:
     cached = list(dict.fromkeys(stage for e in estimates for stage in e.cached))
     if cached:
         st.caption(f"Already in the cache: {escape(', '.join(cached))}.")
-
-
-def matrix() -> None:
-    """Every combination of the chosen datasets, attacks, defenses and seeds, with the preset's values."""
-    chosen: dict[str, list[str]] = {}
-    for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
-        chosen[kind] = column.multiselect(
-            f"{kind.capitalize()}s", list(registry.KINDS[kind]), default=[DEFAULTS[kind]], key=f"many_{kind}",
-            bind="query-params",
-        )  # fmt: skip
-    left, middle, right = st.columns(3)
-    preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
-    first = middle.number_input(
-        "First seed", 0, 2**31 - 1, 0, step=1, key="many_seed", bind="query-params", help=SEED_HELP
-    )
-    count = right.number_input("Seeds", 1, 20, 3, step=1, key="many_seeds", bind="query-params")
-    seeds = [first + i for i in range(count)]
-    number = len(chosen["dataset"]) * len(chosen["attack"]) * len(chosen["defense"]) * len(seeds)
-    if number == 0:
-        st.info("Choose at least one dataset, one attack and one defense.")
-        return
-    if number > MAX_JOBS:
-        st.error(f"{number} runs are more than the {MAX_JOBS} that can be queued at once; choose fewer.")
-        return
-    specs, refused = _combine(chosen, seeds, preset)
-    for message in refused:
-        st.warning(escape(message))
-    if not specs:
-        return
-    _cost(specs)
-    st.code(
-        sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
-        language="bash",
-        wrap_lines=True,
-    )
-    if st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:"):
-        page.submit(specs)
-
-
-def _combine(
-    chosen: dict[str, list[str]], seeds: list[int], preset: Any
-) -> tuple[list[ExperimentSpec], list[str]]:
-    """The specs, and a line for each combination that cannot be."""
-    specs, refused = [], []
-    for seed, dataset, attack, defense in product(
-        seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
-    ):
-        try:
-            specs.append(make_spec(dataset, attack, defense, preset=preset, seed=seed))
-        except SpecError as error:
-            refused.append(f"{dataset}, {attack}, {defense}: {error}")
-    return specs, list(dict.fromkeys(refused))

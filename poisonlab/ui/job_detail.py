@@ -1,5 +1,6 @@
 """One job in full: state, what to do about it, curves, log."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,8 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures.curves import metric_curve
+from poisonlab.records import RecordError
+from poisonlab.store import Job, StoreError
 from poisonlab.ui import glossary, jobs, page
 from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import duration, escape, run_title
@@ -33,20 +36,22 @@ def show(run_id: str) -> None:
     if job is None:
         _recorded(record)
         return
-    moving = job.state == "running"
-    st.fragment(_detail, run_every=POLL_SECONDS if moving else None)(run_id)
+    st.fragment(_detail, run_every=POLL_SECONDS if job.state in jobs.ACTIVE else None)(run_id)
 
 
-def _job(run_id: str) -> Any | None:
+def _job(run_id: str) -> Job | None:
+    """The job of an id from a link; ``None`` for whatever is not a job's id."""
     try:
         return runtime.get().store.job(run_id)
-    except ValueError:
+    except (RecordError, StoreError):
         return None
 
 
 def _detail(run_id: str) -> None:
     store, runner = runtime.get().store, runtime.get().runner
-    job = store.job(run_id)
+    job = _job(run_id)
+    if job is None:
+        return
     row = {"dataset": job.dataset, "attack": job.attack, "defense": job.defense}
     st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -60,7 +65,7 @@ def _detail(run_id: str) -> None:
     if job.message:
         st.text(job.message)
     if job.state == "running" and job.started is not None:
-        st.caption(_pace(job))
+        st.caption(_pace(job, job.started))
     record = page.known(run_id) if job.state == "done" else None
     if record is not None:
         page.headline(record.metrics)
@@ -70,9 +75,9 @@ def _detail(run_id: str) -> None:
     st.code(run_command(job.spec), language="bash", wrap_lines=True)
 
 
-def _pace(job: Any) -> str:
+def _pace(job: Job, started: datetime) -> str:
     """How long it has been running, beside what similar runs took."""
-    elapsed = (datetime.now(UTC).replace(tzinfo=None) - job.started).total_seconds()
+    elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
     usual = runtime.get().store.estimate(job.spec).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
     return f"Running for {duration(elapsed)}.{beside}"
@@ -90,7 +95,7 @@ def _recorded(record: Any) -> None:
     page.reproduce(record)
 
 
-_COLOURS = {
+_COLOURS: dict[str, Any] = {
     "running": "blue", "done": "green", "failed": "red", "interrupted": "orange", "cancelled": "gray", "queued": "gray",
 }  # fmt: skip
 
@@ -112,7 +117,7 @@ def curves(points: pd.DataFrame, run_id: str) -> None:
             )
 
 
-def logs(lines: list[tuple[str, str, str]]) -> None:
+def logs(lines: Sequence[tuple[str, str, str]]) -> None:
     """What the run said, oldest first."""
     with st.expander(f"Log ({len(lines)} lines)", icon=":material/notes:"):
         if lines:

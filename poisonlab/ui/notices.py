@@ -35,9 +35,9 @@ def finished_jobs() -> None:
     from poisonlab import runtime
 
     ended = runtime.get().store.jobs(states=["done", "failed"], limit=20)
-    seen = st.session_state.get("ended_jobs")
-    for job in ended.to_dict("records") if seen is not None else []:
-        if job["run_id"] not in seen:
+    seen: set[str] | None = st.session_state.get("ended_jobs")
+    for job in ended.to_dict("records"):
+        if seen is not None and job["run_id"] not in seen:
             icon = ":material/check_circle:" if job["state"] == "done" else ":material/error:"
             st.toast(f"{escape(run_title(job))}: {job['state']}", icon=icon, duration="long")
     st.session_state["ended_jobs"] = set(ended["run_id"]) | (seen or set())

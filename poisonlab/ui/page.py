@@ -74,7 +74,7 @@ def headline(metrics: Mapping[str, float | None]) -> None:
     """The four numbers that sum up a run, each defined on hover."""
     success = "asr" if "asr" in metrics else "poison_success"
     undefended, accuracy = metrics.get(f"{success}_undefended"), metrics.get("clean_accuracy_undefended")
-    shown = [
+    shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, colour of a rise
         ("clean_accuracy", metrics.get("clean_accuracy"), accuracy, "normal"),
         (success, metrics.get(success), undefended, "inverse"),
         (f"{success}_control", metrics.get(f"{success}_control"), None, "off"),

@@ -28,10 +28,13 @@ def filters(names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS) 
     return chosen
 
 
-def runs_showing(name: str, **where: str | None) -> pd.DataFrame:
+def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     """Finished runs that recorded something this page shows, newest first."""
     store = runtime.get().store
-    found = [store.runs(kind=kind, **where) for kind in navigation.SHOWS[name]]
+    found = [
+        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
+        for kind in navigation.SHOWS[name]
+    ]
     found = [frame for frame in found if not frame.empty]
     if not found:
         return pd.DataFrame()
@@ -45,7 +48,7 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     asked = st.query_params.get("run")
     with st.container(border=True):
         chosen = filters(store.names())
-        runs = runs_showing(name, **chosen)
+        runs = runs_showing(name, chosen)
         labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
         if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
             labels = _asked_for(asked, name) | labels

@@ -1,0 +1,67 @@
+"""Setting up every combination of several choices."""
+
+from itertools import product
+from typing import Any
+
+import streamlit as st
+
+from poisonlab import registry
+from poisonlab.config import PRESETS, ExperimentSpec, SpecError, make_spec
+from poisonlab.ui import page
+from poisonlab.ui.command import sweep_command
+from poisonlab.ui.experiment import DEFAULTS, SEED_HELP, cost
+from poisonlab.ui.wording import escape
+
+MAX_JOBS = 200  # of one matrix: a queue that a person can still read
+
+
+def matrix() -> None:
+    """Every combination of the chosen datasets, attacks, defenses and seeds, with the preset's values."""
+    chosen: dict[str, list[str]] = {}
+    for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
+        chosen[kind] = column.multiselect(
+            f"{kind.capitalize()}s", list(registry.KINDS[kind]), default=[DEFAULTS[kind]], key=f"many_{kind}",
+            bind="query-params",
+        )  # fmt: skip
+    left, middle, right = st.columns(3)
+    preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
+    first = middle.number_input(
+        "First seed", 0, 2**31 - 1, 0, step=1, key="many_seed", bind="query-params", help=SEED_HELP
+    )
+    count = right.number_input("Seeds", 1, 20, 3, step=1, key="many_seeds", bind="query-params")
+    seeds = [first + i for i in range(count)]
+    number = len(chosen["dataset"]) * len(chosen["attack"]) * len(chosen["defense"]) * len(seeds)
+    if number == 0:
+        st.info("Choose at least one dataset, one attack and one defense.")
+        return
+    if number > MAX_JOBS:
+        st.error(f"{number} runs are more than the {MAX_JOBS} that can be queued at once; choose fewer.")
+        return
+    specs, refused = _combine(chosen, seeds, preset)
+    for message in refused:
+        st.warning(escape(message))
+    if not specs:
+        return
+    cost(specs)
+    st.code(
+        sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
+        language="bash",
+        wrap_lines=True,
+    )
+    if st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:"):
+        page.submit(specs)
+
+
+def _combine(
+    chosen: dict[str, list[str]], seeds: list[int], preset: Any
+) -> tuple[list[ExperimentSpec], list[str]]:
+    """The specs, and a line for each combination that cannot be."""
+    specs, refused = [], []
+    for seed, dataset, attack, defense in product(
+        seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
+    ):
+        try:
+            specs.append(make_spec(dataset, attack, defense, preset=preset, seed=seed))
+        except SpecError as error:
+            refused.append(f"{dataset}, {attack}, {defense}: {error}")
+    return specs, list(dict.fromkeys(refused))
