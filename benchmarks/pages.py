@@ -13,14 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests" / "pages")]
 
-from leaderboard import fill
-from page_helpers import tiny_backdoor, tiny_targeted
-from streamlit.testing.v1 import AppTest
+from leaderboard import fill  # noqa: E402
+from page_helpers import tiny_backdoor, tiny_targeted  # noqa: E402
+from streamlit.testing.v1 import AppTest  # noqa: E402
 
-from poisonlab import runtime
-from poisonlab.recording import run_and_record
-from poisonlab.store import Store
-from poisonlab.ui.navigation import PAGES, SHOWS
+from poisonlab import runtime  # noqa: E402
+from poisonlab.recording import run_and_record  # noqa: E402
+from poisonlab.store import Store  # noqa: E402
+from poisonlab.ui.navigation import PAGES, SHOWS  # noqa: E402
 
 LIMIT_SECONDS = 1.0
 REPEATS = 5
@@ -31,9 +31,7 @@ def artifacts(store: Store) -> None:
     kinds = sorted({kind for shown in SHOWS.values() for kind in shown})
     with store.db.transaction() as cursor:
         for kind in kinds:
-            cursor.execute(
-                "INSERT INTO artifacts SELECT run_id, ?, ?, 'evaluate' FROM runs", [kind.lower(), kind]
-            )
+            cursor.execute("INSERT INTO artifacts SELECT run_id, ?, ?, 'evaluate' FROM runs", [kind.lower(), kind])
 
 
 def main(count: int) -> int:

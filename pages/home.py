@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab import runtime
+from poisonlab import registry, runtime
 from poisonlab.ui import glossary, jobs, navigation, page, tables
 
 PIPELINE = """
@@ -24,9 +24,9 @@ flowchart LR
 
 page.header(
     "PoisonLab",
-    "A model learns whatever its training images teach it, so whoever can change a few of them can plant behaviour "
-    "that nobody asked for. Here you run published attacks on training data against published defenses, on real "
-    "images, and see what each one really achieves.",
+    "A model learns whatever its training images teach it, so whoever can change a few of them can plant "
+    "behaviour that nobody asked for. Here you run published attacks on training data against published "
+    "defenses, on real images, and see what each one really achieves.",
     "",
 )
 store = runtime.get().store
@@ -45,9 +45,7 @@ st.mermaid_chart(
 counts = store.counts()
 names = store.names()
 cells = st.columns(5)
-cells[0].metric(
-    "Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference."
-)
+cells[0].metric("Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference.")
 cells[1].metric(
     "In the queue",
     counts.get("queued", 0) + counts.get("running", 0),
@@ -55,12 +53,12 @@ cells[1].metric(
     help="Queued and running jobs.",
 )
 for cell, kind in zip(cells[2:], ("attack", "defense", "dataset"), strict=True):
-    present = [n for n in names.get(kind, []) if n != "none"]
+    measured, known = (set(listed) - {"none"} for listed in (names.get(kind, []), registry.KINDS[kind]))
     cell.metric(
         f"{kind.capitalize()}s",
-        len(present),
+        f"{len(measured & known)} of {len(known)}",
         border=True,
-        help="Measured: " + (", ".join(present) or "none yet"),
+        help=f"Measured, of those there are: {', '.join(sorted(known))}.",
     )
 
 st.subheader("Running now", anchor=False)
@@ -69,13 +67,11 @@ jobs.live(compact=True)
 st.subheader("Latest results", anchor=False)
 latest = store.runs(limit=8)
 if latest.empty:
-    st.info(
-        "No results yet. The button at the top queues the first run; its row appears here when it is done."
-    )
+    st.info("No results yet. The button at the top queues the first run; its row appears here when it is done.")
 else:
     tables.runs(latest, key="latest")
     st.caption(f"{glossary.label('control')}: {glossary.help_for('control')}")
     newest = latest.iloc[0]
     with st.container(horizontal=True):
-        page_name = "triggers" if newest["threat"] == "backdoor" else "purification"
+        page_name = "triggers" if newest["threat"] == "backdoor" else "poisons"
         navigation.link(page_name, "Look at the newest one", run=newest["run_id"])

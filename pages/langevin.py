@@ -11,9 +11,7 @@ page.header(
     "Noisy walks downhill in energy, from clean images and from their poisoned versions, side by side.",
     "One walk too short leaves the poison in, one too long makes another image: the art is where to stop.",
 )
-record = selector.choose_run(
-    "langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO
-)
+record = selector.choose_run("langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO)
 if record is None:
     st.stop()
 page.headline(record.metrics)
@@ -62,13 +60,11 @@ def walk() -> None:
             "Image", list(range(1, count + 1)), default=1, required=True, key="image", bind="query-params"
         )
         st.markdown(
-            "Hollow marks are the starts, large full ones the chosen step. The distance between the starts is the "
-            "poison. Where the two walks of an image come together, the walk has forgotten which one was poisoned; "
-            "where they stay apart, the poison survives."
+            "Hollow marks are the starts, large full ones the chosen step. The distance between the starts "
+            "is the poison. Where the two walks of an image come together, the walk has forgotten which one "
+            "was poisoned; where they stay apart, the poison survives."
         )
-    left.markdown(
-        "**The paths in a plane**", help="Principal component analysis of the recorded states of one image."
-    )
+    left.markdown("**The paths in a plane**", help="Principal component analysis of the recorded states of one image.")
     left.plotly_chart(
         figures.pca_paths(trace, shown, image - 1),
         key="plane",
@@ -87,8 +83,8 @@ def rule() -> None:
         said = f"In this run that is at step **{where}**."
     stopped = f" This run purified with {used} steps." if used is not None else ""
     st.markdown(
-        "PureGen (section 3.4) takes the first step T at which the walk Ψ is farther from the poisoned image x+δ it "
-        f"started from than from the clean image x it should return to. {said}{stopped}"
+        "PureGen (section 3.4) takes the first step T at which the walk Ψ is farther from the poisoned "
+        f"image x+δ it started from than from the clean image x it should return to. {said}{stopped}"
     )
 
 

@@ -4,29 +4,30 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures import board as figures
-from poisonlab.ui import board, glossary, page, selector
+from poisonlab.ui import board, glossary, navigation, page, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
     "Leaderboard",
     "Every attack, defense and dataset that was measured: one row for each experiment, averaged over its seeds.",
-    "A defense is only as good as its worst attack, and a low attack success means little if accuracy went with it "
-    "or if chance alone (the control) does as much.",
+    "A defense is only as good as its worst attack, and a low attack success means little if accuracy went "
+    "with it or if chance alone (the control) does as much.",
 )
 store = runtime.get().store
+names = store.names()
+if not any(names.values()):
+    page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
+    st.stop()
 with st.container(border=True):
-    chosen = selector.filters(store.names(), ("dataset", "attack", "defense", "preset", "source"))
+    chosen = selector.filters(names, ("dataset", "attack", "defense", "preset", "source"))
     threat, sort, descending = board.order()
 rows = store.leaderboard(**chosen, sort=sort, descending=descending)
 if threat != "all":
     rows = rows[rows["threat"] == threat].reset_index(drop=True)
 
 if rows.empty:
-    if any(chosen.values()) or threat != "all":
-        st.info("No measured row fits these filters. Clear one of them, or queue the missing runs.")
-        page.navigation.link("experiment", "Set up an experiment")
-    else:
-        page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
+    st.info("No measured row fits these filters. Clear one of them, or queue the missing runs.")
+    navigation.link("experiment", "Set up an experiment")
     st.stop()
 
 selected = board.table(rows)
@@ -39,9 +40,7 @@ metric = st.segmented_control(
     "Metric", list(board.HEAT), default="success", required=True, format_func=glossary.label, key="metric",
     bind="query-params",
 )  # fmt: skip
-st.caption(
-    f"{glossary.help_for(metric)} Each cell is the mean over the rows above; empty cells were not measured."
-)
+st.caption(f"{glossary.help_for(metric)} Each cell is the mean over the rows above; empty cells were not measured.")
 st.plotly_chart(
     figures.heatmap(rows, metric, glossary.label(metric)),
     key="heatmap",
@@ -50,8 +49,8 @@ st.plotly_chart(
 
 st.subheader("What a defense costs", anchor=False)
 st.caption(
-    "Lower right is best: the attack fails and the model still works. A dotted line leads from the undefended model to "
-    "the defended one; bars are 95 % intervals over seeds."
+    "Lower right is best: the attack fails and the model still works. A dotted line leads from the "
+    "undefended model to the defended one; bars are 95 % intervals over seeds."
 )
 st.plotly_chart(
     figures.trade_off(rows.head(board.SCATTERED)),

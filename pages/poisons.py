@@ -1,7 +1,6 @@
 """Poisons: what an attack changed in the training set, image by image."""
 
 import streamlit as st
-import torch
 
 from poisonlab.figures import poisons as figures
 from poisonlab.ui import galleries, glossary, page, selector
@@ -23,12 +22,8 @@ if gallery := found.get("PoisonGallery"):
     st.markdown(page.about(record.spec.attack))
     changed = (gallery.poisoned.float() - gallery.clean.float()).abs()
     left, middle, right = st.columns(3)
-    left.metric(
-        "Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images."
-    )
-    middle.metric(
-        "Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images."
-    )
+    left.metric("Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images.")
+    middle.metric("Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images.")
     right.metric(
         "Labels changed",
         f"{int((gallery.true_labels != gallery.given_labels).sum())} of {len(gallery.clean)}",
@@ -45,10 +40,10 @@ if gallery := found.get("PoisonGallery"):
         alt="Average log magnitude of the perturbation's Fourier transform, zero frequency in the middle",
     )
     words.markdown(
-        "The perturbation of every image is split into waves; bright spots are the waves it is made of, averaged over "
-        "the images shown. **The middle** is a change of overall brightness, **the rim** is change from pixel to "
-        "pixel.\n\nA patch spreads over all frequencies. Optimised noise often sits where the network is sensitive "
-        "and the eye is not. Blurring removes the rim first."
+        "The perturbation of every image is split into waves; bright spots are the waves it is made of, "
+        "averaged over the images shown. **The middle** is a change of overall brightness, **the rim** is "
+        "change from pixel to pixel.\n\nA patch spreads over all frequencies. Optimised noise often sits "
+        "where the network is sensitive and the eye is not. Blurring removes the rim first."
     )
 
 if targets := found.get("TargetGallery"):
@@ -56,11 +51,12 @@ if targets := found.get("TargetGallery"):
     hit = int((targets.predicted_undefended == targets.adversarial_labels).sum())
     held = int((targets.predicted_defended == targets.adversarial_labels).sum())
     st.markdown(
-        f"The attacker wants {len(targets.images)} chosen images misread and never touches them. Without a defense "
-        f"**{hit}** of them get the class the attacker wished for, with it **{held}**."
+        f"The attacker wants {len(targets.images)} chosen images misread and never touches them. Without a "
+        f"defense **{hit}** of them get the class the attacker wished for, with it **{held}**."
     )
     galleries.targets(targets)
-elif not torch.is_tensor(getattr(gallery, "clean", None)):
+
+if not found:
     st.info("The images of this run cannot be read; its numbers are above.")
 
 page.other_views(record, here="poisons")

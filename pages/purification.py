@@ -10,10 +10,9 @@ from poisonlab.ui.wording import escape, number
 
 page.header(
     "Purification",
-    "Training images as the attacker left them, as the defense returned them, and what an energy model thinks of "
-    "them.",
-    "Purification must wipe out a perturbation it has never seen and yet leave the picture alone; here you see "
-    "whether it did both.",
+    "Training images as the attacker left them, as the defense returned them, and what an energy model thinks of them.",
+    "Purification must wipe out a perturbation it has never seen and yet leave the picture alone; here you "
+    "see whether it did both.",
 )
 record = selector.choose_run("purification", "Here you would see images before and after purification.",
                          page.TARGETED_DEMO)  # fmt: skip
@@ -34,9 +33,7 @@ if trace := found.get("PurificationTrace"):
 
 if energies := found.get("EnergyHistogram"):
     st.subheader("Energy", anchor=False, help=glossary.help_for("energy"))
-    clean, poisoned, purified = (
-        e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified)
-    )
+    clean, poisoned, purified = (e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified))
     if min(len(clean), len(poisoned), len(purified)):
         left, right, _ = st.columns(3)
         for column, name, values in ((left, "poisoned", poisoned), (right, "purified", purified)):
@@ -50,16 +47,14 @@ if energies := found.get("EnergyHistogram"):
         alt="Histogram of the energies of clean, poisoned and purified images",
     )
     st.markdown(
-        "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has somewhere "
-        "to go. Purified images should lie where the clean ones do."
+        "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has "
+        "somewhere to go. Purified images should lie where the clean ones do."
     )
 
 if health := found.get("ModelHealth"):
     st.subheader("Is the generative model sound?", anchor=False)
     st.markdown(escape(health.verdict))
-    for column, (name, value) in zip(
-        st.columns(max(3, len(health.values))), health.values.items(), strict=False
-    ):
+    for column, (name, value) in zip(st.columns(max(3, len(health.values))), health.values.items(), strict=False):
         meaning = glossary.define(f"health_{name}")
         column.metric(meaning.label, number(value, 4), border=True, help=meaning.text)
 

@@ -10,8 +10,8 @@ from poisonlab.ui.wording import escape
 page.header(
     "Triggers",
     "The true trigger on test images, and the pattern a defense recovered from the model alone, round by round.",
-    "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every image "
-    "tends to end at the attacker's class.",
+    "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every "
+    "image tends to end at the attacker's class.",
 )
 record = selector.choose_run("triggers", "Here you would see a backdoor's trigger and what a defense recovers of it.",
                          page.BACKDOOR_DEMO)  # fmt: skip
@@ -60,7 +60,8 @@ if recovered := found.get("TriggerReconstruction"):
     )
     right.markdown(
         "**Largest class by round**",
-        help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it no longer can.",
+        help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it "
+        "no longer can.",
     )
     right.plotly_chart(
         figures.concentration(recovered, shown - 1),
@@ -77,9 +78,7 @@ if scores := found.get("NeuronScores"):
         key="masks",
         alt="Distribution of the scores of each layer between 0 and 1",
     )
-    right.plotly_chart(
-        figures.weakened(scores), key="weakened", alt="Share of scores below one half by layer"
-    )
+    right.plotly_chart(figures.weakened(scores), key="weakened", alt="Share of scores below one half by layer")
 
 if not recovered:
     st.info("The defense of this run does not search for a trigger. A run with awm shows what it recovers.")

@@ -17,9 +17,7 @@ def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
     Cells without a run stay empty.
     """
     table = rows.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
-    first = sorted(
-        table.columns, key=lambda name: (name != "none", name)
-    )  # what the others are compared with
+    first = sorted(table.columns, key=lambda name: (name != "none", name))  # what the others are compared with
     table = table[first].astype(float)
     figure = px.imshow(
         table.to_numpy(),
@@ -32,9 +30,7 @@ def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
         color_continuous_scale=SEQUENTIAL,
         labels={"x": "defense", "y": "attack", "color": label},
     )
-    figure.update_traces(
-        hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>", xgap=3, ygap=3
-    )
+    figure.update_traces(hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>", xgap=3, ygap=3)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     figure.update_coloraxes(colorbar={"tickformat": ".0%", "title": ""})
@@ -72,9 +68,7 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
     layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420)
     seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
     low = min(seen.min() - 0.02, 0.9)
-    figure.update_xaxes(
-        tickformat=".0%", range=[low, 1.01]
-    )  # a wide frame: a tenth of a point is no difference
+    figure.update_xaxes(tickformat=".0%", range=[low, 1.01])  # a wide frame: a tenth of a point is no difference
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
     return figure
 

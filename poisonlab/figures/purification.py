@@ -52,9 +52,7 @@ def chain_energies(trace: LangevinTrace, shown: int) -> go.Figure:
         band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
         figure.add_scatter(x=steps, y=v.max(1), **band)
         figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(colour, 0.15), **band)
-        figure.add_scatter(
-            x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour}
-        )
+        figure.add_scatter(x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour})
     _mark(figure, float(steps[shown]))
     return layout(figure, "Langevin step", "energy", 340)
 
@@ -81,9 +79,7 @@ def distances(trace: LangevinTrace, shown: int) -> go.Figure:
     _mark(figure, float(steps[shown]))
     where = crossing(trace)
     if where is not None:
-        figure.add_vline(
-            x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}"
-        )
+        figure.add_vline(x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}")
     return layout(figure, "Langevin step", "mean L2 distance, pixels in [0, 1]", 340)
 
 

@@ -32,9 +32,7 @@ def order() -> tuple[str, str, bool]:
         "Threat", ["all", "backdoor", "targeted"], default="all", required=True, key="threat", bind="query-params",
         help="Backdoors are measured by ASR, targeted poisons by poison success: compare within one kind.",
     )  # fmt: skip
-    sort = middle.selectbox(
-        "Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params"
-    )
+    sort = middle.selectbox("Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params")
     descending = right.toggle("Largest first", key="descending", bind="query-params")
     return str(threat), str(sort), bool(descending)
 
@@ -52,9 +50,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
             "clean_accuracy": tables.share("clean_accuracy"),
             "clean_accuracy_low": column.NumberColumn("Accuracy from", help=interval, format="percent"),
             "clean_accuracy_high": column.NumberColumn("to", help=interval, format="percent"),
-            "clean_accuracy_undefended": tables.percentage(
-                "clean_accuracy_undefended", "Accuracy undefended"
-            ),
+            "clean_accuracy_undefended": tables.percentage("clean_accuracy_undefended", "Accuracy undefended"),
             "success": tables.share("success", "Attack success ↓", POISONED),
             "success_low": column.NumberColumn("Success from", help=interval, format="percent"),
             "success_high": column.NumberColumn("to ", help=interval, format="percent"),
@@ -133,9 +129,7 @@ def selection(rows: pd.DataFrame) -> None:
         usable = [record for _, record in records if record is not None]
         if len(usable) > 1:
             st.markdown("**What differs**")
-            st.dataframe(
-                differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows"
-            )
+            st.dataframe(differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows")
 
 
 def _runs(row: dict[str, Any]) -> None:

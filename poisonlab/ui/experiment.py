@@ -13,9 +13,7 @@ from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import duration, escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
-SEED_HELP = (
-    "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
-)
+SEED_HELP = "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
 
 
 def single() -> None:
@@ -47,9 +45,7 @@ def _like() -> ExperimentSpec | None:
         return None
     record = page.known(asked)
     if record is None:
-        st.warning(
-            "The run to start from is not among the results here; the preset's values are shown instead."
-        )
+        st.warning("The run to start from is not among the results here; the preset's values are shown instead.")
         return None
     spec: ExperimentSpec = record.spec
     if st.session_state.get("liked") != asked:
@@ -101,9 +97,7 @@ def _seeds(left: Any, right: Any) -> list[int]:
 
 def _base(names: dict[str, Any], like: ExperimentSpec | None) -> ExperimentSpec | None:
     """What the form starts from: the preset, or the run to change while the methods are still its own."""
-    if like and all(
-        getattr(like, kind).name == names[kind] for kind in ("dataset", "attack", "defense", "victim")
-    ):
+    if like and all(getattr(like, kind).name == names[kind] for kind in ("dataset", "attack", "defense", "victim")):
         return like
     try:
         return _spec(names, 0, {})
@@ -132,9 +126,7 @@ def _parameters(base: ExperimentSpec, names: dict[str, Any]) -> tuple[bool, dict
             entered = forms.fields(_loose(base), f"{where}.run", _loose(preset))
             overrides |= {k: v for k, v in entered.items() if v != getattr(preset, k)}
         left, right = st.columns([1, 5])
-        launch = left.form_submit_button(
-            "Launch", type="primary", icon=":material/play_arrow:", width="stretch"
-        )
+        launch = left.form_submit_button("Launch", type="primary", icon=":material/play_arrow:", width="stretch")
         right.form_submit_button("Check and estimate", icon=":material/fact_check:")
     return launch, overrides
 
@@ -179,13 +171,11 @@ def cost(specs: Sequence[ExperimentSpec]) -> None:
         "Time, at most",
         f"{total} + {unknown} unknown" if known and unknown else total,
         border=True,
-        help="From past runs of similar experiments on this machine. Stages that are already in the cache, or that "
-        "several runs share, are computed once and make it shorter.",
+        help="From past runs of similar experiments on this machine. Stages that are already in the cache, "
+        "or that several runs share, are computed once and make it shorter.",
     )
     memory = [e.peak_memory_mb for e in estimates if e.peak_memory_mb is not None]
-    right.metric(
-        "Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs."
-    )
+    right.metric("Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs.")
     cached = list(dict.fromkeys(stage for e in estimates for stage in e.cached))
     if cached:
         st.caption(f"Already in the cache: {escape(', '.join(cached))}.")

@@ -9,9 +9,7 @@ from poisonlab.ui.images import amplified, strip
 from poisonlab.ui.wording import escape
 
 AT_ONCE = 8  # columns that stay readable on a 1280 pixel screen
-AMPLIFY_HELP = (
-    "How strongly the difference is amplified; grey means no change, lighter is brighter, darker is darker."
-)
+AMPLIFY_HELP = "How strongly the difference is amplified; grey means no change, lighter is brighter, darker is darker."
 
 
 def turn(count: int, key: str) -> slice:
@@ -26,9 +24,7 @@ def turn(count: int, key: str) -> slice:
 def controls(factor: int, count: int) -> tuple[int, slice]:
     """Amplification of differences, and which images to show, side by side."""
     left, right = st.columns(2, vertical_alignment="bottom", gap="large")
-    chosen = left.slider(
-        "Amplify the difference", 1, 32, factor, key="amplify", help=AMPLIFY_HELP, bind="query-params"
-    )
+    chosen = left.slider("Amplify the difference", 1, 32, factor, key="amplify", help=AMPLIFY_HELP, bind="query-params")
     with right:
         return chosen, turn(count, "images")
 
@@ -83,9 +79,7 @@ def targets(gallery: TargetGallery) -> None:
     )  # fmt: skip
     captions, alts = [], []
     for _, true, wish, control, undefended, defended in rows:
-        verdict = (
-            ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
-        )
+        verdict = ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
         lines = [
             f"is **{name(true)}**, wished **{name(wish)}**",
             f"control says {name(control)}",
@@ -117,10 +111,12 @@ def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> 
     top, share = int(counts.argmax()), float(counts.max() / counts.sum().clamp_min(1))
     if share < 0.5:
         return (
-            f"In round {round_ + 1} no class takes more than {share:.0%} of the images: this pattern changes little, "
-            "so the search has not found a backdoor here, or it is gone by now."
+            f"In round {round_ + 1} no class takes more than {share:.0%} of the images: this pattern "
+            "changes little, so the search has not found a backdoor here, or it is gone by now."
         )
-    named = f"In round {round_ + 1} this one pattern sends {share:.0%} of the images to **{escape(trigger.classes[top])}**"
+    named = (
+        f"In round {round_ + 1} this one pattern sends {share:.0%} of the images to **{escape(trigger.classes[top])}**"
+    )
     if target is None:
         return f"{named}."
     if top == target:

@@ -18,18 +18,18 @@ _DEFINED = {
     ),
     "asr": Definition(
         "ASR",
-        "Attack success rate: share of triggered test images (those of the target class left out) that are given "
-        "the attacker's class. Lower is better under a defense.",
+        "Attack success rate: share of triggered test images (those of the target class left out) that are "
+        "given the attacker's class. Lower is better under a defense.",
     ),
     "robust_accuracy": Definition(
         "Robust accuracy",
-        "RA: share of triggered test images still given their true class. A low ASR with a low RA means that the "
-        "model is broken, not repaired. Higher is better.",
+        "RA: share of triggered test images still given their true class. A low ASR with a low RA means "
+        "that the model is broken, not repaired. Higher is better.",
     ),
     "poison_success": Definition(
         "Poison success",
-        "Targeted poisons: share of the chosen target images that are given the class the attacker wished for. "
-        "Lower is better under a defense.",
+        "Targeted poisons: share of the chosen target images that are given the class the attacker wished "
+        "for. Lower is better under a defense.",
     ),
     "success": Definition(
         "Attack success",
@@ -37,8 +37,8 @@ _DEFINED = {
     ),
     "control": Definition(
         "Control",
-        "The same measure of success on a model trained without any poison: what chance alone gives. A defense "
-        "cannot be expected to go below it.",
+        "The same measure of success on a model trained without any poison: what chance alone gives. A "
+        "defense cannot be expected to go below it.",
     ),
     "undefended": Definition(
         "Undefended",
@@ -53,25 +53,25 @@ _DEFINED = {
     ),
     "der": Definition(
         "DER",
-        "Defense effectiveness rating: (drop in success - drop in accuracy + 1) / 2, drops counted from 0. 50 % "
-        "means no effect, 100 % is best.",
+        "Defense effectiveness rating: (drop in success - drop in accuracy + 1) / 2, drops counted from 0. "
+        "50 % means no effect, 100 % is best.",
     ),
     "psnr": Definition(
         "PSNR",
-        "Peak signal-to-noise ratio in decibels: how alike two images are. 40 dB is invisible, 20 dB is plainly "
-        "visible. Identical images have no finite value.",
+        "Peak signal-to-noise ratio in decibels: how alike two images are. 40 dB is invisible, 20 dB is "
+        "plainly visible. Identical images have no finite value.",
         rate=False,
     ),
     "energy": Definition(
         "Energy",
-        "What the energy model says of an image: low means that it looks like the clean images the model learned "
-        "from. Only differences mean anything; the zero is arbitrary.",
+        "What the energy model says of an image: low means that it looks like the clean images the model "
+        "learned from. Only differences mean anything; the zero is arbitrary.",
         rate=False,
     ),
     "auroc": Definition(
         "AUROC",
-        "Probability that a poisoned image has a higher energy than a clean one. 0.5 means the energy cannot tell "
-        "them apart, 1 means it always can.",
+        "Probability that a poisoned image has a higher energy than a clean one. 0.5 means the energy "
+        "cannot tell them apart, 1 means it always can.",
         rate=False,
     ),
     "distance": Definition(
@@ -81,16 +81,14 @@ _DEFINED = {
     ),
     "spectrum": Definition(
         "Spectrum",
-        "Size of each spatial frequency in the perturbation. The middle is an overall shift in brightness, the "
-        "rim is pixel-to-pixel change.",
+        "Size of each spatial frequency in the perturbation. The middle is an overall shift in brightness, "
+        "the rim is pixel-to-pixel change.",
         rate=False,
     ),
     "l1_norm": Definition(
         "L1 norm", "Sum of the absolute values of the recovered pattern: how much of it there is.", rate=False
     ),
-    "mask": Definition(
-        "Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False
-    ),
+    "mask": Definition("Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False),
     "health_psnr": Definition(
         "PSNR",
         "Of held-out clean images after 50 steps: too low means that the walk destroys pictures.",
@@ -106,8 +104,8 @@ _DEFINED = {
     ),
     "health_noise_auroc": Definition(
         "Noise AUROC",
-        "Probability that a noisy image has a higher energy than a clean one. Near 0.5 the model sees no difference, "
-        "and purification is weak.",
+        "Probability that a noisy image has a higher energy than a clean one. Near 0.5 the model sees no "
+        "difference, and purification is weak.",
         rate=False,
     ),
     "loss": Definition("Training loss", "What the network minimises; one line a training.", rate=False),
@@ -130,8 +128,8 @@ _DEFINED = {
     "n": Definition("n", "Number of seeds: independent repeats of the same experiment.", rate=False),
     "interval": Definition(
         "95 % interval",
-        "Where the true mean lies with 95 % confidence: Student's interval over the seeds, which needs two; for "
-        "targeted poisons Wilson's interval over all targets.",
+        "Where the true mean lies with 95 % confidence: Student's interval over the seeds, which needs two; "
+        "for targeted poisons Wilson's interval over all targets.",
         rate=False,
     ),
     "diverged": Definition("Diverged", "Runs in which some number was not finite.", rate=False),
@@ -145,8 +143,8 @@ _DEFINED = {
     ),
     "source": Definition(
         "Source",
-        "local: measured on this machine. imported: measured by this program elsewhere and brought here. reference: "
-        "measured by this program and shipped with it.",
+        "local: measured on this machine. imported: measured by this program elsewhere and brought here. "
+        "reference: measured by this program and shipped with it.",
         rate=False,
     ),
 }
@@ -164,9 +162,7 @@ def define(name: str) -> Definition:
         base = name.removesuffix(suffix)
         if base != name and base in _DEFINED:
             whole = _DEFINED[base]
-            return Definition(
-                f"{whole.label}, {part}", f"{whole.text} Here: {_DEFINED[part].text}", whole.rate
-            )
+            return Definition(f"{whole.label}, {part}", f"{whole.text} Here: {_DEFINED[part].text}", whole.rate)
     return Definition(name.replace("_", " "), "Reported by the method; see its file.", rate=False)
 
 

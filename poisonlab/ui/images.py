@@ -32,9 +32,7 @@ def as_picture(pattern: Tensor) -> tuple[Tensor, float]:
     return (127.5 * (1 + scaled)).round().clamp(0, 255).to(torch.uint8), largest
 
 
-def strip(
-    title: str, images: Tensor, captions: Sequence[str], alts: Sequence[str], help: str | None = None
-) -> None:
+def strip(title: str, images: Tensor, captions: Sequence[str], alts: Sequence[str], help: str | None = None) -> None:
     """A row of images, aligned with the rows above and below that have as many columns."""
     st.markdown(f"**{title}**", help=help)
     for column, image, caption, alt in zip(st.columns(len(images)), images, captions, alts, strict=True):

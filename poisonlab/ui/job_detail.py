@@ -29,9 +29,7 @@ def show(run_id: str) -> None:
     job = _job(run_id)
     record = None if job is not None else page.known(run_id)
     if job is None and record is None:
-        st.warning(
-            "There is no job with the id in this link: it may belong to another machine. Select one above."
-        )
+        st.warning("There is no job with the id in this link: it may belong to another machine. Select one above.")
         return
     if job is None:
         _recorded(record)

@@ -43,9 +43,7 @@ def _running(job: dict[str, Any], compact: bool) -> None:
     with st.container(border=True):
         left, right = st.columns([6, 1], vertical_alignment="center")
         done = job["step"] / job["total"] if job["total"] else 0.0
-        left.progress(
-            min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}"
-        )
+        left.progress(min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}")
         if compact:
             with right:
                 navigation.link("jobs", "Watch", job=job["run_id"])

@@ -9,11 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # `streamlit run` puts this script's folder there, not the repository
     sys.path.insert(0, str(ROOT))
 
-from poisonlab.ui import navigation, notices
+from poisonlab.ui import navigation, notices  # noqa: E402
 
+# Before the navigation, which would otherwise fetch the page's icon from the internet for the browser's tab.
+st.set_page_config(page_title="PoisonLab", page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220)
 chosen = st.navigation(navigation.sections())
-title = "PoisonLab" if chosen.title == "Home" else f"{chosen.title} · PoisonLab"
-st.set_page_config(page_title=title, page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220)
+if chosen.title != "Home":
+    st.set_page_config(page_title=f"{chosen.title} · PoisonLab")
 if notices.store_is_open():
     chosen.run()
     notices.finished_jobs()

@@ -52,14 +52,10 @@ def matrix() -> None:
         page.submit(specs)
 
 
-def _combine(
-    chosen: dict[str, list[str]], seeds: list[int], preset: Any
-) -> tuple[list[ExperimentSpec], list[str]]:
+def _combine(chosen: dict[str, list[str]], seeds: list[int], preset: Any) -> tuple[list[ExperimentSpec], list[str]]:
     """The specs, and a line for each combination that cannot be."""
     specs, refused = [], []
-    for seed, dataset, attack, defense in product(
-        seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
-    ):
+    for seed, dataset, attack, defense in product(seeds, chosen["dataset"], chosen["attack"], chosen["defense"]):
         try:
             specs.append(make_spec(dataset, attack, defense, preset=preset, seed=seed))
         except SpecError as error:

@@ -37,9 +37,7 @@ SHOWS = {
 def page(name: str) -> Any:
     """The page object: equal each time it is made, so it can be built wherever a link is needed."""
     title, icon = next((t, i) for section in PAGES.values() for n, t, i in section if n == name)
-    return st.Page(
-        ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "home"
-    )
+    return st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "home")
 
 
 def sections() -> dict[str, list[Any]]:

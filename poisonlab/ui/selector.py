@@ -32,8 +32,7 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     """Finished runs that recorded something this page shows, newest first."""
     store = runtime.get().store
     found = [
-        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
-        for kind in navigation.SHOWS[name]
+        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind) for kind in navigation.SHOWS[name]
     ]
     found = [frame for frame in found if not frame.empty]
     if not found:
@@ -44,10 +43,13 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
 
 def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     """Filters and a run selector, both in the URL; the chosen run's record, or ``None`` after saying why not."""
-    store = runtime.get().store
+    names = runtime.get().store.names()
     asked = st.query_params.get("run")
+    if asked is None and not any(names.values()):
+        page.nothing_yet(what, demo)
+        return None
     with st.container(border=True):
-        chosen = filters(store.names())
+        chosen = filters(names)
         runs = runs_showing(name, chosen)
         labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
         if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
@@ -60,7 +62,10 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
         else:
             page.nothing_yet(what, demo)
         return None
-    return store.run(run_id)
+    record = page.known(run_id)
+    if record is None:
+        st.error("The files of this run are gone or damaged. Choose another run above.")
+    return record
 
 
 def _came_by_link(asked: str, chosen: tuple[str | None, ...]) -> bool:
@@ -75,15 +80,13 @@ def _asked_for(run_id: str, name: str) -> dict[str, str]:
     """The run of a link that is not in the list: its entry, or nothing after saying what is wrong with it."""
     record = page.known(run_id)
     if record is not None and any(a.kind in navigation.SHOWS[name] for a in record.artifacts):
-        return {
-            run_id: run_label(page.row_of(record))
-        }  # filters, or newer runs, do not hide what a link names
+        return {run_id: run_label(page.row_of(record))}  # filters, or newer runs, do not hide what a link names
     if record is not None:
         st.warning("The run in this link recorded nothing that this page shows.")
     else:
         st.warning(
-            "The run in this link is not among the results here: it may have been deleted, or belong to another "
-            "machine. Another one is shown instead, if there is any."
+            "The run in this link is not among the results here: it may have been deleted, or belong to "
+            "another machine. Another one is shown instead, if there is any."
         )
     return {}
 
