@@ -1,0 +1,130 @@
+"""Small images, networks and parameters for tests of the core."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from poisonlab import registry
+from poisonlab.attacks.base import AttackerView
+from poisonlab.config import Config, TrainingConfig
+from poisonlab.context import Context, derive
+from poisonlab.data.base import DataError, divide
+from poisonlab.events import Event
+from poisonlab.models.base import Classifier, channel_statistics, initialise
+from poisonlab.training import train_network
+from poisonlab.types import ImageSet, Splits
+
+# Parameters by the names that methods share; a method without such a name keeps its quick value.
+SMALL: dict[str, Any] = {
+    "poison_rate": 0.1,
+    "targets": 2,
+    "poisons": 3,
+    "steps": 5,
+    "rounds": 1,
+    "inner_epochs": 1,
+    "copies": 1,
+    "architecture": "light",
+    "filters": 4,
+    "updates": 4,
+    "batch_size": 8,
+    "bank_size": 16,
+    "chain_steps": 2,
+    "health_every": 2,
+    "min_psnr": 0,
+    "weights": "train",
+}
+
+
+def small(method: Any, **values: Any) -> Any:
+    """A method with quick parameters, the costly ones replaced by the smallest that make sense."""
+    config: type[Config] = method.Config
+    quick = config.for_preset("quick", "digits").model_dump()
+    cheap = {name: value for name, value in SMALL.items() if name in quick}
+    return method(config(**quick | cheap | values))
+
+
+def listening(seed: int = 0, **more: Any) -> tuple[Context, list[Event]]:
+    """A context and the list that its events go to."""
+    heard: list[Event] = []
+    return Context(seed=seed, send=heard.append, **more), heard
+
+
+def noise_images(
+    n: int = 40, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 4, seed: int = 0
+) -> ImageSet:
+    """Random images whose class is written into them as brightness."""
+    draws = derive(seed, "images")
+    y = torch.arange(n) % classes
+    x = torch.randint(0, 100, (n, *shape), generator=draws) + (y * (150 // classes)).view(-1, 1, 1, 1)
+    return ImageSet(x.to(torch.uint8), y, tuple(f"class {c}" for c in range(classes)))
+
+
+@functools.cache
+def digits(protocol: str = "from_scratch") -> Splits:
+    """A few hundred digits, divided."""
+    method = registry.dataset["digits"]
+    config = method.Config(
+        train_images=200,
+        head_images=200,
+        pretrain_images=200,
+        reserve_images=40,
+        public_images=130,
+        test_images=60,
+    )
+    return divide(*method(config).load(), config, protocol)
+
+
+def network(data: ImageSet, victim: str = "resnet8", seed: int = 0, **params: Any) -> Classifier:
+    """An untrained victim for ``data``."""
+    method = registry.victim[victim]
+    mean, std = channel_statistics(data.x)
+    made = method(method.Config(**params)).network(data.shape, len(data.classes), mean, std)
+    return initialise(made, derive(seed, "init")).eval()  # type: ignore[return-value]
+
+
+@functools.cache
+def _trained(width: int) -> Classifier:
+    train = digits().train
+    model = network(train, width=width)
+    recipe = TrainingConfig(epochs=4, batch_size=20, schedule="one_cycle", crop_padding=0, flip=False)
+    train_network(model, train, recipe, Context())
+    return model.requires_grad_(False)
+
+
+def clean_model() -> Classifier:
+    """A small network that knows digits, the same object for all tests: they must not change it."""
+    return _trained(4)
+
+
+def attackers_view() -> AttackerView:
+    return AttackerView(digits().train, digits().test, clean_model)
+
+
+def state_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same_state(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch, **params: Any) -> tuple[ImageSet, ImageSet, Any]:
+    """Pool, test set and parameters of a dataset's quick preset; skips where its files are absent."""
+    method = registry.dataset[name]
+    config = method.Config(**method.Config.for_preset("quick", name).model_dump() | params)
+    block_network(monkeypatch)
+    try:
+        return *method(config).load(), config
+    except DataError as error:
+        pytest.skip(f"{name} is not on this machine: {error}")
+
+
+def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("tests do not use the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
