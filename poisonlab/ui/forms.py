@@ -1,5 +1,6 @@
 """Input fields derived from the configuration classes: no method is named here, none needs its own code."""
 
+import math
 import types
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
@@ -102,7 +103,7 @@ def _input(name: str, field: FieldInfo, value: Any, key: str, help: str) -> Any:
     if kind in (int, float):
         limits = bounds(field)
         low, high = (None if edge is None else kind(edge) for edge in (limits.low, limits.high))
-        step, format_ = (1, "%d") if kind is int else (None, _float_format(value))
+        step, format_ = (1, "%d") if kind is int else (_step(value), _float_format(value))
         return st.number_input(label, low, high, value=value, step=step, format=format_, key=key, help=help)
     return st.text_input(label, str(value), key=key, help=help)  # pydantic says whether it will do
 
@@ -110,6 +111,11 @@ def _input(name: str, field: FieldInfo, value: Any, key: str, help: str) -> Any:
 def _float_format(value: float) -> str:
     """Short for everyday numbers, with an exponent for tiny ones."""
     return "%.2e" if value and abs(value) < 1e-3 else "%.6g"
+
+
+def _step(value: float) -> float:
+    """What + and - change: a tenth of the value's order of magnitude."""
+    return float(10.0 ** (math.floor(math.log10(abs(value))) - 1)) if value else 0.01
 
 
 def _plain_type(annotation: Any) -> Any:

@@ -60,7 +60,7 @@ def _detail(run_id: str) -> None:
             jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")
     if job.state in ADVICE:
         st.markdown(ADVICE[job.state])
-    if job.message:
+    if job.message and job.state == "failed":
         st.text(job.message)
     if job.state == "running" and job.started is not None:
         st.caption(_pace(job, job.started))

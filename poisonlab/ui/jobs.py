@@ -17,7 +17,7 @@ POLL_SECONDS = 2  # every viewer pays for a poll
 def live(compact: bool = False) -> None:
     """Active jobs, polled only while there are any; the page runs again when one of them ends."""
     active = runtime.get().store.jobs(states=ACTIVE)
-    st.session_state["active_jobs"] = set(active["run_id"])
+    st.session_state["active_jobs"] = _states(active)
     if active.empty:
         st.caption("Nothing is running.")
         return
@@ -26,17 +26,23 @@ def live(compact: bool = False) -> None:
 
 def _live(compact: bool) -> None:
     active = runtime.get().store.jobs(states=ACTIVE)
-    if st.session_state.get("active_jobs", set()) - set(active["run_id"]):
-        st.rerun()  # one has ended: tables and toasts outside of this fragment are out of date
+    if st.session_state.get("active_jobs") != _states(active):
+        st.rerun()  # one has begun or ended: what stands outside of this fragment is out of date
     running = active[active["state"] == "running"]
     waiting = active[active["state"] == "queued"].sort_values("created")
     for job in running.to_dict("records"):
         _running(job, compact)
     if len(waiting):
         shown = waiting.head(3 if compact else 8).to_dict("records")
-        st.caption(f"{len(waiting)} waiting, next: " + "; ".join(escape(run_title(j)) for j in shown))
+        st.caption(
+            f"{len(waiting)} waiting, next: " + "; ".join(f"{escape(run_title(j))}, seed {j['seed']}" for j in shown)
+        )
     if len(waiting) and not len(running):
         st.caption("A worker takes the next job within a moment.")
+
+
+def _states(frame: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(frame["run_id"], frame["state"], strict=True))
 
 
 def _running(job: dict[str, Any], compact: bool) -> None:
