@@ -25,6 +25,7 @@ def _opened() -> bool:
         locked = isinstance(error, StoreLocked)
         st.title("PoisonLab is already running" if locked else "The results cannot be opened")
         st.error(escape(error))
+        st.caption("The dashboard's results folder is the environment variable POISONLAB_RESULTS.")
         st.button("Try again")
         return False
     return True

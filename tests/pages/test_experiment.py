@@ -1,13 +1,16 @@
 """The forms follow from the configuration classes, and what they hold is what gets queued."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
 from poisonlab import registry, runtime
-from poisonlab.config import ExperimentSpec, HeadConfig, TrainingConfig, make_spec
+from poisonlab.attacks.base import Attack
+from poisonlab.config import Config, ExperimentSpec, HeadConfig, TrainingConfig, make_spec, param
+from poisonlab.registry import Card
 
 
 def shown_keys(app: AppTest) -> list[str]:
@@ -37,6 +40,32 @@ def test_every_parameter_of_every_method_is_in_the_form(page: AppTest, kind: str
 
     assert not page.exception
     assert_shows(page, kind, list(registry.KINDS[kind][name].Config.model_fields))
+
+
+def test_an_attack_from_one_new_file_gets_its_form(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ToyConfig(Config):
+        strength: float = param(0.5, "How much", ge=0, le=1, source="nowhere")
+        word: str = param("hello", "Any text")
+        shade: Literal["dark", "light"] = param("dark", "Which")
+        twice: bool = param(False, "Do it again")
+        count: int = param(3, "How many", quick=2, ge=1, unit="images")
+
+    class Toy(Attack):
+        Config = ToyConfig
+        card = Card("Toy", "Nobody 2026", "It does nothing.", "Knows nothing.", ("Is a toy.",))
+
+    registry.attack["badnets"]  # all files are imported by now
+    monkeypatch.setitem(registry.attack._items, "toy", Toy)
+    page.run()
+    page.selectbox(key="new_attack").set_value("toy").run()
+
+    assert not page.exception
+    assert_shows(page, "attack", ["strength", "word", "shade", "twice", "count"])
+    assert "It does nothing." in words(page)
+    next(w for w in page.text_input if w.label == "word").set_value("a b")
+    next(b for b in page.button if b.label == "Check and estimate").click().run()
+    assert "--attack toy" in page.code[0].value
+    assert "--set 'attack.word=a b'" in page.code[0].value
 
 
 @pytest.mark.parametrize("name", list(registry.victim))
