@@ -156,11 +156,11 @@ class StageCache:
     @contextmanager
     def _locked(self, stage_id: str, ctx: "Context") -> Any:
         """Hold the stage's file lock; while waiting for another job, stay open to a cancel."""
-        (self.root / "locks").mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / "locks" / f"{stage_id}.lock")
         waiting = False
         while True:
             try:
+                (self.root / "locks").mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0.5)
                 break
             except Timeout:
@@ -168,6 +168,8 @@ class StageCache:
                     ctx.log("waiting for another job that computes this stage")
                 waiting = True
                 ctx.emit(Progress(ctx.stage_name, 0, 0))
+            except OSError as error:
+                raise self._unusable(ctx.stage_name, error) from error
         try:
             yield
         finally:
@@ -232,13 +234,16 @@ class StageCache:
             (temporary / "stage.json").write_text(json.dumps(record))
             temporary.rename(folder)
         except OSError as error:
-            raise CacheError(
-                f"cannot store stage {name!r} under {self.root}: {error.strerror or error}. "
-                "Free some disk space or choose another folder with --results, then resume the run."
-            ) from error
+            raise self._unusable(name, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return bundle
+
+    def _unusable(self, name: str, error: OSError) -> CacheError:
+        return CacheError(
+            f"cannot store stage {name!r} under {self.root}: {error.strerror or error}. "
+            "Free some disk space or choose another folder with --results, then resume the run."
+        )
 
     # -- size -------------------------------------------------------------------------------------
 
