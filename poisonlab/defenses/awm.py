@@ -27,7 +27,7 @@ class AWMConfig(Config):
         5, "Passes over the clean images in each half of a round", quick={"*": 5, "digits": 2}, ge=1, le=100,
         source=REPOSITORY,
     )  # fmt: skip
-    batch_size: int = param(128, "Images in a step", quick=32, ge=1, le=4096, unit="images", source=REPOSITORY)
+    batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=1, le=4096, unit="images", source=REPOSITORY)
     trigger_lr: float = param(10.0, "eta_1, ascent step on the trigger", gt=0, le=1000, source=REPOSITORY)
     mask_lr: float = param(0.01, "eta_2, Adam step on the masks", quick={"*": 0.01, "digits": 0.02}, gt=0, le=1, source=REPOSITORY)
     alpha: float = param(
@@ -38,7 +38,7 @@ class AWMConfig(Config):
     tau: float = param(
         1000.0,
         "L1 budget of the trigger at 3x32x32 entries; scaled with the number of entries",
-        quick={"*": 100.0, "digits": 1000.0},
+        quick={"*": 150.0, "digits": 300.0},
         gt=0,
         source=f"{REPOSITORY}; 100 in its one-shot setting",
     )
@@ -98,10 +98,11 @@ class MaskedModel:
 def ascend(
     trigger: Tensor, x: Tensor, model: MaskedModel, weights: dict[str, Tensor], lr: float
 ) -> Tensor:
-    """One ascent step away from the model's own predictions:  D <- D + eta_1 grad_D L(f(x + D; m w), y_hat)."""
+    """One ascent step:  D <- D + eta_1 grad_D L(f(x + D; m w), y_hat),  y_hat = f's answer without a trigger."""
+    with torch.no_grad():
+        answer = model(x, weights).argmax(1)
     trigger = trigger.detach().requires_grad_()
-    logits = model(x + trigger, weights)
-    loss = F.cross_entropy(logits, logits.argmax(1))
+    loss = F.cross_entropy(model(x + trigger, weights), answer)
     (gradient,) = torch.autograd.grad(loss, trigger)
     return (trigger + lr * gradient).detach()
 
