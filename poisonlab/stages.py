@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -233,15 +234,15 @@ class StageCache:
             }
             (temporary / "stage.json").write_text(json.dumps(record))
             temporary.rename(folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter stands for a full disk, too
             raise self._unusable(name, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return bundle
 
-    def _unusable(self, name: str, error: OSError) -> CacheError:
+    def _unusable(self, name: str, error: Exception) -> CacheError:
         return CacheError(
-            f"cannot store stage {name!r} under {self.root}: {error.strerror or error}. "
+            f"cannot store stage {name!r} under {self.root}: {getattr(error, 'strerror', None) or error}. "
             "Free some disk space or choose another folder with --results, then resume the run."
         )
 

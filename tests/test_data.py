@@ -9,6 +9,7 @@ import torch
 from core_helpers import block_network, loaded, noise_images
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from poisonlab.config import DatasetPart
@@ -237,6 +238,16 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path, monkeypatch: pyt
     monkeypatch.setenv("POISONLAB_DATA", str(folder / "file"))
 
     assert "cannot keep CIFAR-10 under" in refused()
+
+
+def test_a_full_disk_is_told_from_a_missing_archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(cifar10, "_from_archive", lambda root: small_tensors())
+    monkeypatch.setattr(cifar10, "save_file", full)
+
+    assert "No space left on device; free 400 MB there or set POISONLAB_DATA" in refused()
 
 
 def test_real_cifar10_loads_in_seconds_and_has_its_known_first_labels(

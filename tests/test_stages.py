@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 from poisonlab import artifacts, metrics, stages
 from poisonlab.context import Context
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Metric, Progress, StageFinished
@@ -223,17 +228,17 @@ def test_a_stage_that_does_not_end_leaves_nothing(bench: Bench, error: Exception
     assert bench.computed == 1
 
 
-def test_a_failed_write_leaves_nothing_and_says_what_to_do(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(stages, "save_file", full)
-    with pytest.raises(
-        CacheError, match="No space left on device. Free some disk space or choose another folder"
-    ):
-        bench.run()
+@pytest.mark.skipif(resource is None, reason="no file size limits on this system")
+def test_a_write_that_the_disk_refuses_leaves_nothing_and_says_what_to_do(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(
+            CacheError, match="File too large.* Free some disk space or choose another folder"
+        ):
+            bench.run(size=100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert [p.name for p in bench.cache.root.iterdir()] == ["locks"]
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torchvision.datasets import CIFAR10 as Archive
 
@@ -80,9 +81,9 @@ def _tensors(root: Path) -> dict[str, torch.Tensor]:
         with FileLock(root / f"{TENSOR_FILE}.lock"):
             if not path.exists():
                 _write(_from_archive(root), path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter stands for a full disk, too
         raise DataError(
-            f"cannot keep CIFAR-10 under {root}: {error.strerror or error}; free 400 MB there or set "
+            f"cannot keep CIFAR-10 under {root}: {getattr(error, 'strerror', None) or error}; free 400 MB there or set "
             "POISONLAB_DATA to another folder"
         ) from error
     return _read(path)
