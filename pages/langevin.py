@@ -43,8 +43,9 @@ def walk() -> None:
         )
     left, right = st.columns(2, gap="medium")
     left.markdown("**Energy along the walk**", help=glossary.help_for("energy"))
+    zoom = left.toggle("Zoom in on the end of the walk", key="zoom", bind="query-params")
     left.plotly_chart(
-        figures.chain_energies(trace, shown),
+        figures.chain_energies(trace, shown, zoom),
         key="chain",
         alt="Mean energy of the chains from clean and from poisoned images over the steps, with the range over images",
     )

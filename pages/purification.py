@@ -38,11 +38,12 @@ if energies := found.get("EnergyHistogram"):
         left, right, _ = st.columns(3)
         for column, name, values in ((left, "poisoned", poisoned), (right, "purified", purified)):
             column.metric(
-                f"AUROC, {name} against clean", number(auroc(clean, values)), border=True,
+                f"AUROC, {name} against clean", f"{auroc(clean, values):.3f}", border=True,
                 help=glossary.help_for("auroc"),
             )  # fmt: skip
+    zoom = st.toggle("Zoom in on clean and purified images", key="zoom", bind="query-params")
     st.plotly_chart(
-        figures.energy_histogram(energies),
+        figures.energy_histogram(energies, zoom),
         key="energies",
         alt="Histogram of the energies of clean, poisoned and purified images",
     )

@@ -11,25 +11,31 @@ from poisonlab.figures.style import CLEAN, CONTROL, POISONED, PURIFIED, layout, 
 BINS = 48
 
 
-def energy_histogram(energies: EnergyHistogram) -> go.Figure:
-    """Energies of clean, poisoned and purified poisoned images over common bins, as shares."""
+def energy_histogram(energies: EnergyHistogram, zoom: bool = False) -> go.Figure:
+    """Energies of clean, poisoned and purified poisoned images over common bins, as shares.
+
+    The few outermost values count into the outermost bins.
+
+    Args:
+        zoom: only as wide as the clean and the purified images need; what lies beyond is left out.
+    """
     groups = {
         "clean": (energies.clean, CLEAN),
         "poisoned": (energies.poisoned, POISONED),
         "purified": (energies.purified, PURIFIED),
     }
-    everything = torch.cat([values.float() for values, _ in groups.values()])
+    everything = torch.cat([values.float() for name, (values, _) in groups.items() if not zoom or name != "poisoned"])
     everything = everything[everything.isfinite()]
     # the outermost 0.5 % would squeeze all others into a few bins
     low, high = np.quantile(everything.numpy(), [0.005, 0.995]) if len(everything) else (0.0, 1.0)
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
     figure = go.Figure()
     for name, (values, colour) in groups.items():
-        inside = np.clip(values.float().numpy(), low, high)
-        counts, _ = np.histogram(inside[np.isfinite(inside)], edges)
+        finite = values.float().numpy()[np.isfinite(values.float().numpy())]
+        counts, _ = np.histogram(finite if zoom else np.clip(finite, low, high), edges)
         figure.add_bar(
             x=(edges[1:] + edges[:-1]) / 2,
-            y=counts / max(1, counts.sum()),
+            y=counts / max(1, len(finite)),
             width=edges[1] - edges[0],
             name=f"{name} (n={len(values)})",
             marker={"color": rgba(colour, 0.55), "line": {"color": colour, "width": 1}},
@@ -40,8 +46,13 @@ def energy_histogram(energies: EnergyHistogram) -> go.Figure:
     return figure
 
 
-def chain_energies(trace: LangevinTrace, shown: int) -> go.Figure:
-    """Mean energy of both chains with the range over images; ``shown`` indexes the marked step."""
+def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.Figure:
+    """Mean energy of both chains with the range over images.
+
+    Args:
+        shown: index of the marked step.
+        zoom: only as high as the chains need once they have calmed down.
+    """
     steps = trace.steps.numpy()
     figure = go.Figure()
     for name, values, colour in (
@@ -54,7 +65,12 @@ def chain_energies(trace: LangevinTrace, shown: int) -> go.Figure:
         figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(colour, 0.15), **band)
         figure.add_scatter(x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour})
     _mark(figure, float(steps[shown]))
-    return layout(figure, "Langevin step", "energy", 340)
+    layout(figure, "Langevin step", "energy", 340)
+    if zoom:
+        late = torch.cat([trace.clean_energy, trace.poisoned_energy[len(steps) // 3 :]]).float().numpy()
+        low, high = float(np.nanmin(late)), float(np.nanmax(late))
+        figure.update_yaxes(range=[low - 0.1 * (high - low), high + 0.1 * (high - low) + 1e-9])
+    return figure
 
 
 def crossing(trace: LangevinTrace) -> int | None:

@@ -29,7 +29,7 @@ def filters(names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS) 
 
 
 def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
-    """Finished runs that recorded something this page shows, newest first."""
+    """Finished runs that recorded something this page shows, newest first; ``shows`` counts how many kinds."""
     store = runtime.get().store
     found = [
         store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind) for kind in navigation.SHOWS[name]
@@ -37,7 +37,9 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     found = [frame for frame in found if not frame.empty]
     if not found:
         return pd.DataFrame()
-    every = pd.concat(found, ignore_index=True).drop_duplicates("run_id")
+    every = pd.concat(found, ignore_index=True)
+    shows = every["run_id"].value_counts()
+    every = every.drop_duplicates("run_id").assign(shows=lambda frame: frame["run_id"].map(shows))
     return every.sort_values("created", ascending=False, ignore_index=True)
 
 
@@ -54,7 +56,8 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
         labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
         if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
             labels = _asked_for(asked, name) | labels
-        run_id = _run_box(labels, asked) if labels else None
+        first = next(iter(labels), "") if runs.empty else str(runs.loc[runs["shows"].idxmax(), "run_id"])
+        run_id = _run_box(labels, asked, first) if labels else None
     if run_id is None:
         if any(chosen.values()):
             st.info("No run fits these filters. Choose others, or queue one on the Experiment page.")
@@ -91,13 +94,17 @@ def _asked_for(run_id: str, name: str) -> dict[str, str]:
     return {}
 
 
-def _run_box(labels: dict[str, str], asked: str | None) -> str:
-    """The selectbox; the URL always names the run, so that a link shows the same one tomorrow."""
+def _run_box(labels: dict[str, str], asked: str | None, first: str) -> str:
+    """The selectbox; the URL always names the run, so that a link shows the same one tomorrow.
+
+    Args:
+        first: the run to start with, the newest of those that fill the page best.
+    """
     state = st.session_state
     if asked in labels and asked != state.get("run_in_url"):  # a link was followed: it decides
         state["run_box"] = asked
     elif state.get("run_box") not in labels:
-        state["run_box"] = state["last_run"] if state.get("last_run") in labels else next(iter(labels))
+        state["run_box"] = state["last_run"] if state.get("last_run") in labels else first
     run_id = st.selectbox("Run", list(labels), format_func=lambda i: labels[i], key="run_box")
     st.query_params["run"] = state["run_in_url"] = state["last_run"] = run_id
     return run_id
