@@ -1,0 +1,215 @@
+"""The shape of the house: who may import whom, what is never used, and that the core runs alone."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "poisonlab"
+FILES = sorted(PACKAGE.rglob("*.py"))
+PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
+
+# Layers from the bottom up; a module imports from its own layer and from those below only.
+LAYERS: list[set[str]] = [
+    {"config", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
+    {"data", "models", "metrics", "training", "generative", "catalogue"},
+    {"attacks", "defenses"},
+    {"victims", "inspection", "experiment"},
+    {"machine", "records", "failures", "recording", "transfer", "terminal"},
+    {"store", "figures", "runner", "runtime"},
+    {"doctor", "commands", "cli", "__main__"},
+    {"ui"},
+]
+HEAVY = {
+    "streamlit": {"ui"},
+    "duckdb": {"store"},
+    "plotly": {"figures"},
+    "pandas": {"store", "figures", "ui"},
+    "pyarrow": {"store"},
+}
+BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all that a file imports, at its top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def calls(path: Path) -> set[str]:
+    """Dotted names of all that a file calls."""
+    return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+
+
+def part_of(path: Path) -> str:
+    """The first name below the package: a module, or the folder it lies in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def place(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def layer(part: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if part in names)
+
+
+def test_every_part_has_its_layer() -> None:
+    """A new module or folder has to say here who may import it."""
+    assert {part_of(path) for path in FILES} <= set().union(*LAYERS)
+
+
+def test_imports_point_downwards() -> None:
+    upwards = [
+        f"{place(path)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if name.startswith("poisonlab.")
+        and not name.startswith("poisonlab.__")
+        and layer(name.split(".")[1]) > layer(part_of(path))
+    ]
+    assert not upwards
+
+
+def test_only_the_allowed_parts_import_browser_database_and_figures() -> None:
+    forbidden = [
+        f"{place(path)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if part_of(path) not in HEAVY.get(name.split(".")[0], {part_of(path)})
+    ]
+    assert not forbidden
+
+
+def test_imports_name_the_whole_path() -> None:
+    assert not [
+        f"{place(path)}: {name}" for path in PROGRAM for name in imports(path) if name.startswith(".")
+    ]
+
+
+def test_pages_hold_no_training_and_no_sql() -> None:
+    forbidden = {"duckdb", "sklearn", "poisonlab.training", "poisonlab.experiment", "torch.nn", "torch.optim"}
+    found = [
+        f"{place(path)} imports {name}"
+        for path in (ROOT / "pages").glob("*.py")
+        for name in imports(path)
+        if any(f"{name}.".startswith(f"{module}.") for module in forbidden)
+    ]
+    assert not found
+
+
+def test_nothing_is_seeded_globally() -> None:
+    seeding = {"torch.manual_seed", "torch.seed", "random.seed", "np.random.seed", "torch.cuda.manual_seed"}
+
+    assert not [place(path) for path in PROGRAM if seeding & calls(path)]
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    called = {"torch.load", "torch.save", "eval", "exec", "compile"}
+    imported = {"pickle", "dill", "joblib", "shelve", "marshal"}
+
+    assert not [
+        place(p) for p in PROGRAM if called & calls(p) or imported & {n.split(".")[0] for n in imports(p)}
+    ]
+
+
+def test_no_page_writes_html() -> None:
+    assert not [p for p in PROGRAM if "unsafe_allow_html" in p.read_text() or "st.html" in calls(p)]
+
+
+def test_nothing_prints_but_the_command_line() -> None:
+    spoken = {"commands", "terminal", "cli", "__main__"}
+    shipping = PACKAGE / "generative" / "ship.py"  # a command of its own
+    silent = [p for p in FILES if part_of(p) not in spoken and p != shipping]
+
+    assert not [place(path) for path in silent if "print" in calls(path)]
+
+
+def test_every_random_draw_of_torch_takes_a_generator() -> None:
+    drawing = {
+        "rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "normal_", "uniform_",
+        "bernoulli_", "random_", "exponential_", "xavier_uniform_", "kaiming_normal_",
+    }  # fmt: skip
+    without = [
+        f"{place(path)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in drawing
+        if not any(keyword.arg == "generator" for keyword in node.keywords)
+    ]
+    assert not without
+
+
+# -- the core alone -----------------------------------------------------------------------------------
+
+BLOCK = f"""
+import sys
+for name in {BLOCKED!r}:
+    sys.modules[name] = None  # an import of it now raises ModuleNotFoundError
+"""
+SIZES = [
+    "training.epochs=1", "dataset.train_images=60", "dataset.test_images=30", "clean_images=10", "defense.rounds=1",
+    "victim.width=4",
+]  # fmt: skip
+
+
+def alone(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "POISONLAB_RESULTS": str(cwd),
+    }
+    command = [sys.executable, "-c", BLOCK + code, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_core_runs_without_browser_database_and_figures(tmp_path: Path) -> None:
+    sizes = {k: json.loads(v) for k, _, v in (s.partition("=") for s in SIZES)}
+    done = alone(
+        "import json\n"
+        "from pathlib import Path\n"
+        "from poisonlab.config import make_spec\n"
+        "from poisonlab.context import Context\n"
+        "from poisonlab.experiment import run_experiment\n"
+        "from poisonlab.stages import StageCache\n"
+        f"spec = make_spec('digits', 'badnets', 'awm', overrides={sizes!r})\n"
+        "result = run_experiment(spec, Context(cache=StageCache(Path('cache'))))\n"
+        "print(json.dumps(result.metrics))\n",
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"clean_accuracy", "asr", "asr_control", "asr_undefended"} <= json.loads(done.stdout).keys()
+
+
+def test_the_command_line_runs_without_browser_database_and_figures(tmp_path: Path) -> None:
+    settings = [part for size in SIZES for part in ("--set", size)]
+    names = [
+        "run",
+        "--dataset",
+        "digits",
+        "--attack",
+        "badnets",
+        "--defense",
+        "awm",
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    module = "import runpy\nrunpy.run_module('poisonlab', run_name='__main__', alter_sys=True)\n"
+    done = alone(module, *names, *settings, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1])["state"] == "done"
