@@ -92,7 +92,8 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
     page.wait_for_function(
         "before => document.querySelector('[data-testid=stProgress]')?.innerText !== before", arg=first
     )
-    page.get_by_text("done", exact=True).first.wait_for(timeout=120_000)  # the badge of the finished job
+    badge = page.get_by_text("done", exact=True).locator("visible=true")  # the table says so, too, but hidden
+    badge.first.wait_for(timeout=120_000)
 
     cancelled = launch(page, address, epochs="900")
     page.get_by_text(re.compile(r"step \d+ of")).first.wait_for()
