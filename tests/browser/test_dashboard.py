@@ -117,7 +117,7 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
     expect_title(page, "Triggers")
     page.get_by_role("heading", name="The recovered pattern").wait_for()
     page.get_by_text(f"run {run_id}").wait_for()
-    assert page.get_by_role("img", name="test image 1 with trigger").is_visible()
+    page.get_by_role("img", name="test image 1 with trigger").wait_for()
 
 
 def test_filters_travel_in_the_link(address: str, page: Any) -> None:
