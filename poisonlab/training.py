@@ -38,7 +38,7 @@ def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> 
     Args:
         x: uint8 ``(n, c, h, w)``; not modified.
     """
-    n, _, h, w = x.shape
+    n, c, h, w = x.shape
     if not padding and not flip:
         return x
     dy = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
@@ -49,9 +49,9 @@ def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> 
         mirrored = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
         columns = torch.where(mirrored, w - 1 - columns, columns)
     columns = columns + dx  # (n, w)
-    padded = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)  # (n, h + 2p, w + 2p, c)
-    image = torch.arange(n, device=x.device)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # channels last
+    padded = F.pad(x, (padding,) * 4).flatten(2)  # (n, c, (h + 2p) (w + 2p))
+    place = rows[:, :, None] * (w + 2 * padding) + columns[:, None, :]  # (n, h, w), positions in it
+    return padded.gather(2, place.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
 
 
 def batches(n: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -1,0 +1,69 @@
+"""What the ratio benchmarks share: measured and bare work in turns, medians, one line with the goal."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+SIZES = {"digits": ((1, 16, 16), 50), "cifar10-quick": ((3, 16, 16), 128), "cifar10": ((3, 32, 32), 128)}
+
+
+def options(description: str | None, victims: bool = True, steps: int = 10) -> argparse.Namespace:
+    """The command line of a ratio benchmark; ``shape`` and ``batch`` follow from ``--like``."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--like", choices=SIZES, default="digits", help="image and batch sizes of a dataset")
+    if victims:
+        parser.add_argument("--victim", default="resnet8")
+    parser.add_argument("--steps", type=int, default=steps, help="steps in a repetition")
+    parser.add_argument("--repeats", type=int, default=21, help="repetitions of each side, in turns")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall",
+        help="cpu counts the process's own seconds: for a machine that others use at the same time",
+    )  # fmt: skip
+    chosen = parser.parse_args()
+    chosen.shape, chosen.batch = SIZES[chosen.like]
+    chosen.device = torch.device(chosen.device)
+    return chosen
+
+
+def compare(
+    measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace
+) -> int:
+    """Time both in turns, print the ratio of the medians; 1 where it misses the goal."""
+
+    def seconds(work: Callable[[], Any]) -> float:
+        clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
+        if chosen.device.type == "cuda":
+            torch.cuda.synchronize(chosen.device)
+        start = clock()
+        work()
+        if chosen.device.type == "cuda":
+            torch.cuda.synchronize(chosen.device)
+        return clock() - start
+
+    taken: dict[str, list[float]] = {"measured": [], "bare": []}
+    for number in range(chosen.repeats + 1):
+        turns = [("measured", measured), ("bare", bare)]
+        for name, work in turns if number % 2 else turns[::-1]:
+            spent = seconds(work)
+            if number:  # the first turn of each warms up
+                taken[name].append(spent)
+    full, floor = (statistics.median(taken[name]) for name in ("measured", "bare"))
+    ratio = full / floor
+    words = {
+        k: v
+        for k, v in vars(chosen).items()
+        if k in ("like", "victim", "device", "steps", "repeats", "clock")
+    }
+    print(", ".join(f"{k} {v}" for k, v in words.items()) + f", {torch.get_num_threads()} threads")
+    print(
+        f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step"
+    )
+    print(f"ratio {ratio:.3f}, goal <= {goal:.2f}: {'met' if ratio <= goal else 'MISSED'}")
+    return int(ratio > goal)
