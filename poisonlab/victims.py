@@ -51,7 +51,8 @@ class Victims:
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache: what varies, and the rest once."""
         shared = {f"shared.{k}": v for k, v in self.network.state_dict().items() if k not in self.varying}
-        return shared | {f"varying.{k}": v for k, v in self.varying.items()}
+        everything = shared | {f"varying.{k}": v for k, v in self.varying.items()}
+        return dict(sorted(everything.items()))  # computed and loaded ones in one order: keys are made of it
 
     @classmethod
     def from_tensors(cls, network: Classifier, tensors: dict[str, Tensor]) -> "Victims":

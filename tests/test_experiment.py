@@ -1,0 +1,117 @@
+"""The pipeline on tiny specs: repeatable, cached stage by stage, cancelled cleanly, a control in every run."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import tiny_spec
+
+from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.context import Context
+from poisonlab.events import ArtifactReady, Cancelled, Event, Progress
+from poisonlab.experiment import run_experiment
+from poisonlab.stages import StageCache
+
+TARGETED: dict[str, Any] = {
+    "dataset.head_images": 80, "dataset.pretrain_images": 300, "dataset.public_images": 130,
+    "dataset.test_images": 60, "dataset.reserve_images": 30, "training.epochs": 4, "head.epochs": 5,
+    "attack.targets": 3, "attack.poisons": 3, "attack.steps": 4, "defense.weights": "train",
+    "defense.updates": 2, "defense.health_every": 1, "defense.min_psnr": 0, "defense.batch_size": 8,
+    "defense.bank_size": 16, "defense.chain_steps": 2, "defense.steps": 4, "defense.architecture": "light",
+    "defense.filters": 4,
+}  # fmt: skip
+
+
+def backdoor(defense: str = "awm", **more: Any) -> ExperimentSpec:
+    few = {"defense__rounds": 1, "defense__inner_epochs": 1} if defense == "awm" else {}
+    return tiny_spec(defense, clean_images=10, **few | more)
+
+
+def targeted() -> ExperimentSpec:
+    return make_spec("digits", "bullseye_polytope", "puregen_ebm", overrides=TARGETED)
+
+
+@pytest.mark.parametrize("spec", [backdoor(), targeted()], ids=["backdoor", "targeted"])
+def test_the_same_spec_twice_gives_identical_metrics(spec: ExperimentSpec) -> None:
+    assert run_experiment(spec, Context()).metrics == run_experiment(spec, Context()).metrics
+
+
+@pytest.mark.parametrize("spec", [backdoor(), targeted()], ids=["backdoor", "targeted"])
+def test_a_cached_run_gives_the_metrics_of_the_first(spec: ExperimentSpec, tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    first, again = (run_experiment(spec, Context(cache=cache)) for _ in range(2))
+
+    assert again.metrics == first.metrics
+    assert set(again.cached) == set(again.timings) - {"evaluate"}
+    assert all(again.timings[stage] == 0 for stage in again.cached)
+
+
+def test_a_second_defense_takes_poison_and_victims_from_the_cache(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    run_experiment(backdoor("none"), Context(cache=cache))
+
+    assert run_experiment(backdoor("awm"), Context(cache=cache)).cached == ["poison", "control", "victim"]
+
+
+def test_a_backdoor_run_measures_three_models() -> None:
+    names = {"clean_accuracy", "asr", "robust_accuracy"}
+    expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
+
+    assert expected | {"der"} == run_experiment(backdoor(), Context()).metrics.keys()
+
+
+def test_a_targeted_run_measures_three_models() -> None:
+    metrics = run_experiment(targeted(), Context()).metrics
+    names = {"clean_accuracy", "poison_success"}
+    expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
+
+    assert expected | {"targets"} == metrics.keys() and metrics["targets"] == 3
+
+
+def test_two_launches_at_once_compute_each_stage_once(tmp_path: Path) -> None:
+    results: list[Any] = []
+
+    def launch() -> None:
+        results.append(run_experiment(backdoor(), Context(cache=StageCache(tmp_path))))
+
+    threads = [threading.Thread(target=launch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert results[0].metrics == results[1].metrics
+    cached = [stage for result in results for stage in result.cached]
+    assert sorted(cached) == ["control", "poison", "repair", "victim"]
+
+
+def test_a_cancelled_run_keeps_its_whole_stages_only(tmp_path: Path) -> None:
+    def cancel(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "victim":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_experiment(backdoor(), Context(cache=StageCache(tmp_path), send=cancel))
+
+    assert sorted(name.partition("-")[0] for name, _, _ in StageCache(tmp_path).entries()) == [
+        "control",
+        "poison",
+    ]
+
+
+def test_everything_to_look_at_is_sent(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    for spec in (backdoor(), targeted()):
+        run_experiment(spec, Context(send=heard.append))
+
+    shown = {event.name for event in heard if isinstance(event, ArtifactReady)}
+    assert shown == {
+        "poison", "true_trigger", "trigger", "masks", "targets", "ebm_health", "purification", "energies", "langevin",
+    }  # fmt: skip
+
+
+def test_another_seed_gives_another_poison_and_another_model() -> None:
+    first, other = (run_experiment(backdoor(seed=seed), Context()).metrics for seed in (0, 1))
+
+    assert first != other

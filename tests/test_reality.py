@@ -1,0 +1,112 @@
+"""Attacks that work and defenses that stop them, on real images with the preset quick. Minutes: ``-m real``.
+
+Each experiment is one test of all its numbers, so that a failure shows them together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from core_helpers import loaded
+
+from poisonlab.config import make_spec
+from poisonlab.context import Context
+from poisonlab.experiment import run_experiment
+from poisonlab.stages import StageCache
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
+SEED = 7
+Measure = Callable[..., dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
+    """Metrics of an experiment; what several tests need is computed once."""
+    cache = StageCache(tmp_path_factory.mktemp("cache"))
+
+    def run(dataset: str, attack: str, defense: str, seed: int = SEED, **overrides: Any) -> dict[str, float]:
+        dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+        return run_experiment(
+            make_spec(dataset, attack, defense, seed=seed, overrides=dotted), Context(cache=cache)
+        ).metrics
+
+    return run
+
+
+@pytest.fixture
+def cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips where the images are not on this machine."""
+    loaded("cifar10", monkeypatch)
+
+
+def missed(found: dict[str, float], **limits: tuple[str, float]) -> dict[str, float]:
+    """The numbers that do not keep their limits."""
+    kept = {">=": lambda value, limit: value >= limit, "<=": lambda value, limit: value <= limit}
+    return {name: found[name] for name, (sign, limit) in limits.items() if not kept[sign](found[name], limit)}
+
+
+@pytest.mark.parametrize("target_class", [0, 6])
+def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(
+    measure: Measure, target_class: int
+) -> None:
+    found = measure("digits", "badnets", "awm", attack__target_class=target_class)
+
+    assert not missed(
+        found,
+        asr_undefended=(">=", 0.95),
+        clean_accuracy_undefended=(">=", 0.97),
+        asr_control=("<=", 0.05),
+        asr=("<=", 0.10),
+        clean_accuracy=(">=", 0.94),
+    ), found
+
+
+def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> None:
+    found = measure("digits", "bullseye_polytope", "puregen_ebm")
+    found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
+
+    assert not missed(
+        found,
+        targets=(">=", 20),
+        poison_success_undefended=(">=", 0.70),
+        poison_success_control=("<=", 0.05),
+        poison_success=("<=", 0.10),
+        accuracy_loss=("<=", 0.02),
+    ), found
+
+
+def test_without_a_defense_nothing_changes(measure: Measure) -> None:
+    found = measure("digits", "badnets", "none")
+
+    assert found["asr"] == found["asr_undefended"] and found["der"] == 0.5
+
+
+def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) -> None:
+    spec = make_spec(
+        "digits", "badnets", "awm", seed=SEED, overrides={"training.epochs": 3, "defense.rounds": 2}
+    )
+    first, again = (run_experiment(spec, Context()).metrics for _ in range(2))
+
+    assert first == again
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_a_backdoor_in_photographs_works_and_weight_masking_removes_it(measure: Measure) -> None:
+    found = measure("cifar10", "badnets", "awm")
+    found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
+
+    assert not missed(found, asr_undefended=(">=", 0.90), asr=("<=", 0.15), accuracy_loss=("<=", 0.05)), found
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_poisoned_photographs_work_and_purification_stops_them(measure: Measure) -> None:
+    found = measure("cifar10", "bullseye_polytope", "puregen_ebm")
+    found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
+
+    assert not missed(
+        found,
+        targets=(">=", 20),
+        poison_success_undefended=(">=", 0.70),
+        poison_success=("<=", 0.20),
+        accuracy_loss=("<=", 0.05),
+    ), found
