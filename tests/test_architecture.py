@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "poisonlab"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -30,7 +32,6 @@ HEAVY = {
     "pandas": {"store", "figures", "ui"},
     "pyarrow": {"store"},
 }
-BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")
 
 
 def tree(path: Path) -> ast.Module:
@@ -154,48 +155,40 @@ def test_every_random_draw_of_torch_takes_a_generator() -> None:
 
 # -- the core alone -----------------------------------------------------------------------------------
 
-BLOCK = f"""
-import sys
+BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")
+SIZES = {
+    "training.epochs": 1, "dataset.train_images": 60, "dataset.test_images": 30, "clean_images": 10,
+    "defense.rounds": 1, "victim.width": 4,
+}  # fmt: skip
+ALONE = f"""
+import json, runpy, sys
+from pathlib import Path
+
 for name in {BLOCKED!r}:
     sys.modules[name] = None  # an import of it now raises ModuleNotFoundError
+
+from poisonlab.config import make_spec
+from poisonlab.context import Context
+from poisonlab.experiment import run_experiment
+from poisonlab.stages import StageCache
+
+spec = make_spec("digits", "badnets", "awm", overrides={SIZES!r})
+result = run_experiment(spec, Context(cache=StageCache(Path("cache"))))
+print(json.dumps(result.metrics))
+runpy.run_module("poisonlab", run_name="__main__", alter_sys=True)
 """
-SIZES = [
-    "training.epochs=1", "dataset.train_images=60", "dataset.test_images=30", "clean_images=10", "defense.rounds=1",
-    "victim.width=4",
-]  # fmt: skip
 
 
-def alone(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A run from Python and the same from the command line, where only the core's packages can be imported."""
+    folder = tmp_path_factory.mktemp("alone")
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-        "POISONLAB_RESULTS": str(cwd),
+        "POISONLAB_RESULTS": str(folder),
     }
-    command = [sys.executable, "-c", BLOCK + code, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def test_the_core_runs_without_browser_database_and_figures(tmp_path: Path) -> None:
-    sizes = {k: json.loads(v) for k, _, v in (s.partition("=") for s in SIZES)}
-    done = alone(
-        "import json\n"
-        "from pathlib import Path\n"
-        "from poisonlab.config import make_spec\n"
-        "from poisonlab.context import Context\n"
-        "from poisonlab.experiment import run_experiment\n"
-        "from poisonlab.stages import StageCache\n"
-        f"spec = make_spec('digits', 'badnets', 'awm', overrides={sizes!r})\n"
-        "result = run_experiment(spec, Context(cache=StageCache(Path('cache'))))\n"
-        "print(json.dumps(result.metrics))\n",
-        cwd=tmp_path,
-    )
-
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert {"clean_accuracy", "asr", "asr_control", "asr_undefended"} <= json.loads(done.stdout).keys()
-
-
-def test_the_command_line_runs_without_browser_database_and_figures(tmp_path: Path) -> None:
-    settings = [part for size in SIZES for part in ("--set", size)]
+    settings = [part for name, value in SIZES.items() for part in ("--set", f"{name}={value}")]
     names = [
         "run",
         "--dataset",
@@ -208,8 +201,17 @@ def test_the_command_line_runs_without_browser_database_and_figures(tmp_path: Pa
         "cpu",
         "--json",
     ]
-    module = "import runpy\nrunpy.run_module('poisonlab', run_name='__main__', alter_sys=True)\n"
-    done = alone(module, *names, *settings, cwd=tmp_path)
-
+    command = [sys.executable, "-c", ALONE, *names, *settings]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1])["state"] == "done"
+    return done.stdout.splitlines()
+
+
+def test_the_core_runs_without_browser_database_and_figures(alone: list[str]) -> None:
+    assert {"clean_accuracy", "asr", "asr_control", "asr_undefended"} <= json.loads(alone[0]).keys()
+
+
+def test_the_command_line_runs_without_browser_database_and_figures(alone: list[str]) -> None:
+    said = json.loads(alone[-1])
+
+    assert said["state"] == "done" and said["metrics"] == json.loads(alone[0])
