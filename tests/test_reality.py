@@ -40,7 +40,8 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def missed(found: dict[str, float], **limits: tuple[str, float]) -> dict[str, float]:
-    """The numbers that do not keep their limits."""
+    """The numbers that do not keep their limits; all are printed, and shown when a test fails."""
+    print({name: round(value, 4) for name, value in found.items()})
     kept = {">=": lambda value, limit: value >= limit, "<=": lambda value, limit: value <= limit}
     return {name: found[name] for name, (sign, limit) in limits.items() if not kept[sign](found[name], limit)}
 
@@ -58,7 +59,7 @@ def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(
         asr_control=("<=", 0.05),
         asr=("<=", 0.10),
         clean_accuracy=(">=", 0.94),
-    ), found
+    )
 
 
 def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> None:
@@ -72,7 +73,7 @@ def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> N
         poison_success_control=("<=", 0.05),
         poison_success=("<=", 0.10),
         accuracy_loss=("<=", 0.02),
-    ), found
+    )
 
 
 def test_without_a_defense_nothing_changes(measure: Measure) -> None:
@@ -95,7 +96,7 @@ def test_a_backdoor_in_photographs_works_and_weight_masking_removes_it(measure: 
     found = measure("cifar10", "badnets", "awm")
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
 
-    assert not missed(found, asr_undefended=(">=", 0.90), asr=("<=", 0.15), accuracy_loss=("<=", 0.05)), found
+    assert not missed(found, asr_undefended=(">=", 0.90), asr=("<=", 0.15), accuracy_loss=("<=", 0.05))
 
 
 @pytest.mark.usefixtures("cifar10")
@@ -109,4 +110,4 @@ def test_poisoned_photographs_work_and_purification_stops_them(measure: Measure)
         poison_success_undefended=(">=", 0.70),
         poison_success=("<=", 0.20),
         accuracy_loss=("<=", 0.05),
-    ), found
+    )
