@@ -23,7 +23,7 @@ class BullseyePolytopeConfig(Config):
         25, "Poisoned images in a trial", quick={"*": 25, "digits": 20}, ge=1, unit="images", source=BENCHMARK
     )
     eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 40}, gt=0, le=255, unit="1/255",
+        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 40}, ge=1, le=255, unit="1/255",
         source=BENCHMARK,
     )  # fmt: skip
     steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 300}, ge=1, le=10_000, source=BENCHMARK)
