@@ -24,7 +24,7 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
     steps: int = param(
         500,
         "Langevin steps of purification, T_EBM: 150 from scratch, 500 linear transfer, 1000 fine-tuning",
-        quick={"*": 300, "digits": 300},
+        quick={"*": 400, "digits": 300},
         ge=0,
         le=5000,
         source="PureGen, appendix D.2",
