@@ -15,7 +15,7 @@ from poisonlab.experiment import run_experiment
 from poisonlab.stages import StageCache
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
-SEED = 7
+SEED = 2
 Measure = Callable[..., dict[str, float]]
 
 
