@@ -50,9 +50,7 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
-def param(
-    paper: Any, description: str, *, quick: Any = _UNSET, unit: str = "", source: str = "", **bounds: Any
-) -> Any:
+def param(paper: Any, description: str, *, quick: Any = _UNSET, unit: str = "", source: str = "", **bounds: Any) -> Any:
     """A parameter of a method: the published value, what a 2-core laptop uses instead, and why.
 
     Args:

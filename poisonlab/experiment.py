@@ -192,7 +192,10 @@ class _Experiment:
                     out |= {f"{name}{suffix}": value for name, value in measured.items()}
                 inner.progress(done, len(models))
             if isinstance(threat, Backdoor):
-                before, after = (out["clean_accuracy_undefended"], out["asr_undefended"]), (out["clean_accuracy"], out["asr"])
+                before, after = (
+                    (out["clean_accuracy_undefended"], out["asr_undefended"]),
+                    (out["clean_accuracy"], out["asr"]),
+                )
                 out["der"] = metrics.der(*before, *after)
                 show_trigger(test, threat, inner)
             else:

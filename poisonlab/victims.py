@@ -57,7 +57,9 @@ class Victims:
     @classmethod
     def from_tensors(cls, network: Classifier, tensors: dict[str, Tensor]) -> "Victims":
         network = copy.deepcopy(network)
-        pick = {p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in ("shared.", "varying.")}
+        pick = {
+            p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in ("shared.", "varying.")
+        }
         network.load_state_dict(pick["shared."], strict=False)
         return cls(network.eval().requires_grad_(False), pick["varying."])
 

@@ -8,20 +8,12 @@ os.environ.setdefault(
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from core_helpers import tiny_spec
 
-from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.config import ExperimentSpec
 from poisonlab.store import Store
-
-TINY = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60}
-
-
-def tiny_spec(defense: str = "none", seed: int = 0, **overrides: Any) -> ExperimentSpec:
-    """BadNets on a hundred digits, one epoch. Overrides are written ``training__epochs=3``."""
-    more = {name.replace("__", "."): value for name, value in overrides.items()}
-    return make_spec("digits", "badnets", defense, seed=seed, overrides=TINY | more)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poisonlab import registry
 from poisonlab.attacks.base import AttackerView
-from poisonlab.config import Config, TrainingConfig
+from poisonlab.config import Config, ExperimentSpec, TrainingConfig, make_spec
 from poisonlab.context import Context, derive
 from poisonlab.data.base import DataError, divide
 from poisonlab.events import Event
@@ -128,3 +128,12 @@ def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
+
+
+TINY = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60}
+
+
+def tiny_spec(defense: str = "none", seed: int = 0, **overrides: Any) -> ExperimentSpec:
+    """BadNets on a hundred digits, one epoch. Overrides are written ``training__epochs=3``."""
+    more = {name.replace("__", "."): value for name, value in overrides.items()}
+    return make_spec("digits", "badnets", defense, seed=seed, overrides=TINY | more)

@@ -13,7 +13,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from conftest import tiny_spec
+from core_helpers import tiny_spec
 from poisonlab.runner.local import LocalRunner
 from poisonlab.store import Store
 results = Path(sys.argv[1])

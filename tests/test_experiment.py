@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_spec
+from core_helpers import tiny_spec
 
 from poisonlab.config import ExperimentSpec, make_spec
 from poisonlab.context import Context

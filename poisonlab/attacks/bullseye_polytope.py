@@ -113,9 +113,7 @@ class BullseyePolytope(Attack):
         return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])
 
 
-def craft(
-    model: Classifier, base: Tensor, targets: Tensor, config: BullseyePolytopeConfig, ctx: Context
-) -> Tensor:
+def craft(model: Classifier, base: Tensor, targets: Tensor, config: BullseyePolytopeConfig, ctx: Context) -> Tensor:
     """Perturb ``base`` so that each trial's features centre on its target.
 
     Args:

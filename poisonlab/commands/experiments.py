@@ -43,16 +43,12 @@ def sweep(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_summary(record, options.results)), flush=True)
         else:
-            said = (
-                record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
-            )
+            said = record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
             print(f"{name}: {record.state} in {record.seconds:.1f} s; {said}", flush=True)
     index(options.results)
     if not options.json:
         print()
-        print(
-            table(("dataset", "attack", "defense", "seed", "state", *_HEADLINE), [_row(r) for r in records])
-        )
+        print(table(("dataset", "attack", "defense", "seed", "state", *_HEADLINE), [_row(r) for r in records]))
     return OK if all(r.state == "done" for r in records) else FAILED
 
 
@@ -142,9 +138,7 @@ def _overrides(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator or not name:
-            raise UsageError(
-                f"--set takes part.param=value, such as attack.poison_rate=0.05; got {setting!r}"
-            )
+            raise UsageError(f"--set takes part.param=value, such as attack.poison_rate=0.05; got {setting!r}")
         try:
             overrides[name] = json.loads(text)
         except ValueError:

@@ -42,9 +42,7 @@ def list_(options: argparse.Namespace) -> int:
                 )
                 for p in method["parameters"]
             ]
-            print(
-                table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters"
-            )
+            print(table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters")
             print()
     return OK
 
@@ -132,8 +130,6 @@ def index(results: Path) -> None:
         Store(results).close()
     except StoreLocked as error:
         holder = f"PID {error.pid}" if error.pid else "another process"
-        say(
-            f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts"
-        )
+        say(f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts")
     except StoreError as error:
         say(f"not indexed: {one_line(error)}")

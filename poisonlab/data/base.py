@@ -96,5 +96,3 @@ def pool_to(x: Tensor, size: int) -> Tensor:
         raise DataError(f"images of side {side} cannot be pooled to {size}; choose a divisor of {side}")
     chunks = [F.avg_pool2d(part.float(), side // size).round().to(torch.uint8) for part in x.split(4096)]
     return torch.cat(chunks)
-
-

@@ -127,5 +127,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         hasher.update(tensors[name].numpy().data)
     if hasher.hexdigest() != PIXELS_SHA256:
         found = hasher.hexdigest()
-        raise DataError(f"{path} has SHA-256 {found[:12]}... of its tensors, expected {PIXELS_SHA256[:12]}...; {remedy}")
+        raise DataError(
+            f"{path} has SHA-256 {found[:12]}... of its tensors, expected {PIXELS_SHA256[:12]}...; {remedy}"
+        )
     return tensors

@@ -22,17 +22,21 @@ REFERENCE_ENTRIES = 3 * 32 * 32  # tau is stated for CIFAR-size images
 
 
 class AWMConfig(Config):
-    rounds: int = param(20, "Outer rounds E, each with a fresh trigger", quick={"*": 6, "digits": 20}, ge=1, le=500, source=REPOSITORY)
+    rounds: int = param(
+        20, "Outer rounds E, each with a fresh trigger", quick={"*": 6, "digits": 20}, ge=1, le=500, source=REPOSITORY
+    )
     inner_epochs: int = param(
         5, "Passes over the clean images in each half of a round", quick=2, ge=1, le=100,
         source=REPOSITORY,
     )  # fmt: skip
-    batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=1, le=4096, unit="images", source=REPOSITORY)
+    batch_size: int = param(
+        128, "Images in a step", quick={"*": 128, "digits": 32}, ge=1, le=4096, unit="images", source=REPOSITORY
+    )
     trigger_lr: float = param(10.0, "eta_1, ascent step on the trigger", gt=0, le=1000, source=REPOSITORY)
     mask_lr: float = param(0.01, "eta_2, Adam step on the masks", quick=0.02, gt=0, le=1, source=REPOSITORY)
     alpha: float = param(
-        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.98, "digits": 0.95}, ge=0, le=1,
-        source=REPOSITORY,
+        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.98, "digits": 0.95},
+        ge=0, le=1, source=REPOSITORY,
     )  # fmt: skip
     gamma: float = param(1e-8, "Weight of the masks' L1 norm", ge=0, le=1, source=REPOSITORY)
     tau: float = param(
@@ -95,9 +99,7 @@ class MaskedModel:
         return torch.stack([m.abs().sum() for m in self.masks.values()]).sum()
 
 
-def ascend(
-    trigger: Tensor, x: Tensor, model: MaskedModel, weights: dict[str, Tensor], lr: float
-) -> Tensor:
+def ascend(trigger: Tensor, x: Tensor, model: MaskedModel, weights: dict[str, Tensor], lr: float) -> Tensor:
     """One ascent step:  D <- D + eta_1 grad_D L(f(x + D; m w), y_hat),  y_hat = f's answer without a trigger."""
     with torch.no_grad():
         answer = model(x, weights).argmax(1)

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from poisonlab import artifacts
-from poisonlab.config import Config, param
+from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, evenly
 from poisonlab.generative import ebm, weights

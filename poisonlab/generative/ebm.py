@@ -37,7 +37,14 @@ class EBMConfig(Config):
     updates: int = param(65_600, "Parameter updates", quick={"*": 5300, "digits": 1000}, ge=1, le=10**6, source=PAPER)
     batch_size: int = param(128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER)
     lr: float = param(1e-4, "Adam learning rate", quick=5e-3, gt=0, le=1, source=PAPER)
-    lr_decay: float = param(0.1, "Factor on it at 1/3, 5/8 and 5/6 of the updates", quick={"*": 1.0, "digits": 0.5}, gt=0, le=1, source=PAPER)
+    lr_decay: float = param(
+        0.1,
+        "Factor on it at 1/3, 5/8 and 5/6 of the updates",
+        quick={"*": 1.0, "digits": 0.5},
+        gt=0,
+        le=1,
+        source=PAPER,
+    )
     bank_size: int = param(10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER)
     rejuvenation: float = param(0.05, "Share of chain ends replaced by data", ge=0, le=1, source=PAPER)
     chain_steps: int = param(100, "Langevin steps in an update", quick=20, ge=1, le=2000, source=PAPER)

@@ -34,7 +34,9 @@ def main() -> None:
         public.x.to(device), config, sampler, Context(device=device, seed=config.seed, send=_print)
     )
     key = weights.key(public.x, config, sampler)
-    path = weights.ship(key, network.state_dict(), vars(health), f"python -m poisonlab.generative.ship --dataset {dataset}")
+    path = weights.ship(
+        key, network.state_dict(), vars(health), f"python -m poisonlab.generative.ship --dataset {dataset}"
+    )
     print(f"{path}: {health}")
 
 

@@ -54,8 +54,7 @@ class LocalRunner:
             self._stopping.clear()
             self.store.recover()
             self._threads = [
-                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True)
-                for d in self.devices
+                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True) for d in self.devices
             ]
             for thread in self._threads:
                 thread.start()

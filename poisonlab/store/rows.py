@@ -26,15 +26,11 @@ _TYPES = {
 }
 
 
-def append_rows(
-    cursor: duckdb.DuckDBPyConnection, table: str, run_id: str, rows: Sequence[Sequence[Any]]
-) -> None:
+def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, run_id: str, rows: Sequence[Sequence[Any]]) -> None:
     """Many rows of one run in one statement, column by column."""
     if rows:
         columns = ", ".join(f"unnest(?::{kind}[])" for kind in _TYPES[table])
-        cursor.execute(
-            f"INSERT INTO {table} SELECT ?::UUID, {columns}", [run_id, *map(list, zip(*rows, strict=True))]
-        )
+        cursor.execute(f"INSERT INTO {table} SELECT ?::UUID, {columns}", [run_id, *map(list, zip(*rows, strict=True))])
 
 
 def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:

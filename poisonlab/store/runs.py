@@ -59,7 +59,11 @@ class RunQueries:
             RecordError: its folder is gone or damaged.
         """
         folder = self.folder(run_id)
-        return None if folder is None else records.read_record(folder)[0]
+        if folder is None:
+            return None
+        # a shipped run calls itself local, as it did where it was measured: the index knows better
+        source = self.db.rows("SELECT source FROM runs WHERE run_id = ?", [run_id])[0][0]
+        return records.read_record(folder)[0].model_copy(update={"source": source})
 
     def folder(self, run_id: str) -> Path | None:
         """Where an indexed run lies. The path is built from the checked id alone."""
@@ -68,9 +72,7 @@ class RunQueries:
 
     def points(self, run_id: str) -> pd.DataFrame:
         """The curves of a run, finished or running: stage, name, step, value (NaN where it diverged)."""
-        return self.db.frame(
-            "SELECT stage, name, step, value FROM points WHERE run_id = ?", [check_run_id(run_id)]
-        )
+        return self.db.frame("SELECT stage, name, step, value FROM points WHERE run_id = ?", [check_run_id(run_id)])
 
     def artifacts(self, run_id: str) -> pd.DataFrame:
         """What there is to look at: name, kind, stage."""
@@ -118,9 +120,7 @@ class RunQueries:
         folder = self.homes["runs"] / record.run_id if folder is None else folder
         home = next((h for h, root in self.homes.items() if folder.parent.resolve() == root.resolve()), None)
         if home is None or folder.name != record.run_id:
-            raise RecordError(
-                f"run {record.run_id} must lie in a folder of its own id under the results folder"
-            )
+            raise RecordError(f"run {record.run_id} must lie in a folder of its own id under the results folder")
         _, sha256 = records.read_record(folder)
         self.db.write(lambda cursor: self.insert(cursor, record, home, sha256))
 

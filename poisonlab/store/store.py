@@ -123,8 +123,6 @@ def _subfolders(root: Path) -> list[str]:
 
 def _hash(folder: Path) -> str:
     try:
-        return hashlib.sha256(
-            records.read_plain(folder / records.RECORD, records.MAX_RECORD_BYTES)
-        ).hexdigest()
+        return hashlib.sha256(records.read_plain(folder / records.RECORD, records.MAX_RECORD_BYTES)).hexdigest()
     except RecordError:
         return ""
