@@ -15,7 +15,7 @@ Predict = Callable[[Tensor], Tensor]  # uint8 (n, c, h, w) -> int64 (trials, n)
 
 def clean_accuracy(predict: Predict, test: ImageSet) -> float:
     """Share of clean test images given their class, averaged over trials."""
-    return (predict(test.x) == test.y).float().mean().item()
+    return (predict(test.x) == test.y).double().mean().item()
 
 
 def backdoor_metrics(predict: Predict, test: ImageSet, threat: Backdoor) -> dict[str, float]:
@@ -27,8 +27,8 @@ def backdoor_metrics(predict: Predict, test: ImageSet, threat: Backdoor) -> dict
     victims = test if threat.target_class is None else test[test.y != threat.target_class]
     predicted = predict(threat.trigger(victims.x))
     return {
-        "asr": (predicted == threat.relabel(victims.y)).float().mean().item(),
-        "robust_accuracy": (predicted == victims.y).float().mean().item(),
+        "asr": (predicted == threat.relabel(victims.y)).double().mean().item(),
+        "robust_accuracy": (predicted == victims.y).double().mean().item(),
     }
 
 
@@ -39,7 +39,7 @@ def targeted_predictions(predict: Predict, threat: Targeted) -> Tensor:
 
 def poison_success(predicted: Tensor, threat: Targeted) -> float:
     """Share of targets given the adversarial label."""
-    return (predicted == threat.adversarial_labels).float().mean().item()
+    return (predicted == threat.adversarial_labels).double().mean().item()
 
 
 def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_after: float) -> float:
