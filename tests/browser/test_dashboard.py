@@ -75,6 +75,18 @@ def launch(page: Any, address: str, epochs: str) -> str:
 # -- tests, in the order of a first visit ----------------------------------------------------------------
 
 
+def settled_box(page: Any, test_id: str) -> dict[str, float]:
+    """Where an element lies once the page has stopped drawing it anew."""
+    before = None
+    for _ in range(60):
+        box = page.get_by_test_id(test_id).first.bounding_box()
+        if box and box == before:
+            return box
+        before = box
+        page.wait_for_timeout(500)
+    raise AssertionError(f"{test_id} never came to rest")
+
+
 def test_first_deep_link_after_a_start_opens_its_page_with_the_menu(address: str, page: Any) -> None:
     open_link(page, f"{address}/leaderboard", "Leaderboard")
 
@@ -106,7 +118,7 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
     choose(page, "Source", "local")  # the program ships with runs of its own
     page.get_by_test_id("stDataFrame").first.wait_for()
     page.get_by_role("gridcell", name="awm", include_hidden=True).first.wait_for(state="attached")
-    table = page.get_by_test_id("stDataFrame").first.bounding_box()
+    table = settled_box(page, "stDataFrame")
     page.mouse.click(table["x"] + 17, table["y"] + 54)  # the tick box of the first row, drawn on a canvas
     page.get_by_role("link", name="seed 0").click()
 
