@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.generative.langevin import LangevinConfig, langevin, to_model_range
+from poisonlab.metrics import auroc
 from poisonlab.training import Diverged
 
 PAPER = "PureGen repository, EBM trainer"
@@ -160,13 +160,11 @@ def check_health(
     noisy = held_out + 16 / 255 * torch.empty_like(held_out).uniform_(-1, 1, generator=generator)
     with torch.inference_mode():
         clean, blurred, negatives = (energy(x).float() for x in (held_out, noisy, bank))
-    scores = torch.cat([clean, blurred]).nan_to_num().cpu().numpy()
-    truth = [0] * len(clean) + [1] * len(blurred)
     return Health(
         psnr=10 * math.log10(4 / error) if error > 0 else math.inf,
         energy_gap=(clean.mean() - negatives.mean()).item(),
         bank_energy_spread=negatives.std().item(),
-        noise_auroc=float(roc_auc_score(truth, scores)),
+        noise_auroc=auroc(clean.nan_to_num(), blurred.nan_to_num()),
     )
 
 
