@@ -13,9 +13,7 @@ SIZES = {"digits": ((1, 16, 16), 50), "cifar10-quick": ((3, 16, 16), 128), "cifa
 
 def options(description: str | None, victims: bool = True, steps: int = 10) -> argparse.Namespace:
     """The command line of a ratio benchmark; ``shape`` and ``batch`` follow from ``--like``."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--like", choices=SIZES, default="digits", help="image and batch sizes of a dataset")
     if victims:
         parser.add_argument("--victim", default="resnet8")
@@ -32,9 +30,7 @@ def options(description: str | None, victims: bool = True, steps: int = 10) -> a
     return chosen
 
 
-def compare(
-    measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace
-) -> int:
+def compare(measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace) -> int:
     """Time both in turns, print the ratio of the medians; 1 where it misses the goal."""
 
     def seconds(work: Callable[[], Any]) -> float:
@@ -56,14 +52,8 @@ def compare(
                 taken[name].append(spent)
     full, floor = (statistics.median(taken[name]) for name in ("measured", "bare"))
     ratio = full / floor
-    words = {
-        k: v
-        for k, v in vars(chosen).items()
-        if k in ("like", "victim", "device", "steps", "repeats", "clock")
-    }
+    words = {k: v for k, v in vars(chosen).items() if k in ("like", "victim", "device", "steps", "repeats", "clock")}
     print(", ".join(f"{k} {v}" for k, v in words.items()) + f", {torch.get_num_threads()} threads")
-    print(
-        f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step"
-    )
+    print(f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step")
     print(f"ratio {ratio:.3f}, goal <= {goal:.2f}: {'met' if ratio <= goal else 'MISSED'}")
     return int(ratio > goal)

@@ -54,9 +54,7 @@ def main() -> int:
         for _ in range(4)
     ]
     labels = y[: chosen.batch]
-    optimiser = torch.optim.SGD(
-        floor.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
-    )
+    optimiser = torch.optim.SGD(floor.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
 
     def bare() -> None:
         for step in range(chosen.steps):

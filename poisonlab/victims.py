@@ -10,12 +10,10 @@ from torch import Tensor
 from poisonlab import training
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, channel_statistics, initialise
+from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, predict
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook, train_heads, train_network
 from poisonlab.types import ImageSet
-
-EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -68,24 +66,6 @@ class Victims:
         """Victims that share nothing but their architecture."""
         states = [m.state_dict() for m in members]
         return cls(members[0], {k: torch.stack([s[k] for s in states]) for k in states[0]})
-
-
-def predict(model: Classifier, x: Tensor) -> Tensor:
-    """Labels of uint8 images, int64 ``(n,)``."""
-    with torch.inference_mode():
-        parts = [model(as_floats(part)).argmax(1) for part in x.split(EVALUATION_BATCH)]
-    return torch.cat(parts).clone()
-
-
-def extract(model: Classifier, x: Tensor) -> Tensor:
-    """Penultimate features of uint8 images, float ``(n, d)``."""
-    with torch.inference_mode():
-        parts = [model.features(as_floats(part)) for part in x.split(EVALUATION_BATCH)]
-    return torch.cat(parts).clone()
-
-
-def as_floats(x: Tensor) -> Tensor:
-    return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:

@@ -52,9 +52,7 @@ def listening(seed: int = 0, **more: Any) -> tuple[Context, list[Event]]:
     return Context(seed=seed, send=heard.append, **more), heard
 
 
-def noise_images(
-    n: int = 40, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 4, seed: int = 0
-) -> ImageSet:
+def noise_images(n: int = 40, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 4, seed: int = 0) -> ImageSet:
     """Random images whose class is written into them as brightness."""
     draws = derive(seed, "images")
     y = torch.arange(n) % classes

@@ -95,9 +95,7 @@ def test_only_the_allowed_parts_import_browser_database_and_figures() -> None:
 
 
 def test_imports_name_the_whole_path() -> None:
-    assert not [
-        f"{place(path)}: {name}" for path in PROGRAM for name in imports(path) if name.startswith(".")
-    ]
+    assert not [f"{place(path)}: {name}" for path in PROGRAM for name in imports(path) if name.startswith(".")]
 
 
 def test_pages_hold_no_training_and_no_sql() -> None:
@@ -121,9 +119,7 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
     called = {"torch.load", "torch.save", "eval", "exec", "compile"}
     imported = {"pickle", "dill", "joblib", "shelve", "marshal"}
 
-    assert not [
-        place(p) for p in PROGRAM if called & calls(p) or imported & {n.split(".")[0] for n in imports(p)}
-    ]
+    assert not [place(p) for p in PROGRAM if called & calls(p) or imported & {n.split(".")[0] for n in imports(p)}]
 
 
 def test_no_page_writes_html() -> None:

@@ -18,9 +18,8 @@ from poisonlab.attacks.bullseye_polytope import (
 )
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
-from poisonlab.models.base import Classifier
+from poisonlab.models.base import Classifier, predict
 from poisonlab.types import Poison
-from poisonlab.victims import predict
 
 
 def poison(**params: Any) -> Poison:

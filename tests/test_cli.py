@@ -162,9 +162,7 @@ def test_list_tells_parameters_bounds_and_sources(capsys):
 def test_doctor_names_everything(results, capsys):
     code, out, _ = run_cli(capsys, "doctor")
     assert code == 0
-    assert all(
-        word in out for word in ("device", "threads", "database", "stage cache", "disk free", "data: digits")
-    )
+    assert all(word in out for word in ("device", "threads", "database", "stage cache", "disk free", "data: digits"))
 
 
 def test_a_run_needs_none_of_the_app(results):

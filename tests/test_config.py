@@ -15,9 +15,7 @@ from poisonlab.registry import Registry, UnknownName
 def refused(**overrides: Any) -> str:
     """The message for overrides written ``attack__poison_rate=2``."""
     with pytest.raises(SpecError) as caught:
-        make_spec(
-            "digits", "badnets", "awm", overrides={k.replace("__", "."): v for k, v in overrides.items()}
-        )
+        make_spec("digits", "badnets", "awm", overrides={k.replace("__", "."): v for k, v in overrides.items()})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -39,9 +37,7 @@ def test_an_unknown_victim_lists_the_choices() -> None:
 
 
 def test_a_value_out_of_range_names_field_bound_and_value() -> None:
-    assert refused(attack__poison_rate=2) == (
-        "attack.poison_rate: Input should be less than or equal to 1 (got 2)"
-    )
+    assert refused(attack__poison_rate=2) == ("attack.poison_rate: Input should be less than or equal to 1 (got 2)")
 
 
 def test_several_wrong_values_are_named_together() -> None:
@@ -109,9 +105,7 @@ def test_a_quick_value_may_depend_on_the_dataset() -> None:
 
 
 def test_an_override_replaces_one_value_only() -> None:
-    plain, changed = (
-        make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01})
-    )
+    plain, changed = (make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01}))
 
     assert changed.training == plain.training.model_copy(update={"lr": 0.01})
     assert changed.model_copy(update={"training": plain.training}) == plain
@@ -156,9 +150,7 @@ VALUES = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-METHODS = {
-    kind: st.sampled_from([*registry.KINDS[kind], "nope", ""]) for kind in ("dataset", "attack", "defense")
-}
+METHODS = {kind: st.sampled_from([*registry.KINDS[kind], "nope", ""]) for kind in ("dataset", "attack", "defense")}
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

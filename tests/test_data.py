@@ -67,9 +67,7 @@ def test_any_division_keeps_the_attacked_images_apart(
 
 def test_too_many_images_name_the_numbers_and_the_parameters() -> None:
     config = DivisionConfig(train_images=90, reserve_images=20, public_images=10, test_images=20)
-    with pytest.raises(
-        DataError, match="ask for 120 training and 20 test images, .* has 100 and 30; lower train_im"
-    ):
+    with pytest.raises(DataError, match="ask for 120 training and 20 test images, .* has 100 and 30; lower train_im"):
         divide(numbered(100), numbered(30), config, "from_scratch")
 
 
@@ -101,9 +99,7 @@ def test_trusted_images_are_balanced_and_depend_on_the_seed() -> None:
 
 
 def test_too_many_trusted_images_name_the_numbers() -> None:
-    with pytest.raises(
-        DataError, match="clean_images=101 asks for more than the 100 images in reserve; lower"
-    ):
+    with pytest.raises(DataError, match="clean_images=101 asks for more than the 100 images in reserve; lower"):
         clean_subset(noise_images(100), 101, derive(0))
 
 
@@ -167,9 +163,7 @@ def test_the_data_folder_is_the_one_the_environment_names(folder: Path) -> None:
 def test_missing_files_name_the_folder_and_what_to_put_there(folder: Path) -> None:
     said = refused()
 
-    assert (
-        f"neither complete in {folder / 'cifar-10-batches-py'}" in said and "do not use the network" in said
-    )
+    assert f"neither complete in {folder / 'cifar-10-batches-py'}" in said and "do not use the network" in said
     assert "put the official cifar-10-batches-py folder there, or set POISONLAB_DATA" in said
 
 

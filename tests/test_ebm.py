@@ -51,9 +51,7 @@ def test_first_weights_depend_on_the_generator_alone() -> None:
 
 
 def test_learning_rate_falls_at_the_published_marks() -> None:
-    assert [decay(u / 120, 0.1) for u in (0, 39, 40, 75, 99, 100)] == pytest.approx(
-        [1, 1, 0.1, 0.01, 0.01, 0.001]
-    )
+    assert [decay(u / 120, 0.1) for u in (0, 39, 40, 75, 99, 100)] == pytest.approx([1, 1, 0.1, 0.01, 0.01, 0.001])
 
 
 def test_training_ends_healthy_and_frozen() -> None:

@@ -84,9 +84,7 @@ def test_state_clamp_keeps_pixels_in_range() -> None:
 
 def test_visits_come_before_each_step_with_the_energy_of_the_state() -> None:
     energy, seen = Quadratic(0.7), []
-    langevin(
-        energy, torch.rand(2, 1, 4, 4), 3, CONFIG, derive(0), lambda k, x, e: seen.append((k, energy(x), e))
-    )
+    langevin(energy, torch.rand(2, 1, 4, 4), 3, CONFIG, derive(0), lambda k, x, e: seen.append((k, energy(x), e)))
 
     assert [k for k, _, _ in seen] == [0, 1, 2]
     assert all(torch.equal(expected, given) for _, expected, given in seen)

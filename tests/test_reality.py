@@ -47,9 +47,7 @@ def missed(found: dict[str, float], **limits: tuple[str, float]) -> dict[str, fl
 
 
 @pytest.mark.parametrize("target_class", [0, 6])
-def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(
-    measure: Measure, target_class: int
-) -> None:
+def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(measure: Measure, target_class: int) -> None:
     found = measure("digits", "badnets", "awm", attack__target_class=target_class)
 
     assert not missed(
@@ -83,9 +81,7 @@ def test_without_a_defense_nothing_changes(measure: Measure) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) -> None:
-    spec = make_spec(
-        "digits", "badnets", "awm", seed=SEED, overrides={"training.epochs": 3, "defense.rounds": 2}
-    )
+    spec = make_spec("digits", "badnets", "awm", seed=SEED, overrides={"training.epochs": 3, "defense.rounds": 2})
     first, again = (run_experiment(spec, Context()).metrics for _ in range(2))
 
     assert first == again

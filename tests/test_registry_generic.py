@@ -93,16 +93,11 @@ def test_no_row_is_poisoned_twice_in_a_trial(name: str) -> None:
 def test_poison_changes_images_or_labels(name: str) -> None:
     train, poison = digits().train, poison_of(name)
 
-    assert not (
-        torch.equal(poison.images, train.x[poison.index])
-        and torch.equal(poison.labels, train.y[poison.index])
-    )
+    assert not (torch.equal(poison.images, train.x[poison.index]) and torch.equal(poison.labels, train.y[poison.index]))
 
 
 def test_attacks_that_call_themselves_clean_label_keep_labels() -> None:
-    promised = [
-        n for n in ATTACKS if "clean label" in registry.attack[n].card.threat_model.lower().replace("-", " ")
-    ]
+    promised = [n for n in ATTACKS if "clean label" in registry.attack[n].card.threat_model.lower().replace("-", " ")]
 
     assert "bullseye_polytope" in promised
     for name in promised:
@@ -126,9 +121,7 @@ def test_applying_a_poison_changes_its_rows_only(name: str) -> None:
     others = torch.ones(len(train), dtype=torch.bool)
     others[poison.index[-1]] = False
 
-    assert torch.equal(poisoned.x[others], train.x[others]) and torch.equal(
-        poisoned.y[others], train.y[others]
-    )
+    assert torch.equal(poisoned.x[others], train.x[others]) and torch.equal(poisoned.y[others], train.y[others])
     assert torch.equal(poisoned.x[poison.index[-1]], poison.images[-1])
 
 
@@ -140,9 +133,7 @@ def test_threat_can_be_measured(name: str) -> None:
     if isinstance(threat, Backdoor):
         before = test.x.clone()
         triggered = threat.trigger(test.x)
-        assert (
-            torch.equal(test.x, before) and triggered.shape == test.x.shape and triggered.dtype == torch.uint8
-        )
+        assert torch.equal(test.x, before) and triggered.shape == test.x.shape and triggered.dtype == torch.uint8
         wanted = threat.relabel(test.y)
         assert wanted.shape == test.y.shape and int(wanted.max()) < len(test.classes)
         if threat.target_class is not None:
@@ -169,9 +160,7 @@ def test_purification_keeps_shape_and_type_and_its_input(name: str) -> None:
     purified = prepared(name).purify(data, Context(seed=1))
 
     assert torch.equal(data.x, before[0]) and torch.equal(data.y, before[1])
-    assert (
-        purified.x.dtype == torch.uint8 and purified.shape == data.shape and purified.classes == data.classes
-    )
+    assert purified.x.dtype == torch.uint8 and purified.shape == data.shape and purified.classes == data.classes
     assert len(purified.y) == len(purified.x) <= len(data)
     if registry.defense[name].per_image:
         assert len(purified) == len(data)
@@ -232,9 +221,7 @@ def test_what_a_defense_shows_fits_its_images(name: str) -> None:
     energy, chain = defense.energy(x), defense.trace(x, Context())
 
     assert energy is None or energy.shape == (5,)
-    assert chain is None or (
-        chain.states.shape[1:] == x.shape and chain.energies.shape == chain.states.shape[:2]
-    )
+    assert chain is None or (chain.states.shape[1:] == x.shape and chain.energies.shape == chain.states.shape[:2])
 
 
 # -- victims ------------------------------------------------------------------------------------------
@@ -293,9 +280,7 @@ def test_the_attacked_set_shares_no_image_with_any_other_part(
 ) -> None:
     pool, test, config = loaded(name, monkeypatch)
     splits = divide(pool, test, config, protocol)
-    parts = {
-        part: rows_of(getattr(splits, part).x) for part in ("train", "test", "reserve", "public", "pretrain")
-    }
+    parts = {part: rows_of(getattr(splits, part).x) for part in ("train", "test", "reserve", "public", "pretrain")}
 
     assert len(splits.train) and len(splits.public)
     for part in ("test", "reserve", "public", "pretrain"):
@@ -347,9 +332,7 @@ def test_every_method_has_a_card(kind: str, name: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("defense", DEFENSES)
-def test_every_preset_makes_a_spec_that_survives_json(
-    name: str, preset: str, attack: str, defense: str
-) -> None:
+def test_every_preset_makes_a_spec_that_survives_json(name: str, preset: str, attack: str, defense: str) -> None:
     spec = make_spec(name, attack, defense, preset=preset)
 
     assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -100,10 +100,7 @@ def test_a_changed_key_name_or_code_computes_again(bench: Bench, change: dict[st
 
 
 def test_precision_is_part_of_the_key(bench: Bench) -> None:
-    ids = {
-        bench.cache.stage_id("stage", "key", [], Context(precision=p))
-        for p in (torch.float32, torch.bfloat16)
-    }
+    ids = {bench.cache.stage_id("stage", "key", [], Context(precision=p)) for p in (torch.float32, torch.bfloat16)}
 
     assert len(ids) == 2
 
@@ -233,9 +230,7 @@ def test_a_write_that_the_disk_refuses_leaves_nothing_and_says_what_to_do(bench:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(
-            CacheError, match="File too large.* Free some disk space or choose another folder"
-        ):
+        with pytest.raises(CacheError, match="File too large.* Free some disk space or choose another folder"):
             bench.run(size=100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

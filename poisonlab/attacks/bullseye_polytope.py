@@ -6,7 +6,7 @@ from torch import Tensor
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import Config, param
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier
+from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
 from poisonlab.types import ImageSet, Poison, Targeted
 
@@ -102,7 +102,7 @@ class BullseyePolytope(Attack):
         cfg, train = self.config, view.train
         model = view.clean_model().requires_grad_(False)
         draws = ctx.generator("bullseye", "choice")
-        chosen, labels = choose_targets(view.candidates, _predictions(model, view.candidates.x), cfg, draws)
+        chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
         images = craft(model, train.x[index], chosen.x, cfg, ctx)
         state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": labels}
@@ -127,7 +127,7 @@ def craft(model: Classifier, base: Tensor, targets: Tensor, config: BullseyePoly
     x = base.float() / 255
     low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
     with torch.inference_mode():
-        target_features = model.features(targets.float() / 255)
+        target_features = model.features(as_floats(targets))
     target_features = target_features.clone()
     poisons = x.clone().requires_grad_()
     optimiser = torch.optim.Adam([poisons], lr=step_size)
@@ -149,8 +149,3 @@ def round_within(x: Tensor, base: Tensor, eps: float) -> Tensor:
     rounded = (x * 255).round().to(torch.int16)
     original = base.to(torch.int16)
     return torch.minimum(torch.maximum(rounded, original - whole), original + whole).clamp(0, 255).to(torch.uint8)
-
-
-def _predictions(model: Classifier, x: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return torch.cat([model(part.float() / 255).argmax(1) for part in x.split(1024)])

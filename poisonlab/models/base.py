@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+EVALUATION_BATCH = 1000
+
 
 class Normalise(nn.Module):
     """Subtract a channel's mean and divide by its standard deviation; both are fixed buffers."""
@@ -68,3 +70,22 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of uint8 images, on the [0, 1] scale."""
     flat = x.transpose(0, 1).flatten(1).float() / 255  # (c, n h w)
     return flat.mean(1), flat.std(1).clamp_min(torch.finfo(torch.float32).eps)
+
+
+def predict(model: Classifier, x: Tensor) -> Tensor:
+    """Labels of uint8 images, int64 ``(n,)``."""
+    with torch.inference_mode():
+        parts = [model(as_floats(part)).argmax(1) for part in x.split(EVALUATION_BATCH)]
+    return torch.cat(parts).clone()
+
+
+def extract(model: Classifier, x: Tensor) -> Tensor:
+    """Penultimate features of uint8 images, float ``(n, d)``."""
+    with torch.inference_mode():
+        parts = [model.features(as_floats(part)) for part in x.split(EVALUATION_BATCH)]
+    return torch.cat(parts).clone()
+
+
+def as_floats(x: Tensor) -> Tensor:
+    """uint8 images as a network takes them: float32 in [0, 1], channels last."""
+    return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
