@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from poisonlab import runtime
-from poisonlab.machine import worker_devices
+from poisonlab.machine import DeviceError
 from poisonlab.runner import local
 from poisonlab.runner.local import LocalRunner
 from poisonlab.store import Store
@@ -94,12 +94,43 @@ def test_runs_from_the_command_line_appear_in_a_running_app(store, results, spec
     runner.stop()
 
 
-def test_a_gpu_job_without_a_gpu_fails_with_a_message(store, runner, spec):
-    if worker_devices() != ["cpu"]:
-        pytest.skip("this machine has a GPU")
-    run_id = runner.submit(spec(), device="cuda")
-    assert wait_for(store, run_id, "failed", "done") == "failed"
-    assert "no usable GPU" in store.job(run_id).message
+def test_a_pinned_job_is_taken_by_its_worker_only(store, results, spec, monkeypatch):
+    seen: dict[str, str] = {}
+
+    def noted(spec, root, *, run_id, device, **_):
+        seen[run_id] = device
+        raise local.Interrupted
+
+    monkeypatch.setattr(local, "run_and_record", noted)
+    runner = LocalRunner(store, results, ["cpu", "cuda:0"])  # nothing computes, so the second need not exist
+    pinned = runner.submit_many([spec(seed=s) for s in range(4)], device="cuda:0")
+    anywhere = runner.submit(spec(seed=9))
+    runner.start()
+    for run_id in [*pinned, anywhere]:
+        wait_for(store, run_id, "interrupted")
+    runner.resume(pinned[0])
+    wait_for(store, pinned[0], "interrupted")
+    assert runner.stop()
+    assert {seen[run_id] for run_id in pinned} == {"cuda:0"} and seen[anywhere] in runner.devices
+    assert store.job(pinned[0]).attempt == 2
+
+
+def test_a_device_without_a_worker_is_refused(store, runner, spec):
+    with pytest.raises(DeviceError, match="no worker runs on cuda:7 here, only on cpu"):
+        runner.submit(spec(), device="cuda:7")
+    assert store.jobs().empty
+
+
+def test_jobs_whose_device_is_gone_fail_with_advice_instead_of_waiting(store, results, spec):
+    run_id = store.enqueue(spec(), device="cuda:1")
+    runner = LocalRunner(store, results, ["cpu"])
+    runner.start()
+    assert store.job(run_id).state == "failed"
+    assert "bring cuda:1 back" in store.job(run_id).message
+    with pytest.raises(DeviceError, match="queue the experiment anew on another device"):
+        runner.resume(run_id)
+    assert store.job(run_id).state == "failed"
+    assert runner.stop()
 
 
 def test_the_runtime_is_one_for_the_process(results, tmp_path):

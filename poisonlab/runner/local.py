@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class LocalRunner:
     """Runs queued jobs in this process.
 
-    Two runners on one store do no harm: jobs are claimed in SQL, and only jobs of dead processes
-    are called interrupted.
+    Two runners with the same devices on one store do no harm: jobs are claimed in SQL, and only jobs of
+    dead processes are called interrupted.
 
     Args:
         results: holds ``runs`` and the stage ``cache``.
@@ -47,12 +47,17 @@ class LocalRunner:
     # -- life ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Mark what a dead process left behind as interrupted, then start the workers. Idempotent."""
+        """Mark what a dead process left behind as interrupted, then start the workers. Idempotent.
+
+        Waiting jobs whose device is gone since they were queued fail: nobody would ever take them.
+        """
         with self._lock:
             if self._threads:
                 return
             self._stopping.clear()
             self.store.recover()
+            for run_id, device in self.store.pinned_elsewhere(self.devices):
+                self.store.set_state(run_id, "failed", self._without_worker(device))
             self._threads = [
                 threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True) for d in self.devices
             ]
@@ -77,13 +82,17 @@ class LocalRunner:
     def submit(self, spec: ExperimentSpec, device: str = "auto") -> str:
         """Queue a run; its id.
 
+        Args:
+            device: one of ``devices``, whose worker alone takes it; ``auto`` for the first that is free.
+
         Raises:
-            QueueFull: too many wait already.
+            QueueFull: too many wait already. DeviceError: no worker has this device.
         """
         return self.submit_many([spec], device)[0]
 
     def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
         """Queue all of ``specs``, in their order, or none."""
+        self._check_device(device)
         run_ids = self.store.enqueue_many(specs, device)
         self._wake.set()
         return run_ids
@@ -96,13 +105,25 @@ class LocalRunner:
         return state
 
     def resume(self, run_id: str) -> None:
-        """Queue a job that did not finish again under its id; finished stages come from the cache.
+        """Queue a job that did not finish again, under its id and for its device; finished stages are cached.
 
         Raises:
-            StoreError: there is nothing to resume under this id.
+            StoreError: there is nothing to resume under this id. DeviceError: its device is gone.
         """
+        if job := self.store.job(run_id):
+            self._check_device(job.device)
         self.store.requeue(run_id)
         self._wake.set()
+
+    def _check_device(self, device: str) -> None:
+        if device not in ("auto", *self.devices):
+            raise machine.DeviceError(self._without_worker(device))
+
+    def _without_worker(self, device: str) -> str:
+        return (
+            f"no worker runs on {device} here, only on {', '.join(self.devices)}: bring {device} back and restart "
+            "the dashboard, or queue the experiment anew on another device"
+        )
 
     def live(self, run_id: str) -> list[tuple[str, str, int, float | None]]:
         """The latest points ``(stage, name, step, value)`` of a job running here, newer than the store's."""
@@ -140,7 +161,7 @@ class LocalRunner:
                 job.spec,
                 self.results / "runs",
                 run_id=job.run_id,
-                device="cpu" if job.device == "cpu" else device_of(job, device),
+                device=device,
                 cache_root=self.results / "cache",
                 send=listener,
             )
@@ -162,8 +183,3 @@ class LocalRunner:
             self.store.set_state(job.run_id, "failed", text, attempt=job.attempt)
         except Exception:
             log.exception("job %s keeps its state", job.run_id)
-
-
-def device_of(job: Job, worker: str) -> str:
-    """Where a job runs: the worker's device, unless a GPU was asked for and the worker has none."""
-    return "cuda" if job.device == "cuda" and not worker.startswith("cuda") else worker

@@ -9,7 +9,6 @@ import duckdb
 import pandas as pd
 
 from poisonlab.config import ExperimentSpec
-from poisonlab.machine import DEVICES, DeviceError
 from poisonlab.records import RECORD, check_run_id, finite, new_run_id
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
@@ -63,15 +62,16 @@ class JobQueries:
     def enqueue(self, spec: ExperimentSpec, device: str = "auto") -> str:
         """Put a job at the end of the queue; its id becomes the run's.
 
+        Args:
+            device: the only worker that may take it, or ``auto`` for any.
+
         Raises:
-            QueueFull: too many wait already. DeviceError: no such device name.
+            QueueFull: too many wait already.
         """
         return self.enqueue_many([spec], device)[0]
 
     def enqueue_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
         """All of ``specs``, in their order, or none."""
-        if device not in DEVICES:
-            raise DeviceError(f"unknown device {device!r}; choose one of: {', '.join(DEVICES)}")
         jobs = [(new_run_id(), spec) for spec in specs]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -110,17 +110,17 @@ class JobQueries:
     # -- working ------------------------------------------------------------------------------------
 
     def claim(self, device: str) -> Job | None:
-        """The next waiting job for the worker of ``device``, or ``None``. No two workers get the same."""
+        """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same."""
         while True:
             taken = self.db.write(
                 lambda cursor: cursor.execute(
-                    """UPDATE jobs SET state = 'running', owner = ?,
-                        ran_on = CASE WHEN device = 'cpu' THEN 'cpu' ELSE ? END,
+                    """UPDATE jobs SET state = 'running', owner = ?, ran_on = ?,
                         attempt = attempt + 1, started = ?, finished = NULL
                     WHERE state = 'queued' AND run_id = (
-                        SELECT run_id FROM jobs WHERE state = 'queued' ORDER BY position LIMIT 1)
+                        SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?)
+                        ORDER BY position LIMIT 1)
                     RETURNING run_id::VARCHAR""",
-                    [PROCESS, device, utc_now()],
+                    [PROCESS, device, utc_now(), device],
                 ).fetchone()
             )
             if taken is None:
@@ -190,6 +190,14 @@ class JobQueries:
             return found and found[0]
 
         return self.db.write(change)
+
+    def pinned_elsewhere(self, devices: Sequence[str]) -> list[tuple[str, str]]:
+        """Waiting jobs that no worker of ``devices`` may take: ``(run_id, device)``."""
+        return self.db.rows(
+            """SELECT run_id::VARCHAR, device FROM jobs
+            WHERE state = 'queued' AND device NOT IN (SELECT unnest(?::VARCHAR[])) ORDER BY position""",
+            [["auto", *devices]],
+        )
 
     def recover(self) -> int:
         """At start-up: jobs that a dead process left running become interrupted; returns how many."""
