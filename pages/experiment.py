@@ -9,6 +9,7 @@ page.header(
     "Choose an attack, a defense and a dataset, set what you want to change, and queue one run or a whole matrix.",
     "Every value shown decides the result and is stored with it, so anybody can measure the same again.",
 )
+experiment.start_from_run()
 mode = st.segmented_control(
     "What to queue", ["one experiment", "matrix"], default="one experiment", required=True, key="mode",
     bind="query-params", help="A matrix queues every combination of several choices, with the preset's values.",

@@ -16,7 +16,7 @@ PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
 
 # Layers from the bottom up; a module imports from its own layer and from those below only.
 LAYERS: list[set[str]] = [
-    {"config", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
+    {"config", "settings", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
     {"data", "models", "metrics", "training", "generative", "catalogue"},
     {"attacks", "defenses"},
     {"victims", "inspection", "experiment"},

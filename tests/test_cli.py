@@ -57,7 +57,7 @@ def test_no_cache_neither_reads_nor_writes_it(results, capsys):
         ([*RUN, "--set", "attack.poison_rate=2"], "less than or equal to 1 (got 2)"),
         ([*RUN, "--set", "attack.rate=2"], "choose one of: attack.target_class"),
         ([*RUN, "--set", "training.lr=NaN"], "training.lr"),
-        ([*RUN, "--set", "epochs"], "--set takes part.param=value"),
+        ([*RUN, "--set", "epochs"], "a setting is part.param=value"),
         ([*RUN, "--seed", "-1"], "greater than or equal to 0"),
         ([*RUN, "--preset", "huge"], "'quick', 'paper'"),
         ([*RUN, "--device", "tpu"], "'auto', 'cpu', 'cuda'"),

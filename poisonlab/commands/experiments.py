@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from poisonlab.commands.results import index
 from poisonlab.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.records import RunRecord
 from poisonlab.registry import KINDS
+from poisonlab.settings import parse_settings
 from poisonlab.terminal import FAILED, OK, ProgressLine, UsageError, say, table
 
 
@@ -97,7 +97,7 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
         seeds = list(dict.fromkeys(int(s) for s in options.seed.split(",")))
     except ValueError:
         raise UsageError(f"--seed takes whole numbers separated by commas, got {options.seed!r}") from None
-    _overrides(options.set)
+    parse_settings(options.set)
     specs, problems = [], []
     for dataset, attack, defense, seed in itertools.product(*names.values(), seeds):
         try:
@@ -119,7 +119,7 @@ def _spec(options: argparse.Namespace, dataset: str, attack: str, defense: str, 
         preset=options.preset,
         seed=seed,
         victim=options.victim,
-        overrides=_overrides(options.set),
+        overrides=parse_settings(options.set),
     )
 
 
@@ -130,17 +130,3 @@ def _names(kind: str, text: str) -> list[str]:
     if not names:
         raise UsageError(f"--{kind} needs at least one of: {', '.join(KINDS[kind])}")
     return names
-
-
-def _overrides(settings: Sequence[str]) -> dict[str, Any]:
-    """``part.param=value`` settings; a value is JSON where it reads as such, else text."""
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--set takes part.param=value, such as attack.poison_rate=0.05; got {setting!r}")
-        try:
-            overrides[name] = json.loads(text)
-        except ValueError:
-            overrides[name] = text
-    return overrides

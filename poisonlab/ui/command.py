@@ -1,11 +1,11 @@
 """The command line that does what a page shows. Knows nothing of the browser."""
 
-import json
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.settings import write_setting
 
 PROGRAM = "python -m poisonlab"
 _CHOSEN = {"dataset", "attack", "defense", "victim"}
@@ -43,7 +43,7 @@ def run_command(spec: ExperimentSpec) -> str:
     if spec.victim.name != usual:
         parts += ["--victim", shlex.quote(spec.victim.name)]
     for name, value in changed(spec).items():
-        parts += ["--set", shlex.quote(f"{name}={_written(value)}")]
+        parts += ["--set", shlex.quote(write_setting(name, value))]
     return " ".join(parts)
 
 
@@ -70,7 +70,3 @@ def leaderboard_command(sort: str, descending: bool, **filters: str | None) -> s
     chosen = [f"--{name} {shlex.quote(value)}" for name, value in filters.items() if value]
     order = [] if sort == "success" else [f"--sort {shlex.quote(sort)}"]
     return " ".join([PROGRAM, "leaderboard", *chosen, *order, *(["--descending"] if descending else [])])
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -71,7 +71,7 @@ def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
         values: what the inputs start from.
         key: unique in the page and different for every method and preset, so that the inputs of one
             never inherit the values of another.
-        preset: the preset's values, for the hover.
+        preset: the preset's values, for the hover and for how a number steps.
     """
     entered: dict[str, Any] = {}
     names = list(type(values).model_fields)
@@ -86,13 +86,14 @@ def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
                     field,
                     getattr(values, name),
                     f"{key}.{name}",
-                    explain_field(field, getattr(preset, name)),
+                    getattr(preset, name),
                 )
     return entered
 
 
-def _input(name: str, field: FieldInfo, value: Any, key: str, help: str) -> Any:
+def _input(name: str, field: FieldInfo, value: Any, key: str, usual: Any) -> Any:
     """One widget, chosen by the field's type."""
+    help = explain_field(field, usual)
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     label = f"{name} ({extra['unit']})" if extra.get("unit") else name
     kind = _plain_type(field.annotation)
@@ -103,7 +104,7 @@ def _input(name: str, field: FieldInfo, value: Any, key: str, help: str) -> Any:
     if kind in (int, float):
         limits = bounds(field)
         low, high = (None if edge is None else kind(edge) for edge in (limits.low, limits.high))
-        step, format_ = (1, "%d") if kind is int else (_step(value), _float_format(value))
+        step, format_ = (1, "%d") if kind is int else (_step(usual), _float_format(usual))
         return st.number_input(label, low, high, value=value, step=step, format=format_, key=key, help=help)
     return st.text_input(label, str(value), key=key, help=help)  # pydantic says whether it will do
 

@@ -11,7 +11,7 @@ from poisonlab import runtime
 from poisonlab.figures.curves import metric_curve
 from poisonlab.records import RecordError
 from poisonlab.store import Job, StoreError
-from poisonlab.ui import glossary, jobs, page
+from poisonlab.ui import glossary, jobs, navigation, page
 from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import duration, escape, run_title
 
@@ -58,6 +58,9 @@ def _detail(run_id: str) -> None:
             jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
         if job.state in RESUMABLE:
             jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")
+            navigation.link("experiment", "Change and run again", like=run_id)
+        if job.device != "auto":
+            st.caption(f"For {escape(job.device)} only.", width="content")
     if job.state in ADVICE:
         st.markdown(ADVICE[job.state])
     if job.message and job.state == "failed":

@@ -7,9 +7,9 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.config import PRESETS, ExperimentSpec, SpecError, make_spec
-from poisonlab.ui import page
+from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
-from poisonlab.ui.experiment import DEFAULTS, SEED_HELP, cost
+from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, SEED_HELP
 from poisonlab.ui.wording import escape
 
 MAX_JOBS = 200  # of one matrix: a queue that a person can still read
@@ -25,10 +25,8 @@ def matrix() -> None:
         )  # fmt: skip
     left, middle, right = st.columns(3)
     preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
-    first = middle.number_input(
-        "First seed", 0, 2**31 - 1, 0, step=1, key="many_seed", bind="query-params", help=SEED_HELP
-    )
-    count = right.number_input("Seeds", 1, 20, 3, step=1, key="many_seeds", bind="query-params")
+    first = link.number(middle, "First seed", 0, MAX_SEED, 0, "many_seed", SEED_HELP)
+    count = link.number(right, "Seeds", 1, MAX_REPEATS, 3, "many_seeds", "Runs with consecutive seeds.")
     seeds = [first + i for i in range(count)]
     number = len(chosen["dataset"]) * len(chosen["attack"]) * len(chosen["defense"]) * len(seeds)
     if number == 0:
@@ -42,14 +40,17 @@ def matrix() -> None:
         st.warning(escape(message))
     if not specs:
         return
-    cost(specs)
+    launch.cost(specs)
     st.code(
         sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
         language="bash",
         wrap_lines=True,
     )
-    if st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:"):
-        page.submit(specs)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:")
+        device = launch.device(st)
+    if pressed:
+        page.submit(specs, device)
 
 
 def _combine(chosen: dict[str, list[str]], seeds: list[int], preset: Any) -> tuple[list[ExperimentSpec], list[str]]:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.store import StoreError
 from poisonlab.ui import glossary, navigation
 from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import escape, number, percent, run_title
@@ -22,10 +23,10 @@ def header(title: str, sees: str, matters: str) -> None:
     st.markdown(f"{sees} {matters}")
 
 
-def submit(specs: Sequence[ExperimentSpec]) -> None:
+def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
     """Queue runs and go and watch the first; a full queue is said, not raised."""
     try:
-        run_ids = runtime.get().runner.submit_many(specs)
+        run_ids = runtime.get().runner.submit_many(specs, device)
     except RuntimeError as error:
         st.error(escape(error))
         return
@@ -53,6 +54,16 @@ def known(run_id: str) -> Any | None:
         return runtime.get().store.run(run_id)
     except ValueError:
         return None
+
+
+def spec_of(run_id: str) -> ExperimentSpec | None:
+    """The spec of a run or of a job that never became one, by an id from a link."""
+    store = runtime.get().store
+    try:
+        found = store.run(run_id) or store.job(run_id)
+    except (ValueError, StoreError):
+        return None
+    return found.spec if found else None
 
 
 def row_of(record: Any) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What streamlit's own binding of widgets to the URL leaves open: lists, and hints about values that cannot be."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from poisonlab.ui.wording import escape
+
+MAX_VALUES, MAX_LENGTH = 200, 200  # of a list in the URL: more than any page writes
+
+
+def read(name: str) -> tuple[list[str], int]:
+    """The values of a repeated parameter, and how many links have set it so far in this session.
+
+    Widgets that start from the values take the number into their key: a link followed on the open page
+    then replaces what they hold, and what they wrote themselves (:func:`write`) does not.
+    """
+    state = st.session_state
+    values = [value[:MAX_LENGTH] for value in st.query_params.get_all(name)[:MAX_VALUES]]
+    if values != state.get(f"written_{name}"):
+        state[f"written_{name}"] = values
+        state[f"links_{name}"] = state.get(f"links_{name}", 0) + 1
+    return values, state[f"links_{name}"]
+
+
+def write(name: str, values: Sequence[str]) -> None:
+    """Set a repeated parameter to what its widgets hold now; an empty list leaves the URL."""
+    st.session_state[f"written_{name}"] = list(values)
+    _put(name, values)
+
+
+def follow(name: str, values: Sequence[str]) -> None:
+    """Set a repeated parameter as a link would: widgets start anew from it."""
+    st.session_state.pop(f"written_{name}", None)
+    _put(name, values)
+
+
+def _put(name: str, values: Sequence[str]) -> None:
+    if st.query_params.get_all(name) == list(values):
+        return
+    if values:
+        st.query_params[name] = list(values)
+    else:
+        del st.query_params[name]
+
+
+def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
+    """Before a bound selectbox: say so when the URL asks for what is none of its options."""
+    asked, known = st.query_params.get(key), list(options)
+    if asked is not None and asked not in known:
+        _hint(f"{label} {asked[:60]!r}; there is: {', '.join(known)}")
+
+
+def number(place: Any, label: str, low: int, high: int, usual: int, key: str, help: str) -> int:
+    """A whole number bound to the URL; one that does not fit leaves it, with a hint (streamlit raises for ``inf``)."""
+    asked = st.query_params.get(key)
+    digits = asked is not None and asked.isascii() and asked.isdigit() and len(asked) <= len(str(high))
+    fits = asked is None or (digits and low <= int(asked) <= high)
+    value = place.number_input(
+        label, low, high, usual, step=1, key=key, bind="query-params" if fits else None, help=help
+    )
+    if not fits:
+        _hint(f"{label.lower()} {asked[:60]!r}; allowed: whole numbers from {low} to {high}")
+        st.query_params.pop(key, None)
+    return int(value)
+
+
+def _hint(problem: str) -> None:
+    st.warning(f"The link asks for {escape(problem)}. The usual value is used instead.")
