@@ -9,7 +9,7 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures.style import POISONED
-from poisonlab.ui import glossary, navigation, page, tables
+from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.wording import NONE, escape, number, percent
 
 HEAT = ("success", "clean_accuracy", "control", "der", "robust_accuracy")
@@ -38,9 +38,14 @@ def order() -> tuple[str, str, bool]:
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The rows, and those the reader selected."""
+    """The rows, and those the reader selected, which the URL names by group and source."""
     column = st.column_config
     shown = rows.head(SHOWN)
+    names = list(shown["group"] + "-" + shown["source"])
+    asked, link_number = link.read("rows")
+    known = [names.index(name) for name in dict.fromkeys(asked) if name in names]
+    if missing := len(set(asked) - set(names)):
+        st.warning(_not_shown(missing))
     interval = glossary.help_for("interval")
     event = st.dataframe(
         shown,
@@ -68,17 +73,27 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         height=tables.height(len(shown)),
         on_select="rerun",
         selection_mode="multi-row",
-        # positions mean nothing once the rows change, so a changed table starts with nothing selected
-        key=f"board-{hash(tuple(shown['group'] + shown['source']))}",
+        selection_default={"selection": {"rows": known}},
+        # positions mean nothing once the rows change, so a changed table starts anew from the URL
+        key=f"board-{hash(tuple(names))}-{link_number}",
         alt="Leaderboard, one row for each experiment; select one row to open it, two to compare them",
     )
     if len(rows) > SHOWN:
         st.caption(f"The first {SHOWN} of {len(rows)} rows. Filter to see others; the downloads hold all.")
     picked = [i for i in event["selection"]["rows"] if i < len(shown)]
+    link.write("rows", [names[i] for i in picked])
     if not picked:
         st.caption("Select a row to open its runs, two or more to see what differs between them.")
         return None
     return shown.iloc[picked]
+
+
+def _not_shown(count: int) -> str:
+    rows = "One row" if count == 1 else f"{count} rows"
+    return (
+        f"{rows} of this link cannot be selected: hidden by the filters, or not among the results here. "
+        "Clear the filters and select rows in the table."
+    )
 
 
 def as_parquet(rows: pd.DataFrame) -> bytes:

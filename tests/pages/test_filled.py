@@ -132,6 +132,36 @@ def test_leaderboard_groups_seeds_and_filters(open_page: Open, filled: Path) -> 
     assert app.code[-1].value == "python -m poisonlab leaderboard --defense puregen_ebm"
 
 
+def row_name(defense: str) -> str:
+    row = runtime.get().store.leaderboard(defense=defense).iloc[0]
+    return f"{row['group']}-{row['source']}"
+
+
+def test_rows_of_a_link_are_selected_and_compared(open_page: Open, filled: Path) -> None:
+    open_page(filled)
+    asked = [row_name("awm"), row_name("none")]
+
+    app = open_page(filled, "leaderboard", rows=asked)
+
+    assert "**What differs**" in words(app)
+    assert any("defense.rounds" in set(table.value.get("what", ())) for table in app.dataframe)
+    assert app.query_params["rows"] == asked
+    app.selectbox(key="sort").set_value("der").run()  # another order: the rows stay selected
+    assert "**What differs**" in words(app) and app.query_params["rows"] == asked
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "0123456789abcdef-local", "<b>-local", "x" * 5000])
+def test_rows_of_a_link_that_are_not_here_are_explained(open_page: Open, filled: Path, bad: str) -> None:
+    open_page(filled)
+    asked = row_name("awm")
+
+    app = open_page(filled, "leaderboard", rows=[bad, asked])
+
+    assert "One row of this link cannot be selected" in app.warning[0].value
+    assert "Runs of this row, by seed:" in words(app)
+    assert app.query_params["rows"] == asked
+
+
 def test_leaderboard_filter_without_rows_says_so(open_page: Open, filled: Path) -> None:
     app = open_page(filled, "leaderboard", defense="awm", threat="targeted")
 
