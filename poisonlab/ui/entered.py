@@ -12,12 +12,13 @@ from poisonlab.settings import parse_settings, write_setting
 from poisonlab.ui import link
 from poisonlab.ui.wording import escape
 
+NAME = "set"
 SHOWN = 5  # hints; a link with more faults than that is none of ours
 
 
 def read(names: Mapping[str, str]) -> tuple[list[str], int]:
     """The settings that belong to the chosen methods, and the number of the link they came by."""
-    settings, number = link.read("set")
+    settings, number = link.read(NAME)
     before = st.session_state.get("entered_for")
     st.session_state["entered_for"] = (number, dict(names))
     if before is None or before[0] != number:
@@ -25,21 +26,16 @@ def read(names: Mapping[str, str]) -> tuple[list[str], int]:
     kept = _belonging(settings, before[1], names)
     if dropped := [setting for setting in settings if setting not in kept]:
         st.caption(f"These belonged to the choices before and are dropped: {escape(', '.join(dropped))}.")
-        link.write("set", kept)
+        link.write(NAME, kept)
     return kept, number
-
-
-def start(overrides: Mapping[str, Any]) -> None:
-    """As if a link with these values had been followed: the form starts anew from them."""
-    link.follow("set", _written(overrides))
 
 
 def write(overrides: Mapping[str, Any]) -> None:
     """Keep what the form holds."""
-    link.write("set", _written(overrides))
+    link.write(NAME, as_settings(overrides))
 
 
-def _written(overrides: Mapping[str, Any]) -> list[str]:
+def as_settings(overrides: Mapping[str, Any]) -> list[str]:
     return [write_setting(name, value) for name, value in overrides.items()]
 
 

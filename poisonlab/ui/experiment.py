@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 from pydantic import create_model
+from streamlit.errors import StreamlitAPIException
 
 from poisonlab import registry
 from poisonlab.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
@@ -16,6 +17,7 @@ from poisonlab.ui.wording import escape
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
 MAX_SEED, MAX_REPEATS = 2**31 - 1, 20
 SEED_HELP = "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
+REPEATS_HELP = "Runs with consecutive seeds."
 
 
 def start_from_run() -> None:
@@ -30,19 +32,27 @@ def start_from_run() -> None:
     if spec is None:
         st.warning("The run to start from is not among the results here; the preset's values are shown instead.")
         return
-    for kind in selector.FILTERS:
-        st.session_state[f"new_{kind}"] = getattr(spec, kind).name
-    st.session_state[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name
-    st.session_state.pop("mode", None)
-    st.session_state.update(new_preset=spec.preset, seed=spec.seed, repeats=1)
-    st.toast(f"These are the values of run {asked[:8]}.")
-    del st.query_params["like"]
-    entered.start(changed(spec))
-    st.rerun()  # the widgets put themselves into the URL
+    methods = {f"new_{kind}": getattr(spec, kind).name for kind in selector.FILTERS}
+    values = {**methods, "new_preset": spec.preset, "seed": spec.seed, "repeats": 1}
+    values[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name
+    usual = {f"new_{kind}": name for kind, name in DEFAULTS.items()}
+    usual |= {"new_preset": PRESETS[0], "seed": 0, "repeats": 1}
+    usual[_victim_key(spec.dataset.name, spec.preset)] = _usual_victim(spec.dataset.name, spec.preset)
+    query = {key: str(value) for key, value in values.items() if value != usual[key]}
+    try:
+        st.query_params.from_dict(query | {entered.NAME: entered.as_settings(changed(spec))})
+    except StreamlitAPIException:  # widgets hold these already: somebody went back, and on to the page before
+        return
+    st.session_state.pop("mode", None)  # a matrix has no single values
+    st.session_state.update(values)  # what was chosen before would win over the usual values, which no URL names
+    st.session_state["started_from"] = asked
+    st.rerun()
 
 
 def single() -> None:
     """One experiment: methods first, because they decide which parameters there are."""
+    if run_id := st.session_state.pop("started_from", None):
+        st.caption(f"These are the values of run {run_id[:8]}. Change what you like.")
     names, seeds = _methods()
     try:
         preset = _spec(names, 0, {})
@@ -82,11 +92,11 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
         "Preset", PRESETS, key="new_preset", bind="query-params",
         help="quick: what a 2-core laptop does in minutes. paper: the published values, for a GPU.",
     )  # fmt: skip
-    usual = registry.dataset[chosen["dataset"]].presets[chosen["preset"]]["victim"]
     key = _victim_key(chosen["dataset"], chosen["preset"])
-    link.hint_choice(key, "victim", registry.victim)
+    options = _first(_usual_victim(chosen["dataset"], chosen["preset"]), registry.victim)
+    link.hint_choice(key, "victim", options)
     chosen["victim"] = columns[0].selectbox(
-        "Victim", _first(usual, registry.victim), key=key, bind="query-params",
+        "Victim", options, key=key, bind="query-params",
         help="The network that is trained on the poisoned images.",
     )  # fmt: skip
     if chosen["preset"] == "paper" and chosen["dataset"] != "digits":
@@ -104,9 +114,13 @@ def _victim_key(dataset: str, preset: str) -> str:
     return f"victim_{dataset}_{preset}"
 
 
+def _usual_victim(dataset: str, preset: str) -> str:
+    return str(registry.dataset[dataset].presets[preset]["victim"])
+
+
 def _seeds(left: Any, right: Any) -> list[int]:
-    start = link.number(left, "First seed", 0, MAX_SEED, 0, "seed", SEED_HELP)
-    count = link.number(right, "Repeats", 1, MAX_REPEATS, 1, "repeats", "Runs with consecutive seeds.")
+    start = link.number(left, "First seed", 0, MAX_SEED, key="seed", help=SEED_HELP)
+    count = link.number(right, "Repeats", 1, MAX_REPEATS, key="repeats", help=REPEATS_HELP)
     return [start + i for i in range(count)]
 
 
@@ -128,10 +142,10 @@ def _form(start: dict[str, Config], preset: dict[str, Config], key: str) -> Form
                 held = forms.fields(start[part], f"{key}.{part}", usual)
                 prefix = "" if part == "run" else f"{part}."
                 overrides |= {prefix + name: v for name, v in held.items() if v != getattr(usual, name)}
-        left, middle, right = st.columns([2, 2, 6], vertical_alignment="center")
-        launched = left.form_submit_button("Launch", type="primary", icon=":material/play_arrow:", width="stretch")
-        device = launch.device(middle)
-        right.form_submit_button("Check and estimate", icon=":material/fact_check:")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            launched = st.form_submit_button("Launch", type="primary", icon=":material/play_arrow:")
+            st.form_submit_button("Check and estimate", icon=":material/fact_check:")
+            device = launch.device()
     return Form(launched, device, overrides)
 
 

@@ -1,7 +1,6 @@
 """Before a launch: what the runs will cost, and which device takes them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -10,16 +9,16 @@ from poisonlab.config import ExperimentSpec
 from poisonlab.ui.wording import duration, escape
 
 
-def device(place: Any) -> str:
+def device() -> str:
     """The device to run on, chosen where there is a choice; it belongs to this machine, so not into the URL."""
     devices = runtime.get().runner.devices
     if len(devices) == 1:
-        place.caption(f"Runs on {devices[0]}.")
+        st.caption(f"Runs on {devices[0]}.", width="content")
         return "auto"
     return str(
-        place.selectbox(
+        st.selectbox(
             "Run on", ["auto", *devices], format_func=lambda name: "any free device" if name == "auto" else name,
-            key="device", label_visibility="collapsed",
+            key="device", label_visibility="collapsed", width=220,
             help="A job for one device waits until that device is free, even if another one is.",
         )
     )  # fmt: skip

@@ -7,7 +7,7 @@ import streamlit as st
 
 from poisonlab.ui.wording import escape
 
-MAX_VALUES, MAX_LENGTH = 200, 200  # of a list in the URL: more than any page writes
+MAX_VALUES, MAX_LENGTH = 200, 200  # of a list in the URL
 
 
 def read(name: str) -> tuple[list[str], int]:
@@ -26,21 +26,11 @@ def read(name: str) -> tuple[list[str], int]:
 
 def write(name: str, values: Sequence[str]) -> None:
     """Set a repeated parameter to what its widgets hold now; an empty list leaves the URL."""
-    st.session_state[f"written_{name}"] = list(values)
-    _put(name, values)
-
-
-def follow(name: str, values: Sequence[str]) -> None:
-    """Set a repeated parameter as a link would: widgets start anew from it."""
-    st.session_state.pop(f"written_{name}", None)
-    _put(name, values)
-
-
-def _put(name: str, values: Sequence[str]) -> None:
-    if st.query_params.get_all(name) == list(values):
+    st.session_state[f"written_{name}"] = kept = list(values[:MAX_VALUES])
+    if st.query_params.get_all(name) == kept:
         return
-    if values:
-        st.query_params[name] = list(values)
+    if kept:
+        st.query_params[name] = kept
     else:
         del st.query_params[name]
 
@@ -52,7 +42,7 @@ def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
         _hint(f"{label} {asked[:60]!r}; there is: {', '.join(known)}")
 
 
-def number(place: Any, label: str, low: int, high: int, usual: int, key: str, help: str) -> int:
+def number(place: Any, label: str, low: int, high: int, *, key: str, help: str, usual: Any = "min") -> int:
     """A whole number bound to the URL; one that does not fit leaves it, with a hint (streamlit raises for ``inf``)."""
     asked = st.query_params.get(key)
     digits = asked is not None and asked.isascii() and asked.isdigit() and len(asked) <= len(str(high))

@@ -9,7 +9,7 @@ from poisonlab import registry
 from poisonlab.config import PRESETS, ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
-from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, SEED_HELP
+from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
 from poisonlab.ui.wording import escape
 
 MAX_JOBS = 200  # of one matrix: a queue that a person can still read
@@ -25,8 +25,8 @@ def matrix() -> None:
         )  # fmt: skip
     left, middle, right = st.columns(3)
     preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
-    first = link.number(middle, "First seed", 0, MAX_SEED, 0, "many_seed", SEED_HELP)
-    count = link.number(right, "Seeds", 1, MAX_REPEATS, 3, "many_seeds", "Runs with consecutive seeds.")
+    first = link.number(middle, "First seed", 0, MAX_SEED, key="many_seed", help=SEED_HELP)
+    count = link.number(right, "Seeds", 1, MAX_REPEATS, key="many_seeds", help=REPEATS_HELP, usual=3)
     seeds = [first + i for i in range(count)]
     number = len(chosen["dataset"]) * len(chosen["attack"]) * len(chosen["defense"]) * len(seeds)
     if number == 0:
@@ -48,7 +48,7 @@ def matrix() -> None:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:")
-        device = launch.device(st)
+        device = launch.device()
     if pressed:
         page.submit(specs, device)
 

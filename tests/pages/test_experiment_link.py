@@ -135,9 +135,8 @@ def test_changing_a_run_becomes_a_link_that_needs_no_run(open_page: Open, filled
     app = open_page(filled, "experiment", like=record.run_id)
     query = dict(app.query_params)
     assert "like" not in query
-    methods = {"new_attack": "bullseye_polytope", "new_defense": "puregen_ebm"}  # not seen by this kind of test
 
-    elsewhere = open_page(tmp_path, "experiment", **query, **methods)
+    elsewhere = open_page(tmp_path, "experiment", **query)
 
     assert elsewhere.code[0].value == app.code[0].value
     assert number(elsewhere, "targets").value == 3
