@@ -1,5 +1,6 @@
 """What streamlit's own binding of widgets to the URL leaves open: lists, and hints about values that cannot be."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -45,12 +46,11 @@ def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
 def number(place: Any, label: str, low: int, high: int, *, key: str, help: str, usual: Any = "min") -> int:
     """A whole number bound to the URL; one that does not fit leaves it, with a hint (streamlit raises for ``inf``)."""
     asked = st.query_params.get(key)
-    digits = asked is not None and asked.isascii() and asked.isdigit() and len(asked) <= len(str(high))
-    fits = asked is None or (digits and low <= int(asked) <= high)
+    fits = asked is None or (re.fullmatch(r"[0-9]{1,10}", asked) is not None and low <= int(asked) <= high)
     value = place.number_input(
         label, low, high, usual, step=1, key=key, bind="query-params" if fits else None, help=help
     )
-    if not fits:
+    if asked is not None and not fits:
         _hint(f"{label.lower()} {asked[:60]!r}; allowed: whole numbers from {low} to {high}")
         st.query_params.pop(key, None)
     return int(value)

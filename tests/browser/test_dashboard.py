@@ -143,6 +143,36 @@ def test_filters_travel_in_the_link(address: str, page: Any) -> None:
     page.get_by_text("python -m poisonlab leaderboard --defense awm").wait_for()
 
 
+def test_entered_values_travel_in_the_link_and_come_back_with_the_back_button(address: str, page: Any) -> None:
+    open_link(page, f"{address}/experiment?new_defense=none&set=clean_images%3D20", "Experiment")
+    fill(page, "poison_rate", "0.05")
+    fill(page, "First seed", "3")  # stands outside of the form: what is entered there must survive it
+    click_button(page, "Check and estimate")
+
+    entered = "--defense none --preset quick --seed 3 --set attack.poison_rate=0.05 --set clean_images=20"
+    page.get_by_text(entered).wait_for()
+    page.wait_for_url(re.compile(r"seed=3&set=attack.poison_rate%3D0.05&set=clean_images%3D20"))
+    page.reload()
+    page.get_by_text(entered).wait_for()
+    page.go_back()
+    page.get_by_text("--set clean_images=20").wait_for()
+    page.get_by_text("poison_rate=0.05").wait_for(state="detached")
+
+
+def test_selected_rows_travel_in_the_link(address: str, page: Any) -> None:
+    open_link(page, f"{address}/leaderboard", "Leaderboard")
+    for row in range(2):
+        table = settled_box(page, "stDataFrame")
+        page.mouse.click(table["x"] + 17, table["y"] + 54 + 36 * row)
+        settle(page)
+    page.get_by_text("What differs", exact=True).wait_for()
+    page.wait_for_url(re.compile(r"rows=[0-9a-f]+-\w+&rows=[0-9a-f]+-\w+"))
+
+    page.reload()
+
+    page.get_by_text("What differs", exact=True).wait_for()
+
+
 def test_unknown_run_in_a_link_is_explained(address: str, page: Any) -> None:
     open_link(page, f"{address}/triggers?run=no-such-run", "Triggers")
 
