@@ -49,7 +49,7 @@ def test_ascent_step_equals_finite_differences() -> None:
             nudge[0, 0, i, j] = h
             expected[0, 0, i, j] = (loss(trigger + nudge) - loss(trigger - nudge)) / (2 * h)
 
-    step = ascend(trigger, x, model, weights, lr=10.0) - trigger
+    step = ascend(trigger, x, answer, model, weights, lr=10.0) - trigger
     assert torch.allclose(step, 10 * expected, rtol=1e-5, atol=1e-8)
 
 
@@ -57,7 +57,8 @@ def test_ascent_leaves_the_given_trigger_alone() -> None:
     model = MaskedModel(tiny_net())
     trigger = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
 
-    ascend(trigger, torch.rand(2, 1, 4, 4, dtype=torch.float64), model, model.weights, lr=1.0)
+    images, answer = torch.rand(2, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1])
+    ascend(trigger, images, answer, model, model.weights, lr=1.0)
 
     assert int(trigger.count_nonzero()) == 0
 

@@ -23,12 +23,12 @@ class BullseyePolytopeConfig(Config):
         25, "Poisoned images in a trial", quick={"*": 25, "digits": 20}, ge=1, unit="images", source=BENCHMARK
     )
     eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 40}, ge=1, le=255, unit="1/255",
+        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 48}, ge=1, le=255, unit="1/255",
         source=BENCHMARK,
     )  # fmt: skip
-    steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 300}, ge=1, le=10_000, source=BENCHMARK)
+    steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 150}, ge=1, le=10_000, source=BENCHMARK)
     step_size: float = param(
-        10.2, "Adam learning rate", quick={"*": 1.275, "digits": 2.55}, gt=0, le=255, unit="1/255",
+        10.2, "Adam learning rate", quick={"*": 1.275, "digits": 5.1}, gt=0, le=255, unit="1/255",
         source="BullseyePoison repository: 0.04 of [0, 1]",
     )  # fmt: skip
 
