@@ -61,6 +61,16 @@ def test_training_ends_healthy_and_frozen() -> None:
     assert not any(p.requires_grad for p in network.parameters())
 
 
+def test_averaging_of_weights() -> None:
+    """A mean of decay 0 is the last value; with a decay it lies between the values seen."""
+    weights = [torch.tensor([float(v)]) for v in (0, 8, 2)]
+    for decay_, expected in ((0.0, 2.0), (0.05, 2.28)):
+        mean = weights[0].clone()
+        for seen, value in enumerate(weights[1:], 1):
+            ebm.running_mean(decay_)([mean], [value], torch.tensor(seen))
+        assert mean.item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_training_is_the_same_for_the_same_seed() -> None:
     (first, _), (again, _) = train(), train()
 

@@ -141,7 +141,7 @@ class AWM(Defense):
             "The budget tau is scaled with the number of pixels; the published value is for 3x32x32.",
             "The last, smaller batch of a pass is used; the repository drops it, and does nothing at all with fewer "
             "images than one batch.",
-            "The preset quick moves the masks faster, in fewer steps, and gives the clean loss more weight, which costs "
+            "The preset quick moves the masks faster, in fewer steps, and weighs the clean loss more, which costs "
             "a small network less accuracy.",
         ),
     )

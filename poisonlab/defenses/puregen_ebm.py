@@ -24,10 +24,18 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
     steps: int = param(
         500,
         "Langevin steps of purification, T_EBM: 150 from scratch, 500 linear transfer, 1000 fine-tuning",
-        quick={"*": 400, "digits": 300},
+        quick={"*": 550, "digits": 300},
         ge=0,
         le=5000,
         source="PureGen, appendix D.2",
+    )
+    purify_temperature: float = param(
+        7.5e-5,
+        "tau of purification: 7.5e-5 linear transfer, 1e-4 otherwise",
+        quick=1e-4,
+        gt=0,
+        le=1,
+        source="PureGen repository, configuration",
     )
     weights: Literal["shipped", "train"] = Field(
         "shipped", description="Use the weights in this repository where they fit these parameters, or always train"
@@ -37,7 +45,11 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
         return ebm.EBMConfig(**self.model_dump(include=set(ebm.EBMConfig.model_fields)))
 
     def sampler(self) -> LangevinConfig:
+        """Of training."""
         return LangevinConfig(**self.model_dump(include=set(LangevinConfig.model_fields)))
+
+    def purifier(self) -> LangevinConfig:
+        return self.sampler().model_copy(update={"temperature": self.purify_temperature})
 
 
 @defense("puregen_ebm")
@@ -56,7 +68,8 @@ class PureGenEBM(Defense):
             "Purified images are clamped and rounded to 8 bits; the released code wraps values around.",
             "The model learns from a disjoint part of the same dataset; the paper takes the ImageNet part of CINIC-10.",
             "The preset quick uses a small network that diverges under the plain recipe, hence SiLU, a penalty on "
-            "squared energies, clipped gradients and clamped steps. The preset paper has none of these.",
+            "squared energies, clipped gradients and clamped steps, and a running mean of its weights to purify with. "
+            "The preset paper has none of these.",
             "Training is checked on held-out images and rolled back when it starts to diverge.",
         ),
     )
@@ -98,7 +111,7 @@ class PureGenEBM(Defense):
 
             start = to_model_range(chunk).contiguous(memory_format=torch.channels_last)
             draws = ctx.generator("langevin", str(number))
-            end = langevin(self.network, start, steps, self.config.sampler(), draws, visit)
+            end = langevin(self.network, start, steps, self.config.purifier(), draws, visit)
             done.append(to_bytes(end))
         purified = torch.cat(done)
         shown = slice(0, 512)
@@ -111,4 +124,4 @@ class PureGenEBM(Defense):
 
     def trace(self, x: Tensor, ctx: Context) -> Chain:
         keep = evenly(max(2 * self.config.steps, 20), FRAMES)
-        return record(self.network, to_model_range(x), keep, self.config.sampler(), ctx.generator("trace"))
+        return record(self.network, to_model_range(x), keep, self.config.purifier(), ctx.generator("trace"))

@@ -6,16 +6,19 @@ released trainer (bank initialised from noisy data, rejuvenated from it), not th
 which is inherited from a predecessor.
 
 Ours, for small networks only, each off in the preset ``paper``: SiLU in place of ReLU, a penalty on
-squared energies, clipped parameter gradients. Ours always: health checks with roll-back.
+squared energies, clipped parameter gradients, a running mean of the weights. Ours always: health checks
+with roll-back.
 """
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from poisonlab.config import Config, param
 from poisonlab.context import Context
@@ -34,7 +37,7 @@ class EBMConfig(Config):
     )
     filters: int = param(128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER)
     activation: Literal["relu", "silu"] = param("relu", "Non-linearity", quick="silu", source=PAPER)
-    updates: int = param(65_600, "Parameter updates", quick={"*": 5300, "digits": 1000}, ge=1, le=10**6, source=PAPER)
+    updates: int = param(65_600, "Parameter updates", quick={"*": 6000, "digits": 1000}, ge=1, le=10**6, source=PAPER)
     batch_size: int = param(128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER)
     lr: float = param(1e-4, "Adam learning rate", quick=5e-3, gt=0, le=1, source=PAPER)
     lr_decay: float = param(
@@ -51,6 +54,10 @@ class EBMConfig(Config):
     data_noise: float = param(0.015, "Noise on data, in [-1, 1] units", ge=0, le=0.5, source=PAPER)
     energy_penalty: float = param(0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, ge=0, le=100)
     gradient_clip: float = param(0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, ge=0, le=1e6)
+    weight_averaging: float = param(
+        0.0, "Decay of the running mean of the weights that purifies; 0 for the last weights (not in the paper)",
+        quick={"*": 0.999, "digits": 0.99}, ge=0, lt=1,
+    )  # fmt: skip
     health_every: int = param(200, "Updates between health checks", quick=100, ge=1, le=10**6)
     min_psnr: float = param(16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB")
     seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
@@ -174,6 +181,7 @@ class _Snapshot:
 
     update: int
     network: dict[str, Tensor]
+    averaged: dict[str, Tensor]
     optimiser: dict[str, object]
     bank: Tensor
     health: Health
@@ -193,6 +201,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     data, held_out = x[:-HELD_OUT], to_model_range(x[-HELD_OUT:])
     draws = ctx.generator("ebm", "draws")
     energy = energy_network(config, x.shape[1], ctx.generator("ebm", "init"))
+    averaged = AveragedModel(energy, multi_avg_fn=running_mean(config.weight_averaging))
     optimiser = torch.optim.Adam(energy.parameters(), lr=config.lr)
 
     def noisy_data(count: int) -> Tensor:
@@ -222,6 +231,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
         if config.gradient_clip:
             nn.utils.clip_grad_norm_(energy.parameters(), config.gradient_clip)
         optimiser.step()
+        averaged.update_parameters(energy)
 
         reborn = torch.rand(len(slots), generator=draws, device=x.device) < config.rejuvenation
         bank[slots] = torch.where(reborn[:, None, None, None], noisy_data(len(slots)), negatives)
@@ -230,11 +240,11 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
 
         if update % config.health_every and update < config.updates:
             continue
-        health = check_health(energy, held_out, bank[:256], sampler, ctx.generator("ebm", "health"))
+        health = check_health(averaged.module, held_out, bank[:256], sampler, ctx.generator("ebm", "health"))
         for name, value in vars(health).items():
             ctx.metric(f"ebm_{name}", update, value)
         if health.sound(config):
-            state = copy.deepcopy((energy.state_dict(), optimiser.state_dict()))
+            state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimiser)])
             good = _Snapshot(update, *state, bank.clone(), health)
             continue
         rollbacks += 1
@@ -249,10 +259,21 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
             "warning",
         )
         energy.load_state_dict(good.network)
+        averaged.load_state_dict(good.averaged)
         optimiser.load_state_dict(good.optimiser)
         bank, update, lr_factor = good.bank.clone(), good.update, lr_factor / 2
     assert good is not None  # the last update is always checked
-    return energy.requires_grad_(False), good.health
+    return averaged.module.requires_grad_(False), good.health
+
+
+def running_mean(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Exponential mean of weights, over fewer of them at the start so that the first ones leave no trace."""
+
+    def update(means: list[Tensor], weights: list[Tensor], seen: Tensor) -> None:
+        kept = min(decay, (1 + int(seen)) / (10 + int(seen)))
+        torch._foreach_lerp_(means, weights, 1 - kept)
+
+    return update
 
 
 def decay(progress: float, factor: float) -> float:

@@ -21,9 +21,7 @@ class LangevinConfig(Config):
     noise: float = param(
         0.0125, "eps, standard deviation of a step's noise in [-1, 1] units", gt=0, le=0.2, source="PureGen repository"
     )
-    temperature: float = param(
-        1e-4, "tau, divides the energy; 7.5e-5 in linear transfer", gt=0, le=1, source="PureGen repository"
-    )
+    temperature: float = param(1e-4, "tau of training, divides the energy", gt=0, le=1, source="PureGen repository")
     step_clamp: float = param(
         0.0, "Largest drift of a pixel in one step; 0 for none (not in the paper)", quick=0.03, ge=0, le=1
     )
