@@ -1,26 +1,16 @@
 """BadNets: a patch that means a class."""
 
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.config import Config, param
-from poisonlab.context import Context
+from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.config import param
 from poisonlab.registry import Card, attack
-from poisonlab.types import Backdoor, Poison
 
 
-class BadNetsConfig(Config):
-    target_class: int = param(0, "Class that triggered images should be given (all-to-one)", ge=0)
-    mapping: Literal["all_to_one", "all_to_all"] = param(
-        "all_to_one", "Triggered images go to the target class, or each to the class after its own"
-    )
-    poison_rate: float = param(
-        0.1, "Share of the training set that is poisoned", gt=0, le=1, source="BackdoorBench; the ANP paper uses 0.05"
-    )
+class BadNetsConfig(DirtyLabelConfig):
     patch_size: int = param(3, "Side of the patch", ge=1, le=16, unit="pixels", source="BackdoorBench")
     margin: int = param(
         0,
@@ -50,13 +40,8 @@ def stamp(x: Tensor, size: int, margin: int, pattern: str) -> Tensor:
     return out
 
 
-def next_class(y: Tensor, classes: int) -> Tensor:
-    """All-to-all: y' = (y + 1) mod C."""
-    return (y + 1) % classes
-
-
 @attack("badnets")
-class BadNets(Attack):
+class BadNets(BackdoorAttack):
     """Patch trigger with relabelling (Gu et al. 2017, arXiv:1708.06733, section 4)."""
 
     Config = BadNetsConfig
@@ -73,29 +58,5 @@ class BadNets(Attack):
         ),
     )
 
-    def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg, train = self.config, view.train
-        classes = len(train.classes)
-        if cfg.target_class >= classes:
-            raise ValueError(f"target_class={cfg.target_class} is not among the {classes} classes 0 to {classes - 1}")
-        candidates = torch.arange(len(train), device=train.y.device)
-        if cfg.mapping == "all_to_one":
-            candidates = candidates[train.y != cfg.target_class]
-        count = round(cfg.poison_rate * len(train))
-        if not 1 <= count <= len(candidates):
-            asked = f"poison_rate={cfg.poison_rate} asks for {count}"
-            raise ValueError(f"{asked} of {len(candidates)} candidate images")
-        order = torch.randperm(len(candidates), generator=ctx.generator("badnets", "index"), device=train.y.device)
-        index = candidates[order[:count]]
-        threat = self._backdoor(classes)
-        return Poison(index[None], threat.trigger(train.x[index])[None], threat.relabel(train.y[index])[None])
-
-    def threat(self, poison: Poison, classes: int) -> Backdoor:
-        return self._backdoor(classes)
-
-    def _backdoor(self, classes: int) -> Backdoor:
-        cfg = self.config
-        trigger = partial(stamp, size=cfg.patch_size, margin=cfg.margin, pattern=cfg.pattern)
-        if cfg.mapping == "all_to_all":
-            return Backdoor(trigger, partial(next_class, classes=classes), None)
-        return Backdoor(trigger, partial(torch.full_like, fill_value=cfg.target_class), cfg.target_class)
+    def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return stamp(x, self.config.patch_size, self.config.margin, self.config.pattern)
