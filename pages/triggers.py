@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.ui import galleries, glossary, page, selector
+from poisonlab.ui import galleries, glossary, neurons, page, selector
 from poisonlab.ui.images import as_picture, enlarged
 from poisonlab.ui.wording import escape
 
@@ -72,13 +72,7 @@ if recovered := found.get("TriggerReconstruction"):
 
 if scores := found.get("NeuronScores"):
     st.subheader("Which weights were turned down", anchor=False, help=glossary.help_for("mask"))
-    left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
-        figures.mask_histogram(scores),
-        key="masks",
-        alt="Distribution of the scores of each layer between 0 and 1",
-    )
-    right.plotly_chart(figures.weakened(scores), key="weakened", alt="Share of scores below one half by layer")
+    neurons.scores(scores)
 
 if not recovered:
     st.info("The defense of this run does not search for a trigger. A run with awm shows what it recovers.")

@@ -146,6 +146,24 @@ class NeuronScores:
 
 @_kind
 @dataclass(frozen=True)
+class SettingsCurve:
+    """What each setting of a defense's one knob gives: float32 ``(s,)`` each, from weak to strong.
+
+    ``accuracy`` and ``asr`` are measured on the test set, ``clean_score`` on the defender's own images. ``chosen``
+    is the position of the rule's choice, ``oracle`` of the one that knows the test set; ``knob`` names the settings.
+    """
+
+    settings: Tensor
+    accuracy: Tensor
+    asr: Tensor
+    clean_score: Tensor
+    chosen: int
+    oracle: int
+    knob: str
+
+
+@_kind
+@dataclass(frozen=True)
 class Curve:
     """Series over a common axis: float32 ``x`` ``(n,)`` and ``y`` ``(series, n)``."""
 

@@ -9,8 +9,10 @@ defenses against one attack craft the poison and train the victim once.
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from poisonlab import metrics
 from poisonlab.attacks.base import Attack, AttackerView
@@ -19,9 +21,10 @@ from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, StageFinished
-from poisonlab.inspection import show_poison, show_purification, show_targets, show_trigger
+from poisonlab.inspection import show_dial, show_poison, show_purification, show_targets, show_trigger
+from poisonlab.models.base import Classifier, predict
 from poisonlab.stages import Bundle, fingerprint
-from poisonlab.types import Backdoor, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
 from poisonlab.victims import Victims, train_from_scratch, train_transfer
 
 
@@ -82,8 +85,11 @@ class _Experiment:
         control = self._train("control", [train] * poison.trials if isinstance(threat, Targeted) else [train])
         undefended = self._train("victim", poisoned)
         self.defense.prepare(self.splits.public, ctx)
-        defended = self._defend(poison, poisoned, undefended)
-        return self._evaluate(threat, control, undefended, defended)
+        defended, dial = self._defend(poison, poisoned, undefended)
+        measured = self._evaluate(threat, control, undefended, defended)
+        if dial and isinstance(threat, Backdoor):
+            measured |= self._turn(dial, undefended, threat)
+        return measured
 
     # -- stages -----------------------------------------------------------------------------------
 
@@ -124,17 +130,17 @@ class _Experiment:
         extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
         return train_transfer(name, spec, extractor, sets, ctx)
 
-    def _defend(self, poison: Poison, poisoned: list[ImageSet], undefended: Victims) -> Victims:
+    def _defend(self, poison: Poison, poisoned: list[ImageSet], undefended: Victims) -> tuple[Victims, Dial | None]:
         """The three moments of the defense; those it does not override cost nothing."""
         kind = type(self.defense)
-        sets, victims = poisoned, undefended
+        sets, victims, dial = poisoned, undefended, None
         if kind.overrides("purify"):
             sets = self._purify(poison, poisoned)
         if sets is not poisoned or kind.overrides("training_hook"):
             victims = self._train("defended_victim", sets)
         if kind.overrides("repair"):
-            victims = self._repair(victims)
-        return victims
+            victims, dial = self._repair(victims)
+        return victims, dial
 
     def _purify(self, poison: Poison, poisoned: list[ImageSet]) -> list[ImageSet]:
         train, trials, k = self.splits.train, poison.trials, poison.budget
@@ -162,17 +168,26 @@ class _Experiment:
         done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
-    def _repair(self, victims: Victims) -> Victims:
+    def _repair(self, victims: Victims) -> tuple[Victims, Dial | None]:
+        """Repaired victims, and the knob of the last one's repair where it has one."""
         spec, ctx = self.spec, self.ctx
         clean = clean_subset(self.splits.reserve, spec.clean_images, ctx.generator("clean images"))
 
         def compute(inner: Context) -> Bundle:
-            repaired = [self.defense.repair(victims.member(t), clean, inner) for t in range(victims.trials)]
-            return Bundle(Victims.of(repaired).tensors())
+            repaired, knob = [], Bundle()
+            for trial in range(victims.trials):
+                model = victims.member(trial)
+                result = self.defense.repair(model, clean, inner)
+                if isinstance(result, Dial):
+                    knob = Bundle(result.tensors(), result.data())
+                    result = result.apply(model, result.chosen)
+                repaired.append(result)
+            return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
         key = [fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), self._defense_key()]
         done = ctx.stage("repair", key, [type(self.defense)], compute)
-        return Victims.from_tensors(victims.network, done.tensors)
+        dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
+        return Victims.from_tensors(victims.network, done.tensors), dial
 
     def _defense_key(self) -> list[object]:
         return [self.spec.defense.model_dump(mode="json"), self.spec.seed]
@@ -207,3 +222,38 @@ class _Experiment:
 
         uncached = dataclasses.replace(self.ctx, cache=None)
         return uncached.stage("evaluate", None, [], compute).data["metrics"]
+
+    def _turn(self, dial: Dial, undefended: Victims, threat: Backdoor) -> dict[str, float]:
+        """Measure every setting of a defense's knob: for the curve, and for the oracle that published tables use."""
+        test, model = self.splits.test, undefended.member(0)
+
+        def compute(inner: Context) -> Bundle:
+            accuracy, asr, robust = [], [], []
+            for position in inner.track(range(len(dial.settings)), len(dial.settings)):
+                predictor = partial(_one_trial, dial.apply(model, position))
+                accuracy.append(metrics.clean_accuracy(predictor, test))
+                found = metrics.backdoor_metrics(predictor, test, threat)
+                asr.append(found["asr"])
+                robust.append(found["robust_accuracy"])
+            oracle = metrics.oracle(accuracy, asr)
+            show_dial(dial, accuracy, asr, oracle, inner)
+            chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
+            return Bundle(data={"oracle": chosen, "setting": float(dial.settings[oracle])})
+
+        key = [
+            fingerprint(*dial.variants.values(), *model.state_dict().values()),
+            fingerprint(test.x, threat.trigger(test.x)),
+            self.spec.attack.model_dump(mode="json"),
+        ]
+        done = self.ctx.stage("settings", key, [metrics, _Experiment], compute).data
+        return {
+            "clean_accuracy_oracle": done["oracle"]["accuracy"],
+            "asr_oracle": done["oracle"]["asr"],
+            "robust_accuracy_oracle": done["oracle"]["robust_accuracy"],
+            "setting": float(dial.settings[dial.chosen]),
+            "setting_oracle": done["setting"],
+        }
+
+
+def _one_trial(model: Classifier, x: Tensor) -> Tensor:
+    return predict(model, x)[None]

@@ -6,7 +6,7 @@ from torch import Tensor
 from poisonlab import artifacts
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.types import Backdoor, ImageSet, Poison, Targeted
+from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Targeted
 
 SHOWN = 24  # images of a gallery
 CHAINS = 8  # images whose Langevin chains are recorded
@@ -111,4 +111,13 @@ def show_chains(clean: Tensor, poisoned: Tensor, defense: Defense, ctx: Context)
             distance(poisoned),
             distance(clean),
         ),
+    )
+
+
+def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, ctx: Context) -> None:
+    """What every setting of a defense's knob would have given, with the rule's and the oracle's choice."""
+    curves = (torch.tensor(values, dtype=torch.float32) for values in (accuracy, asr))
+    ctx.artifact(
+        "settings",
+        artifacts.SettingsCurve(dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob),
     )

@@ -49,6 +49,16 @@ def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_af
     return (asr_drop - accuracy_drop + 1) / 2
 
 
+def oracle(accuracy: Sequence[float], asr: Sequence[float]) -> int:
+    """Position of the lowest ASR among settings that keep 90 % of the first one's accuracy.
+
+    The choice that BackdoorBench reports for pruning. It looks at the test set and at the trigger, so no
+    defender can make it; shown beside the defender's own choice, never instead of it.
+    """
+    allowed = [i for i, value in enumerate(accuracy) if value >= 0.9 * accuracy[0]]
+    return min(allowed, key=lambda i: asr[i])
+
+
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of uint8 images in dB, ``(n,)``; equal images give infinity."""
     error = (a.float() - b.float()).square().flatten(1).mean(1)

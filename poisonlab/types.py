@@ -1,11 +1,13 @@
 """The nouns of the field: image sets, poisons, threats."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 
 @dataclass(frozen=True)
@@ -145,3 +147,42 @@ class Targeted:
 
 
 Threat = Backdoor | Targeted
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A repair with one knob: what each setting makes of the model, and which setting clean data chose.
+
+    Attributes:
+        knob: what the settings are, for axes.
+        settings: float ``(s,)``, from the weakest, which changes nothing, to the strongest.
+        clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may look at.
+        chosen: position of the choice.
+        variants: state-dict name -> ``(s, ...)``, what replaces the model's own tensors at each setting.
+    """
+
+    knob: str
+    settings: Tensor
+    clean_score: Tensor
+    chosen: int
+    variants: dict[str, Tensor]
+
+    def apply(self, model: Module, position: int) -> Any:
+        """A copy of ``model`` at one setting."""
+        changed = copy.deepcopy(model)
+        changed.load_state_dict({k: v[position] for k, v in self.variants.items()}, strict=False)
+        return changed
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
+        own = {"dial.settings": self.settings, "dial.clean_score": self.clean_score}
+        return own | {f"dial.variant.{k}": v for k, v in self.variants.items()}
+
+    def data(self) -> dict[str, Any]:
+        return {"knob": self.knob, "chosen": self.chosen}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
+        mine = {k.removeprefix("dial."): v for k, v in tensors.items() if k.startswith("dial.")}
+        variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
+        return cls(data["knob"], mine["settings"].cpu(), mine["clean_score"].cpu(), data["chosen"], variants)

@@ -22,8 +22,8 @@ from poisonlab.config import PRESETS, Config, ExperimentSpec, HeadConfig, Traini
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
-from poisonlab.models.base import channel_statistics
-from poisonlab.types import Backdoor, Poison, Splits, Targeted, Threat
+from poisonlab.models.base import Classifier, channel_statistics
+from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 DATASETS, VICTIMS = list(registry.dataset), list(registry.victim)
@@ -174,12 +174,18 @@ def test_the_same_seed_gives_the_same_purification(name: str) -> None:
     assert torch.equal(first.x, again.x) and torch.equal(first.y, again.y)
 
 
+def repaired_by(name: str, model: Classifier, clean: ImageSet) -> Classifier:
+    """What the defense hands on: its model, or its own choice among the settings of its knob."""
+    result = prepared(name).repair(model, clean, Context(seed=1))
+    return result.apply(model, result.chosen) if isinstance(result, Dial) else result
+
+
 @every_defense
 def test_repair_leaves_the_given_model_and_images_untouched(name: str) -> None:
     model, clean = clean_model(), digits().reserve[:20]
     before, images = state_of(model), clean.x.clone()
 
-    repaired = prepared(name).repair(model, clean, Context(seed=1))
+    repaired = repaired_by(name, model, clean)
 
     assert same_state(state_of(model), before) and torch.equal(clean.x, images)
     assert not model.training and not repaired.training
@@ -191,7 +197,7 @@ def test_repair_leaves_the_given_model_and_images_untouched(name: str) -> None:
 @every_defense
 def test_the_same_seed_gives_the_same_repair(name: str) -> None:
     model, clean = clean_model(), digits().reserve[:10]
-    first, again = (prepared(name).repair(model, clean, Context(seed=1)) for _ in range(2))
+    first, again = (repaired_by(name, model, clean) for _ in range(2))
 
     assert same_state(state_of(first), state_of(again))
 

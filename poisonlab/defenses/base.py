@@ -11,7 +11,7 @@ from poisonlab.generative.langevin import Chain
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
 from poisonlab.training import TrainingHook
-from poisonlab.types import ImageSet
+from poisonlab.types import Dial, ImageSet
 
 
 class Defense:
@@ -42,8 +42,12 @@ class Defense:
         """During training."""
         return None
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
-        """After training: a repaired copy, made with the trusted images only. ``model`` is in eval mode."""
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | Dial:
+        """After training: a repaired copy, made with the trusted images only. ``model`` is in eval mode.
+
+        A defense with one knob returns all its settings and its own choice among them: the experimenter
+        then measures what the others would have given.
+        """
         return model
 
     # -- for display only: nothing below feeds back into a result ------------------------------------

@@ -89,6 +89,26 @@ _DEFINED = {
         "L1 norm", "Sum of the absolute values of the recovered pattern: how much of it there is.", rate=False
     ),
     "mask": Definition("Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False),
+    "setting": Definition(
+        "Setting",
+        "Where the defense's one knob stood, such as the number of channels pruned. It is chosen from the defender's "
+        "clean images alone.",
+        rate=False,
+    ),
+    "oracle": Definition(
+        "Oracle",
+        "With the setting that the test set itself would choose: the lowest ASR that keeps nine tenths of the clean "
+        "accuracy. No defender can know it; some published tables report it.",
+    ),
+    "unlearning_accuracy": Definition(
+        "Accuracy while unlearning", "On the defender's images, after each pass of gradient ascent.", rate=False
+    ),
+    "recovering_loss": Definition(
+        "Loss while recovering", "On clean images, of the unlearned network with its channels masked.", rate=False
+    ),
+    "perturbed_loss": Definition(
+        "Loss of the shaken network", "On clean images, with each channel moved the way that hurts most.", rate=False
+    ),
     "health_psnr": Definition(
         "PSNR",
         "Of held-out clean images after 50 steps: too low means that the walk destroys pictures.",
@@ -149,7 +169,7 @@ _DEFINED = {
     ),
 }
 
-_SUFFIXES = {"_undefended": "undefended", "_control": "control"}
+_SUFFIXES = {"_undefended": "undefended", "_control": "control", "_oracle": "oracle"}
 
 
 def define(name: str) -> Definition:

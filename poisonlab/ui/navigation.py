@@ -20,6 +20,7 @@ PAGES = {
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
         ("triggers", "Triggers", ":material/my_location:"),
+        ("neurons", "Neurons", ":material/hub:"),
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
     ],
@@ -29,6 +30,7 @@ PAGES = {
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
     "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
+    "neurons": ("SettingsCurve", "NeuronScores"),
     "purification": ("PurificationTrace", "EnergyHistogram"),
     "langevin": ("LangevinTrace",),
 }

@@ -7,7 +7,7 @@ from page_helpers import Open, words
 
 from poisonlab import runtime
 
-LOOK = ("poisons", "triggers", "purification", "langevin")
+LOOK = ("poisons", "triggers", "neurons", "purification", "langevin")
 
 
 @pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", *LOOK])

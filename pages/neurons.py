@@ -1,0 +1,44 @@
+"""Neurons: which parts of a network a defense blames, and what removing more or fewer of them gives."""
+
+import streamlit as st
+
+from poisonlab.figures.settings import settings_curve
+from poisonlab.ui import glossary, neurons, page, selector
+from poisonlab.ui.wording import percent
+
+page.header(
+    "Neurons",
+    "Which channels or weights a defense blames for the backdoor, and what cutting more or fewer of them would give.",
+    "The defender must choose how much to cut from clean images alone: cut too little and the backdoor stays, "
+    "too much and the model forgets its task.",
+)
+record = selector.choose_run(
+    "neurons", "Here you would see which neurons a defense blames for a backdoor.", ("digits", "badnets", "anp")
+)
+if record is None:
+    st.stop()
+page.headline(record.metrics)
+st.markdown(page.about(record.spec.defense))
+found = page.load(record, "SettingsCurve", "NeuronScores")
+
+if curve := found.get("SettingsCurve"):
+    st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
+    st.plotly_chart(
+        settings_curve(curve), key="settings", alt="Clean accuracy and attack success at each setting of the defense"
+    )
+    rule, oracle = (
+        f"{curve.settings[i]:g} ({percent(float(curve.accuracy[i]))} accuracy, {percent(float(curve.asr[i]))} ASR)"
+        for i in (curve.chosen, curve.oracle)
+    )
+    st.markdown(
+        f"The **rule** sees only the defender's clean images (dotted) and chose {rule}. The **oracle**, which looks at "
+        f"the test set and the trigger, would have chosen {oracle}. Some published tables report the oracle; no "
+        "defender has it."
+    )
+
+if scores := found.get("NeuronScores"):
+    st.subheader("Scores by layer", anchor=False, help=glossary.help_for("mask"))
+    neurons.scores(scores)
+
+page.other_views(record, here="neurons")
+page.reproduce(record)

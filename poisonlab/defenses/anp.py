@@ -1,0 +1,97 @@
+"""Adversarial Neuron Pruning: remove the channels that a small perturbation turns against clean images."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.pruning import masked_network, prune_by
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.registry import Card, defense
+from poisonlab.training import augment
+from poisonlab.types import Dial, ImageSet
+
+REPOSITORY = "ANP repository"
+
+
+class ANPConfig(Config):
+    eps: float = param(0.4, "Bound of the relative perturbation of a channel", gt=0, le=2, source=REPOSITORY)
+    alpha: float = param(
+        0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
+    )
+    iterations: int = param(2000, "Steps on the masks", quick=250, ge=1, le=100_000, source=REPOSITORY)
+    ascent_steps: int = param(1, "Sign-gradient steps on the perturbation", ge=1, le=50, source=REPOSITORY)
+    mask_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
+    momentum: float = param(0.9, "SGD momentum of the masks", ge=0, lt=1, source=REPOSITORY)
+    batch_size: int = param(128, "Images in a step, drawn with replacement", ge=2, le=4096, source=REPOSITORY)
+    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
+    max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)
+
+
+def ascend(delta: Tensor, xi: Tensor, gradients: tuple[Tensor, Tensor], step: float) -> tuple[Tensor, Tensor]:
+    """One step of the inner maximisation:  delta += step sign(grad_delta L),  xi += step sign(grad_xi L)."""
+    return delta + step * gradients[0].sign(), xi + step * gradients[1].sign()
+
+
+@defense("anp")
+class ANP(Defense):
+    """Wu and Wang, NeurIPS 2021, arXiv:2110.14430:
+
+    min over m in [0, 1]^n of  alpha L(m w, b) + (1 - alpha) max over delta, xi in [-eps, eps]^n of
+    L((m + delta) w, (1 + xi) b),  with one m, delta, xi for each batch-norm channel; batch norm in train mode.
+    """
+
+    Config = ANPConfig
+    card = Card(
+        title="Adversarial neuron pruning",
+        paper="D. Wu, Y. Wang: Adversarial Neuron Pruning Purifies Backdoored Deep Models, NeurIPS 2021, "
+        "arXiv:2110.14430",
+        summary="Shake every channel a little, in the direction that hurts most: channels that carry a backdoor make "
+        "clean images fall into the target class. Those that cannot stand the shaking are cut off.",
+        threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
+        deviations=(
+            "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the paper fixes a "
+            "threshold, and some benchmarks take the one with the lowest test ASR (shown here as the oracle).",
+            "Settings are counts of pruned channels, not thresholds: small networks have many equal masks.",
+            "As in the repository, the perturbation is not projected back after the ascent step from a random start.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
+        cfg = self.config
+        if len(clean) == 0:
+            raise ValueError("anp needs clean images; raise clean_images")
+        channels, logits = masked_network(model)
+        draws = ctx.generator("anp")
+        mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
+        optimiser = torch.optim.SGD([mask], lr=cfg.mask_lr, momentum=cfg.momentum)
+
+        def noise() -> Tensor:
+            return cfg.eps * (2 * torch.rand(channels.count, generator=draws, device=ctx.device) - 1)
+
+        for step in range(1, cfg.iterations + 1):
+            rows = torch.randint(len(clean), (cfg.batch_size,), generator=draws, device=ctx.device)
+            x, y = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws)), clean.y[rows]
+
+            delta, xi = noise(), noise()
+            for _ in range(cfg.ascent_steps):
+                delta, xi = delta.requires_grad_(), xi.requires_grad_()
+                perturbed = F.cross_entropy(logits(x, channels.scaled(mask.detach() + delta, 1 + xi)), y)
+                gradients = torch.autograd.grad(perturbed, (delta, xi))
+                delta, xi = ascend(delta.detach(), xi.detach(), gradients, cfg.eps / cfg.ascent_steps)
+
+            robust = F.cross_entropy(logits(x, channels.scaled(mask + delta, 1 + xi)), y)
+            natural = F.cross_entropy(logits(x, channels.scaled(mask)), y)
+            optimiser.zero_grad()
+            (cfg.alpha * natural + (1 - cfg.alpha) * robust).backward()
+            optimiser.step()
+            with torch.no_grad():
+                mask.clamp_(0, 1)
+            if step % 10 == 0 or step == cfg.iterations:
+                ctx.metric("clean_loss", step, natural.item())
+                ctx.metric("perturbed_loss", step, robust.item())
+            ctx.progress(step, cfg.iterations)
+        return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)

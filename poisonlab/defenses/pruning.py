@@ -1,0 +1,93 @@
+"""Pruning of batch-norm channels: what defenses with a mask value for each channel share.
+
+A channel k is removed by gamma_k = 0; its beta_k stays, so that it emits a constant (ANP and RNP
+repositories). Masks are learned on a copy in train mode, whose running statistics drift and are thrown
+away; pruned is the original network.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from poisonlab import artifacts
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, predict
+from poisonlab.types import Dial, ImageSet
+
+SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4)
+HISTOGRAM_BINS = 20
+
+
+class Channels:
+    """Scales and shifts of all batch-norm channels of a model, as flat vectors of length ``count``."""
+
+    def __init__(self, model: Classifier) -> None:
+        norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        if not norms:
+            raise ValueError("this defense masks batch-norm channels, and the victim has none; choose another victim")
+        self.names = list(norms)
+        self.sizes = [m.num_features for m in norms.values()]
+        self.gamma = torch.cat([m.weight.detach() for m in norms.values()])
+        self.beta = torch.cat([m.bias.detach() for m in norms.values()])
+
+    @property
+    def count(self) -> int:
+        return len(self.gamma)
+
+    def scaled(self, scale: Tensor, shift: Tensor | float = 1.0) -> dict[str, Tensor]:
+        """State-dict entries of  scale_k gamma_k  and  shift_k beta_k."""
+        weights = (scale * self.gamma).split(self.sizes)
+        biases = (shift * self.beta).split(self.sizes)
+        named = {f"{n}.weight": w for n, w in zip(self.names, weights, strict=True)}
+        return named | {f"{n}.bias": b for n, b in zip(self.names, biases, strict=True)}
+
+
+def masked_network(model: Classifier) -> tuple[Channels, Callable[[Tensor, dict[str, Tensor]], Tensor]]:
+    """The channels of a model, and logits of a frozen copy in train mode with some entries replaced."""
+    network = copy.deepcopy(model).train().requires_grad_(False)
+
+    def logits(x: Tensor, entries: dict[str, Tensor]) -> Tensor:
+        return functional_call(network, entries, (x,))
+
+    return Channels(model), logits
+
+
+def choose(accuracy: Tensor, max_drop: float) -> int:
+    """The clean-data rule: the strongest setting that costs at most ``max_drop`` of the first one's accuracy."""
+    return int((accuracy >= accuracy[0] - max_drop - 1e-9).nonzero().max())
+
+
+def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, max_drop: float, ctx: Context) -> Dial:
+    """Prune ``model``'s channels in the order of their masks, as many as the clean images allow.
+
+    Args:
+        mask: ``(channels,)`` in [0, 1]; small ones go first.
+    """
+    channels = Channels(model)
+    order = mask.argsort(stable=True)
+    counts = sorted({round(share * channels.count) for share in SHARES})
+    kept = torch.ones(len(counts), channels.count, device=mask.device)
+    for row, count in zip(kept, counts, strict=True):
+        row[order[:count]] = 0
+    variants = {
+        f"{name}.weight": part
+        for name, part in zip(channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True)
+    }
+    settings = torch.tensor(counts, dtype=torch.float32)
+    dial = Dial("channels pruned", settings, torch.zeros_like(settings), 0, variants)
+    accuracy = torch.stack(
+        [(predict(dial.apply(model, i), clean.x) == clean.y).float().mean() for i in range(len(counts))]
+    )
+    show_masks(mask, channels, ctx)
+    return Dial(dial.knob, settings, accuracy.cpu(), choose(accuracy, max_drop), variants)
+
+
+def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
+    """The learned masks by layer."""
+    parts = mask.detach().cpu().split(channels.sizes)
+    bins = torch.stack([torch.histc(part, HISTOGRAM_BINS, 0, 1).long() for part in parts])
+    layers = [name.removeprefix("body.") for name in channels.names]
+    ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each channel"))

@@ -1,0 +1,97 @@
+"""Reconstructive Neuron Pruning: make the model forget clean images, see which channels cannot remember them."""
+
+import torch
+from torch.nn import functional as F
+
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.pruning import masked_network, prune_by
+from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.registry import Card, defense
+from poisonlab.training import augment, batches, steps_in_epoch
+from poisonlab.types import Dial, ImageSet
+
+REPOSITORY = "RNP repository"
+
+
+class RNPConfig(Config):
+    unlearn_lr: float = param(0.01, "SGD learning rate of unlearning", gt=0, le=1, source=REPOSITORY)
+    unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
+    stop_chance: float = param(
+        2.0, "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)", gt=0, le=10, source=REPOSITORY
+    )
+    recover_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
+    recover_epochs: int = param(20, "Passes of recovering", ge=1, le=1000, source=REPOSITORY)
+    alpha: float = param(0.2, "Factor on the recovering loss", gt=0, le=1, source=REPOSITORY)
+    momentum: float = param(0.9, "SGD momentum of both", ge=0, lt=1, source=REPOSITORY)
+    weight_decay: float = param(5e-4, "L2 weight decay of unlearning", ge=0, le=0.1, source=REPOSITORY)
+    batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=2, le=4096, source=REPOSITORY)
+    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
+    max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)
+
+
+@defense("rnp")
+class RNP(Defense):
+    """Li et al., ICML 2023, arXiv:2305.14876:
+
+    1. unlearn:  max over theta of L(f(x; theta), y) on clean images, for all parameters;
+    2. recover:  min over m in [0, 1]^n of  alpha L(f(x; m gamma), y)  on the unlearned network, for its filters only;
+    3. prune the original network's channels with the smallest m.
+    """
+
+    Config = RNPConfig
+    card = Card(
+        title="Reconstructive neuron pruning",
+        paper="Y. Li et al.: Reconstructive Neuron Pruning for Backdoor Defense, ICML 2023, arXiv:2305.14876",
+        summary="First the model is made to forget what clean images are, then it may win that back by turning its "
+        "channels up or down. The backdoor never was forgotten; the channels that stand in the way of recovery "
+        "belong to it, and are cut off.",
+        threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
+        deviations=(
+            "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the repository "
+            "sweeps thresholds and has no rule.",
+            "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes.",
+            "Masks keep full precision; the repository writes them with four decimals, which makes ties.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
+        cfg = self.config
+        if len(clean) == 0:
+            raise ValueError("rnp needs clean images; raise clean_images")
+        unlearned = unlearn(
+            model,
+            clean,
+            Unlearning(
+                lr=cfg.unlearn_lr,
+                momentum=cfg.momentum,
+                weight_decay=cfg.weight_decay,
+                milestones=(10, 20),
+                epochs=cfg.unlearn_epochs,
+                batch_size=cfg.batch_size,
+                stop_at=cfg.stop_chance / len(clean.classes),
+                crop_padding=cfg.crop_padding,
+                flip=cfg.flip,
+            ),
+            ctx,
+        )
+
+        channels, logits = masked_network(unlearned)
+        mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
+        optimiser = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
+        draws = ctx.generator("rnp")
+        total = cfg.recover_epochs * steps_in_epoch(len(clean), cfg.batch_size)
+        for step, rows in enumerate(batches(len(clean), cfg.batch_size, cfg.recover_epochs, draws), 1):
+            x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
+            loss = cfg.alpha * F.cross_entropy(logits(x, channels.scaled(mask)), clean.y[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            with torch.no_grad():
+                mask.clamp_(0, 1)
+            ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
+            ctx.progress(step, total)
+        return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)

@@ -1,0 +1,141 @@
+"""Pruning by channel masks: what is removed, who may choose how much, the inner steps of ANP and RNP."""
+
+import pytest
+import torch
+from core_helpers import clean_model, digits, listening, noise_images, small, tiny_spec
+from torch import nn
+from torch.nn import functional as F
+
+from poisonlab import metrics
+from poisonlab.context import Context, derive
+from poisonlab.defenses.anp import ANP, ascend
+from poisonlab.defenses.pruning import Channels, choose, masked_network, prune_by
+from poisonlab.defenses.rnp import RNP
+from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.events import ArtifactReady
+from poisonlab.experiment import run_experiment
+from poisonlab.models.base import Classifier, predict
+from poisonlab.types import Dial
+
+CLEAN = digits().reserve[:20]
+
+
+def tiny_net() -> Classifier:
+    """Double precision, one batch norm of three channels."""
+    body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten())
+    model = Classifier(body, 12, 3, torch.zeros(1), torch.ones(1)).double()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "weights"))
+    return model.eval().requires_grad_(False)
+
+
+def test_masks_at_one_change_nothing() -> None:
+    channels, model = Channels(clean_model()), clean_model()
+    entries, state = channels.scaled(torch.ones(channels.count)), model.state_dict()
+
+    assert len(entries) == 2 * len(channels.names)
+    assert all(torch.equal(value, state[name]) for name, value in entries.items())
+
+
+def test_pruning_zeroes_the_smallest_masks_and_keeps_the_shifts() -> None:
+    model = clean_model()
+    channels = Channels(model)
+    mask = torch.rand(channels.count, generator=derive(0, "mask"))
+
+    dial = prune_by(mask, model, CLEAN, 0.05, Context())
+    position = len(dial.settings) // 2
+    pruned = Channels(dial.apply(model, position))
+
+    gone = mask.argsort()[: int(dial.settings[position])]
+    assert int(dial.settings[0]) == 0 and bool((dial.settings.diff() > 0).all())
+    assert set((pruned.gamma == 0).nonzero().flatten().tolist()) == set(gone.tolist())
+    assert torch.equal(pruned.beta, channels.beta)
+
+
+def test_the_rule_looks_at_clean_accuracy_only() -> None:
+    accuracy = torch.tensor([0.90, 0.91, 0.86, 0.80, 0.858])
+
+    assert [choose(accuracy, drop) for drop in (0.0, 0.03, 0.045, 0.2)] == [1, 1, 4, 4]
+
+
+def test_the_score_of_a_setting_is_its_accuracy_on_the_clean_images() -> None:
+    model = clean_model()
+    dial = prune_by(torch.rand(Channels(model).count), model, CLEAN, 0.05, Context())
+
+    last = predict(dial.apply(model, len(dial.settings) - 1), CLEAN.x)
+    assert dial.clean_score[-1].item() == pytest.approx((last == CLEAN.y).float().mean().item())
+
+
+def test_oracle_is_the_lowest_asr_that_keeps_nine_tenths_of_the_accuracy() -> None:
+    assert metrics.oracle([0.9, 0.88, 0.82, 0.5], [1.0, 0.4, 0.1, 0.0]) == 2
+
+
+def test_a_dial_survives_the_stage_cache() -> None:
+    dial = small(ANP).repair(clean_model(), CLEAN, Context())
+    again = Dial.from_tensors(dial.tensors(), dial.data())
+
+    assert (again.knob, again.chosen) == (dial.knob, dial.chosen)
+    assert all(torch.equal(again.variants[name], value) for name, value in dial.variants.items())
+
+
+def test_a_victim_without_batch_norm_is_refused() -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    with pytest.raises(ValueError, match="has none; choose another victim"):
+        Channels(Classifier(body, 4, 4, torch.zeros(1), torch.ones(1)))
+
+
+def test_gradients_of_the_perturbed_loss_equal_finite_differences() -> None:
+    channels, logits = masked_network(tiny_net())
+    x, y = torch.rand(6, 1, 4, 4, generator=derive(0, "x"), dtype=torch.float64), torch.arange(6) % 3
+    mask = torch.tensor([0.9, 0.4, 1.0], dtype=torch.float64)
+
+    def loss(both: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits(x, channels.scaled(mask + both[:3], 1 + both[3:])), y)
+
+    at = 0.1 * torch.randn(6, generator=derive(1, "x"), dtype=torch.float64)
+    assert torch.autograd.gradcheck(loss, at.requires_grad_())
+
+
+def test_ascent_moves_by_the_sign_of_the_gradient() -> None:
+    delta, xi = ascend(torch.zeros(2), torch.ones(2), (torch.tensor([3.0, -0.1]), torch.tensor([-2.0, 0.0])), 0.4)
+
+    assert torch.allclose(delta, torch.tensor([0.4, -0.4])) and torch.allclose(xi, torch.tensor([0.6, 1.0]))
+
+
+def test_unlearning_stops_at_the_accuracy_asked_for() -> None:
+    how = Unlearning(0.05, 0.9, 5e-4, (), 50, 10, 0.2, 0, False)
+    ctx, heard = listening()
+
+    forgotten = unlearn(clean_model(), CLEAN, how, ctx)
+
+    reached = [e.value for e in heard if getattr(e, "name", "") == "unlearning_accuracy"]
+    assert 1 <= len(reached) < 50 and reached[-1] <= 0.2 and all(a > 0.2 for a in reached[:-1])
+    assert not forgotten.training
+
+
+@pytest.mark.parametrize("method", [ANP, RNP])
+def test_masks_stay_within_bounds_and_are_shown(method: type) -> None:
+    ctx, heard = listening()
+    small(method).repair(clean_model(), CLEAN, ctx)
+
+    (masks,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "masks"]
+    assert int(masks.histogram.sum()) == Channels(clean_model()).count  # nothing fell out of [0, 1]
+
+
+@pytest.mark.parametrize("method", [ANP, RNP])
+def test_without_clean_images_there_is_a_clear_error(method: type) -> None:
+    with pytest.raises(ValueError, match="needs clean images; raise clean_images"):
+        small(method).repair(clean_model(), noise_images(4, (1, 16, 16))[:0], Context())
+
+
+def test_a_run_reports_the_rule_and_the_oracle_side_by_side() -> None:
+    spec = tiny_spec("anp", defense__iterations=2)
+    heard: list[object] = []
+
+    found = run_experiment(spec, Context(send=heard.append)).metrics
+
+    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "settings"]
+    assert found["asr"] == pytest.approx(float(curve.asr[curve.chosen]))
+    assert found["asr_oracle"] == pytest.approx(float(curve.asr[curve.oracle]))
+    assert found["clean_accuracy"] == pytest.approx(float(curve.accuracy[curve.chosen]))
+    assert found["setting"] == float(curve.settings[curve.chosen])
