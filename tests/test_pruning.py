@@ -52,6 +52,14 @@ def test_pruning_zeroes_the_smallest_masks_and_keeps_the_shifts() -> None:
     assert torch.equal(pruned.beta, channels.beta)
 
 
+def test_channels_with_equal_masks_are_pruned_together() -> None:
+    model = clean_model()
+    mask = torch.ones(Channels(model).count)
+    mask[::2] = 0
+
+    assert prune_by(mask, model, CLEAN, 1.0, Context()).settings.tolist() == [0, len(mask[::2])]
+
+
 def test_the_rule_looks_at_clean_accuracy_only() -> None:
     accuracy = torch.tensor([0.90, 0.91, 0.86, 0.80, 0.858])
 

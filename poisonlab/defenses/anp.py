@@ -21,11 +21,22 @@ class ANPConfig(Config):
     alpha: float = param(
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
     )
-    iterations: int = param(2000, "Steps on the masks", quick=250, ge=1, le=100_000, source=REPOSITORY)
+    iterations: int = param(
+        2000, "Steps on the masks", quick={"*": 400, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
+    )
     ascent_steps: int = param(1, "Sign-gradient steps on the perturbation", ge=1, le=50, source=REPOSITORY)
-    mask_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
+    mask_lr: float = param(
+        0.2, "SGD learning rate of the masks", quick={"*": 0.1, "digits": 0.2}, gt=0, le=10, source=REPOSITORY
+    )
     momentum: float = param(0.9, "SGD momentum of the masks", ge=0, lt=1, source=REPOSITORY)
-    batch_size: int = param(128, "Images in a step, drawn with replacement", ge=2, le=4096, source=REPOSITORY)
+    batch_size: int = param(
+        128,
+        "Images in a step, drawn with replacement",
+        quick={"*": 128, "digits": 32},
+        ge=2,
+        le=4096,
+        source=REPOSITORY,
+    )
     crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
     max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)

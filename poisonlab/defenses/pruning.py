@@ -67,11 +67,11 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, max_drop: float, 
         mask: ``(channels,)`` in [0, 1]; small ones go first.
     """
     channels = Channels(model)
-    order = mask.argsort(stable=True)
-    counts = sorted({round(share * channels.count) for share in SHARES})
-    kept = torch.ones(len(counts), channels.count, device=mask.device)
-    for row, count in zip(kept, counts, strict=True):
-        row[order[:count]] = 0
+    # channels with equal masks go together: their order would mean nothing
+    ranked = mask.sort().values
+    marks = [round(share * channels.count) for share in SHARES]
+    counts = sorted({int((mask <= ranked[mark - 1]).sum()) if mark else 0 for mark in marks})
+    kept = torch.stack([mask > (ranked[count - 1] if count else -1) for count in counts]).float()
     variants = {
         f"{name}.weight": part
         for name, part in zip(channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True)
