@@ -159,6 +159,8 @@ class ExperimentSpec(Config):
         wanted = registry.attack[self.attack.name].protocols
         if self.protocol not in wanted:
             raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
+        if self.protocol == "linear_transfer" and registry.defense[self.defense.name].overrides("training_hook"):
+            raise ValueError(f"defense {self.defense.name!r} changes training from scratch; a linear head has none")
         return self
 
     def group(self) -> str:

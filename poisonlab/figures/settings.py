@@ -20,16 +20,21 @@ def settings_curve(curve: SettingsCurve) -> go.Figure:
             x=x, y=values.numpy(), name=name, mode="lines+markers", line={"color": colour, "dash": dash},
             hovertemplate=f"{curve.knob} %{{x:g}}<br>{name} %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
-    same = curve.chosen == curve.oracle
-    marks = [(curve.chosen, "rule and oracle" if same else "rule", "bottom right")]
-    marks += [] if same else [(curve.oracle, "oracle", "top right")]
-    for position, name, place in marks:
-        figure.add_vline(
-            x=float(x[position]),
-            line={"color": CONTROL, "dash": "dash"},
-            annotation_text=name,
-            annotation_position=place,
-        )
+    for position, name in _choices(curve):
+        first = position == min(curve.chosen, curve.oracle)  # labels of neighbours lean away from each other
+        figure.add_vline(x=float(x[position]), line={"color": CONTROL, "dash": "dash"})
+        figure.add_annotation(
+            x=float(x[position]), y=1, yref="paper", yanchor="bottom", xanchor="right" if first else "left",
+            text=name, showarrow=False,
+        )  # fmt: skip
     layout(figure, curve.knob, "share of test images", 380)
+    figure.update_layout(legend_y=1.1, margin_t=70)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
     return figure
+
+
+def _choices(curve: SettingsCurve) -> list[tuple[int, str]]:
+    """The marked positions with their names; one mark where both agree."""
+    if curve.chosen == curve.oracle:
+        return [(curve.chosen, "rule and oracle")]
+    return [(curve.chosen, "rule"), (curve.oracle, "oracle")]
