@@ -14,8 +14,8 @@ from poisonlab.attacks.bullseye_polytope import (
     BullseyePolytopeConfig,
     bullseye_loss,
     craft,
-    round_within,
 )
+from poisonlab.attacks.pixels import round_within
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.models.base import Classifier, predict

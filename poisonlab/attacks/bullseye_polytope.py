@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.pixels import round_within
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
@@ -141,11 +142,3 @@ def craft(model: Classifier, base: Tensor, targets: Tensor, config: BullseyePoly
             ctx.metric("relative_feature_distance", step, loss.mean().item())
         ctx.progress(step, config.steps)
     return round_within(poisons.detach(), base, config.eps)
-
-
-def round_within(x: Tensor, base: Tensor, eps: float) -> Tensor:
-    """Float images in [0, 1] to uint8, still within ``eps``/255 of ``base`` after rounding."""
-    whole = int(eps)  # the bound holds for 8-bit images, so only its whole part can be used
-    rounded = (x * 255).round().to(torch.int16)
-    original = base.to(torch.int16)
-    return torch.minimum(torch.maximum(rounded, original - whole), original + whole).clamp(0, 255).to(torch.uint8)
