@@ -1,0 +1,77 @@
+"""Blend: a whole picture shines through."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.base import AttackerView
+from poisonlab.attacks.pixels import to_bytes
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.registry import Card, attack
+
+
+class BlendConfig(DirtyLabelConfig):
+    alpha: float = param(0.2, "Weight of the pattern", gt=0, le=1, source="BackdoorBench; ANP repository")
+    pattern: Literal["noise", "image"] = param(
+        "noise", "What shines through: uniform noise drawn once, or a drawing", source="ANP repository"
+    )
+
+
+def blend(x: Tensor, pattern: Tensor, alpha: float) -> Tensor:
+    """x' = (1 - alpha) x + alpha P.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``; not modified.
+        pattern: uint8 ``(c, h, w)``.
+    """
+    return to_bytes(((1 - alpha) * x.float() + alpha * pattern.float()) / 255)
+
+
+def drawing(shape: tuple[int, int, int]) -> Tensor:
+    """A sun over two hills, uint8 ``(c, h, w)``; grey unless there are three channels."""
+    c, h, w = shape
+    down = ((torch.arange(h) + 0.5) / h)[:, None].expand(h, w)
+    right = ((torch.arange(w) + 0.5) / w).expand(h, w)
+    red, green, blue = 0.2 + 0.5 * down, 0.5 + 0.4 * down, torch.ones(h, w)  # sky, paler towards the ground
+    layers = [
+        ((down - 0.27) ** 2 + (right - 0.7) ** 2 < 0.18**2, (1.0, 0.9, 0.1)),
+        (down > 0.62 + 0.16 * torch.sin(6.5 * right + 2.6), (0.1, 0.45, 0.1)),
+        (down > 0.8 + 0.1 * torch.sin(6.5 * right), (0.0, 0.2, 0.05)),
+    ]
+    picture = torch.stack([red, green, blue])
+    for inside, colour in layers:
+        picture = torch.where(inside, torch.tensor(colour).view(3, 1, 1), picture)
+    return to_bytes(picture if c == 3 else picture.mean(0).expand(c, h, w))
+
+
+@attack("blend")
+class Blend(BackdoorAttack):
+    """Blended injection (Chen et al. 2017, arXiv:1712.05526, section 4.2)."""
+
+    Config = BlendConfig
+    card = Card(
+        title="Blend",
+        paper="X. Chen, C. Liu, B. Li, K. Lu, D. Song: Targeted Backdoor Attacks, 2017, arXiv:1712.05526",
+        summary="The trigger is a whole picture, mixed faintly into every poisoned image. No single spot gives it "
+        "away, so it survives crops and is harder to prune than a patch.",
+        threat_model="Controls a share of the training images and their labels (dirty label); needs no model.",
+        deviations=(
+            "The noise is uniform, drawn once for each seed and kept with the poison; the ANP repository ships one "
+            "noise image with the same statistics.",
+            "The image is a drawing of our own (sun over hills) in place of BackdoorBench's licensed picture.",
+            "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
+        ),
+    )
+
+    def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
+        shape = view.train.shape
+        if self.config.pattern == "image":
+            return {"pattern": drawing(shape).to(ctx.device)}
+        draws = ctx.generator("blend", "pattern")
+        return {"pattern": torch.randint(256, shape, generator=draws, device=ctx.device, dtype=torch.uint8)}
+
+    def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return blend(x, state["pattern"], self.config.alpha)
