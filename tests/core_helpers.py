@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
     "copies": 1,
     "architecture": "light",
     "filters": 4,
+    "passes": 2,
     "updates": 4,
     "batch_size": 8,
     "bank_size": 16,

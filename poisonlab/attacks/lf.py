@@ -1,0 +1,147 @@
+"""LF: one smooth pattern, invisible to defenses that look for high frequencies."""
+
+import torch
+from torch import Tensor
+
+from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.base import AttackerView
+from poisonlab.attacks.pixels import add_pattern, to_bytes
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.registry import Card, attack
+
+
+class LFConfig(DirtyLabelConfig):
+    amplitude: float = param(
+        51, "Largest value of the pattern", quick={"*": 77, "digits": 51}, ge=1, le=255, unit="1/255",
+        source="BackdoorBench",
+    )  # fmt: skip
+    images: int = param(100, "Images the pattern is made from", ge=1, le=1000, unit="images", source="BackdoorBench")
+    passes: int = param(50, "Most passes over them", quick=10, ge=1, le=1000, source="BackdoorBench")
+    fooling_rate: float = param(
+        0.2, "Share of them that must change class before the search ends", gt=0, le=1, source="BackdoorBench"
+    )
+    deepfool_steps: int = param(200, "Most DeepFool steps", quick=50, ge=1, le=1000, source="BackdoorBench")
+    overshoot: float = param(0.02, "Share by which DeepFool goes beyond the boundary", ge=0, source="BackdoorBench")
+    smoothness: float = param(
+        0.1875, "Standard deviation of the low-pass filter, as a share of the image's side", gt=0, le=1,
+        source="BackdoorBench: sigma 30 at a sample spacing of 5, so 6 of 32 pixels",
+    )  # fmt: skip
+
+
+def gaussian(size: int, smoothness: float) -> Tensor:
+    """A Gaussian filter along an axis as a matrix; rows sum to 1 and are cut off at 2.5 standard deviations."""
+    sigma = smoothness * size
+    distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
+    weights = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= 2.5 * sigma)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def low_pass(x: Tensor, smoothness: float) -> Tensor:
+    """Filter ``(..., h, w)`` along both axes."""
+    down, right = (gaussian(size, smoothness).to(x.device) for size in x.shape[-2:])
+    return down @ x @ right.T
+
+
+def between(x: Tensor, top: float) -> Tensor:
+    """Shift and scale all values of ``x`` to [0, top]."""
+    return top * (x - x.min()) / (x.max() - x.min()).clamp_min(1e-12)
+
+
+def deepfool(model: Classifier, x: Tensor, target: int, steps: int, overshoot: float) -> Tensor:
+    """Targeted DeepFool: linearised steps, each just to the boundary of ``target``, until all images are across.
+
+        r <- r + (f_k - f_t) / ||w||^2 w,   w = grad (f_t - f_k),   k = the class now
+
+    Args:
+        x: float ``(n, c, h, w)``.
+
+    Returns:
+        (1 + overshoot) r, float like ``x``; 0 where an image already is in the class.
+    """
+    moved = torch.zeros_like(x)
+    for _ in range(steps):
+        now = (x + (1 + overshoot) * moved).requires_grad_()
+        logits = model(now)
+        behind = logits.amax(1) - logits[:, target]  # 0 once the class is the target
+        if not behind.any():
+            break
+        (gradient,) = torch.autograd.grad(-behind.sum(), now)
+        length = gradient.flatten(1).square().sum(1).clamp_min(1e-12)
+        moved += (behind.detach() / length).view(-1, 1, 1, 1) * gradient
+    return (1 + overshoot) * moved
+
+
+def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Context) -> Tensor:
+    """One smooth pattern in [0, amplitude] that moves images towards the target class.
+
+    Each pass adds the low-passed DeepFool steps of all images whose class the pattern does not yet change:
+
+        v <- between(low_pass(v + sum_i low_pass(r_i)), amplitude)
+
+    Args:
+        x: float ``(n, c, h, w)`` in [0, 1].
+
+    Returns:
+        float ``(c, h, w)``.
+    """
+
+    def classes(v: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(x + v).argmax(1).clone()
+
+    v = torch.zeros_like(x[0])
+    before, now, rates = classes(v), classes(v), [0.0]
+    for step in range(1, config.passes + 1):
+        same = now == before
+        moves = deepfool(model, x[same] + v, config.target_class, config.deepfool_steps, config.overshoot)
+        v = v + low_pass(moves, config.smoothness).sum(0)
+        v = between(low_pass(v, config.smoothness), config.amplitude / 255)
+        now = classes(v)
+        rates.append((now != before).float().mean().item())
+        ctx.metric("fooling_rate", step, rates[-1])
+        ctx.progress(step, config.passes)
+        settled = step >= 5 and max(rates[-5:]) - min(rates[-5:]) < 0.01
+        if rates[-1] >= config.fooling_rate or settled:
+            break
+    return v
+
+
+@attack("lf")
+class LowFrequency(BackdoorAttack):
+    """Smooth trigger (Zeng et al. 2021, arXiv:2104.03413, section 5)."""
+
+    Config = LFConfig
+    card = Card(
+        title="Low frequency (LF)",
+        paper="Y. Zeng, W. Park, Z. M. Mao, R. Jia: Rethinking the Backdoor Attacks' Triggers: A Frequency "
+        "Perspective, ICCV 2021, arXiv:2104.03413",
+        summary="Patches show up in an image's high frequencies. This trigger is a soft play of light, made from "
+        "adversarial steps through a low-pass filter, and looks clean there.",
+        threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
+        "the victim's kind.",
+        deviations=(
+            "After BackdoorBench. A pass takes the steps of all images at once and sums them; there each image's step "
+            "is taken from where the one before it led, with the filter and the scaling after each.",
+            "The images are of other classes than the target class.",
+            "The filter's width scales with the image; that its weights sum to 1 at the edges too is our choice.",
+            "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
+            "epochs learns 51 to 0.88 only. The pattern is adversarial, so a clean model follows it now and then, too "
+            "(0.2 of the images).",
+            "All-to-all makes the pattern for target_class, too.",
+        ),
+    )
+
+    def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
+        cfg, train = self.config, view.train
+        others = (train.y != cfg.target_class).nonzero().squeeze(1)
+        if len(others) < cfg.images:
+            raise ValueError(f"images={cfg.images} asks for more than the {len(others)} images of other classes")
+        order = torch.randperm(len(others), generator=ctx.generator("lf", "images"), device=others.device)
+        model = view.clean_model().requires_grad_(False)
+        v = universal_pattern(model, as_floats(train.x[others[order[: cfg.images]]]), cfg, ctx)
+        return {"pattern": to_bytes(v)}
+
+    def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return add_pattern(x, state["pattern"].float() / 255)

@@ -1,0 +1,46 @@
+"""What is special about LF: the filter, the targeted steps, a smooth pattern in its range."""
+
+import pytest
+import torch
+from core_helpers import attackers_view, clean_model, digits
+
+from poisonlab.attacks.lf import LFConfig, LowFrequency, deepfool, gaussian, low_pass
+from poisonlab.context import Context, derive
+from poisonlab.models.base import Classifier, as_floats
+
+
+def test_the_filter_keeps_a_constant_and_smooths_noise() -> None:
+    noise = torch.rand(3, 16, 16, generator=derive(0, "noise"))
+
+    assert torch.allclose(gaussian(16, 0.2).sum(1), torch.ones(16))
+    assert torch.allclose(low_pass(torch.full((2, 8, 12), 0.3), 0.2), torch.tensor(0.3))
+    assert low_pass(noise, 0.2).diff(dim=2).abs().mean() < 0.1 * noise.diff(dim=2).abs().mean()
+
+
+def test_a_deepfool_step_on_a_linear_model_ends_just_across_the_boundary() -> None:
+    model = Classifier(torch.nn.Flatten(), 2, 2, torch.zeros(1), torch.ones(1)).requires_grad_(False)
+    model.head.weight.data, model.head.bias.data = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.zeros(2)
+    x = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)  # 3 behind; w = (-3, 4), |w|^2 = 25
+
+    moved = deepfool(model, x, target=1, steps=5, overshoot=0.02)
+
+    assert torch.allclose(moved.flatten(), 1.02 * 3 / 25 * torch.tensor([-3.0, 4.0]))
+
+
+def test_deepfool_brings_every_image_into_the_target_class() -> None:
+    x = as_floats(digits().train.x[:20])
+    moved = deepfool(clean_model(), x, target=2, steps=50, overshoot=0.02)
+
+    assert bool((clean_model()(x + moved).argmax(1) == 2).all())
+
+
+def test_the_pattern_is_smooth_and_fills_its_range() -> None:
+    pattern = LowFrequency(LFConfig(passes=2)).learn(attackers_view(), Context())["pattern"].float()
+
+    assert (float(pattern.min()), float(pattern.max())) == (0, 51)
+    assert pattern.diff(dim=1).abs().max() < 20 and pattern.diff(dim=2).abs().max() < 20
+
+
+def test_too_few_images_are_an_error() -> None:
+    with pytest.raises(ValueError, match="images=500 asks for more than the 180 images of other classes"):
+        LowFrequency(LFConfig(images=500)).learn(attackers_view(), Context())
