@@ -76,7 +76,7 @@ class TrojanNN(BackdoorAttack):
         title="TrojanNN",
         paper="Y. Liu et al.: Trojaning Attack on Neural Networks, NDSS 2018",
         summary="The attacker asks a clean network which patch would excite its most influential units, and uses that "
-        "patch as the trigger: the network is halfway to the backdoor before any poison.",
+        "patch as the trigger: networks of its kind see it well and learn it fast.",
         threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
         "the victim's kind.",
         deviations=(
