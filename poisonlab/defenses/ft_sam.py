@@ -16,7 +16,7 @@ from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward
 from poisonlab.types import ImageSet
 
-PAPER = "FT-SAM, section 4.1"
+PAPER = "FT-SAM paper"
 SMALLEST_NORM = 1e-12
 
 

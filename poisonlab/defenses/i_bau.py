@@ -109,7 +109,7 @@ class Unlearning:
 
 @defense("i_bau")
 class IBAU(Defense):
-    """Zeng, Chen, Park, Mao, Jin and Jia, ICLR 2022, arXiv:2110.03735, Algorithm 1:
+    """Zeng, Chen, Park, Mao, Jin and Jia, ICLR 2022, arXiv:2110.03735:
 
     min over w of  max over d of  L(f(x + d; w), y)  for one perturbation d of all images. Each round:
 

@@ -27,7 +27,13 @@ class NADConfig(FTConfig):
     epochs: int = param(20, "Passes over the clean images, student", ge=1, le=1000, source=REPOSITORY)
     teacher_epochs: int = param(10, "Passes over the clean images, teacher", ge=1, le=1000, source=REPOSITORY)
     batch_size: int = param(
-        64, "Images in a step", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=REPOSITORY
+        64,
+        "Images in a step",
+        quick={"*": 32, "digits": 16},
+        ge=2,
+        le=4096,
+        unit="images",
+        source=f"{REPOSITORY}, recalled",
     )
     lr: float = param(
         0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02}, gt=0, le=10,
