@@ -27,11 +27,16 @@ class Config(BaseModel):
 
     @classmethod
     def for_preset(cls, preset: Preset, dataset: str) -> Self:
-        """The declared values for ``paper``, or those with the ``quick`` replacements for ``dataset``."""
+        """The published values for ``dataset``, or those with the ``quick`` replacements."""
         values: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             extra = field.json_schema_extra
-            if preset == "quick" and isinstance(extra, dict) and "quick" in extra:
+            if not isinstance(extra, dict):
+                continue
+            published: Any = extra.get("elsewhere", {})
+            if dataset in published:
+                values[name] = published[dataset]
+            if preset == "quick" and "quick" in extra:
                 quick: Any = extra["quick"]
                 values[name] = quick.get(dataset, quick["*"]) if isinstance(quick, Mapping) else quick
         return cls(**values)
@@ -50,7 +55,16 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
-def param(paper: Any, description: str, *, quick: Any = _UNSET, unit: str = "", source: str = "", **bounds: Any) -> Any:
+def param(
+    paper: Any,
+    description: str,
+    *,
+    quick: Any = _UNSET,
+    elsewhere: Mapping[str, Any] | None = None,
+    unit: str = "",
+    source: str = "",
+    **bounds: Any,
+) -> Any:
     """A parameter of a method: the published value, what a 2-core laptop uses instead, and why.
 
     Args:
@@ -58,11 +72,14 @@ def param(paper: Any, description: str, *, quick: Any = _UNSET, unit: str = "", 
         description: what the number means, in one line.
         quick: the value of the preset ``quick`` where it differs; a mapping from dataset name to
             value gives each dataset its own and needs a ``"*"`` entry for all others.
+        elsewhere: dataset name -> the published value there, where it differs.
         unit: ``"1/255"``, ``"pixels"``, ``"images"``; empty for plain numbers.
         source: where the published value stands.
         bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``.
     """
     extra: dict[str, Any] = {"unit": unit, "source": source}
+    if elsewhere:
+        extra["elsewhere"] = dict(elsewhere)
     if quick is not _UNSET:
         extra["quick"] = quick
     return Field(paper, description=description, json_schema_extra=extra, **bounds)

@@ -6,6 +6,7 @@ defense all run through :func:`fit`; what differs comes in as a :class:`Training
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,21 @@ class TrainingHook:
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
         """The scalar that is minimised."""
         return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        """Leave the gradient to step along in the parameters, which hold none; returns the loss.
+
+        Args:
+            forward: runs the model on the batch and returns its loss; may be called again.
+        """
+        return backward(forward)
+
+
+def backward(forward: Callable[[], Tensor]) -> Tensor:
+    """The plain gradient, by one pass."""
+    value = forward()
+    value.backward()
+    return value.detach()
 
 
 def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -74,12 +90,14 @@ def fit(
     steps: Iterator[Tensor],
     total: int,
     ctx: Context,
+    gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
 ) -> None:
     """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
 
     Args:
         prepare: row indices of a batch -> ``(x, y)`` on the device.
         steps: row indices of each step.
+        gradient: what a step goes along, for methods that need more than one pass.
 
     Raises:
         Diverged: the mean loss of a stretch of steps is not finite.
@@ -88,13 +106,10 @@ def fit(
     seen = torch.zeros((), device=ctx.device)
     for step, index in enumerate(steps, 1):
         x, y = prepare(index)
-        with ctx.autocast():
-            value = loss(model(x), y)
         optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
         optimiser.step()
         schedule.step()
-        seen += value.detach()
         if step % report == 0 or step == total:
             mean = float(seen) / (step - (step - 1) // report * report)
             if not math.isfinite(mean):
@@ -102,6 +117,11 @@ def fit(
             ctx.metric("loss", step, mean)
             seen.zero_()
         ctx.progress(step, total)
+
+
+def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+    with ctx.autocast():
+        return loss(model(x), y)
 
 
 def train_network(
@@ -137,6 +157,7 @@ def train_network(
         steps,
         total,
         ctx,
+        partial(hook.backward, model),
     )
     model.eval()
 

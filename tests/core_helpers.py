@@ -28,6 +28,8 @@ SMALL: dict[str, Any] = {
     "recover_epochs": 2,
     "rounds": 1,
     "inner_epochs": 1,
+    "epochs": 1,
+    "teacher_epochs": 1,
     "copies": 1,
     "architecture": "light",
     "filters": 4,

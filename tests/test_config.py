@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from poisonlab import registry
-from poisonlab.config import ExperimentSpec, SpecError, TrainingConfig, digest, make_spec
+from poisonlab.config import Config, ExperimentSpec, SpecError, TrainingConfig, digest, make_spec, param
 from poisonlab.registry import Registry, UnknownName
 
 
@@ -108,6 +108,14 @@ def test_a_quick_value_may_depend_on_the_dataset() -> None:
     eps = [make_spec(d, "bullseye_polytope", "none").attack.params.eps for d in ("digits", "cifar10")]
 
     assert eps[0] != eps[1] == 8
+
+
+def test_a_published_value_may_depend_on_the_dataset() -> None:
+    class Method(Config):
+        rho: float = param(2.0, "Radius", elsewhere={"gtsrb": 8.0}, quick={"*": 1.0, "cifar10": 3.0})
+
+    assert [Method.for_preset("paper", d).rho for d in ("cifar10", "gtsrb")] == [2.0, 8.0]
+    assert [Method.for_preset("quick", d).rho for d in ("cifar10", "gtsrb")] == [3.0, 1.0]
 
 
 def test_an_override_replaces_one_value_only() -> None:

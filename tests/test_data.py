@@ -1,5 +1,6 @@
 """Datasets: the division, pooling, and errors that say which file, what was expected and what to do."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from poisonlab.config import DatasetPart
 from poisonlab.context import derive
-from poisonlab.data import cifar10
+from poisonlab.data import cifar10, tensor_file
 from poisonlab.data.base import (
     DataError,
     DivisionConfig,
@@ -23,6 +25,7 @@ from poisonlab.data.base import (
     data_folder,
     divide,
     pool_to,
+    proportional_order,
 )
 from poisonlab.types import ImageSet
 
@@ -88,6 +91,23 @@ def test_every_prefix_of_a_balanced_order_is_balanced(labels: list[int], seed: i
         have = torch.bincount(y[order[:end]], minlength=5)
         unfinished = have[have < total]
         assert not len(unfinished) or int(have.max() - unfinished.min()) <= 1
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=6), st.integers(0, 9))
+def test_every_stretch_of_a_proportional_order_has_the_shares_of_the_whole(sizes: list[int], seed: int) -> None:
+    y = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    order = proportional_order(y, derive(seed, "order"))
+    prefixes = F.one_hot(y[order], len(sizes)).cumsum(0)  # (n, classes)
+    expected = torch.arange(1, len(y) + 1)[:, None] * torch.tensor(sizes) / len(y)
+
+    assert sorted(order.tolist()) == list(range(len(y)))
+    assert (prefixes - expected).abs().max() <= 1 + len(sizes) / 2
+
+
+def test_equal_classes_are_divided_alike_in_both_orders() -> None:
+    y = torch.arange(60) % 6
+
+    assert torch.equal(proportional_order(y, derive(1)), balanced_order(y, derive(1)))
 
 
 def test_trusted_images_are_balanced_and_depend_on_the_seed() -> None:
@@ -174,15 +194,15 @@ def test_a_corrupt_archive_is_not_taken_for_data(folder: Path) -> None:
         (batches / name).write_bytes(b"not a batch")
 
     assert "neither complete in" in refused()
-    assert not (folder / cifar10.TENSOR_FILE).exists()
+    assert not (folder / cifar10.FILE.name).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"{}"], ids=["empty", "zeros", "text"])
 def test_a_damaged_tensor_file_says_to_delete_it(folder: Path, content: bytes) -> None:
-    (folder / cifar10.TENSOR_FILE).write_bytes(content)
+    (folder / cifar10.FILE.name).write_bytes(content)
     said = refused()
 
-    assert f"{folder / cifar10.TENSOR_FILE} is damaged" in said and "delete" in said and "made anew" in said
+    assert f"{folder / cifar10.FILE.name} is damaged" in said and "delete" in said and "made anew" in said
 
 
 def small_tensors() -> dict[str, torch.Tensor]:
@@ -191,7 +211,7 @@ def small_tensors() -> dict[str, torch.Tensor]:
 
 
 def test_a_truncated_tensor_file_says_to_delete_it(folder: Path) -> None:
-    path = folder / cifar10.TENSOR_FILE
+    path = folder / cifar10.FILE.name
     save_file(small_tensors(), path)
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -201,24 +221,21 @@ def test_a_truncated_tensor_file_says_to_delete_it(folder: Path) -> None:
 def test_a_tensor_file_without_a_part_names_it(folder: Path) -> None:
     tensors = small_tensors()
     del tensors["test_y"]
-    save_file(tensors, folder / cifar10.TENSOR_FILE)
+    save_file(tensors, folder / cifar10.FILE.name)
 
     assert "lacks 'test_y'" in refused()
 
 
 def test_other_pixels_are_recognised_by_their_hash(folder: Path) -> None:
-    save_file(small_tensors(), folder / cifar10.TENSOR_FILE)
+    save_file(small_tensors(), folder / cifar10.FILE.name)
     said = refused()
 
-    assert "SHA-256" in said and f"expected {cifar10.PIXELS_SHA256[:12]}" in said
+    assert "SHA-256" in said and f"expected {str(cifar10.FILE.sha256)[:12]}" in said
 
 
 def test_the_second_load_reads_the_tensor_file_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors, made = small_tensors(), []
-    hasher = cifar10.hashlib.sha256()
-    for name in ("train_x", "train_y", "test_x", "test_y"):
-        hasher.update(tensors[name].numpy().data)
-    monkeypatch.setattr(cifar10, "PIXELS_SHA256", hasher.hexdigest())
+    monkeypatch.setattr(cifar10, "FILE", dataclasses.replace(cifar10.FILE, sha256=None))
     monkeypatch.setattr(cifar10, "_from_archive", lambda root: made.append(root) or tensors)
 
     first, again = (cifar10.Cifar10(cifar10.Cifar10Config(size=16)).load() for _ in range(2))
@@ -235,11 +252,11 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path, monkeypatch: pyt
 
 
 def test_a_full_disk_is_told_from_a_missing_archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
+    def full(*args: object, **kwargs: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     monkeypatch.setattr(cifar10, "_from_archive", lambda root: small_tensors())
-    monkeypatch.setattr(cifar10, "save_file", full)
+    monkeypatch.setattr(tensor_file, "save_file", full)
 
     assert "No space left on device; free 400 MB there or set POISONLAB_DATA" in refused()
 

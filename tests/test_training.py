@@ -194,6 +194,18 @@ def test_loss_is_reported_as_mean_since_the_last_report() -> None:
     assert losses[2] == 1.5 and losses[204] == 203.5
 
 
+def test_a_hook_may_take_a_second_pass_for_its_gradient() -> None:
+    class Doubled(TrainingHook):
+        def backward(self, model: nn.Module, forward: Any) -> Tensor:
+            assert all(p.grad is None for p in model.parameters())
+            return super().backward(model, lambda: forward() / 2) + super().backward(model, lambda: forward() / 2)
+
+    plain, halves = trained(weight_decay=0.0).state_dict(), trained(weight_decay=0.0, hook=Doubled()).state_dict()
+    parameters = [name for name in plain if "running" not in name and "num_batches" not in name]
+
+    assert all(torch.allclose(plain[name], halves[name], atol=1e-5) for name in parameters)
+
+
 def test_progress_reaches_the_end() -> None:
     heard: list[Any] = []
     trained(send=heard.append)

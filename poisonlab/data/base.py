@@ -36,17 +36,33 @@ class DivisionConfig(Config):
 
 def balanced_order(y: Tensor, generator: torch.Generator) -> Tensor:
     """A permutation of ``range(n)`` of which every prefix is balanced over the classes as far as they last."""
-    shuffled = torch.randperm(len(y), generator=generator)
-    labels = y[shuffled]
-    rank = torch.empty_like(labels)  # position of an image among those of its class
-    for label in labels.unique():
-        mine = labels == label
-        rank[mine] = torch.arange(int(mine.sum()))
+    shuffled, rank = _ranked(y, generator)
     return shuffled[torch.argsort(rank, stable=True)]
 
 
+def proportional_order(y: Tensor, generator: torch.Generator) -> Tensor:
+    """A permutation of ``range(n)`` of which every stretch has the classes in the shares of the whole.
+
+    Equal to :func:`balanced_order` where all classes have the same number of images.
+    """
+    shuffled, rank = _ranked(y, generator)
+    place = (rank + 0.5) / torch.bincount(y)[y[shuffled]].double()
+    return shuffled[torch.argsort(place, stable=True)]
+
+
+def _ranked(y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random order, and the position of each of its images among those of the same class."""
+    shuffled = torch.randperm(len(y), generator=generator)
+    labels = y[shuffled]
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        mine = labels == label
+        rank[mine] = torch.arange(int(mine.sum()))
+    return shuffled, rank
+
+
 def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Protocol) -> Splits:
-    """Cut a dataset into the parts of an experiment, the same for every seed.
+    """Cut a dataset into the parts of an experiment, the same for every seed; each has all classes.
 
     The attacked set comes first, then the reserve; the extractor's images follow. Public images are
     taken from the far end, so they may be among the extractor's but never among the attacked ones.
@@ -64,7 +80,7 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
             f"{len(pool)} and {len(test)}; lower train_images, head_images, pretrain_images, reserve_images, "
             "public_images or test_images"
         )
-    order = balanced_order(pool.y, derive(0, "division", "train"))
+    order = proportional_order(pool.y, derive(0, "division", "train"))
     chosen = balanced_order(test.y, derive(0, "division", "test"))[: config.test_images]
     start = attacked + config.reserve_images
     return Splits(

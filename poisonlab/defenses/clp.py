@@ -1,0 +1,102 @@
+"""Channel Lipschitzness pruning: channels that can amplify their input most are cut, without any data."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab import artifacts
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.types import ImageSet
+
+HISTOGRAM_BINS = 20
+
+
+class CLPConfig(Config):
+    u: float = param(
+        3.0, "Channels above mean + u standard deviations of their layer are pruned", quick={"*": 2.5, "digits": 2.0},
+        elsewhere={"tiny_imagenet": 5.0}, ge=0, le=20, source="CLP repository",
+    )  # fmt: skip
+
+
+def lipschitz_bounds(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """sigma_k = ||W_k||_2 |gamma_k| / sqrt(var_k + eps), ``(channels,)``.
+
+    ||.||_2 is the largest singular value of the kernel as a matrix ``(inputs, height width)``.
+    """
+    kernels = convolution.weight.detach().flatten(2)  # (channels, inputs, kh kw)
+    scale = norm.weight.detach().abs() / torch.sqrt(norm.running_var + norm.eps)
+    return torch.linalg.matrix_norm(kernels, ord=2) * scale
+
+
+def pairs(model: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
+    """Each batch norm with the convolution before it, in the order of a block's own modules.
+
+    Raises:
+        ValueError: a batch norm has none, as in pre-activation networks, where it scales an input.
+    """
+    found = []
+    for block_name, block in model.named_modules():
+        waiting: nn.Conv2d | None = None
+        for name, module in block.named_children():
+            if isinstance(module, nn.Conv2d):
+                waiting = module
+            elif isinstance(module, nn.BatchNorm2d):
+                place = f"{block_name}.{name}".removeprefix(".")
+                if waiting is None or waiting.out_channels != module.num_features:
+                    raise ValueError(
+                        f"clp needs a convolution right before each batch norm; {place} has none, as in "
+                        "pre-activation networks. Choose another victim or defense"
+                    )
+                found.append((place, waiting, module))
+                waiting = None
+    return found
+
+
+@defense("clp")
+class CLP(Defense):
+    """Zheng, Tang, Li and Liu, ECCV 2022, arXiv:2208.03111. For each convolution followed by batch norm:
+
+    sigma_k = ||W_k||_2 |gamma_k| / sqrt(var_k);  channels with  sigma_k > mean(sigma) + u sd(sigma)  get
+    gamma_k = beta_k = 0.
+
+    Batch norm is in eval mode (its running variance enters the bound) and no image is looked at.
+    """
+
+    Config = CLPConfig
+    card = Card(
+        title="Channel Lipschitzness pruning",
+        paper="R. Zheng, R. Tang, J. Li, L. Liu: Data-free Backdoor Removal based on Channel Lipschitzness, ECCV 2022, "
+        "arXiv:2208.03111",
+        summary="A tiny trigger must be amplified to win. Compute for every channel how strongly it can amplify "
+        "anything, and cut the few that stand out in their layer. Takes a second and needs no images at all.",
+        threat_model="Defender holds the trained model only.",
+        deviations=(
+            "The variance carries batch norm's own eps, as in the network itself.",
+            "Convolution and batch norm are paired within a block, and a network that does not have them in this order "
+            "is refused.",
+            "In a layer of n channels none can lie more than (n - 1) / sqrt(n) standard deviations above the mean, "
+            "3.75 for n = 16: the preset quick takes a smaller u. On narrow networks the rule stays a gamble.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        pruned_model = copy.deepcopy(model)
+        layers, histograms, total = [], [], 0
+        for name, convolution, norm in pairs(pruned_model):
+            sigma = lipschitz_bounds(convolution, norm)
+            pruned = sigma > sigma.mean() + self.config.u * sigma.std()
+            with torch.no_grad():
+                norm.weight[pruned] = 0
+                norm.bias[pruned] = 0
+            total += int(pruned.sum())
+            layers.append(name.removeprefix("body."))
+            histograms.append(torch.histc((sigma / sigma.max()).cpu(), HISTOGRAM_BINS, 0, 1).long())
+        ctx.log(f"pruned {total} channels")
+        score = "Lipschitz bound of each channel, as a share of its layer's largest"
+        ctx.artifact("lipschitz", artifacts.NeuronScores(layers, torch.stack(histograms), score))
+        return pruned_model

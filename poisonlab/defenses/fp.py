@@ -1,0 +1,103 @@
+"""Fine-pruning: cut the channels that sleep on clean images, then fine-tune."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab import artifacts
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.models.base import Classifier, extract
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+
+class FPConfig(FTConfig):
+    accuracy_drop: float = param(
+        0.1, "Pruning stops before the accuracy on the clean images has fallen by more than this", ge=0, le=1,
+        source="BackdoorBench",
+    )  # fmt: skip
+    prune_step: float = param(0.01, "Share of the channels cut at a time", gt=0, le=1, source="BackdoorBench")
+
+
+def pruning_curve(features: Tensor, y: Tensor, head: nn.Linear, order: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Numbers of pruned channels ``(s,)`` and the accuracy at each ``(s,)``.
+
+    Args:
+        features: activations ``(n, d)``.
+        order: channels ``(d,)``, the first to go first.
+    """
+    counts = torch.arange(0, len(order), step)
+    kept = features.clone()
+    accuracies = []
+    for count in counts.tolist():
+        kept[:, order[:count]] = 0
+        accuracies.append((head(kept).argmax(1) == y).double().mean())
+    return counts, torch.stack(accuracies).cpu()
+
+
+class StayPruned(TrainingHook):
+    """Pruned channels get no gradient from the head, so that fine-tuning does not wake them."""
+
+    def __init__(self, pruned: Tensor) -> None:
+        self.pruned = pruned
+
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        loss = super().backward(model, forward)
+        model.head.weight.grad[:, self.pruned] = 0  # type: ignore[union-attr, index]
+        return loss
+
+
+@defense("fp")
+class FP(Defense):
+    """Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv:1805.12185:
+
+    1. mean activation of each channel of the last convolutional block over the clean images;
+    2. channels are cut from the least active on, until the clean accuracy would fall too far;
+    3. what remains is fine-tuned.
+
+    Batch norm is in eval mode in steps 1 and 2 and in train mode in step 3.
+    """
+
+    Config = FPConfig
+    card = Card(
+        title="Fine-pruning",
+        paper="K. Liu, B. Dolan-Gavitt, S. Garg: Fine-Pruning, RAID 2018, arXiv:1805.12185",
+        summary="Neurons that answer to the trigger have nothing to do on clean images. Cut the sleepiest channels of "
+        "the last block as long as accuracy allows, then fine-tune what is left.",
+        threat_model="Defender holds the trained model and a few percent of clean images.",
+        deviations=(
+            "A channel's activation is its pooled feature, the one number that the head reads; it is cut by zeroing "
+            "the head's weights for it, so the network keeps its shape.",
+            "The accuracy that stops pruning is measured on the defender's images, not on test images.",
+            "Nesterov momentum, that of the common training loop.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        cfg = self.config
+        if len(clean) == 0:
+            raise ValueError("fp needs clean images; raise clean_images")
+        tuned = copy.deepcopy(model).requires_grad_(False)
+        features = extract(tuned, clean.x)
+        order = features.mean(0).argsort(stable=True)  # the least active first
+        step = max(1, round(cfg.prune_step * len(order)))
+        counts, accuracy = pruning_curve(features, clean.y, tuned.head, order, step)
+        kept = accuracy >= accuracy[0] - cfg.accuracy_drop
+        until = int(kept.long().cumprod(0).sum()) - 1  # the last before the first that falls too far
+        pruned = order[: int(counts[until])]
+        tuned.head.weight[:, pruned] = 0
+        ctx.log(f"pruned {len(pruned)} of {len(order)} channels")
+        ctx.artifact(
+            "pruning",
+            artifacts.Curve(
+                counts.float(), accuracy.float()[None], ["accuracy on the clean images"], "pruned channels", "accuracy"
+            ),
+        )
+        fine_tune(tuned, clean, cfg, ctx, StayPruned(pruned))
+        return tuned

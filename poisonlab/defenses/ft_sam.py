@@ -1,0 +1,112 @@
+"""FT-SAM: fine-tuning towards weights whose neighbourhood is good, too."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook, backward
+from poisonlab.types import ImageSet
+
+PAPER = "FT-SAM paper"
+SMALLEST_NORM = 1e-12
+
+
+class FTSAMConfig(FTConfig):
+    epochs: int = param(
+        100, "Passes over the clean images", quick=20, elsewhere={"gtsrb": 50}, ge=1, le=1000, source=PAPER
+    )
+    lr: float = param(
+        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.1, "digits": 0.05}, gt=0, le=10,
+        source=PAPER,
+    )  # fmt: skip
+    rho: float = param(
+        2.0, "Radius of the neighbourhood, relative to each weight", quick=2.0,
+        elsewhere={"gtsrb": 8.0, "tiny_imagenet": 8.0}, gt=0, le=100, source=PAPER,
+    )  # fmt: skip
+    label_smoothing: float = param(
+        0.1, "Probability mass spread over all classes", ge=0, lt=1, source="BackdoorBench, settings for CIFAR-10"
+    )
+
+
+def worst_step(weights: list[Tensor], gradients: list[Tensor], rho: float) -> list[Tensor]:
+    """e = rho T^2 g / ||T g||_2  with T = diag(|w|): the steepest e with ||T^-1 e||_2 <= rho.
+
+    The norm is one over all parameters.
+    """
+    scaled = [w.abs() * g for w, g in zip(weights, gradients, strict=True)]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(s) for s in scaled]))
+    return [rho * w.abs() * s / norm.clamp_min(SMALLEST_NORM) for w, s in zip(weights, scaled, strict=True)]
+
+
+@contextmanager
+def resting_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norm still uses the batch's statistics, but the running ones stay."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+class SharpnessAware(TrainingHook):
+    """The gradient at w + e in place of the one at w."""
+
+    def __init__(self, rho: float) -> None:
+        self.rho = rho
+
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        loss = backward(forward)
+        weights = [p for p in model.parameters() if p.grad is not None]
+        step = worst_step([w.detach() for w in weights], [w.grad for w in weights if w.grad is not None], self.rho)
+        model.zero_grad()
+        with torch.no_grad():
+            torch._foreach_add_(weights, step)
+        with resting_statistics(model):
+            backward(forward)
+        with torch.no_grad():
+            torch._foreach_sub_(weights, step)
+        return loss
+
+
+@defense("ft_sam")
+class FTSAM(Defense):
+    """Zhu, Wei, Shen, Fan and Wu, ICCV 2023, arXiv:2304.11823:
+
+    min over w of  max over ||T_w^-1 e||_2 <= rho of  L(f(x; w + e), y),  T_w = diag(|w|).
+
+    Each step: e from the gradient g at w, then a descent step from w along the gradient at w + e.
+    Batch norm is in train mode; the running statistics move in the first pass only.
+    """
+
+    Config = FTSAMConfig
+    card = Card(
+        title="Fine-tuning with sharpness-aware minimisation",
+        paper="M. Zhu, S. Wei, L. Shen, Y. Fan, B. Wu: Enhancing Fine-Tuning Based Backdoor Defense with "
+        "Sharpness-Aware Minimization, ICCV 2023, arXiv:2304.11823",
+        summary="Fine-tune so that the loss stays low even when each weight is shifted in the worst direction, in "
+        "proportion to its size. Backdoored neurons have large weights: they are shaken most and shrink.",
+        threat_model="Defender holds the trained model and a few percent of clean images.",
+        deviations=(
+            "Nesterov momentum, that of the common training loop.",
+            "T_w covers every parameter, batch norm and biases included.",
+            "The preset quick takes larger steps with smaller batches, as it takes far fewer.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        tuned = copy.deepcopy(model)
+        fine_tune(tuned, clean, self.config, ctx, SharpnessAware(self.config.rho), self.config.label_smoothing)
+        return tuned

@@ -1,0 +1,158 @@
+"""Neural attention distillation: the backdoored network learns where a fine-tuned copy of it looks."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.events import Event, Metric
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+REPOSITORY = "NAD repository"
+SMALLEST_NORM = 1e-6
+
+
+class NADConfig(FTConfig):
+    epochs: int = param(20, "Passes over the clean images, student", ge=1, le=1000, source=REPOSITORY)
+    teacher_epochs: int = param(10, "Passes over the clean images, teacher", ge=1, le=1000, source=REPOSITORY)
+    batch_size: int = param(
+        64,
+        "Images in a step",
+        quick={"*": 32, "digits": 16},
+        ge=2,
+        le=4096,
+        unit="images",
+        source=f"{REPOSITORY}, recalled",
+    )
+    lr: float = param(
+        0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02}, gt=0, le=10,
+        source=REPOSITORY,
+    )  # fmt: skip
+    power: float = param(2.0, "p, exponent of the activations", gt=0, le=10, source=REPOSITORY)
+    beta_1: float = param(500.0, "Weight of the attention after the first stage", ge=0, le=1e5, source=REPOSITORY)
+    beta_2: float = param(1000.0, "Weight of the attention after the second stage", ge=0, le=1e5, source=REPOSITORY)
+    beta_3: float = param(1000.0, "Weight of the attention after the third stage", ge=0, le=1e5, source=REPOSITORY)
+
+
+def attention(features: Tensor, power: float) -> Tensor:
+    """A = sum over channels of |F|^p, divided by its L2 norm over the places: ``(n, c, h, w)`` -> ``(n, h, w)``."""
+    a = features.float().abs().pow(power).sum(1)
+    return a / torch.linalg.vector_norm(a, dim=(1, 2), keepdim=True).clamp_min(SMALLEST_NORM)
+
+
+def attention_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], betas: Sequence[float], power: float
+) -> Tensor:
+    """sum over stages l of  beta_l MSE(A_l of the student, A_l of the teacher)."""
+    pairs = zip(student, teacher, betas, strict=True)
+    return torch.stack([b * F.mse_loss(attention(s, power), attention(t, power)) for s, t, b in pairs]).sum()
+
+
+@contextmanager
+def watching(model: Classifier, names: Sequence[str]) -> Iterator[list[Tensor]]:
+    """A list that holds, after each pass of ``model``, the outputs of these children of its body."""
+    outputs: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if module is first:
+            outputs.clear()
+        outputs.append(output)
+
+    children = dict(model.body.named_children())
+    first = children[names[0]]
+    handles = [children[name].register_forward_hook(note) for name in names]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
+    """The children of the body that end its last ``count`` resolutions, by a pass of ``x``."""
+    names = list(dict(model.body.named_children()))
+    with watching(model, names) as outputs, torch.no_grad():
+        model(x)
+    sides = {name: out.shape[-1] for name, out in zip(names, outputs, strict=True) if out.ndim == 4}
+    last_of_side = {side: name for name, side in sides.items() if side > 1}
+    return list(last_of_side.values())[-count:]
+
+
+class Distillation(TrainingHook):
+    """Cross-entropy plus the attention loss between what was seen of both networks."""
+
+    def __init__(
+        self, teacher: Classifier, seen: tuple[list[Tensor], list[Tensor]], betas: Sequence[float], power: float
+    ) -> None:
+        self.teacher, self.betas, self.power = teacher, betas, power
+        self.of_student, self.of_teacher = seen
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            self.teacher(x)
+        return x, y
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        return super().loss(logits, y, label_smoothing) + attention_loss(
+            self.of_student, self.of_teacher, self.betas, self.power
+        )
+
+
+@defense("nad")
+class NAD(Defense):
+    """Li, Lyu, Koren, Lyu, Li and Ma, ICLR 2021, arXiv:2101.05930:
+
+    1. the teacher is a copy of the backdoored network, fine-tuned on the clean images;
+    2. the student, the backdoored network itself, minimises  L(f(x), y) + sum_l beta_l MSE(A_l^S, A_l^T),
+       A_l = sum_c |F_l|^p / ||sum_c |F_l|^p||_2.
+
+    Batch norm of whichever is trained is in train mode and its running statistics move; the teacher
+    teaches in eval mode.
+    """
+
+    Config = NADConfig
+    card = Card(
+        title="Neural attention distillation",
+        paper="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma: Neural Attention Distillation, ICLR 2021, "
+        "arXiv:2101.05930",
+        summary="Fine-tune a copy, then teach the original to look at the same places as the copy at every stage. "
+        "A backdoored network stares at the trigger; its fine-tuned copy does so less.",
+        threat_model="Defender holds the trained model and a few percent of clean images.",
+        deviations=(
+            "Attention is compared after the last block of each of the last three resolutions, whatever the network; "
+            "the paper has the three groups of a WideResNet.",
+            "The learning rate falls as a cosine, with Nesterov momentum: the common training loop.",
+            "The preset quick takes smaller steps: the published ones cost a small network its accuracy.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        cfg = self.config
+        teacher, student = copy.deepcopy(model), copy.deepcopy(model)
+        fine_tune(teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), _of_teacher(ctx))
+        names = stages(student, as_floats(clean.x[:1]), count=3)
+        betas = (cfg.beta_1, cfg.beta_2, cfg.beta_3)[-len(names) :]
+        with watching(student, names) as seen_student, watching(teacher, names) as seen_teacher:
+            hook = Distillation(teacher, (seen_student, seen_teacher), betas, cfg.power)
+            fine_tune(student, clean, cfg, ctx, hook)
+        return student
+
+
+def _of_teacher(ctx: Context) -> Context:
+    """The same context, its metrics under names of their own."""
+
+    def send(event: Event) -> None:
+        ctx.send(dataclasses.replace(event, name=f"teacher_{event.name}") if isinstance(event, Metric) else event)
+
+    return dataclasses.replace(ctx, send=send)
