@@ -98,7 +98,7 @@ def test_help_says_meaning_bounds_paper_value_and_source(page: AppTest) -> None:
     rate = next(n for n in page.number_input if n.label == "poison_rate")
 
     said = rate.help.replace("\\", "")
-    for part in ("Share of the training set", "Allowed: > 0 and ≤ 1", "Paper: 0.1", "BackdoorBench"):
+    for part in ("Share of the training images", "Allowed: > 0 and ≤ 1", "Paper: 0.1", "BackdoorBench"):
         assert part in said
 
 
