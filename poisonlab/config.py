@@ -137,7 +137,7 @@ class TrainingConfig(Config):
     lr: float = param(0.1, "Peak learning rate", gt=0, le=10)
     momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1)
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
-    schedule: Literal["cosine", "one_cycle"] = param("cosine", "Learning rate over the steps")
+    schedule: Literal["cosine", "one_cycle", "constant"] = param("cosine", "Learning rate over the steps")
     label_smoothing: float = param(0.0, "Probability mass spread over all classes", ge=0, lt=1)
     crop_padding: int = param(4, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Mirror images left to right half of the time")

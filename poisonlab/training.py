@@ -167,6 +167,8 @@ def learning_rate(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+    if config.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total + 1, cycle_momentum=False)
 
 

@@ -23,7 +23,7 @@ REFERENCE_ENTRIES = 3 * 32 * 32  # tau is stated for CIFAR-size images
 
 class AWMConfig(Config):
     rounds: int = param(
-        20, "Outer rounds E, each with a fresh trigger", quick={"*": 6, "digits": 20}, ge=1, le=500, source=REPOSITORY
+        20, "Outer rounds E, each with a fresh trigger", quick={"*": 10, "digits": 20}, ge=1, le=500, source=REPOSITORY
     )
     inner_epochs: int = param(
         5, "Passes over the clean images in each half of a round", quick=2, ge=1, le=100,
@@ -35,11 +35,11 @@ class AWMConfig(Config):
     trigger_lr: float = param(10.0, "eta_1, ascent step on the trigger", gt=0, le=1000, source=REPOSITORY)
     mask_lr: float = param(0.01, "eta_2, Adam step on the masks", quick=0.02, gt=0, le=1, source=REPOSITORY)
     mask_lr_decay: float = param(
-        1.0, "Factor on eta_2 after each round", quick={"*": 1.0, "digits": 0.9}, gt=0, le=1,
+        1.0, "Factor on eta_2 after each round", quick={"*": 0.8, "digits": 0.9}, gt=0, le=1,
         source=f"{REPOSITORY}, where 0.9 is an option",
     )  # fmt: skip
     alpha: float = param(
-        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.98, "digits": 0.985},
+        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.99, "digits": 0.985},
         ge=0, le=1, source=REPOSITORY,
     )  # fmt: skip
     gamma: float = param(1e-8, "Weight of the masks' L1 norm", ge=0, le=1, source=REPOSITORY)

@@ -24,7 +24,7 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
     steps: int = param(
         500,
         "Langevin steps of purification, T_EBM: 150 from scratch, 500 linear transfer, 1000 fine-tuning",
-        quick={"*": 550, "digits": 300},
+        quick={"*": 450, "digits": 300},
         ge=0,
         le=5000,
         source="PureGen, appendix D.2",
@@ -32,7 +32,7 @@ class PureGenEBMConfig(ebm.EBMConfig, LangevinConfig):
     purify_temperature: float = param(
         7.5e-5,
         "tau of purification: 7.5e-5 linear transfer, 1e-4 otherwise",
-        quick=1e-4,
+        quick={"*": 7.5e-5, "digits": 1e-4},
         gt=0,
         le=1,
         source="PureGen repository, configuration",

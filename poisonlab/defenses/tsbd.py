@@ -1,0 +1,173 @@
+"""TSBD: the weights that change most when a model unlearns clean images belong to the backdoor."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab import artifacts
+from poisonlab.config import Config, TrainingConfig, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.ft import NO_FLIPS
+from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook, backward, train_network
+from poisonlab.types import ImageSet
+
+REPOSITORY = "TSBD repository"
+HISTOGRAM_BINS = 20
+SMALLEST_NORM = 1e-12
+
+
+class TSBDConfig(Config):
+    unlearn_lr: float = param(1e-4, "SGD learning rate of clean unlearning", quick=1e-3, gt=0, le=1, source=REPOSITORY)
+    unlearn_epochs: int = param(1000, "Most passes of clean unlearning", quick=40, ge=1, le=10_000, source=REPOSITORY)
+    stop_chance: float = param(
+        1.0, "Unlearning ends at this multiple of chance accuracy (0.10 of ten classes)", gt=0, le=10, source=REPOSITORY
+    )
+    neuron_ratio: float = param(
+        0.15, "n, share of neurons taken by their weight change", gt=0, le=1, source="TSBD paper"
+    )
+    weight_ratio: float = param(0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper")
+    epochs: int = param(20, "Passes of fine-tuning", ge=1, le=1000, source=REPOSITORY)
+    lr: float = param(0.01, "Constant learning rate of fine-tuning", gt=0, le=10, source=REPOSITORY)
+    radius: float = param(0.05, "r, distance to the second gradient", gt=0, le=10, source=REPOSITORY)
+    alpha: float = param(0.7, "Weight of the second gradient; lambda = alpha r", ge=0, le=1, source=REPOSITORY)
+    momentum: float = param(0.9, "SGD momentum of both stages", ge=0, lt=1, source=REPOSITORY)
+    batch_size: int = param(256, "Images in a step", quick={"*": 64, "digits": 16}, ge=2, le=4096, source=REPOSITORY)
+    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    flip: bool = param(True, "Images may be mirrored", quick={"*": True} | NO_FLIPS, elsewhere=NO_FLIPS)
+
+
+def neuron_weight_change(before: Classifier, after: Classifier) -> dict[str, Tensor]:
+    """|theta_ul - theta_bd| of every convolution but the 1x1 shortcuts, ``(neurons, weights of one)`` each.
+
+    NWC(l, k) is the sum over row k.
+    """
+    old, new = before.state_dict(), after.state_dict()
+    names = [
+        f"{name}.weight"
+        for name, module in before.named_modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+    ]
+    return {name: (new[name] - old[name]).abs().flatten(1) for name in names}
+
+
+def reinitialise(model: Classifier, change: dict[str, Tensor], neuron_ratio: float, weight_ratio: float) -> Classifier:
+    """A copy in which the most changed weights of the most changed neurons are zero.
+
+    Neurons of all layers are sorted together; their weights, too.
+    """
+    nwc = torch.cat([rows.sum(1) for rows in change.values()])
+    count = max(1, round(neuron_ratio * len(nwc)))
+    taken = torch.zeros_like(nwc, dtype=torch.bool)
+    taken[nwc.argsort(descending=True, stable=True)[:count]] = True
+    chosen = dict(zip(change, taken.split([len(rows) for rows in change.values()]), strict=True))
+    pool = torch.cat([rows[chosen[name]].flatten() for name, rows in change.items()])
+    edge = pool.sort(descending=True).values[max(1, round(weight_ratio * len(pool))) - 1]
+    renewed, state = copy.deepcopy(model), model.state_dict()
+    for name, rows in change.items():
+        gone = (chosen[name][:, None] & (rows >= edge)).view_as(state[name])
+        state[name] = torch.where(gone, torch.zeros_like(state[name]), state[name])
+    renewed.load_state_dict(state)
+    return renewed
+
+
+class ActivenessAware(TrainingHook):
+    """Gradient of  L + lambda ||grad L||_2  by two points:  (1 - alpha) g(w) + alpha g(w + r g / ||g||)."""
+
+    def __init__(self, radius: float, alpha: float) -> None:
+        self.radius, self.alpha = radius, alpha
+
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        loss = backward(forward)
+        weights = [p for p in model.parameters() if p.grad is not None]
+        first = [w.grad.clone() for w in weights if w.grad is not None]
+        step = [self.radius * g / g.norm().clamp_min(SMALLEST_NORM) for g in first]  # a norm for each tensor
+        model.zero_grad()
+        with torch.no_grad():
+            torch._foreach_add_(weights, step)
+        backward(forward)
+        with torch.no_grad():
+            torch._foreach_sub_(weights, step)
+            for weight, gradient in zip(weights, first, strict=True):
+                assert weight.grad is not None
+                weight.grad.lerp_(gradient, 1 - self.alpha)
+        return loss
+
+
+@defense("tsbd")
+class TSBD(Defense):
+    """Lin, Liu, Wei, Li and Xiong, NeurIPS 2024, arXiv:2405.20291:
+
+    1. unlearn clean images; NWC(l, k) = sum_j |theta_ul - theta_bd|; of the n N neurons with the largest one, set
+       the m most changed weights to zero;
+    2. fine-tune:  L + lambda ||grad L||_2,  so that no neuron becomes too active again.
+
+    Batch norm is in train mode; its running statistics move for good in stage 2.
+    """
+
+    Config = TSBDConfig
+    card = Card(
+        title="Two-stage defense by unlearning weight changes (TSBD)",
+        paper="W. Lin, L. Liu, S. Wei, J. Li, H. Xiong: Unveiling and Mitigating Backdoor Vulnerabilities based on "
+        "Unlearning Weight Changes and Backdoor Activeness, NeurIPS 2024, arXiv:2405.20291",
+        summary="When a backdoored model unlearns clean images, the neurons of the backdoor change most. Their most "
+        "changed weights are set to zero, and the model is trained again with a brake on large gradients.",
+        threat_model="Defender holds the trained model and a few percent of clean images.",
+        deviations=(
+            "Shortcuts are recognised as 1x1 convolutions.",
+            "Changes keep full precision; the repository writes them with four decimals.",
+            "Nesterov momentum in fine-tuning, that of the common training loop; images are shuffled.",
+            "n and m are fixed values; the repository tries eleven n and has no rule for choosing.",
+            "The preset quick unlearns faster and with a cap, in smaller batches.",
+        ),
+    )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        cfg = self.config
+        if len(clean) == 0:
+            raise ValueError("tsbd needs clean images; raise clean_images")
+        unlearned = unlearn(
+            model,
+            clean,
+            Unlearning(
+                lr=cfg.unlearn_lr,
+                momentum=cfg.momentum,
+                weight_decay=0.0,
+                milestones=(),
+                epochs=cfg.unlearn_epochs,
+                batch_size=cfg.batch_size,
+                stop_at=cfg.stop_chance / len(clean.classes),
+                crop_padding=cfg.crop_padding,
+                flip=cfg.flip,
+            ),
+            ctx,
+        )
+        change = neuron_weight_change(model, unlearned)
+        _show(change, ctx)
+        renewed = reinitialise(model, change, cfg.neuron_ratio, cfg.weight_ratio).requires_grad_(True)
+        recipe = TrainingConfig(
+            epochs=cfg.epochs,
+            batch_size=cfg.batch_size,
+            lr=cfg.lr,
+            momentum=cfg.momentum,
+            weight_decay=0.0,
+            schedule="constant",
+            crop_padding=cfg.crop_padding,
+            flip=cfg.flip,
+        )
+        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha))
+        return renewed.requires_grad_(False)
+
+
+def _show(change: dict[str, Tensor], ctx: Context) -> None:
+    """Weight change of each neuron by layer, relative to the largest."""
+    nwc = [rows.sum(1).cpu() for rows in change.values()]
+    largest = torch.cat(nwc).max().clamp_min(SMALLEST_NORM)
+    bins = torch.stack([torch.histc(layer / largest, HISTOGRAM_BINS, 0, 1).long() for layer in nwc])
+    layers = [name.removesuffix(".weight").removeprefix("body.") for name in change]
+    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, "weight change of each neuron / largest"))

@@ -1,0 +1,74 @@
+"""What is special about TSBD: which weights go, and the gradient of its second stage."""
+
+import pytest
+import torch
+from core_helpers import clean_model, digits, listening, small
+from torch import nn
+from torch.nn import functional as F
+
+from poisonlab.context import Context, derive
+from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialise
+from poisonlab.events import ArtifactReady
+
+CLEAN = digits().reserve[:20]
+
+
+def test_weight_change_counts_every_convolution_but_shortcuts() -> None:
+    model = clean_model()
+    change = neuron_weight_change(model, model)
+
+    assert all(int(rows.count_nonzero()) == 0 for rows in change.values())
+    assert not any("shortcut" in name for name in change)
+    kernels = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert sum(len(rows) for rows in change.values()) == sum(m.out_channels for m in kernels)
+
+
+def test_reinitialisation_zeroes_the_most_changed_weights_of_the_most_changed_neurons() -> None:
+    model = clean_model()
+    change = {n: torch.zeros_like(rows) for n, rows in neuron_weight_change(model, model).items()}
+    first, last = list(change)[0], list(change)[-1]
+    change[first][1] = torch.linspace(1, 2, change[first].shape[1])  # the most changed neuron
+    change[last][0] = torch.linspace(0.001, 0.002, change[last].shape[1])
+    neurons = sum(len(rows) for rows in change.values())
+
+    renewed = reinitialise(model, change, 1 / neurons, 0.5)
+
+    before, after = model.state_dict(), renewed.state_dict()
+    moved = {name: (before[name] != after[name]).flatten(1) for name in change}
+    width = change[first].shape[1]
+    expected = torch.arange(width) >= width - max(1, round(0.5 * width))
+    assert torch.equal(moved[first][1], expected) and bool((after[first].flatten(1)[1][expected] == 0).all())
+    assert int(sum(m.sum() for m in moved.values())) == int(expected.sum())
+
+
+def test_two_point_gradient_is_that_of_the_penalised_loss() -> None:
+    """For small r:  (1 - alpha) g(w) + alpha g(w + r g / ||g||)  =  g + alpha r grad ||g||, one tensor."""
+    model = nn.Linear(4, 3, bias=False).double()
+    nn.init.normal_(model.weight, generator=derive(0, "w"))
+    x, y = torch.randn(6, 4, generator=derive(1, "x"), dtype=torch.float64), torch.arange(6) % 3
+    radius, alpha = 1e-5, 0.7
+
+    loss = F.cross_entropy(model(x), y)
+    (gradient,) = torch.autograd.grad(loss, model.weight, create_graph=True)
+    (curvature,) = torch.autograd.grad(gradient.norm(), model.weight)
+    before = model.weight.detach().clone()
+    ActivenessAware(radius, alpha).backward(model, lambda: F.cross_entropy(model(x), y))
+
+    assert model.weight.grad is not None
+    assert torch.allclose(model.weight.grad, gradient.detach() + alpha * radius * curvature, rtol=0, atol=1e-10)
+    assert torch.allclose((model.weight.grad - gradient.detach()) / radius, alpha * curvature, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(model.weight, before, rtol=0, atol=1e-15)
+
+
+def test_weight_changes_are_shown_for_every_neuron() -> None:
+    ctx, heard = listening()
+    small(TSBD, epochs=1).repair(clean_model(), CLEAN, ctx)
+
+    (shown,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "weight_change"]
+    change = neuron_weight_change(clean_model(), clean_model())
+    assert int(shown.histogram.sum()) == sum(len(rows) for rows in change.values())
+
+
+def test_without_clean_images_there_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="tsbd needs clean images; raise clean_images"):
+        small(TSBD).repair(clean_model(), CLEAN[:0], Context())
