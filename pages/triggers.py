@@ -70,7 +70,7 @@ if recovered := found.get("TriggerReconstruction"):
     )
     st.markdown(galleries.reading(recovered, shown - 1, target))
 
-if scores := found.get("NeuronScores"):
+if recovered and (scores := found.get("NeuronScores")):
     st.subheader("Which weights were turned down", anchor=False, help=glossary.help_for("mask"))
     neurons.scores(scores)
 

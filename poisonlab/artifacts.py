@@ -136,12 +136,14 @@ class TriggerReconstruction:
 class NeuronScores:
     """A score in [0, 1] for each weight or neuron, summarised by layer.
 
-    ``histogram`` is int64 ``(layers, bins)`` over equal bins of [0, 1]; ``score`` says what it is.
+    ``histogram`` is int64 ``(layers, bins)`` over equal bins of [0, 1]; ``score`` says what it is, ``low_is_blamed``
+    which end the defense takes for the backdoor.
     """
 
     layers: list[str]
     histogram: Tensor
     score: str
+    low_is_blamed: bool = True
 
 
 @_kind

@@ -170,4 +170,4 @@ def _show(change: dict[str, Tensor], ctx: Context) -> None:
     largest = torch.cat(nwc).max().clamp_min(SMALLEST_NORM)
     bins = torch.stack([torch.histc(layer / largest, HISTOGRAM_BINS, 0, 1).long() for layer in nwc])
     layers = [name.removesuffix(".weight").removeprefix("body.") for name in change]
-    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, "weight change of each neuron / largest"))
+    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, "weight change of each neuron / largest", False))

@@ -66,11 +66,12 @@ def mask_histogram(scores: NeuronScores) -> go.Figure:
     return layout(figure, scores.score, "layer", max(320, 140 + 22 * len(scores.layers)))
 
 
-def weakened(scores: NeuronScores) -> go.Figure:
-    """Share of each layer's scores below one half: where the defense cut."""
+def blamed(scores: NeuronScores) -> go.Figure:
+    """Share of each layer's scores on the blamed side of one half: where the defense cuts."""
     counts = scores.histogram.float()
     half = counts.shape[1] // 2
-    share = (counts[:, :half].sum(1) / counts.sum(1).clamp_min(1)).numpy()
+    side, word = (slice(half), "below") if scores.low_is_blamed else (slice(half, None), "above")
+    share = (counts[:, side].sum(1) / counts.sum(1).clamp_min(1)).numpy()
     figure = go.Figure(
         go.Bar(
             x=share,
@@ -80,7 +81,7 @@ def weakened(scores: NeuronScores) -> go.Figure:
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )
     )
-    layout(figure, "share of scores below 0.5", "layer", max(320, 140 + 22 * len(scores.layers)))
+    layout(figure, f"share of scores {word} 0.5", "layer", max(320, 140 + 22 * len(scores.layers)))
     figure.update_xaxes(tickformat=".1%")
     figure.update_yaxes(autorange="reversed", type="category")
     return figure

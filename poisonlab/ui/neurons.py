@@ -14,4 +14,4 @@ def scores(found: NeuronScores) -> None:
         key="masks",
         alt="Distribution of the scores of each layer between 0 and 1",
     )
-    right.plotly_chart(figures.weakened(found), key="weakened", alt="Share of scores below one half by layer")
+    right.plotly_chart(figures.blamed(found), key="blamed", alt="Share of scores on the blamed side by layer")
