@@ -39,7 +39,7 @@ class AWMConfig(Config):
         source=f"{REPOSITORY}, where 0.9 is an option",
     )  # fmt: skip
     alpha: float = param(
-        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.99, "digits": 0.985},
+        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.97, "digits": 0.985},
         ge=0, le=1, source=REPOSITORY,
     )  # fmt: skip
     gamma: float = param(1e-8, "Weight of the masks' L1 norm", ge=0, le=1, source=REPOSITORY)
