@@ -136,7 +136,7 @@ def test_seeds_are_one_row_with_students_interval(store, spec):
     values = [0.80, 0.90, 0.85]
     for seed, value in enumerate(values):
         add(store, record_of(spec(seed=seed), clean_accuracy=value, asr=value / 10, asr_control=0.0))
-    (row,) = store.leaderboard().to_dict("records")
+    (row,) = store.with_run_ids(store.leaderboard()).to_dict("records")
     low, high = metrics.mean_interval(values)
     assert row["n"] == 3 and row["threat"] == "backdoor" and len(row["run_ids"]) == 3
     assert row["clean_accuracy"] == pytest.approx(0.85)
@@ -147,7 +147,7 @@ def test_one_seed_has_no_interval_and_the_same_seed_twice_counts_once(store, spe
     add(store, record_of(spec(), day=0, clean_accuracy=0.5, asr=0.5))
     newest = add(store, record_of(spec(), day=1, clean_accuracy=0.7, asr=0.3))
     add(store, record_of(spec(), day=2, state="failed", clean_accuracy=0.1, asr=0.1))
-    (row,) = store.leaderboard().to_dict("records")
+    (row,) = store.with_run_ids(store.leaderboard()).to_dict("records")
     assert row["n"] == 1 and row["success"] == 0.3 and row["run_ids"] == [newest.run_id]
     assert np.isnan(row["success_low"]) and np.isnan(row["clean_accuracy_high"])
 

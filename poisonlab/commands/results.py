@@ -65,6 +65,8 @@ def leaderboard(options: argparse.Namespace) -> int:
             options.dataset, options.attack, options.defense, options.preset, options.source,
             options.sort, options.descending,
         )  # fmt: skip
+        if options.parquet or options.csv or options.json:
+            board = store.with_run_ids(board)
     except ValueError as error:
         raise UsageError(str(error)) from None
     finally:

@@ -108,7 +108,8 @@ def as_csv(rows: pd.DataFrame) -> bytes:
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Lists of ids as text: no file format needs to know them."""
-    return rows.assign(run_ids=[" ".join(map(str, ids)) for ids in rows["run_ids"]])
+    rows = runtime.get().store.with_run_ids(rows)
+    return rows.assign(run_ids=[" ".join(ids) for ids in rows["run_ids"]])
 
 
 def downloads(rows: pd.DataFrame) -> None:
@@ -128,7 +129,8 @@ def selection(rows: pd.DataFrame) -> None:
     """One row: its runs and where to look at them. Several: what differs."""
     store = runtime.get().store
     with st.container(border=True):
-        records = [(row, store.run(str(row["run_ids"][0]))) for row in rows.to_dict("records")]
+        opened = [row for row in store.with_run_ids(rows).to_dict("records") if row["run_ids"]]
+        records = [(row, store.run(row["run_ids"][0])) for row in opened]
         for row, record in records:
             if record is None:
                 continue
@@ -152,10 +154,10 @@ def _runs(row: dict[str, Any]) -> None:
     kind = "triggers" if row["threat"] == "backdoor" else "poisons"
     store = runtime.get().store
     with st.container(horizontal=True):
-        for run_id in list(row["run_ids"])[:12]:
-            record = store.run(str(run_id))
+        for run_id in row["run_ids"][:12]:
+            record = store.run(run_id)
             if record is not None:
-                navigation.link(kind, f"seed {record.spec.seed}", run=str(run_id))
+                navigation.link(kind, f"seed {record.spec.seed}", run=run_id)
 
 
 def differences(records: list[Any]) -> pd.DataFrame:
