@@ -176,7 +176,10 @@ class ExperimentSpec(Config):
         wanted = registry.attack[self.attack.name].protocols
         if self.protocol not in wanted:
             raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
-        if self.protocol == "linear_transfer" and registry.defense[self.defense.name].overrides("training_hook"):
+        defense = registry.defense[self.defense.name]
+        if defense.overrides("repair") and defense.repairs_with_clean_images and self.clean_images == 0:
+            raise ValueError(f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more")
+        if self.protocol == "linear_transfer" and defense.overrides("training_hook"):
             raise ValueError(f"defense {self.defense.name!r} changes training from scratch; a linear head has none")
         return self
 
@@ -266,5 +269,5 @@ def explain(error: ValidationError) -> str:
         place = ".".join(str(p) for p in item["loc"] if p != "params") or "spec"
         got = item["input"]
         shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | None) else ""
-        findings.append(f"{place}: {item['msg']}{shown}")
+        findings.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{shown}")
     return "; ".join(findings)

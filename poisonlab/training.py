@@ -24,6 +24,9 @@ class Diverged(RuntimeError):
 class TrainingHook:
     """What an attack or a defense may change in training; each method is the identity here."""
 
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        """Before the first step. A hook serves one training at a time: what it counts or learns starts anew here."""
+
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the set."""
         return x, y
@@ -147,6 +150,7 @@ def train_network(
         return hook.batch(x, data.y[index], index)
 
     model.to(memory_format=torch.channels_last).train()
+    hook.begin(model, data, steps_in_epoch(len(data), config.batch_size), config.epochs)
     steps = batches(len(data), config.batch_size, config.epochs, ctx.generator("batches"))
     fit(
         model,

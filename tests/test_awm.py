@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 import torch
 from core_helpers import clean_model, digits, listening, noise_images, small, state_of
 from hypothesis import given
@@ -11,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from poisonlab import artifacts
-from poisonlab.context import Context, derive
+from poisonlab.context import derive
 from poisonlab.defenses.awm import AWM, MaskedModel, ascend, augmented_copies, scale_to
 from poisonlab.events import ArtifactReady, Progress
 from poisonlab.models.base import Classifier
@@ -147,8 +146,3 @@ def test_copies_keep_the_images_and_their_labels() -> None:
 
     assert torch.equal(more.x[:6], data.x) and torch.equal(more.y, data.y.repeat(4))
     assert len(more.x) == 24 and not torch.equal(more.x[6:12], data.x)
-
-
-def test_no_clean_images_is_an_error_that_says_what_to_raise() -> None:
-    with pytest.raises(ValueError, match="at least one a class; raise clean_images"):
-        small(AWM).repair(clean_model(), digits().reserve[:0], Context())

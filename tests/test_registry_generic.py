@@ -346,6 +346,20 @@ def test_every_preset_makes_a_spec_that_survives_json(name: str, preset: str, at
     assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+@every_defense
+def test_a_repair_that_learns_from_clean_images_is_refused_without_any(name: str) -> None:
+    kind = registry.defense[name]
+
+    def specified() -> ExperimentSpec:
+        return make_spec("digits", "badnets", name, overrides={"clean_images": 0})
+
+    if kind.overrides("repair") and kind.repairs_with_clean_images:
+        with pytest.raises(ValueError, match="learns from clean images; set clean_images to 1 or more"):
+            specified()
+    else:
+        assert specified().clean_images == 0
+
+
 @every_attack
 def test_repeats_of_an_experiment_differ_in_the_seed_alone(name: str) -> None:
     group = make_spec("digits", name, "none").group()

@@ -1,12 +1,11 @@
 """What is special about TSBD: which weights go, and the gradient of its second stage."""
 
-import pytest
 import torch
 from core_helpers import clean_model, digits, listening, small
 from torch import nn
 from torch.nn import functional as F
 
-from poisonlab.context import Context, derive
+from poisonlab.context import derive
 from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialise
 from poisonlab.events import ArtifactReady
 
@@ -67,8 +66,3 @@ def test_weight_changes_are_shown_for_every_neuron() -> None:
     (shown,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "weight_change"]
     change = neuron_weight_change(clean_model(), clean_model())
     assert int(shown.histogram.sum()) == sum(len(rows) for rows in change.values())
-
-
-def test_without_clean_images_there_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="tsbd needs clean images; raise clean_images"):
-        small(TSBD).repair(clean_model(), CLEAN[:0], Context())

@@ -73,8 +73,6 @@ class ANP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("anp needs clean images; raise clean_images")
         channels, logits = masked_network(model)
         draws = ctx.generator("anp")
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)

@@ -148,8 +148,6 @@ class AWM(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("awm needs clean images, at least one a class; raise clean_images")
         if len(clean) < cfg.augment_below:
             clean = augmented_copies(clean, cfg.copies, cfg.flip, ctx.generator("awm", "copies"))
         model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)

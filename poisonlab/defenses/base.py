@@ -21,12 +21,14 @@ class Defense:
         Config: its parameters. card: what a page tells about it.
         per_image: purification treats each image by itself, so that images shared by several trials
             are purified once.
+        repairs_with_clean_images: its repair cannot do without trusted images; a spec that grants none is refused.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Config]]
     card: ClassVar[Card]
     per_image: ClassVar[bool] = True
+    repairs_with_clean_images: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

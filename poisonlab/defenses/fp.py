@@ -81,8 +81,6 @@ class FP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("fp needs clean images; raise clean_images")
         tuned = copy.deepcopy(model).requires_grad_(False)
         features = extract(tuned, clean.x)
         order = features.mean(0).argsort(stable=True)  # the least active first

@@ -40,8 +40,6 @@ def fine_tune(
     label_smoothing: float = 0.0,
 ) -> None:
     """Train all of ``model`` in place on the clean images; it ends in eval mode, without gradients."""
-    if len(clean) == 0:
-        raise ValueError("this defense fine-tunes and needs clean images; raise clean_images")
     recipe = TrainingConfig(
         epochs=config.epochs,
         batch_size=config.batch_size,

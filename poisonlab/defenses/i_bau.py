@@ -135,8 +135,6 @@ class IBAU(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("i_bau needs clean images; raise clean_images")
         model = copy.deepcopy(model).eval().requires_grad_(True).to(memory_format=torch.channels_last)
         unlearning = Unlearning(model, clean, cfg, ctx)
         optimiser = torch.optim.Adam(model.parameters(), lr=cfg.lr)

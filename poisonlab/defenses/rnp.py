@@ -60,8 +60,6 @@ class RNP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("rnp needs clean images; raise clean_images")
         unlearned = unlearn(
             model,
             clean,

@@ -129,8 +129,6 @@ class TSBD(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        if len(clean) == 0:
-            raise ValueError("tsbd needs clean images; raise clean_images")
         unlearned = unlearn(
             model,
             clean,
