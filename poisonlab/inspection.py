@@ -22,7 +22,9 @@ def examples(poison: Poison, count: int) -> tuple[Tensor, Tensor]:
 
 
 def show_poison(train: ImageSet, poison: Poison, ctx: Context) -> None:
-    """Some poisoned images beside what they were."""
+    """Some poisoned images beside what they were; nothing where nothing is poisoned."""
+    if poison.budget == 0:
+        return
     trial, position = examples(poison, SHOWN)
     rows = poison.index[trial, position]
     ctx.artifact(
@@ -82,6 +84,8 @@ def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defen
             torch.arange(len(rows) + len(plain)) < len(rows),
         ),
     )
+    if poison.budget == 0:
+        return  # energies and chains are shown for clean and poisoned images side by side
     everything = poison.images.flatten(0, 1)[:ENERGIES]
     energies = [defense.energy(x) for x in (train.x[:ENERGIES], everything, purified.x[len(train) :][:ENERGIES])]
     if all(e is not None for e in energies):

@@ -32,6 +32,7 @@ CONFIGS: list[type[Config]] = [registry.KINDS[k][n].Config for k, n in METHODS] 
 MOMENTS = ("prepare", "purify", "training_hook", "repair")
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
+every_poison = pytest.mark.parametrize("name", [name for name in ATTACKS if registry.attack[name].poisons])
 every_defense = pytest.mark.parametrize("name", DEFENSES)
 every_victim = pytest.mark.parametrize("name", VICTIMS)
 every_dataset = pytest.mark.parametrize("name", DATASETS)
@@ -67,12 +68,12 @@ def test_the_same_seed_gives_the_same_poison(name: str) -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-@every_attack
+@every_poison
 def test_another_seed_gives_another_poison(name: str) -> None:
     assert not torch.equal(poison_of(name, 1).index, poison_of(name, 2).index)
 
 
-@every_attack
+@every_poison
 def test_poison_fits_the_training_set(name: str) -> None:
     train, poison = digits().train, poison_of(name)
 
@@ -89,7 +90,7 @@ def test_no_row_is_poisoned_twice_in_a_trial(name: str) -> None:
         assert len(rows.unique()) == len(rows)
 
 
-@every_attack
+@every_poison
 def test_poison_changes_images_or_labels(name: str) -> None:
     train, poison = digits().train, poison_of(name)
 

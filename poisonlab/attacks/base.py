@@ -33,12 +33,14 @@ class Attack:
     Class attributes:
         Config: its parameters. card: what a page tells about it.
         protocols: the training protocols it works under, the first being the default.
+        poisons: whether it changes any training image.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Config]]
     card: ClassVar[Card]
     protocols: ClassVar[tuple[Protocol, ...]] = ("from_scratch",)
+    poisons: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -1,0 +1,34 @@
+"""No attack: a run without poison, from its empty poison to its metrics."""
+
+import torch
+from core_helpers import TINY, attackers_view, small
+
+from poisonlab import registry
+from poisonlab.attacks.none import NoAttack
+from poisonlab.config import make_spec
+from poisonlab.context import Context
+from poisonlab.experiment import run_experiment
+
+
+def test_nothing_is_poisoned() -> None:
+    view = attackers_view()
+    poison = small(NoAttack).poison(view, Context())
+    poisoned = poison.apply(view.train)
+
+    assert poison.trials == 1 and poison.budget == 0
+    assert torch.equal(poisoned.x, view.train.x) and torch.equal(poisoned.y, view.train.y)
+
+
+def test_the_undefended_model_is_the_control() -> None:
+    found = run_experiment(make_spec("digits", "none", "ft", overrides=TINY), Context()).metrics
+
+    assert found["asr_undefended"] == found["asr_control"]
+    assert found["clean_accuracy_undefended"] == found["clean_accuracy_control"]
+
+
+def test_it_is_measured_with_the_patch_of_badnets() -> None:
+    view = attackers_view()
+    threat = small(NoAttack).threat(small(NoAttack).poison(view, Context()), 10)
+    patch = small(registry.attack["badnets"], target_class=0, margin=0).trigger(view.train.x, {})
+
+    assert torch.equal(threat.trigger(view.train.x), patch)
