@@ -43,12 +43,7 @@ def _registered(kind: str, method: Method) -> str:
     return method.name
 
 
-def cells(table: PublishedTable, *, beside: bool = True) -> list[tuple[str, str]]:
-    """Attack and defense of every cell, attack by attack: with a number, then (``beside``) those without one."""
-    found = []
-    for attack in table.attacks:
-        row = table.values.get(attack, {})
-        found += [(attack, defense) for defense in table.defenses if defense in row]
-        if beside:
-            found += [(attack, defense) for defense in table.defenses if defense not in row]
-    return found
+def cells(table: PublishedTable) -> list[tuple[str, str]]:
+    """Attack and defense of every cell, attack by attack: those with a number, then those that stand beside them."""
+    every = [(attack, defense) for attack in table.attacks for defense in table.defenses]
+    return sorted(every, key=lambda cell: cell[1] not in table.values.get(cell[0], {}))
