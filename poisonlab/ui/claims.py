@@ -15,7 +15,7 @@ from poisonlab.ui.cards import linked
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.wording import NONE, escape
 
-RECIPES: dict[str, str] = {"faster": "faster recipe", "published": "published epochs"}
+RECIPES = ("faster", "published")
 FIRST = "ftsam_cifar10"
 BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = "both", "published only", "measured only", "not measured yet"
 
@@ -24,16 +24,15 @@ def choose() -> tuple[PublishedTable, Recipe]:
     """The table and the training recipe, both in the URL."""
     known = published_tables()
     names = sorted(known, key=lambda name: name != FIRST)
-    link.hint_choice("table", "table", names)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    name = left.selectbox(
-        "Published table", names, format_func=lambda n: known[n].title, key="table", bind="query-params",
+    name = link.choice(
+        left, "Published table", names, lambda name: known[name].title, key="table",
         help="What was read in papers, repositories and logs; each table names its source.",
     )  # fmt: skip
     recipe = right.segmented_control(
-        "Training of the measured victims", list(RECIPES), format_func=RECIPES.__getitem__, default="faster",
-        required=True, key="recipe", bind="query-params",
-        help="The faster recipe fits a stage into minutes on one GPU; the other trains as long as the publication.",
+        "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
+        bind="query-params",
+        help="faster: one cycle of some 30 epochs, a few minutes on a GPU. published: as many epochs as there.",
     )  # fmt: skip
     return known[name], "published" if recipe == "published" else "faster"
 
@@ -85,9 +84,7 @@ def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
         count = int(measured.get(key, 0))
         return table.attacks[key].label + (f" ({count} measured)" if count else "")
 
-    link.hint_choice("attack", "attack", keys)
-    # a key of its own for each table: their attacks differ, and a bound value must be among the options
-    return str(st.selectbox("Attack", keys, format_func=label, key="attack", bind="query-params"))
+    return link.choice(st, "Attack", keys, label, key="against")
 
 
 def source(table: PublishedTable) -> None:
