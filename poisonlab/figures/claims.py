@@ -15,8 +15,10 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
 
     Args:
         rows: columns ``label``, and for ``clean_accuracy`` and ``success`` the measured value with ``_low`` and
-            ``_high``, and the ``_published`` one; missing values are left out.
+            ``_high``, and the ``_published`` one; missing values, and rows without any, are left out.
     """
+    columns = [f"{name}{kind}" for name, _, _ in _PANELS for kind in ("", "_published")]
+    rows = rows.dropna(subset=columns, how="all")
     titles = [title for _, title, _ in _PANELS]
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
     for column, (name, title, colour) in enumerate(_PANELS, 1):
@@ -38,8 +40,9 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
             hovertemplate=f"%{{y}}<br>measured {title} %{{x:.2%}}, n=%{{customdata}}<extra></extra>",
         )  # fmt: skip
         figure.update_xaxes(tickformat=".0%", range=_frame(rows, name), row=1, col=column)
-    layout(figure, "", "", 130 + ROW_HEIGHT * max(2, len(rows)), hovermode="closest")
-    figure.update_layout(legend_y=-0.02, legend_yanchor="top", margin={"b": 90, "t": 40})
+    height = 150 + ROW_HEIGHT * max(2, len(rows))
+    layout(figure, "", "", height, hovermode="closest")
+    figure.update_layout(legend_y=1 + 40 / (height - 150), margin={"t": 100})  # above the titles of the panels
     order = list(rows["label"])[::-1]  # the first on top
     figure.update_yaxes(categoryorder="array", categoryarray=order, range=[-0.6, len(order) - 0.4])
     return figure

@@ -7,7 +7,6 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import ExperimentSpec
-from poisonlab.figures.style import POISONED
 from poisonlab.published.specs import NotRunnable, cells, spec_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.ui import glossary, link, tables
@@ -31,7 +30,7 @@ def choose() -> tuple[PublishedTable, Recipe]:
     )  # fmt: skip
     recipe = right.segmented_control(
         "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
-        bind="query-params",
+        bind="query-params", disabled=known[name].reproduce is None,
         help="faster: one cycle of some 30 epochs, a few minutes on a GPU. published: as many epochs as there.",
     )  # fmt: skip
     return known[name], "published" if recipe == "published" else "faster"
@@ -41,7 +40,7 @@ def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[
     """One row a cell that is published or measured or could be, and the specs behind those that can be run.
 
     The columns of ``store.claims``, with ``attack`` and ``defense`` as labels, ``cell`` as their keys, the
-    differences in points, and ``state``, which says where only one of the two exists.
+    differences in points, ``state``, which says where only one of the two exists, and ``why``.
     """
     specs, reasons = {}, {}
     for cell in cells(table):
@@ -60,6 +59,7 @@ def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[
     for name in ("clean_accuracy", "success"):
         rows[f"{name}_difference"] = 100 * (rows[name] - rows[f"{name}_published"])
     rows["state"] = [_state(row, reasons) for row in rows.to_dict("records")]
+    rows["why"] = rows["cell"].map(reasons)
     return rows, specs
 
 
@@ -71,8 +71,7 @@ def _state(row: dict[str, Any], reasons: dict[tuple[str, str], str]) -> str:
     published = not (pd.isna(row["success_published"]) and pd.isna(row["clean_accuracy_published"]))
     if row["n"]:
         return BOTH if published else ONLY_MEASURED
-    reason = reasons.get(row["cell"])
-    return f"{ONLY_PUBLISHED}: {reason}" if reason else TO_MEASURE
+    return ONLY_PUBLISHED if row["cell"] in reasons else TO_MEASURE
 
 
 def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
@@ -89,7 +88,7 @@ def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
 
 def source(table: PublishedTable) -> None:
     """Where the numbers stand and how they came here; recalled ones are plainly marked."""
-    st.markdown(f"**Source.** {linked(escape(table.paper))}: {escape(table.place)}. Read in: {escape(table.read_in)}.")
+    st.markdown(f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}.")
     if table.provenance == "recalled":
         st.warning("These numbers were not read in the paper but recalled: check them there before you quote them.")
     for note in table.notes:
@@ -99,17 +98,15 @@ def source(table: PublishedTable) -> None:
 def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
     """The published setting beside the one here, and every known deviation."""
     said = table.setting
-    here = [""] * 5 if spec is None else _here(spec)
-    names = ("Images", "Network", "Poisoned", "Clean images of the defender", "Epochs")
-    frame = pd.DataFrame({"what": names, "published": list(said.model_dump().values()), "here": here})
-    column = st.column_config
-    st.dataframe(
-        frame, hide_index=True, height=tables.height(len(frame)), placeholder=NONE, key="setting",
-        column_config={"what": column.TextColumn("Setting", width="small"),
-                       "published": column.TextColumn("Published", width="large"),
-                       "here": column.TextColumn("Here", width="large")},
-        alt="The published setting beside the one that is measured here",
-    )  # fmt: skip
+    here = [NONE] * 5 if spec is None else _here(spec)
+    names = ("Images", "Network", "Poisoned", "Clean images", "Epochs")
+    lines = zip(names, said.model_dump().values(), here, strict=True)
+    st.markdown(
+        "\n".join(
+            ["| | Published | Here |", "|---|---|---|"]
+            + [f"| **{name}** | {escape(there)} | {escape(mine)} |" for name, there, mine in lines]
+        )
+    )  # wraps, as no data frame does
     if table.reproduce:
         st.markdown("**Differs here**\n" + "\n".join(f"- {escape(line)}" for line in table.reproduce.deviations))
 
@@ -136,23 +133,24 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
     """Every cell: published, measured, difference."""
     column = st.column_config
     points = "Measured minus published, in percentage points."
-    success = glossary.label(table.success)
+    success = "ASR" if table.success == "asr" else "PSR"
     st.dataframe(
         rows,
         column_order=[
-            "attack", "label", "state", "n", "clean_accuracy_published", "clean_accuracy",
-            "clean_accuracy_difference", "success_published", "success", "success_difference", "provenance",
+            "attack", "label", "clean_accuracy_published", "clean_accuracy", "clean_accuracy_difference",
+            "success_published", "success", "success_difference", "n", "state", "provenance", "why",
         ],
         column_config={
             "attack": "Attack",
             "label": "Defense",
-            "state": column.TextColumn("State", help="Where only one of the two exists, why."),
+            "state": column.TextColumn("State", help="Which of the two exist."),
+            "why": column.TextColumn("Why not here", help="Why a cell is only published."),
             "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
             "clean_accuracy_published": tables.percentage("clean_accuracy", "ACC published"),
             "clean_accuracy": tables.percentage("clean_accuracy", "ACC measured"),
             "clean_accuracy_difference": column.NumberColumn("Δ ACC", help=points, format="%+.2f", width="small"),
-            "success_published": tables.share(table.success, f"{success} published", POISONED),
-            "success": tables.share(table.success, f"{success} measured", POISONED),
+            "success_published": tables.percentage(table.success, f"{success} published"),
+            "success": tables.percentage(table.success, f"{success} measured"),
             "success_difference": column.NumberColumn(f"Δ {success}", help=points, format="%+.2f", width="small"),
             "provenance": column.TextColumn("Numbers", help="read: in the source. recalled: from memory, unchecked."),
         },

@@ -86,7 +86,8 @@ def test_means_over_seeds_stand_beside_published_numbers(open_page: Open, tmp_pa
     assert none["clean_accuracy_difference"] == pytest.approx(100 * (runs["clean_accuracy"].mean() - 0.975))
     assert cells.loc[("BadNets", "Pruning"), "state"] == "measured only"
     assert cells.loc[("BadNets", "Fine-tuning"), "state"] == "not measured yet"  # the other recipe was
-    assert cells.loc[("BadNets", "Theirs"), "state"] == "published only: no defense here stands for Theirs"
+    assert cells.loc[("BadNets", "Theirs"), "state"] == "published only"
+    assert cells.loc[("BadNets", "Theirs"), "why"] == "no defense here stands for Theirs"
     assert cells.loc[("An attack of the future", "No defense"), "provenance"] == "recalled"
     assert "2 cells are measured, 1 are open" in words(app)
 
