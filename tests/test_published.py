@@ -83,7 +83,7 @@ def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
 
 
 def test_no_key_of_a_method_shadows_another_method() -> None:
-    """``--only`` takes a table's keys and registered names alike: a key that is a name must mean that method."""
+    """``--only`` takes a table's keys before registered names: a key that is a name must mean that method."""
     for table in published_tables().values():
         for kind, methods in (("attack", table.attacks), ("defense", table.defenses)):
             for key, method in methods.items():

@@ -1,6 +1,8 @@
 """``reproduce``: a published table is measured in slices that add up, and by the published setting alone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,23 @@ def test_impossible_requests_exit_2_with_one_line(
     code, out, err = run_cli(capsys, *arguments)
 
     assert (code, out) == (2, "") and expected in err and len(err.splitlines()) == 1
+
+
+def test_it_needs_none_of_the_app(results: Path, tmp_path: Path) -> None:
+    """As on a bare GPU node: no database, no browser."""
+    missing = ["duckdb", "streamlit", "pandas", "plotly", "pyarrow"]
+    code = (
+        f"import sys; from pathlib import Path; sys.modules.update(dict.fromkeys({missing}))\n"
+        "from poisonlab import cli; from poisonlab.published import tables\n"
+        f"tables.FOLDER = Path({str(tmp_path / 'tables')!r}); sys.exit(cli.main({[*TOY, '--defenses', 'none']}))"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("1 of 1 done\n") and "duckdb is not installed" in done.stderr
+    assert len(records(results)) == 1
 
 
 def test_the_list_names_every_table(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

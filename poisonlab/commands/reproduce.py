@@ -75,12 +75,12 @@ def _jobs(published: PublishedTable, options: argparse.Namespace) -> tuple[list[
 
 
 def _chosen(option: str, text: str | None, known: dict[str, Method]) -> list[str] | None:
-    """Keys of the table, by key or by the registered name; ``None`` for all."""
+    """Keys of the table, by key or else by registered name, which several may share; ``None`` for all."""
     if text is None:
         return None
     found: list[str] = []
     for name in filter(None, text.split(",")):
-        keys = [key for key, method in known.items() if name in (key, method.name)]
+        keys = [name] if name in known else [key for key, method in known.items() if name == method.name]
         if not keys:
             raise UsageError(f"{option} {name!r} is not in this table; choose among: {', '.join(known)}")
         found += keys
@@ -111,7 +111,7 @@ def _work(published: PublishedTable, jobs: list[Job], past: list[RunRecord], opt
     from poisonlab.timeslice import SliceOver, TimeSlice  # noqa: PLC0415 - slow, and --list needs none
 
     done = {_key(record) for record in past if record.state == "done"}
-    failed_before = {_key(record) for record in past} - done
+    failed_before = {_key(record) for record in past if record.state == "failed"}
     open_jobs = [job for job in jobs if job.key not in done]
     open_jobs.sort(key=lambda job: job.key in failed_before)  # what failed before is tried again last
     time_slice = TimeSlice(60 * options.minutes, ProgressLine())
