@@ -28,9 +28,7 @@ def spec_of(
     chosen = plan.faster if recipe == "faster" else plan.published
     settings = {**plan.settings, **chosen, **methods["attack"].settings, **methods["defense"].settings}
     try:
-        return make_spec(
-            plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=settings
-        )  # fmt: skip
+        return make_spec(plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=settings)
     except SpecError as error:
         raise NotRunnable(f"the spec does not fit: {error}") from None
 
