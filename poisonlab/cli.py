@@ -1,4 +1,4 @@
-"""The same specs from a shell: ``python -m poisonlab list|run|sweep|leaderboard|export|import|doctor``.
+"""The same specs from a shell: ``python -m poisonlab list|run|sweep|reproduce|leaderboard|export|import|doctor``.
 
 Results go to stdout, everything said on the way to stderr. Exit codes: 0 done, 1 a run failed or the
 machine refused, 2 a command that cannot be, always with one line that says what is allowed.
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from poisonlab import catalogue, machine
-from poisonlab.commands import experiments, results
+from poisonlab.commands import experiments, reproduce, results
 from poisonlab.config import PRESETS, SpecError
+from poisonlab.published.tables import PublishedError
 from poisonlab.records import RecordError
 from poisonlab.registry import UnknownName
 from poisonlab.terminal import FAILED, INTERRUPTED, USAGE, UsageError, one_line, say
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         say(f"poisonlab: this needs {error.name}, which is not installed: pip install -r requirements.txt")
         return FAILED
-    except (RuntimeError, OSError, RecordError) as error:
+    except (RuntimeError, OSError, RecordError, PublishedError) as error:
         say(f"poisonlab: {one_line(error)}")
         return FAILED
     except KeyboardInterrupt:
@@ -63,6 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     many = command("sweep", experiments.sweep, "Run every combination of comma-separated names and seeds")
     _experiment(many)
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
+
+    again = command("reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time")
+    again.add_argument("table", nargs="?", help="its id; see --list")
+    again.add_argument("--list", action="store_true", help="the tables, or the cells of one, and what is done")
+    again.add_argument("--only", metavar="ATTACK,...", help="these attacks of the table")
+    again.add_argument("--defenses", metavar="DEFENSE,...", help="these defenses of the table")
+    again.add_argument("--seed", type=int, default=0)
+    again.add_argument("--minutes", type=float, default=9.0, help="starts no stage that would not end within these")
+    again.add_argument(
+        "--published-epochs", action="store_true", help="train as long as the publication, not the faster recipe"
+    )
+    again.add_argument("--device", choices=machine.DEVICES, default="auto")
 
     listing = command("list", results.list_, "What can be chosen, with parameters, bounds and sources")
     listing.add_argument("what", nargs="?", choices=list(catalogue.PLURALS))

@@ -17,10 +17,10 @@ PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
 # Layers from the bottom up; a module imports from its own layer and from those below only.
 LAYERS: list[set[str]] = [
     {"config", "settings", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
-    {"data", "models", "metrics", "training", "generative", "catalogue"},
+    {"data", "models", "metrics", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
     {"victims", "inspection", "experiment"},
-    {"machine", "records", "failures", "recording", "transfer", "terminal"},
+    {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},
     {"ui"},

@@ -276,7 +276,9 @@ def test_a_damaged_or_newer_file_says_what_to_do(results, tmp_path):
 
 
 def test_migrations_are_numbered_without_gaps():
-    assert [int(f.name[:4]) for f in sorted(MIGRATIONS.glob("*.sql"))] == [1]
+    numbers = [int(f.name[:4]) for f in sorted(MIGRATIONS.glob("*.sql"))]
+
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_sql_cannot_reach_files(store, tmp_path):

@@ -13,6 +13,7 @@ from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
 from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
+from poisonlab.store.published import ClaimQueries, copy_published
 from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
 
@@ -23,7 +24,7 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
+class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries, ClaimQueries):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:
@@ -42,6 +43,7 @@ class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries):
         self._seen: dict[str, int] = {}  # modification time of a home at the last look
         self._incomplete: set[str] = set()
         try:
+            copy_published(self.db)
             self.refresh()
         except BaseException:
             self.db.close()

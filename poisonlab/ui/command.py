@@ -70,3 +70,10 @@ def leaderboard_command(sort: str, descending: bool, **filters: str | None) -> s
     chosen = [f"--{name} {shlex.quote(value)}" for name, value in filters.items() if value]
     order = [] if sort == "success" else [f"--sort {shlex.quote(sort)}"]
     return " ".join([PROGRAM, "leaderboard", *chosen, *order, *(["--descending"] if descending else [])])
+
+
+def reproduce_command(table: str, recipe: str, only: str | None = None) -> str:
+    """``python -m poisonlab reproduce ...``, on a GPU."""
+    parts = [PROGRAM, "reproduce", shlex.quote(table), "--device cuda"]
+    parts += [f"--only {shlex.quote(only)}"] if only else []
+    return " ".join(parts + (["--published-epochs"] if recipe == "published" else []))

@@ -1,7 +1,7 @@
 """What streamlit's own binding of widgets to the URL leaves open: lists, and hints about values that cannot be."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -41,6 +41,23 @@ def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
     asked, known = st.query_params.get(key), list(options)
     if asked is not None and asked not in known:
         _hint(f"{label} {asked[:60]!r}; there is: {', '.join(known)}")
+
+
+def choice(
+    place: Any, label: str, options: Sequence[str], shown: Callable[[str], str], *, key: str, help: str | None = None
+) -> str:
+    """A selectbox whose option stands in the URL, whatever it is called on the screen (streamlit binds that name)."""
+    state, box, in_url = st.session_state, f"{key}_box", f"{key}_in_url"
+    asked = st.query_params.get(key)
+    if asked is not None and asked != state.get(in_url):  # a link was followed: it decides
+        hint_choice(key, label.lower(), options)
+        if asked in options:
+            state[box] = asked
+    if state.get(box) not in options:
+        state[box] = state[in_url] if state.get(in_url) in options else options[0]
+    chosen = str(place.selectbox(label, options, format_func=shown, key=box, help=help))
+    st.query_params[key] = state[in_url] = chosen
+    return chosen
 
 
 def number(place: Any, label: str, low: int, high: int, *, key: str, help: str, usual: Any = "min") -> int:

@@ -16,7 +16,10 @@ ICON.paste((255, 255, 255), (21, 21, 29, 29))
 PAGES = {
     "Start": [("home", "Home", ":material/home:")],
     "Run": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
-    "Compare": [("leaderboard", "Leaderboard", ":material/leaderboard:")],
+    "Compare": [
+        ("leaderboard", "Leaderboard", ":material/leaderboard:"),
+        ("claims", "Claims", ":material/fact_check:"),
+    ],
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
         ("triggers", "Triggers", ":material/my_location:"),

@@ -10,7 +10,7 @@ from poisonlab import runtime
 LOOK = ("poisons", "triggers", "neurons", "purification", "langevin")
 
 
-@pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", *LOOK])
+@pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", "claims", *LOOK])
 def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)
 

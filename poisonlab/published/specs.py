@@ -1,0 +1,47 @@
+"""From a cell of a published table to the experiment that would measure it here."""
+
+from poisonlab import registry
+from poisonlab.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.published.tables import Method, PublishedTable, Recipe
+
+
+class NotRunnable(ValueError):
+    """A cell that can only be quoted; the message says why."""
+
+
+def spec_of(
+    table: PublishedTable, attack: str, defense: str, recipe: Recipe = "faster", seed: int = 0
+) -> ExperimentSpec:
+    """The spec of a cell, preset ``paper``; ``attack`` and ``defense`` are the table's own keys.
+
+    Raises:
+        NotRunnable: no method or no dataset here stands for what the table names.
+    """
+    plan = table.reproduce
+    if plan is None:
+        raise NotRunnable("its setting cannot be run here")
+    for kind, name in (("dataset", plan.dataset), ("victim", plan.victim)):
+        if name not in registry.KINDS[kind]:
+            raise NotRunnable(f"there is no {kind} {name} here")
+    methods = {"attack": table.attacks[attack], "defense": table.defenses[defense]}
+    names = {kind: _registered(kind, method) for kind, method in methods.items()}
+    chosen = plan.faster if recipe == "faster" else plan.published
+    settings = {**plan.settings, **chosen, **methods["attack"].settings, **methods["defense"].settings}
+    try:
+        return make_spec(plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=settings)
+    except SpecError as error:
+        raise NotRunnable(f"the spec does not fit: {error}") from None
+
+
+def _registered(kind: str, method: Method) -> str:
+    if method.name is None:
+        raise NotRunnable(f"no {kind} here stands for {method.label}")
+    if method.name not in registry.KINDS[kind]:
+        raise NotRunnable(f"there is no {kind} {method.name} here")
+    return method.name
+
+
+def cells(table: PublishedTable) -> list[tuple[str, str]]:
+    """Attack and defense of every cell, attack by attack: those with a number, then those that stand beside them."""
+    every = [(attack, defense) for attack in table.attacks for defense in table.defenses]
+    return sorted(every, key=lambda cell: cell[1] not in table.values.get(cell[0], {}))

@@ -1,0 +1,102 @@
+"""Published numbers beside measured ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from poisonlab.config import digest
+from poisonlab.published.tables import Number, PublishedTable, published_tables
+from poisonlab.store.database import Database
+from poisonlab.store.leaderboard import student
+
+_INSERT = """INSERT INTO published SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]),
+    unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::DOUBLE[]), unnest(?::DOUBLE[]),
+    unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), ?"""
+
+# Of several finished runs of a seed, wherever they come from, the newest counts; quick results never do.
+_CLAIMS = """
+WITH said AS (
+    SELECT attack, defense, first(provenance) AS provenance,
+        max(value) FILTER (metric = 'clean_accuracy') AS clean_accuracy_published,
+        max(spread) FILTER (metric = 'clean_accuracy') AS clean_accuracy_published_sd,
+        max(value) FILTER (metric <> 'clean_accuracy') AS success_published,
+        max(spread) FILTER (metric <> 'clean_accuracy') AS success_published_sd
+    FROM published WHERE table_id = ? GROUP BY attack, defense
+), asked AS (
+    SELECT unnest(?::VARCHAR[]) AS attack, unnest(?::VARCHAR[]) AS defense, unnest(?::VARCHAR[]) AS spec_group
+), seeds AS (
+    SELECT spec_group, clean_accuracy, success FROM runs
+    WHERE latest AND preset = 'paper' AND spec_group IN (SELECT spec_group FROM asked)
+    QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY finished DESC, run_id DESC) = 1
+), found AS (
+    SELECT spec_group, count(*) AS n, avg(clean_accuracy) AS clean_accuracy, avg(success) AS success,
+        stddev_samp(clean_accuracy) AS _accuracy_spread, stddev_samp(success) AS _success_spread
+    FROM seeds GROUP BY spec_group
+)
+SELECT attack, defense, provenance, clean_accuracy_published, clean_accuracy_published_sd, success_published,
+    success_published_sd, spec_group AS "group", coalesce(n, 0) AS n, clean_accuracy, success,
+    _accuracy_spread, _success_spread
+FROM said FULL JOIN asked USING (attack, defense) LEFT JOIN found USING (spec_group)
+"""
+
+
+class ClaimQueries:
+    """The part of the store that concerns published numbers."""
+
+    db: Database
+
+    def claims(self, table_id: str, groups: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+        """One row a cell of a published table: what it reports, and what runs of the preset ``paper`` measured.
+
+        Args:
+            groups: attack and defense by the table's own keys, and the ``group()`` of the spec that measures the cell.
+
+        Returns:
+            ``attack``, ``defense``, ``provenance``, ``clean_accuracy`` and ``success`` (means over ``n`` seeds, 95 %
+            intervals as ``_low`` and ``_high``), the same as ``_published`` with ``_published_sd``; NaN where there
+            is none. A cell that is only published, or only measured, has one half.
+        """
+        columns = [list(column) for column in zip(*groups, strict=True)] if groups else [[], [], []]
+        rows = self.db.frame(_CLAIMS, [table_id, *columns])
+        for name, spread in (("clean_accuracy", "_accuracy_spread"), ("success", "_success_spread")):
+            rows[f"{name}_low"], rows[f"{name}_high"] = student(rows[name], rows[spread], rows["n"])
+        return rows.drop(columns=["_accuracy_spread", "_success_spread"])
+
+
+def copy_published(db: Database) -> None:
+    """Bring the table ``published`` up to the files it is a copy of.
+
+    Raises:
+        PublishedError: a file that does not fit the format.
+    """
+    tables = published_tables()
+    now = digest([table.model_dump(mode="json") for table in tables.values()])
+    if db.rows("SELECT DISTINCT digest FROM published") == [(now,)]:
+        return
+    rows = [row for table in tables.values() for cell in table.numbers() for row in _rows(table, *cell)]
+
+    def replace(cursor: duckdb.DuckDBPyConnection) -> None:
+        cursor.execute("DELETE FROM published")
+        if rows:
+            cursor.execute(_INSERT, [*map(list, zip(*rows, strict=True)), now])
+
+    db.write(replace)
+
+
+def _rows(table: PublishedTable, attack: str, defense: str, number: Number) -> list[tuple[Any, ...]]:
+    """A cell's accuracy and success, those that it has."""
+    method = f"{table.attacks[attack].label}, {table.defenses[defense].label}"
+    setting = "; ".join(table.setting.model_dump().values())
+    provenance = table.provenance_of(number)
+    reported = (
+        ("clean_accuracy", number.accuracy, number.accuracy_sd),
+        (table.success, number.success, number.success_sd),
+    )
+    return [
+        (table.id, attack, defense, method, setting, metric, value / 100, None if sd is None else sd / 100,
+         provenance, table.source)
+        for metric, value, sd in reported
+        if value is not None
+    ]  # fmt: skip

@@ -1,0 +1,187 @@
+"""What the page of published numbers shows: choosing a table, its cells, its setting, its source."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from poisonlab import registry, runtime
+from poisonlab.config import ExperimentSpec
+from poisonlab.published.specs import NotRunnable, cells, spec_of
+from poisonlab.published.tables import PublishedTable, Recipe, published_tables
+from poisonlab.ui import glossary, link, tables
+from poisonlab.ui.cards import linked
+from poisonlab.ui.command import reproduce_command
+from poisonlab.ui.wording import NONE, escape
+
+RECIPES = ("faster", "published")
+FIRST = "ftsam_cifar10"
+BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = "both", "published only", "measured only", "not measured yet"
+
+
+def choose() -> tuple[PublishedTable, Recipe]:
+    """The table and the training recipe, both in the URL."""
+    known = published_tables()
+    names = sorted(known, key=lambda name: name != FIRST)
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    name = link.choice(
+        left, "Published table", names, lambda name: known[name].title, key="table",
+        help="What was read in papers, repositories and logs; each table names its source.",
+    )  # fmt: skip
+    recipe = right.segmented_control(
+        "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
+        bind="query-params", disabled=known[name].reproduce is None,
+        help="faster: one cycle of some 30 epochs, a few minutes on a GPU. published: as many epochs as there.",
+    )  # fmt: skip
+    return known[name], "published" if recipe == "published" else "faster"
+
+
+def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[tuple[str, str], ExperimentSpec]]:
+    """One row a cell that is published or measured or could be, and the specs behind those that can be run.
+
+    The columns of ``store.claims``, with ``attack`` and ``defense`` as labels, ``cell`` as their keys, the
+    differences in points, ``state``, which says where only one of the two exists, and ``why``.
+    """
+    specs, reasons = {}, {}
+    for cell in cells(table):
+        try:
+            specs[cell] = spec_of(table, *cell, recipe)
+        except NotRunnable as reason:
+            reasons[cell] = str(reason)
+    groups = [(attack, defense, spec.group()) for (attack, defense), spec in specs.items()]
+    rows = runtime.get().store.claims(table.id, groups)
+    rows["cell"] = list(zip(rows["attack"], rows["defense"], strict=True))
+    order = {cell: place for place, cell in enumerate(_in_table_order(table))}
+    rows = rows.sort_values("cell", key=lambda column: column.map(order), ignore_index=True)
+    rows["attack_key"] = rows["attack"]
+    rows["attack"] = rows["attack"].map(lambda key: table.attacks[key].label)
+    rows["label"] = rows["defense"].map(lambda key: table.defenses[key].label)
+    for name in ("clean_accuracy", "success"):
+        rows[f"{name}_difference"] = 100 * (rows[name] - rows[f"{name}_published"])
+    rows["state"] = [_state(row, reasons) for row in rows.to_dict("records")]
+    rows["why"] = rows["cell"].map(reasons)
+    return rows, specs
+
+
+def _in_table_order(table: PublishedTable) -> list[tuple[str, str]]:
+    return [(attack, defense) for attack in table.attacks for defense in table.defenses]
+
+
+def _state(row: dict[str, Any], reasons: dict[tuple[str, str], str]) -> str:
+    published = not (pd.isna(row["success_published"]) and pd.isna(row["clean_accuracy_published"]))
+    if row["n"]:
+        return BOTH if published else ONLY_MEASURED
+    return ONLY_PUBLISHED if row["cell"] in reasons else TO_MEASURE
+
+
+def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
+    """One attack of the table, in the URL; its defenses are drawn."""
+    measured = rows[rows["n"] > 0]["attack_key"].value_counts()
+    keys = list(dict.fromkeys(rows["attack_key"]))
+
+    def label(key: str) -> str:
+        count = int(measured.get(key, 0))
+        return table.attacks[key].label + (f" ({count} measured)" if count else "")
+
+    return link.choice(st, "Attack", keys, label, key="against")
+
+
+def source(table: PublishedTable) -> None:
+    """Where the numbers stand and how they came here; recalled ones are plainly marked."""
+    st.markdown(f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}.")
+    if table.provenance == "recalled":
+        st.warning("These numbers were not read in the paper but recalled: check them there before you quote them.")
+    for note in table.notes:
+        st.caption(escape(note))
+
+
+def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
+    """The published setting beside the one here, and every known deviation."""
+    said = table.setting
+    here = [NONE] * 5 if spec is None else _here(spec)
+    names = ("Images", "Network", "Poisoned", "Clean images", "Epochs")
+    lines = zip(names, said.model_dump().values(), here, strict=True)
+    st.markdown(
+        "\n".join(
+            ["| | Published | Here |", "|---|---|---|"]
+            + [f"| **{name}** | {escape(there)} | {escape(mine)} |" for name, there, mine in lines]
+        )
+    )  # wraps, as no data frame does
+    if table.reproduce:
+        st.markdown("**Differs here**\n" + "\n".join(f"- {escape(line)}" for line in table.reproduce.deviations))
+
+
+def _here(spec: ExperimentSpec) -> list[str]:
+    params: Any = spec.dataset.params
+    attack, training = spec.attack.params.model_dump(), spec.training
+    share, of = attack.get("poison_rate"), attack.get("rate_of", "all").replace("_", "-")
+    poisoned = "as the attack's card says" if share is None else f"{100 * share:g} % of {_OF.get(of, of)}"
+    title = registry.KINDS["victim"][spec.victim.name].card.title
+    return [
+        f"{registry.KINDS['dataset'][spec.dataset.name].card.title}, {params.train_images:,} to train on",
+        title,
+        f"{poisoned} ({spec.attack.name})",
+        f"{spec.clean_images:,}, held out",
+        f"{training.epochs} (SGD {training.lr:g}, {training.schedule.replace('_', ' ')}, batch {training.batch_size})",
+    ]
+
+
+_OF = {"all": "all training images", "non-target": "the non-target images", "target": "the target class"}
+
+
+def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
+    """Every cell: published, measured, difference."""
+    column = st.column_config
+    points = "Measured minus published, in percentage points."
+    success = "ASR" if table.success == "asr" else "PSR"
+    st.dataframe(
+        rows,
+        column_order=[
+            "attack", "label", "clean_accuracy_published", "clean_accuracy", "clean_accuracy_difference",
+            "success_published", "success", "success_difference", "n", "state", "provenance", "why",
+        ],
+        column_config={
+            "attack": "Attack",
+            "label": "Defense",
+            "state": column.TextColumn("State", help="Which of the two exist."),
+            "why": column.TextColumn("Why not here", help="Why a cell is only published."),
+            "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
+            "clean_accuracy_published": tables.percentage("clean_accuracy", "ACC published"),
+            "clean_accuracy": tables.percentage("clean_accuracy", "ACC measured"),
+            "clean_accuracy_difference": column.NumberColumn("Δ ACC", help=points, format="%+.2f", width="small"),
+            "success_published": tables.percentage(table.success, f"{success} published"),
+            "success": tables.percentage(table.success, f"{success} measured"),
+            "success_difference": column.NumberColumn(f"Δ {success}", help=points, format="%+.2f", width="small"),
+            "provenance": column.TextColumn("Numbers", help="read: in the source. recalled: from memory, unchecked."),
+        },
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.height(len(rows)),
+        key=f"cells-{table.id}",
+        alt="Every cell of the table: published and measured accuracy and attack success, and their difference",
+    )  # fmt: skip
+
+
+def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: str) -> None:
+    """What is not measured yet, and the command that does it."""
+    states = rows["state"]
+    open_cells, measured = int((states == TO_MEASURE).sum()), int((rows["n"] > 0).sum())
+    if open_cells + measured == 0:
+        st.info("None of this table can be measured here; its numbers are quoted only.")
+        return
+    if not measured:
+        st.info(
+            f"Nothing of this table is measured yet: {open_cells} cells are open. They want a GPU; the command below "
+            "measures them in slices of nine minutes and goes on where it stopped. On a machine of its own, bring its "
+            "results here with `import`."
+        )
+    elif open_cells:
+        st.caption(f"{measured} cells are measured, {open_cells} are open: this command measures them.")
+    else:
+        st.caption("Every cell that can be run is measured. This command measured them.")
+    here = rows[rows["attack_key"] == attack]
+    only = attack if open_cells and len(table.attacks) > 1 and (here["state"] == TO_MEASURE).any() else None
+    st.code(reproduce_command(table.id, recipe), language="bash", wrap_lines=True)
+    if only:
+        st.caption(f"Only {escape(table.attacks[only].label)}:")
+        st.code(reproduce_command(table.id, recipe, only), language="bash", wrap_lines=True)

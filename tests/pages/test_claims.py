@@ -1,0 +1,107 @@
+"""Claims: published numbers without and with measured ones beside them; quick runs never stand there."""
+
+from pathlib import Path
+
+import pytest
+from page_helpers import Open, words
+from published_helpers import toy_folder
+
+from poisonlab import runtime
+from poisonlab.config import ExperimentSpec
+from poisonlab.published.specs import spec_of
+from poisonlab.published.tables import published_tables
+from poisonlab.recording import run_and_record
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "tables"))
+
+
+def measure(results: Path, *specs: ExperimentSpec) -> None:
+    for spec in specs:
+        record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
+        assert record.state == "done", record.message
+
+
+def toy_spec(defense: str, **more: object) -> ExperimentSpec:
+    return spec_of(published_tables()["toy"], "badnets", defense, **more)  # type: ignore[arg-type]
+
+
+def test_without_a_measurement_the_page_shows_the_numbers_and_the_command(open_page: Open, tmp_path: Path) -> None:
+    app = open_page(tmp_path, "claims")
+
+    assert "Nothing of this table is measured yet" in app.info[0].value
+    assert app.code[0].value == "python -m poisonlab reproduce ftsam_cifar10 --device cuda"
+    cells = app.dataframe[-1].value
+    row = cells[(cells["attack"] == "BadNets") & (cells["label"] == "FT")].iloc[0]
+    assert (row["clean_accuracy_published"], row["success_published"]) == (0.9029, 0.017)
+    assert "Table 1" in words(app) and "Another network" in words(app)
+
+
+@pytest.mark.parametrize("name", published_tables())
+def test_every_table_of_the_program_opens_from_a_link(open_page: Open, tmp_path: Path, name: str) -> None:
+    app = open_page(tmp_path, "claims", table=name)
+
+    assert app.selectbox(key="table_box").value == name
+    assert not app.warning or published_tables()[name].provenance == "recalled"
+
+
+def test_recalled_numbers_are_plainly_marked(open_page: Open, tmp_path: Path) -> None:
+    app = open_page(tmp_path, "claims", table="anp_cifar10")
+
+    assert "not read in the paper but recalled" in app.warning[0].value
+    assert set(app.dataframe[-1].value["provenance"].dropna()) == {"recalled"}
+
+
+def test_another_table_can_be_chosen_whatever_attack_was_shown(open_page: Open, tmp_path: Path) -> None:
+    app = open_page(tmp_path, "claims", against="wanet")
+    assert app.selectbox(key="against_box").value == "wanet"
+
+    app.selectbox(key="table_box").set_value("rnp_log").run()
+
+    assert not app.exception and app.selectbox(key="against_box").value == "badnets"
+
+
+@pytest.mark.parametrize("query", [{"table": "nonsense"}, {"against": "<b>"}])
+def test_a_link_to_what_is_not_there_is_explained(open_page: Open, tmp_path: Path, query: dict[str, str]) -> None:
+    app = open_page(tmp_path, "claims", **query)
+
+    assert "The usual value is used instead" in app.warning[0].value
+    assert app.selectbox(key="table_box").value == "ftsam_cifar10"
+
+
+@pytest.mark.usefixtures("toy")
+def test_means_over_seeds_stand_beside_published_numbers(open_page: Open, tmp_path: Path) -> None:
+    specs = [toy_spec("none"), toy_spec("none", seed=1), toy_spec("cut"), toy_spec("tuned", recipe="published")]
+    measure(tmp_path, *specs)
+
+    app = open_page(tmp_path, "claims")
+
+    cells = app.dataframe[-1].value.set_index(["attack", "label"])
+    none = cells.loc[("BadNets", "No defense")]
+    runs = runtime.get().store.runs(defense="none")
+    assert none["n"] == 2 and none["state"] == "both"
+    assert none["clean_accuracy"] == pytest.approx(runs["clean_accuracy"].mean())
+    assert none["clean_accuracy_difference"] == pytest.approx(100 * (runs["clean_accuracy"].mean() - 0.975))
+    assert cells.loc[("BadNets", "Pruning"), "state"] == "measured only"
+    assert cells.loc[("BadNets", "Fine-tuning"), "state"] == "not measured yet"  # the other recipe was
+    assert cells.loc[("BadNets", "Theirs"), "state"] == "published only"
+    assert cells.loc[("BadNets", "Theirs"), "why"] == "no defense here stands for Theirs"
+    assert cells.loc[("An attack of the future", "No defense"), "provenance"] == "recalled"
+    assert "2 cells are measured, 1 are open" in words(app)
+
+    app.segmented_control(key="recipe").set_value("published").run()
+
+    cells = app.dataframe[-1].value.set_index(["attack", "label"])
+    assert cells.loc[("BadNets", "Fine-tuning"), "n"] == 1 and cells.loc[("BadNets", "No defense"), "n"] == 0
+    assert app.code[0].value.endswith("--published-epochs")
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_same_numbers_under_the_preset_quick_are_not_shown(open_page: Open, tmp_path: Path) -> None:
+    measure(tmp_path, toy_spec("none").model_copy(update={"preset": "quick"}))
+
+    app = open_page(tmp_path, "claims")
+
+    assert list(app.dataframe[-1].value["n"].unique()) == [0]

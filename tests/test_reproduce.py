@@ -1,0 +1,165 @@
+"""``reproduce``: a published table is measured in slices that add up, and by the published setting alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from published_helpers import toy_folder
+
+from poisonlab import cli
+from poisonlab.records import read_record
+from poisonlab.store import Store
+from poisonlab.timeslice import TimeSlice
+
+TOY = ["reproduce", "toy", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "tables"))
+    monkeypatch.setattr(Store.__init__, "__defaults__", (tmp_path / "reference",))
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(arguments))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def records(results: Path) -> list[Any]:
+    return [read_record(path.parent)[0] for path in sorted(results.glob("runs/*/run.json"))]
+
+
+def test_the_table_is_measured_and_then_nothing_is_left(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_cli(capsys, *TOY)
+
+    assert code == 0 and out.splitlines()[-1] == "3 of 3 done"
+    assert "BadNets × Fine-tuning: accuracy " in out and "(12.50 published)" in out
+    assert "BadNets × Pruning: accuracy " in out and "(- published)" in out
+    found = records(results)
+    assert [r.spec.defense.name for r in found] == ["none", "ft", "clp"]  # published cells first
+    assert {r.spec.preset for r in found} == {"paper"} and found[0].spec.training.epochs == 1
+    assert "victim" in found[1].cached and "control" in found[1].cached  # shared by the cache
+
+    code, out, _ = run_cli(capsys, *TOY)
+    assert code == 0 and out == "3 of 3 done\n" and len(records(results)) == 3
+
+    _, out, _ = run_cli(capsys, *TOY, "--list")
+    assert [line.split()[-1] for line in out.splitlines()[2:5]] == ["done"] * 3
+    assert "published only: there is no attack not_here_yet here" in out
+    assert "published only: no defense here stands for Theirs" in out
+
+
+def test_other_recipes_seeds_and_choices_are_other_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_cli(capsys, *TOY, "--only", "badnets", "--defenses", "none")
+    code, out, _ = run_cli(capsys, *TOY, "--only", "badnets", "--defenses", "none", "--published-epochs", "--seed", "4")
+
+    assert code == 0 and out.endswith("1 of 1 done\n")
+    assert [(r.spec.training.epochs, r.spec.seed) for r in records(results)] == [(1, 0), (2, 4)]
+
+
+def slow_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every look at the clock takes ``seconds``: a stage of some steps becomes long."""
+    ticks = iter(range(1_000_000))
+    monkeypatch.setattr(TimeSlice.__init__, "__defaults__", (lambda: seconds * next(ticks),))
+
+
+def test_slices_leave_no_half_run_and_go_on_at_the_last_whole_stage(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_clock(monkeypatch, 20.0)
+    said = []
+    for _ in range(12):
+        code, out, _ = run_cli(capsys, *TOY, "--minutes", "1")
+        said.append(out.splitlines()[-1])
+        assert code == 0, out
+        assert len(list(results.glob("runs/*"))) == len(records(results))
+        if said[-1] == "3 of 3 done":
+            break
+
+    assert said[0] == "0 of 3 done, run the same command again"
+    assert said[-1] == "3 of 3 done" and len(said) > 2
+    assert len({r.spec.group() for r in records(results)}) == len(records(results)) == 3
+
+
+def test_a_stage_longer_than_a_whole_slice_is_an_error_and_no_endless_loop(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_clock(monkeypatch, 1000.0)
+
+    for _ in range(3):
+        code, out, _ = run_cli(capsys, *TOY, "--minutes", "2")
+
+    assert code == 1 and "does not fit into --minutes 2: allow more" in out
+
+
+def test_a_failing_cell_is_named_and_the_rest_is_measured(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    replaced = {'name = "clp" }': 'name = "clp", settings = { "attack.target_class" = 70 } }'}
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "broken", **replaced))
+
+    code, out, _ = run_cli(capsys, *TOY)
+
+    assert code == 1 and out.splitlines()[-1] == "2 of 3 done, 1 failed"
+    assert "BadNets × Pruning: failed; " in out and "target_class=70" in out
+    code, out, _ = run_cli(capsys, *TOY)
+    assert code == 1 and out.splitlines()[-1] == "2 of 3 done, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["reproduce"], "--list or one of: toy"),
+        (["reproduce", "nothing"], "choose one of: toy"),
+        ([*TOY, "--only", "trojan"], "choose among: badnets, other"),
+        ([*TOY, "--defenses", "x"], "choose among: none, tuned, cut, theirs"),
+        ([*TOY, "--only", "other"], "there is no attack not_here_yet here"),
+        ([*TOY, "--minutes", "0"], "--minutes must be more than 0"),
+        ([*TOY, "--seed", "-1"], "greater than or equal to 0"),
+    ],
+)
+def test_impossible_requests_exit_2_with_one_line(
+    results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    code, out, err = run_cli(capsys, *arguments)
+
+    assert (code, out) == (2, "") and expected in err and len(err.splitlines()) == 1
+
+
+def test_it_needs_none_of_the_app(results: Path, tmp_path: Path) -> None:
+    """As on a bare GPU node: no database, no browser."""
+    missing = ["duckdb", "streamlit", "pandas", "plotly", "pyarrow"]
+    code = (
+        f"import sys; from pathlib import Path; sys.modules.update(dict.fromkeys({missing}))\n"
+        "from poisonlab import cli; from poisonlab.published import tables\n"
+        f"tables.FOLDER = Path({str(tmp_path / 'tables')!r}); sys.exit(cli.main({[*TOY, '--defenses', 'none']}))"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("1 of 1 done\n") and "duckdb is not installed" in done.stderr
+    assert len(records(results)) == 1
+
+
+def test_the_list_names_every_table(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_cli(capsys, "reproduce", "--list")
+
+    assert code == 0 and out.splitlines()[2].split()[:4] == ["toy", "4", "2", "read"]
+
+
+def test_measured_cells_come_back_from_another_machine(
+    results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_cli(capsys, *TOY, "--defenses", "none", "--results", str(tmp_path / "node"))
+
+    code, out, _ = run_cli(capsys, "import", str(tmp_path / "node" / "runs"))
+
+    assert code == 0 and out.startswith("1 runs imported")
+    _, out, _ = run_cli(capsys, "leaderboard", "--json")
+    assert [row["preset"] for row in json.loads(out)] == ["paper"]
