@@ -61,7 +61,7 @@ class Splits:
         reserve: the defender's trusted images are drawn from here.
         public: clean images that generative models may learn from.
         pretrain: the frozen extractor learns from these (``linear_transfer`` only, else empty);
-            may overlap with ``public``.
+            may overlap with ``public``, as the reserve may.
     """
 
     train: ImageSet

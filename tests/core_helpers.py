@@ -115,10 +115,12 @@ def same_state(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def loaded(name: str, monkeypatch: pytest.MonkeyPatch, **params: Any) -> tuple[ImageSet, ImageSet, Any]:
-    """Pool, test set and parameters of a dataset's quick preset; skips where its files are absent."""
+def loaded(
+    name: str, monkeypatch: pytest.MonkeyPatch, preset: Any = "quick", **params: Any
+) -> tuple[ImageSet, ImageSet, Any]:
+    """Pool, test set and parameters of a dataset's preset; skips where its files are absent."""
     method = registry.dataset[name]
-    config = method.Config(**method.Config.for_preset("quick", name).model_dump() | params)
+    config = method.Config(**method.Config.for_preset(preset, name).model_dump() | params)
     block_network(monkeypatch)
     try:
         return *method(config).load(), config

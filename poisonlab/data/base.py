@@ -65,7 +65,8 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     """Cut a dataset into the parts of an experiment, the same for every seed; each has all classes.
 
     The attacked set comes first, then the reserve; the extractor's images follow. Public images are
-    taken from the far end, so they may be among the extractor's but never among the attacked ones.
+    taken from the far end, so they may be among the extractor's and the trusted, but never among the
+    attacked ones.
 
     Raises:
         DataError: the parts ask for more images than there are.
@@ -73,7 +74,7 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     transfer = protocol == "linear_transfer"
     attacked = config.head_images if transfer else config.train_images
     pretrain = config.pretrain_images if transfer else 0
-    wanted = attacked + config.reserve_images + max(pretrain, config.public_images)
+    wanted = attacked + max(config.reserve_images + pretrain, config.public_images)
     if wanted > len(pool) or config.test_images > len(test):
         raise DataError(
             f"the parts ask for {wanted} training and {config.test_images} test images, but the dataset has "
