@@ -148,6 +148,37 @@ class NeuronScores:
 
 @_kind
 @dataclass(frozen=True)
+class RepairTrace:
+    """How a model answered at moments of its repair: one row a look, in the order of the looks.
+
+    Attributes:
+        phases: what was done to the model, in order, such as unlearning and recovering.
+        phase: int64 ``(n,)``, the position of each look's phase.
+        step: int64 ``(n,)``, how far the phase was; 0 is before it.
+        accuracy, asr: float32 ``(n,)`` on the first ``images`` test images, clean and triggered ones; ``asr`` is NaN
+            where there is no backdoor.
+    """
+
+    phases: list[str]
+    phase: Tensor
+    step: Tensor
+    accuracy: Tensor
+    asr: Tensor
+    images: int
+
+
+@_kind
+@dataclass(frozen=True)
+class PredictionHistogram:
+    """Predictions for the defender's clean images before and after unlearning: int64 ``(classes,)`` each."""
+
+    before: Tensor
+    after: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
 class SettingsCurve:
     """What each setting of a defense's one knob gives: float32 ``(s,)`` each, from weak to strong.
 

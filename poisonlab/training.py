@@ -128,9 +128,18 @@ def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tens
 
 
 def train_network(
-    model: nn.Module, data: ImageSet, config: TrainingConfig, ctx: Context, hook: TrainingHook | None = None
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig,
+    ctx: Context,
+    hook: TrainingHook | None = None,
+    phase: str = "",
 ) -> None:
-    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device."""
+    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
+
+    Args:
+        phase: the experimenter may look at the model after each epoch, under this name; empty for not at all.
+    """
     hook = hook or TrainingHook()
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimiser = torch.optim.SGD(
@@ -151,14 +160,21 @@ def train_network(
 
     model.to(memory_format=torch.channels_last).train()
     hook.begin(model, data, steps_in_epoch(len(data), config.batch_size), config.epochs)
-    steps = batches(len(data), config.batch_size, config.epochs, ctx.generator("batches"))
+    order = ctx.generator("batches")
+
+    def steps() -> Iterator[Tensor]:
+        for epoch in range(1, config.epochs + 1):
+            yield from batches(len(data), config.batch_size, 1, order)
+            if phase:
+                ctx.observe(phase, epoch, model)
+
     fit(
         model,
         prepare,
         lambda logits, y: hook.loss(logits.float(), y, config.label_smoothing),
         optimiser,
         schedule,
-        steps,
+        steps(),
         total,
         ctx,
         partial(hook.backward, model),

@@ -81,7 +81,9 @@ class RNP(Defense):
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
         optimiser = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
         draws = ctx.generator("rnp")
-        total = cfg.recover_epochs * steps_in_epoch(len(clean), cfg.batch_size)
+        per_epoch = steps_in_epoch(len(clean), cfg.batch_size)
+        total = cfg.recover_epochs * per_epoch
+        ctx.observe("recovering", 0, unlearned)
         for step, rows in enumerate(batches(len(clean), cfg.batch_size, cfg.recover_epochs, draws), 1):
             x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
             loss = cfg.alpha * F.cross_entropy(logits(x, channels.scaled(mask)), clean.y[rows])
@@ -91,5 +93,7 @@ class RNP(Defense):
             with torch.no_grad():
                 mask.clamp_(0, 1)
             ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
+            if step % per_epoch == 0:
+                ctx.observe("recovering", step // per_epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)
         return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)

@@ -148,6 +148,7 @@ class TSBD(Defense):
         change = neuron_weight_change(model, unlearned)
         _show(change, ctx)
         renewed = reinitialise(model, change, cfg.neuron_ratio, cfg.weight_ratio).requires_grad_(True)
+        ctx.observe("fine-tuning", 0, renewed)
         recipe = TrainingConfig(
             epochs=cfg.epochs,
             batch_size=cfg.batch_size,
@@ -158,7 +159,7 @@ class TSBD(Defense):
             crop_padding=cfg.crop_padding,
             flip=cfg.flip,
         )
-        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha))
+        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha), "fine-tuning")
         return renewed.requires_grad_(False)
 
 

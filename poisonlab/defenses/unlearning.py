@@ -4,6 +4,7 @@ The backdoor is not on the way: triggered images keep their answer, which is wha
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from poisonlab import artifacts
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.training import augment, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
+
+LOOKS = 50  # at most, of the experimenter: unlearning may take a thousand passes
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [m * per_epoch for m in how.milestones])
     draws = ctx.generator("unlearning")
     right = torch.zeros((), device=ctx.device)
+    every = math.ceil(how.epochs / LOOKS)
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         return as_floats(augment(clean.x[index], how.crop_padding, how.flip, draws)), clean.y[index]
@@ -56,14 +61,21 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
         return -F.cross_entropy(logits.float(), y)
 
     def steps() -> Iterator[Tensor]:
+        ctx.observe("unlearning", 0, model)
         for epoch in range(1, how.epochs + 1):
             right.zero_()
             yield from batches(len(clean), how.batch_size, 1, draws)
             accuracy = right.item() / len(clean)
             ctx.metric("unlearning_accuracy", epoch, accuracy)
-            if accuracy <= how.stop_at:
+            forgotten = accuracy <= how.stop_at
+            if forgotten or epoch == how.epochs or epoch % every == 0:
+                ctx.observe("unlearning", epoch, network)
+            if forgotten:
                 return
         ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {accuracy:.2f}", "warning")
 
     fit(network, prepare, ascent, optimiser, schedule, steps(), how.epochs * per_epoch, ctx)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    before, after = (predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, network))
+    ctx.artifact("unlearned_predictions", artifacts.PredictionHistogram(before, after, list(clean.classes)))
+    return network
