@@ -14,14 +14,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from poisonlab import metrics
+from poisonlab import inspection, metrics
+from poisonlab.artifacts import NeuronScores
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, StageFinished
-from poisonlab.inspection import show_dial, show_poison, show_purification, show_targets, show_trigger
+from poisonlab.inspection import show_dial, show_drive, show_poison, show_purification, show_targets, show_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
@@ -192,7 +193,12 @@ class _Experiment:
             return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
-        done = ctx.stage("repair", [*seen, self._defense_key()], [type(self.defense), Observer], compute)
+        key = [*seen, self._defense_key()]
+        ears, scores = inspection.overhearing(ctx, NeuronScores)
+        done = ears.stage("repair", key, [type(self.defense), Observer], compute)
+        if isinstance(threat, Backdoor) and scores and scores[0].modules:
+            show = partial(show_drive, self.defense, victims.member(0), scores[0], observer, len(clean))
+            ctx.stage("drive", key, [type(self.defense), inspection], show)
         dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
         return Victims.from_tensors(victims.network, done.tensors), dial
 

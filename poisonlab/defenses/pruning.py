@@ -101,4 +101,7 @@ def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
     parts = mask.detach().cpu().split(channels.sizes)
     bins = torch.stack([torch.histc(part, HISTOGRAM_BINS, 0, 1).long() for part in parts])
     layers = [name.removeprefix("body.") for name in channels.names]
-    ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each channel"))
+    values = mask.detach().float().cpu()
+    ctx.artifact(
+        "masks", artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names)
+    )

@@ -7,7 +7,7 @@ from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.pruning import masked_network, prune_by
-from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.training import augment, batches, steps_in_epoch
@@ -76,6 +76,7 @@ class RNP(Defense):
             ),
             ctx,
         )
+        show_predictions(model, unlearned, clean, ctx)
 
         channels, logits = masked_network(unlearned)
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)

@@ -75,7 +75,10 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
         ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {accuracy:.2f}", "warning")
 
     fit(network, prepare, ascent, optimiser, schedule, steps(), how.epochs * per_epoch, ctx)
-    network.eval().requires_grad_(False)
-    before, after = (predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, network))
+    return network.eval().requires_grad_(False)
+
+
+def show_predictions(model: Classifier, unlearned: Classifier, clean: ImageSet, ctx: Context) -> None:
+    """What the model says of the defender's images before and after it unlearned them."""
+    before, after = (predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, unlearned))
     ctx.artifact("unlearned_predictions", artifacts.PredictionHistogram(before, after, list(clean.classes)))
-    return network
