@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     many = command("sweep", experiments.sweep, "Run every combination of comma-separated names and seeds")
     _experiment(many)
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
+    many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
 
     listing = command("list", results.list_, "What can be chosen, with parameters, bounds and sources")
     listing.add_argument("what", nargs="?", choices=list(catalogue.PLURALS))

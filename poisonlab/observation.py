@@ -10,7 +10,7 @@ from poisonlab.models.base import predict
 from poisonlab.stages import fingerprint
 from poisonlab.types import Backdoor, ImageSet, Threat
 
-LOOKED_AT = 1000  # test images of each kind: half a look's time is spent on each, and 1.6 points are its error
+LOOKED_AT = 1000  # test images of each kind: a share seen on them is off by about 1.5 points
 
 
 class Observer:

@@ -10,7 +10,7 @@ from poisonlab.defenses.pruning import masked_network, prune_by
 from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import augment, batches, steps_in_epoch
+from poisonlab.training import augment, batches, steps_in_epoch, worth_a_look
 from poisonlab.types import Dial, ImageSet
 
 REPOSITORY = "RNP repository"
@@ -94,7 +94,8 @@ class RNP(Defense):
             with torch.no_grad():
                 mask.clamp_(0, 1)
             ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
-            if step % per_epoch == 0:
-                ctx.observe("recovering", step // per_epoch, logits.holding(channels.scaled(mask.detach())))
+            epoch, rest = divmod(step, per_epoch)
+            if rest == 0 and worth_a_look(epoch, cfg.recover_epochs):
+                ctx.observe("recovering", epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)
         return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)

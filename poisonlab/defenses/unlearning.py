@@ -4,7 +4,6 @@ The backdoor is not on the way: triggered images keep their answer, which is wha
 """
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,10 +14,8 @@ from torch.nn import functional as F
 from poisonlab import artifacts
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
-from poisonlab.training import augment, batches, fit, steps_in_epoch
+from poisonlab.training import augment, batches, fit, steps_in_epoch, worth_a_look
 from poisonlab.types import ImageSet
-
-LOOKS = 50  # at most, of the experimenter: unlearning may take a thousand passes
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,6 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [m * per_epoch for m in how.milestones])
     draws = ctx.generator("unlearning")
     right = torch.zeros((), device=ctx.device)
-    every = math.ceil(how.epochs / LOOKS)
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         return as_floats(augment(clean.x[index], how.crop_padding, how.flip, draws)), clean.y[index]
@@ -68,7 +64,7 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
             accuracy = right.item() / len(clean)
             ctx.metric("unlearning_accuracy", epoch, accuracy)
             forgotten = accuracy <= how.stop_at
-            if forgotten or epoch == how.epochs or epoch % every == 0:
+            if forgotten or worth_a_look(epoch, how.epochs):
                 ctx.observe("unlearning", epoch, network)
             if forgotten:
                 return

@@ -16,11 +16,15 @@ ICON.paste((255, 255, 255), (21, 21, 29, 29))
 PAGES = {
     "Start": [("home", "Home", ":material/home:")],
     "Run": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
-    "Compare": [("leaderboard", "Leaderboard", ":material/leaderboard:")],
+    "Compare": [
+        ("leaderboard", "Leaderboard", ":material/leaderboard:"),
+        ("budget", "Budget", ":material/savings:"),
+    ],
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
         ("triggers", "Triggers", ":material/my_location:"),
         ("neurons", "Neurons", ":material/hub:"),
+        ("unlearning", "Unlearning", ":material/trending_down:"),
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
     ],
@@ -30,7 +34,8 @@ PAGES = {
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
     "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
-    "neurons": ("SettingsCurve", "NeuronScores"),
+    "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
+    "unlearning": ("RepairTrace", "PredictionHistogram"),
     "purification": ("PurificationTrace", "EnergyHistogram"),
     "langevin": ("LangevinTrace",),
 }

@@ -1,0 +1,44 @@
+"""In words: what unlearning did to a model."""
+
+from poisonlab.artifacts import PredictionHistogram, RepairTrace
+from poisonlab.ui.wording import escape, percent
+
+# What is done to the model in each phase; a phase that is not here needs no words.
+PHASES = {
+    "unlearning": "gradient ascent on the defender's clean images, until the model has forgotten them",
+    "recovering": "the channels of the unlearned model are turned up or down so that clean images come back",
+    "fine-tuning": "the attacked model, with its most changed weights set to zero, is trained on clean images",
+}
+
+
+def phases(trace: RepairTrace) -> str:
+    """What happens in each panel."""
+    return " ".join(f"**{escape(name.capitalize())}**: {PHASES[name]}." for name in trace.phases if name in PHASES)
+
+
+def path(trace: RepairTrace) -> str:
+    """From where to where accuracy and ASR went in the first phase."""
+    first = trace.phase == 0
+    (before, after), epochs = trace.accuracy[first][[0, -1]].tolist(), int(trace.step[first][-1])
+    said = f"{epochs} epochs of unlearning took clean accuracy from {percent(before)} to {percent(after)}"
+    if trace.asr.isnan().all():
+        return f"{said}."
+    before, after = trace.asr[first][[0, -1]].tolist()
+    if after >= 0.5 * before:
+        return f"{said}, and ASR only from {percent(before)} to {percent(after)}: the backdoor outlives the task."
+    return f"{said}, and ASR from {percent(before)} to {percent(after)}: here the backdoor was forgotten, too."
+
+
+def named(histogram: PredictionHistogram, target: int | None) -> str:
+    """Which class the unlearned model prefers, and what that is worth."""
+    top = int(histogram.after.argmax())
+    share = float(histogram.after[top] / histogram.after.sum().clamp_min(1))
+    name = escape(histogram.classes[top])
+    said = f"After unlearning the model reads {percent(share)} of the clean images as **{name}**"
+    if target is None:
+        return f"{said}."
+    verdict = "the attacker's class" if top == target else "which is not the attacker's class"
+    return (
+        f"{said}, {verdict}. A defender can take this for the name of the target, but not for proof of a backdoor: "
+        "gradient ascent drives clean models into one class, too."
+    )
