@@ -78,7 +78,7 @@ def choose() -> Setting:
                 bind="query-params", help="Runs of this attack were measured with different parameters.",
             )  # fmt: skip
     rows = store.budget(chosen)
-    rows = rows[[learns_from_clean_images(name) for name in rows["defense"]]].reset_index(drop=True)
+    rows = rows[rows["defense"].map(learns_from_clean_images).astype(bool)].reset_index(drop=True)
     return Setting(**names, values=values.get(chosen, {}), rows=rows)
 
 

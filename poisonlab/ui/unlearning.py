@@ -17,16 +17,19 @@ def phases(trace: RepairTrace) -> str:
 
 
 def path(trace: RepairTrace) -> str:
-    """From where to where accuracy and ASR went in the first phase."""
+    """From where to where accuracy and ASR went in the first phase, and what that means."""
     first = trace.phase == 0
-    (before, after), epochs = trace.accuracy[first][[0, -1]].tolist(), int(trace.step[first][-1])
-    said = f"{epochs} epochs of unlearning took clean accuracy from {percent(before)} to {percent(after)}"
-    if trace.asr.isnan().all():
-        return f"{said}."
-    before, after = trace.asr[first][[0, -1]].tolist()
-    if after >= 0.5 * before:
-        return f"{said}, and ASR only from {percent(before)} to {percent(after)}: the backdoor outlives the task."
-    return f"{said}, and ASR from {percent(before)} to {percent(after)}: here the backdoor was forgotten, too."
+    epochs = int(trace.step[first][-1])
+    (known, left), (asr, asr_left) = (v[first][[0, -1]].tolist() for v in (trace.accuracy, trace.asr))
+    said = f"In {epochs} epoch{'s' * (epochs > 1)} of unlearning clean accuracy went from {percent(known)} to {percent(left)}"
+    if not trace.asr.isnan().any():
+        said += f", ASR from {percent(asr)} to {percent(asr_left)}"
+    if left > 0.8 * known:
+        return f"{said}: the model has hardly forgotten its task."
+    if asr > 0.5:  # else there is no backdoor to speak of
+        kept = asr_left >= 0.5 * asr
+        return f"{said}: {'the backdoor outlives the task' if kept else 'the backdoor was forgotten, too'}."
+    return f"{said}."
 
 
 def named(histogram: PredictionHistogram, target: int | None) -> str:
