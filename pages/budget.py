@@ -15,11 +15,13 @@ page.header(
 setting = budget.choose()
 
 if setting.rows.empty:
-    budget.elsewhere()
+    budget.elsewhere(setting)
 else:
-    columns = st.columns(3)
-    for column, name in zip(columns, ("clean_accuracy", "success", "der"), strict=True):
-        column.markdown(f"**{glossary.label(name)}**", help=glossary.help_for(name))
+    st.subheader(
+        "What a budget buys",
+        anchor=False,
+        help="  \n".join(glossary.help_for(name) for name in ("clean_accuracy", "success", "der", "clean_images")),
+    )
     st.plotly_chart(
         budget_curves(setting.rows, means(setting.rows)),
         key="budget",
@@ -27,7 +29,7 @@ else:
     )
     st.caption(
         "Small marks are seeds, lines their means, bars 95 % intervals where there are at least two seeds. The dotted "
-        "line is the model without a defense; a DER of 50 % means no effect."
+        "line is the model without a defense, in the last panel no effect."
     )
 
 budget.launcher(setting)

@@ -2,7 +2,7 @@
 
 import pytest
 from core_helpers import tiny_spec
-from test_store import add, record_of
+from store_helpers import add, record_of
 
 from poisonlab.config import ExperimentSpec
 from poisonlab.store import Store

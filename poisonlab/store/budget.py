@@ -28,8 +28,9 @@ WITH found AS (
 
 _SETTINGS = """
 SELECT setting, first(dataset) AS dataset, first(attack) AS attack, first(victim) AS victim, max(preset) AS preset,
-    max(defenders) AS points, count(*) AS runs, arg_max(spec, created)::VARCHAR AS spec
-FROM (SELECT *, count(DISTINCT clean_images) OVER (PARTITION BY setting, variant) AS defenders FROM named)
+    list_sort(list(DISTINCT defense)) AS defenses, max(budgets) AS points, count(*) AS runs,
+    arg_max(spec, created)::VARCHAR AS spec
+FROM (SELECT *, count(DISTINCT clean_images) OVER (PARTITION BY setting, variant) AS budgets FROM named)
 GROUP BY setting ORDER BY points DESC, runs DESC, setting
 """
 
@@ -48,8 +49,8 @@ class BudgetQueries:
     def budget_settings(self) -> pd.DataFrame:
         """Everything but defense, clean images and seed, one row each; those with the longest lines first.
 
-        Columns: ``setting`` (its name), ``dataset``, ``attack``, ``victim``, ``preset``, ``points`` (most budgets that
-        one defense was measured with), ``runs``, ``spec`` (of one of its runs, as JSON).
+        Columns: ``setting`` (its name), ``dataset``, ``attack``, ``victim``, ``preset``, ``defenses`` (names),
+        ``points`` (most budgets that one defense was measured with), ``runs``, ``spec`` (of one of its runs, as JSON).
         """
         return self.db.frame(_RUNS + _SETTINGS)
 

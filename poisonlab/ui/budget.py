@@ -1,6 +1,7 @@
 """Which setting the Budget page shows, and the runs that are missing from it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,6 +19,7 @@ from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HEL
 from poisonlab.ui.matrix import MAX_JOBS
 from poisonlab.ui.wording import escape
 
+KINDS = ("dataset", "attack", "preset", "victim")
 PRESETS_OWN = "preset"  # the setting that no run was measured in yet
 USUAL_DEFENSES = 4  # lines that the launcher starts with, at most
 
@@ -53,23 +55,13 @@ def choose() -> Setting:
     store = runtime.get().store
     with st.container(border=True):
         names: dict[str, Any] = {}
-        kinds = {kind: list(registry.KINDS[kind]) for kind in ("dataset", "attack", "victim")} | {"preset": PRESETS}
-        for column, (kind, options) in zip(st.columns(4), kinds.items(), strict=True):
-            if kind == "victim":
-                usual = registry.dataset[names["dataset"]].presets["quick"]["victim"]
-            else:
-                usual = DEFAULTS.get(kind, PRESETS[0])
+        for column, kind in zip(st.columns(len(KINDS)), KINDS, strict=True):
+            options: list[str] = list(PRESETS if kind == "preset" else registry.KINDS[kind])
+            usual = _usual_victim(names) if kind == "victim" else DEFAULTS.get(kind, PRESETS[0])
             options = [usual, *(o for o in options if o != usual)]
-            link.hint_choice(f"of_{kind}", kind, options)
-            names[kind] = column.selectbox(kind.capitalize(), options, key=f"of_{kind}", bind="query-params")
-        every = store.budget_settings()
-        fitting = every[(every[list(names)] == pd.Series(names)).all(axis=1)] if len(every) else every
-        values = {PRESETS_OWN: {}} if fitting.empty else {}
-        for row in fitting.to_dict("records"):
-            try:
-                values[row["setting"]] = _shared(parse_spec(row["spec"]))
-            except StoreError:  # measured by another version of the program
-                continue
+            link.hint_choice(_key(kind, names), kind, options)
+            names[kind] = column.selectbox(kind.capitalize(), options, key=_key(kind, names), bind="query-params")
+        values = _measured(names)
         chosen = next(iter(values), PRESETS_OWN)
         if len(values) > 1:
             link.hint_choice("setting", "setting", values)
@@ -82,6 +74,27 @@ def choose() -> Setting:
     return Setting(**names, values=values.get(chosen, {}), rows=rows)
 
 
+def _key(kind: str, names: Mapping[str, str]) -> str:
+    """Of a selector in the URL; each dataset and preset has its own usual victim."""
+    return f"of_{kind}_{names['dataset']}_{names['preset']}" if kind == "victim" else f"of_{kind}"
+
+
+def _usual_victim(names: Mapping[str, str]) -> str:
+    return str(registry.dataset[names["dataset"]].presets[names["preset"]]["victim"])
+
+
+def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Settings with runs -> the values that the preset does not have; the preset's own setting comes first."""
+    every = runtime.get().store.budget_settings()
+    found = {}
+    for row in every[(every[list(names)] == pd.Series(names)).all(axis=1)].to_dict("records"):
+        try:
+            found[row["setting"]] = _shared(parse_spec(row["spec"]))
+        except StoreError:  # measured by another version of the program
+            continue
+    return dict(sorted(found.items(), key=lambda item: bool(item[1])))
+
+
 def _shared(spec: ExperimentSpec) -> dict[str, Any]:
     """Values that differ from the preset's and belong to all runs of the setting."""
     return {k: v for k, v in changed(spec).items() if k != "clean_images" and not k.startswith("defense.")}
@@ -91,16 +104,21 @@ def _named(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "the preset's values"
 
 
-def elsewhere() -> None:
+def elsewhere(setting: Setting) -> None:
     """Instead of a picture: what it would show, a way to fill it, and links to what was measured."""
-    page.nothing_yet("Here you would see how many clean images each defense needs.", page.UNLEARNING_DEMO)
-    measured = runtime.get().store.budget_settings().drop_duplicates(["dataset", "attack", "victim", "preset"])
+    every = runtime.get().store.budget_settings()
+    taught = every["defenses"].map(lambda names: any(map(learns_from_clean_images, names))).astype(bool)
+    measured = every[taught]
     if measured.empty:
+        page.nothing_yet("Here you would see how many clean images each defense needs.", page.UNLEARNING_DEMO)
         return
-    st.caption("Measured so far:")
+    st.info(
+        f"No defense that learns from clean images was measured against {escape(setting.attack)} on "
+        f"{escape(setting.dataset)} yet. Queue some runs below, or look at what there is:"
+    )
     with st.container(horizontal=True):
-        for row in measured.head(8).to_dict("records"):
-            query = {f"of_{kind}": row[kind] for kind in ("dataset", "attack", "victim", "preset")}
+        for row in measured.drop_duplicates(list(KINDS)).head(8).to_dict("records"):
+            query = {_key(kind, row): row[kind] for kind in KINDS}
             navigation.link("budget", f"{row['dataset']} × {row['attack']} ({row['preset']})", **query)
 
 
@@ -119,11 +137,10 @@ def launcher(setting: Setting) -> None:
     """Queue the points that are missing from the chosen lines."""
     st.subheader("Measure more", anchor=False)
     options = [name for name in registry.defense if learns_from_clean_images(name)]
-    measured = [name for name in dict.fromkeys(setting.rows["defense"]) if name in options][:USUAL_DEFENSES]
+    measured = list(setting.rows["defense"].value_counts().index[:USUAL_DEFENSES])
     left, right = st.columns(2)
     defenses = left.multiselect(
-        "Defenses", options, default=measured or [page.UNLEARNING_DEMO[2]],
-        key=f"budget_defense_{setting.dataset}_{setting.attack}",
+        "Defenses", options, default=measured or [page.UNLEARNING_DEMO[2]], key="budget_defense", bind="query-params",
     )  # fmt: skip
     usual = ", ".join(str(n) for n in series(setting))
     text = right.text_input(
@@ -163,7 +180,7 @@ def _queue(setting: Setting, defenses: list[str], budgets: list[int], seeds: lis
             page.submit(missing, device)
     else:
         st.success("All of these points are measured or queued.")
-    usual = registry.dataset[setting.dataset].presets[setting.preset]["victim"]
+    usual = _usual_victim({"dataset": setting.dataset, "preset": setting.preset})
     st.code(
         sweep_command(
             [setting.dataset], [setting.attack], defenses, seeds, setting.preset,

@@ -32,14 +32,15 @@ def drive(found: ActivationDrive) -> None:
     link.hint_choice("layer", "layer", options)
     chosen = st.selectbox("Layer", options, key="layer", bind="query-params", width=260)
     layer = None if chosen == ALL else found.layers.index(chosen)
-    left, right = st.columns(2, gap="medium")
+    both = len(found.poison_change) > 0
+    left, right = st.columns(2, gap="medium") if both else (st.container(), st.container())
     left.markdown("**Activation drive**", help=glossary.help_for("drive"))
     left.plotly_chart(
         figures.drive_scatter(found, layer),
         key="drive",
         alt="Score of each channel against the change of its activation by the trigger",
     )
-    if not len(found.poison_change):
+    if not both:
         return
     right.markdown("**Weight change**", help=glossary.help_for("weight_change"))
     right.plotly_chart(

@@ -21,7 +21,8 @@ def path(trace: RepairTrace) -> str:
     first = trace.phase == 0
     epochs = int(trace.step[first][-1])
     (known, left), (asr, asr_left) = (v[first][[0, -1]].tolist() for v in (trace.accuracy, trace.asr))
-    said = f"In {epochs} epoch{'s' * (epochs > 1)} of unlearning clean accuracy went from {percent(known)} to {percent(left)}"
+    plural = "s" if epochs > 1 else ""
+    said = f"In {epochs} epoch{plural} of unlearning clean accuracy went from {percent(known)} to {percent(left)}"
     if not trace.asr.isnan().any():
         said += f", ASR from {percent(asr)} to {percent(asr_left)}"
     if left > 0.8 * known:

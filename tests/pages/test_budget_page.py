@@ -1,5 +1,6 @@
 """The Budget page: what it draws, what it queues, and the link that shows the same."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,6 @@ def test_runs_of_a_setting_are_drawn_with_their_seeds(open_page: Open, filled: P
 def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
     open_page: Open, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     shutil.copytree(filled / "runs", tmp_path / "runs")
     app = open_page(tmp_path, "budget", budgets="20, 25", budget_seeds="2")
     monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
@@ -83,5 +82,5 @@ def test_a_setting_of_a_link_that_cannot_be_is_explained(open_page: Open, tmp_pa
 def test_an_attack_without_runs_names_what_was_measured(open_page: Open, filled: Path) -> None:
     app = open_page(filled, "budget", of_attack="blend")
 
-    assert "Measured so far:" in words(app)
+    assert "look at what there is" in words(app) and "against blend on digits" in words(app)
     assert "--attack blend" in app.code[-1].value
