@@ -45,10 +45,11 @@ def predictions(histogram: PredictionHistogram, target: int | None = None) -> go
         figure.add_bar(
             x=histogram.classes, y=shares[name], name=f"{name} unlearning", marker_color=colours,
             hovertemplate=f"class %{{x}}, {name}: %{{y:.1%}}<extra></extra>", showlegend=name == "before",
+            offsetgroup=name,
         )  # fmt: skip
     # bars of two colours have no legend entry of their own
     for name, colour in [("after unlearning", CLEAN)] + [("after, attacker's class", POISONED)] * (target is not None):
-        figure.add_bar(x=[None], y=[None], name=name, marker_color=colour)
+        figure.add_bar(x=[None], y=[None], name=name, marker_color=colour, offsetgroup="after")
     if target is not None:
         highest = max(shares["before"][target], shares["after"][target])
         figure.add_annotation(x=target, y=highest, yanchor="bottom", text="attacker's class", showarrow=False)

@@ -1,12 +1,12 @@
 """Runs that differ in the defender's clean images and their seeds: what a budget buys."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 
-from poisonlab.config import ExperimentSpec
-from poisonlab.store.database import Database
+from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.store.leaderboard import student
 
@@ -65,9 +65,12 @@ class BudgetQueries:
 
     def queued(self) -> set[tuple[str, int]]:
         """Group and seed of every job that waits or is at work."""
-        texts = self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')")
-        specs: list[ExperimentSpec] = [parse_spec(text) for (text,) in texts]
-        return {(spec.group(), spec.seed) for spec in specs}
+        found = set()
+        for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
+            with suppress(StoreError):  # queued by another version of the program: no spec of this one is equal
+                spec = parse_spec(text)
+                found.add((spec.group(), spec.seed))
+        return found
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
