@@ -19,7 +19,7 @@ if record is None:
     st.stop()
 page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
-found = page.load(record, "SettingsCurve", "NeuronScores")
+found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive")
 
 if curve := found.get("SettingsCurve"):
     st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
@@ -39,6 +39,10 @@ if curve := found.get("SettingsCurve"):
 if scores := found.get("NeuronScores"):
     st.subheader("Scores by layer", anchor=False, help=glossary.help_for("mask"))
     neurons.scores(scores)
+
+if drive := found.get("ActivationDrive"):
+    st.subheader("Right or wrong", anchor=False)
+    neurons.drive(drive)
 
 page.other_views(record, here="neurons")
 page.reproduce(record)

@@ -6,7 +6,7 @@ fields (numbers, strings, lists of them) travel as JSON in that file's header.
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +137,69 @@ class NeuronScores:
     """A score in [0, 1] for each weight or neuron, summarised by layer.
 
     ``histogram`` is int64 ``(layers, bins)`` over equal bins of [0, 1]; ``score`` says what it is, ``low_is_blamed``
-    which end the defense takes for the backdoor.
+    which end the defense takes for the backdoor. Of a defense that scores whole channels, ``values`` is float32
+    ``(channels,)``, layer after layer, and ``modules`` names the part of the network behind each layer.
     """
 
     layers: list[str]
     histogram: Tensor
     score: str
     low_is_blamed: bool = True
+    values: Tensor = field(default_factory=lambda: torch.zeros(0))
+    modules: list[str] = field(default_factory=list)
+
+
+@_kind
+@dataclass(frozen=True)
+class ActivationDrive:
+    """What the trigger does to each channel of the victim, beside what the defense thinks of that channel.
+
+    Attributes:
+        layer: int64 ``(channels,)``, positions in ``layers``.
+        score: float32 ``(channels,)`` in [0, 1]; ``score_name`` and ``low_is_blamed`` as in :class:`NeuronScores`.
+        drive: float32 ``(channels,)``, mean activation on triggered test images minus that on the same clean ones.
+        poison_change: float32 ``(channels,)`` in [0, 1], weight change in unlearning triggered images, relative to the
+            largest; empty where the defense does not unlearn to score.
+    """
+
+    layers: list[str]
+    layer: Tensor
+    score: Tensor
+    drive: Tensor
+    poison_change: Tensor
+    score_name: str
+    low_is_blamed: bool
+
+
+@_kind
+@dataclass(frozen=True)
+class RepairTrace:
+    """How a model answered at moments of its repair: one row a look, in the order of the looks.
+
+    Attributes:
+        phases: what was done to the model, in order, such as unlearning and recovering.
+        phase: int64 ``(n,)``, the position of each look's phase.
+        step: int64 ``(n,)``, how far the phase was; 0 is before it.
+        accuracy, asr: float32 ``(n,)`` on the first ``images`` test images, clean and triggered ones; ``asr`` is NaN
+            where there is no backdoor.
+    """
+
+    phases: list[str]
+    phase: Tensor
+    step: Tensor
+    accuracy: Tensor
+    asr: Tensor
+    images: int
+
+
+@_kind
+@dataclass(frozen=True)
+class PredictionHistogram:
+    """Predictions for the defender's clean images before and after unlearning: int64 ``(classes,)`` each."""
+
+    before: Tensor
+    after: Tensor
+    classes: list[str]
 
 
 @_kind

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     many = command("sweep", experiments.sweep, "Run every combination of comma-separated names and seeds")
     _experiment(many)
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
+    many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
 
     again = command("reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time")
     again.add_argument("table", nargs="?", help="its id; see --list")

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import torch
+from torch.nn import Module
 
-from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress, StageFinished, StageStarted
+from poisonlab.events import ArtifactReady, Event, Log, Metric, Observed, Progress, StageFinished, StageStarted
 from poisonlab.stages import Bundle, StageCache
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Context:
         cache: finished stages; ``None`` computes everything anew.
         precision: autocast type of network passes on CUDA.
         stage_name: the stage being computed, attached to every event.
+        observer: takes phase, step and model in mid-repair; changes neither of them, nor any random state.
     """
 
     device: torch.device = torch.device("cpu")
@@ -39,6 +41,8 @@ class Context:
     cache: StageCache | None = None
     precision: torch.dtype = torch.float32
     stage_name: str = ""
+    observer: Callable[[str, int, Module], None] | None = None
+    _observed: list[float] = field(default_factory=list, repr=False)  # seconds of this stage that were the observer's
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
 
     # -- randomness -----------------------------------------------------------------------------
@@ -79,6 +83,24 @@ class Context:
             yield item
             self.progress(done, total)
 
+    # -- the experimenter -------------------------------------------------------------------------
+
+    def observe(self, phase: str, step: int, model: Module) -> None:
+        """Let the experimenter look at a model in mid-repair. What is seen stays there, its time is not the method's.
+
+        Args:
+            phase: what is being done to the model, such as ``unlearning``.
+            step: how often it was done; 0 is the model that the phase starts from.
+        """
+        if self.observer is None:
+            return
+        if self.device.type == "cuda":  # the method's own work in flight is not the observer's time
+            torch.cuda.synchronize(self.device)
+        started = time.perf_counter()
+        self.observer(phase, step, model)
+        self._observed.append(time.perf_counter() - started)
+        self.emit(Observed(self.stage_name, self._observed[-1]))
+
     # -- precision --------------------------------------------------------------------------------
 
     def autocast(self) -> Any:
@@ -101,14 +123,14 @@ class Context:
             code: objects whose source decides the result; a change of it changes the key.
             compute: called with a context whose events carry the stage's name.
         """
-        inner = dataclasses.replace(self, stage_name=name)
+        inner = dataclasses.replace(self, stage_name=name, _observed=[])
         self.emit(StageStarted(name))
         started = time.perf_counter()
         if self.cache is None:
             bundle, cached = compute(inner), False
         else:
             bundle, cached = self.cache.get_or_compute(name, key, code, inner, compute)
-        seconds = 0.0 if cached else time.perf_counter() - started
+        seconds = 0.0 if cached else time.perf_counter() - started - sum(inner._observed)
         self.emit(StageFinished(name, seconds, cached))
         return bundle.to(self.device)
 

@@ -55,7 +55,15 @@ class StageFinished:
     cached: bool
 
 
-Event = Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished
+@dataclass(frozen=True)
+class Observed:
+    """The experimenter looked at a model in mid-stage; these ``seconds`` are not the method's."""
+
+    stage: str
+    seconds: float
+
+
+Event = Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished | Observed
 
 
 class Cancelled(Exception):  # noqa: N818 - a request, not an error

@@ -13,16 +13,19 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
-from poisonlab import metrics
+from poisonlab import inspection, metrics
+from poisonlab.artifacts import NeuronScores
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, StageFinished
-from poisonlab.inspection import show_dial, show_poison, show_purification, show_targets, show_trigger
+from poisonlab.inspection import show_dial, show_drive, show_poison, show_purification, show_targets, show_trigger
 from poisonlab.models.base import Classifier, predict
+from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
 from poisonlab.victims import Victims, train_from_scratch, train_transfer
@@ -85,7 +88,7 @@ class _Experiment:
         control = self._train("control", [train] * poison.trials if isinstance(threat, Targeted) else [train])
         undefended = self._train("victim", poisoned)
         self.defense.prepare(self.splits.public, ctx)
-        defended, dial = self._defend(poison, poisoned, undefended)
+        defended, dial = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended)
         if dial and isinstance(threat, Backdoor):
             measured |= self._turn(dial, undefended, threat)
@@ -130,7 +133,9 @@ class _Experiment:
         extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
         return train_transfer(name, spec, extractor, sets, ctx)
 
-    def _defend(self, poison: Poison, poisoned: list[ImageSet], undefended: Victims) -> tuple[Victims, Dial | None]:
+    def _defend(
+        self, poison: Poison, poisoned: list[ImageSet], undefended: Victims, threat: Threat
+    ) -> tuple[Victims, Dial | None]:
         """The three moments of the defense; those it does not override cost nothing."""
         kind = type(self.defense)
         sets, victims, dial = poisoned, undefended, None
@@ -139,7 +144,7 @@ class _Experiment:
         if sets is not poisoned or kind.overrides("training_hook"):
             victims = self._train("defended_victim", sets)
         if kind.overrides("repair"):
-            victims, dial = self._repair(victims)
+            victims, dial = self._repair(victims, threat)
         return victims, dial
 
     def _purify(self, poison: Poison, poisoned: list[ImageSet]) -> list[ImageSet]:
@@ -168,24 +173,36 @@ class _Experiment:
         done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
-    def _repair(self, victims: Victims) -> tuple[Victims, Dial | None]:
+    def _repair(self, victims: Victims, threat: Threat) -> tuple[Victims, Dial | None]:
         """Repaired victims, and the knob of the last one's repair where it has one."""
         spec, ctx = self.spec, self.ctx
         clean = clean_subset(self.splits.reserve, spec.clean_images, ctx.generator("clean images"))
+        observer = Observer(self.splits.test, threat)  # looks at the first trial
+
+        def look(phase: str, step: int, model: Module) -> None:  # a defense is handed no object that knows the threat
+            observer(phase, step, model)
 
         def compute(inner: Context) -> Bundle:
             repaired, knob = [], Bundle()
             for trial in range(victims.trials):
                 model = victims.member(trial)
-                result = self.defense.repair(model, clean, inner)
+                shown = dataclasses.replace(inner, observer=None if trial else look)
+                result = self.defense.repair(model, clean, shown)
                 if isinstance(result, Dial):
                     knob = Bundle(result.tensors(), result.data())
                     result = result.apply(model, result.chosen)
                 repaired.append(result)
+            if trace := observer.trace():
+                inner.artifact("repair_trace", trace)
             return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
-        key = [fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), self._defense_key()]
-        done = ctx.stage("repair", key, [type(self.defense)], compute)
+        seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
+        key = [*seen, self._defense_key()]
+        ears, scores = inspection.overhearing(ctx, NeuronScores)
+        done = ears.stage("repair", key, [type(self.defense), Observer], compute)
+        if isinstance(threat, Backdoor) and scores and scores[0].modules:
+            show = partial(show_drive, self.defense, victims.member(0), scores[0], observer, len(clean))
+            ctx.stage("drive", key, [type(self.defense), inspection], show)
         dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
         return Victims.from_tensors(victims.network, done.tensors), dial
 

@@ -1,11 +1,19 @@
 """What the experimenter, who knows everything, records for the pages. Nothing here decides a number."""
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from poisonlab import artifacts
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
+from poisonlab.events import ArtifactReady, Event
+from poisonlab.models.base import Classifier, predict
+from poisonlab.observation import Observer
+from poisonlab.stages import Bundle
+from poisonlab.training import Diverged
 from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Targeted
 
 SHOWN = 24  # images of a gallery
@@ -125,3 +133,69 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
         "settings",
         artifacts.SettingsCurve(dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob),
     )
+
+
+def overhearing(ctx: Context, kind: type) -> tuple[Context, list[Any]]:
+    """A context that passes everything on, and the artifacts of a kind that went through: new ones and cached ones."""
+    heard: list[Any] = []
+
+    def send(event: Event) -> None:
+        if isinstance(event, ArtifactReady) and isinstance(event.value, kind):
+            heard.append(event.value)
+        ctx.send(event)
+
+    return dataclasses.replace(ctx, send=send), heard
+
+
+def activation_drive(model: Classifier, modules: list[str], clean: Tensor, triggered: Tensor) -> list[Tensor]:
+    """Mean activation of each channel on triggered images minus on clean ones, ``(channels,)`` for each module.
+
+    Args:
+        clean, triggered: uint8 ``(n, c, h, w)``.
+    """
+    means: dict[str, list[Tensor]] = {name: [] for name in modules}
+    parts = dict(model.named_modules())
+
+    def keep(name: str, output: Tensor) -> None:
+        means[name].append(output.float().mean((0, 2, 3)) * len(output))
+
+    hooks = [parts[n].register_forward_hook(lambda _m, _i, out, name=n: keep(name, out)) for n in modules]
+    try:
+        totals = []
+        for images in (clean, triggered):
+            predict(model, images)
+            totals.append([torch.stack(means[name]).sum(0) / len(images) for name in modules])
+            for sums in means.values():
+                sums.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [after - before for before, after in zip(*totals, strict=True)]
+
+
+def show_drive(
+    defense: Defense, model: Classifier, scores: artifacts.NeuronScores, seen: Observer, count: int, ctx: Context
+) -> Bundle:
+    """What the trigger does to each channel beside its score, and how much it changes when ``count`` triggered images,
+    which no defender has, are unlearned."""
+    parts = activation_drive(model, scores.modules, seen.victims.x, seen.triggered)
+    poisoned = dataclasses.replace(seen.victims, x=seen.triggered, y=seen.wanted)[:count]
+    try:
+        change = defense.change_by_unlearning(model, poisoned, ctx)
+    except Diverged as error:  # only a picture is lost
+        ctx.log(f"no weight change of triggered images to show: {error}", "warning")
+        change = None
+    change = torch.zeros(0) if change is None else change / change.max().clamp_min(torch.finfo(change.dtype).tiny)
+    ctx.artifact(
+        "drive",
+        artifacts.ActivationDrive(
+            scores.layers,
+            torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts])),
+            scores.values,
+            torch.cat(parts).cpu(),
+            change.cpu(),
+            scores.score,
+            scores.low_is_blamed,
+        ),
+    )
+    return Bundle()

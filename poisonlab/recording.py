@@ -25,6 +25,7 @@ from poisonlab.events import (
     Event,
     Log,
     Metric,
+    Observed,
     StageFinished,
     StageStarted,
 )
@@ -52,6 +53,7 @@ __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at"
 
 CACHE_GB = "POISONLAB_CACHE_GB"
 DEFAULT_CACHE_GB = 10.0
+OBSERVING = "observing"  # the name under which the experimenter's looks into a stage are timed
 MAX_POINTS, MAX_LOGS = 500_000, 20_000  # what a record keeps; a run that says more has lost its mind
 
 log = logging.getLogger(__name__)
@@ -159,6 +161,8 @@ class _Recorder:
                 self._open.append((time.perf_counter(), 0.0))
             case StageFinished(stage, _, cached):
                 self._close(stage, cached)
+            case Observed(_, seconds) if self._open:
+                self._set_aside(seconds)
         self.forward(event)
 
     def _close(self, stage: str, cached: bool) -> None:
@@ -171,6 +175,12 @@ class _Recorder:
         if self._open:
             outer, inside = self._open[-1]
             self._open[-1] = (outer, inside + whole)
+
+    def _set_aside(self, seconds: float) -> None:
+        """Time of the experimenter is that of a stage of its own, within the one being computed."""
+        self.timings[OBSERVING] = self.timings.get(OBSERVING, 0.0) + seconds
+        start, within = self._open[-1]
+        self._open[-1] = (start, within + seconds)
 
     def fail(self, error: Exception) -> RunRecord:
         message = explain_failure(error, self.spec, self.stage, self.device)

@@ -16,6 +16,8 @@ from poisonlab.config import HeadConfig, TrainingConfig
 from poisonlab.context import Context
 from poisonlab.types import ImageSet
 
+LOOKS = 10  # of the experimenter, at most, into one phase of a repair
+
 
 class Diverged(RuntimeError):
     """The loss is not a finite number any more."""
@@ -84,6 +86,11 @@ def steps_in_epoch(n: int, size: int) -> int:
     return math.ceil(n / size)
 
 
+def worth_a_look(epoch: int, epochs: int) -> bool:
+    """Whether the experimenter looks after this epoch: evenly, ``LOOKS`` times at most, and at the end."""
+    return epoch == epochs or epoch % math.ceil(epochs / LOOKS) == 0
+
+
 def fit(
     model: nn.Module,
     prepare: Callable[[Tensor], tuple[Tensor, Tensor]],
@@ -128,9 +135,18 @@ def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tens
 
 
 def train_network(
-    model: nn.Module, data: ImageSet, config: TrainingConfig, ctx: Context, hook: TrainingHook | None = None
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig,
+    ctx: Context,
+    hook: TrainingHook | None = None,
+    phase: str = "",
 ) -> None:
-    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device."""
+    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
+
+    Args:
+        phase: the experimenter may look at the model after epochs, under this name; empty for not at all.
+    """
     hook = hook or TrainingHook()
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimiser = torch.optim.SGD(
@@ -151,14 +167,21 @@ def train_network(
 
     model.to(memory_format=torch.channels_last).train()
     hook.begin(model, data, steps_in_epoch(len(data), config.batch_size), config.epochs)
-    steps = batches(len(data), config.batch_size, config.epochs, ctx.generator("batches"))
+    order = ctx.generator("batches")
+
+    def steps() -> Iterator[Tensor]:
+        for epoch in range(1, config.epochs + 1):
+            yield from batches(len(data), config.batch_size, 1, order)
+            if phase and worth_a_look(epoch, config.epochs):
+                ctx.observe(phase, epoch, model)
+
     fit(
         model,
         prepare,
         lambda logits, y: hook.loss(logits.float(), y, config.label_smoothing),
         optimiser,
         schedule,
-        steps,
+        steps(),
         total,
         ctx,
         partial(hook.backward, model),

@@ -69,6 +69,8 @@ def test_no_cache_neither_reads_nor_writes_it(results, capsys):
         (["export", "x"], "--runs id,id or --all"),
         (["export", "x", "--runs", "../y"], "not a run id"),
         (["sweep", *RUN[1:], "--seed", "0,a"], "whole numbers"),
+        (["sweep", *RUN[1:], "--clean-images", "10,a"], "--clean-images takes whole numbers"),
+        (["sweep", *RUN[1:], "--clean-images", "10", "--set", "clean_images=20"], "not both"),
     ],
 )
 def test_impossible_commands_exit_2_with_one_line(results, capsys, arguments, expected):

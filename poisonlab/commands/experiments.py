@@ -16,7 +16,7 @@ from poisonlab.terminal import FAILED, OK, ProgressLine, UsageError, say, table
 
 
 def run(options: argparse.Namespace) -> int:
-    spec = _spec(options, options.dataset, options.attack, options.defense, options.seed)
+    spec = _spec(options, options.dataset, options.attack, options.defense, options.seed, {})
     machine.resolve_device(options.device)
     record = _run(spec, options)
     index(options.results)
@@ -37,6 +37,8 @@ def sweep(options: argparse.Namespace) -> int:
     records = []
     for number, spec in enumerate(specs, 1):
         name = f"{spec.dataset.name} {spec.attack.name} {spec.defense.name} seed {spec.seed}"
+        if options.clean_images:
+            name += f", {spec.clean_images} clean images"
         say(f"[{number}/{len(specs)}] {name}")
         record = _run(spec, options)
         records.append(record)
@@ -48,7 +50,8 @@ def sweep(options: argparse.Namespace) -> int:
     index(options.results)
     if not options.json:
         print()
-        print(table(("dataset", "attack", "defense", "seed", "state", *_HEADLINE), [_row(r) for r in records]))
+        columns = ("dataset", "attack", "defense", "clean images", "seed", "state", *_HEADLINE)
+        print(table(columns, [_row(r) for r in records]))
     return OK if all(r.state == "done" for r in records) else FAILED
 
 
@@ -68,7 +71,7 @@ def _headline(record: RunRecord) -> str:
 def _row(record: RunRecord) -> list[Any]:
     spec, m, name = record.spec, record.metrics, _success(record)
     values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
-    return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.seed, record.state, *values]
+    return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.clean_images, spec.seed, record.state, *values]
 
 
 def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
@@ -93,15 +96,17 @@ def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
 def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
     """The specs of a sweep in order; combinations that cannot be are reported, none at all is an error."""
     names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
-    try:
-        seeds = list(dict.fromkeys(int(s) for s in options.seed.split(",")))
-    except ValueError:
-        raise UsageError(f"--seed takes whole numbers separated by commas, got {options.seed!r}") from None
-    parse_settings(options.set)
+    seeds = _whole_numbers("--seed", options.seed)
+    given = parse_settings(options.set)
+    budgets: list[dict[str, int]] = [{}]
+    if options.clean_images:
+        if "clean_images" in given:
+            raise UsageError("give either --clean-images or --set clean_images, not both")
+        budgets = [{"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)]
     specs, problems = [], []
-    for dataset, attack, defense, seed in itertools.product(*names.values(), seeds):
+    for dataset, attack, defense, budget, seed in itertools.product(*names.values(), budgets, seeds):
         try:
-            specs.append(_spec(options, dataset, attack, defense, seed))
+            specs.append(_spec(options, dataset, attack, defense, seed, budget))
         except SpecError as error:
             problems.append(f"{dataset} {attack} {defense} seed {seed} skipped: {error}")
     if not specs:
@@ -111,7 +116,16 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
     return specs
 
 
-def _spec(options: argparse.Namespace, dataset: str, attack: str, defense: str, seed: int) -> ExperimentSpec:
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"{option} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def _spec(
+    options: argparse.Namespace, dataset: str, attack: str, defense: str, seed: int, budget: dict[str, int]
+) -> ExperimentSpec:
     return make_spec(
         dataset,
         attack,
@@ -119,7 +133,7 @@ def _spec(options: argparse.Namespace, dataset: str, attack: str, defense: str, 
         preset=options.preset,
         seed=seed,
         victim=options.victim,
-        overrides=parse_settings(options.set),
+        overrides=parse_settings(options.set) | budget,
     )
 
 

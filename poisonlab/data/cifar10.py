@@ -43,6 +43,7 @@ class Cifar10:
         summary="60,000 colour photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
         "a subset, so that a laptop finishes in minutes.",
     )
+    class_count: ClassVar[int] = 10
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

@@ -47,6 +47,7 @@ class Digits:
         summary="1,797 grey images of ten digits, enlarged to 16x16. Small enough that every experiment ends in "
         "a minute or two, large enough that attacks and defenses behave as they should.",
     )
+    class_count: ClassVar[int] = 10
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {"quick": _RECIPE, "paper": _RECIPE}
 
     def __init__(self, config: DigitsConfig) -> None:

@@ -57,6 +57,7 @@ class Gtsrb:
             "set is the official one and shares no track with the others.",
         ),
     )
+    class_count: ClassVar[int] = len(CLASSES)
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

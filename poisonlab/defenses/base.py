@@ -62,6 +62,11 @@ class Defense:
         """The recorded chain that purifies uint8 images, of a defense that samples."""
         return None
 
+    def change_by_unlearning(self, model: Classifier, data: ImageSet, ctx: Context) -> Tensor | None:
+        """How much the weights of each neuron change when ``model`` unlearns ``data``, ``(neurons,)``, of a defense
+        that scores neurons by it; in the order of its scores."""
+        return None
+
     @classmethod
     def overrides(cls, moment: str) -> bool:
         """Whether this class changes a moment, so that the pipeline can skip the identity."""

@@ -87,7 +87,7 @@ class CLP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         pruned_model = copy.deepcopy(model)
-        layers, histograms, total = [], [], 0
+        modules, bounds, histograms, total = [], [], [], 0
         for name, convolution, norm in pairs(pruned_model):
             sigma = lipschitz_bounds(convolution, norm)
             pruned = sigma > sigma.mean() + self.config.u * sigma.std()
@@ -95,9 +95,14 @@ class CLP(Defense):
                 norm.weight[pruned] = 0
                 norm.bias[pruned] = 0
             total += int(pruned.sum())
-            layers.append(name.removeprefix("body."))
-            histograms.append(torch.histc((sigma / sigma.max()).cpu(), HISTOGRAM_BINS, 0, 1).long())
+            modules.append(name)
+            bounds.append((sigma / sigma.max()).detach().cpu())
+            histograms.append(torch.histc(bounds[-1], HISTOGRAM_BINS, 0, 1).long())
         ctx.log(f"pruned {total} channels")
         score = "Lipschitz bound of each channel, as a share of its layer's largest"
-        ctx.artifact("lipschitz", artifacts.NeuronScores(layers, torch.stack(histograms), score))
+        layers = [name.removeprefix("body.") for name in modules]
+        values = torch.cat(bounds)
+        ctx.artifact(
+            "lipschitz", artifacts.NeuronScores(layers, torch.stack(histograms), score, False, values, modules)
+        )
         return pruned_model

@@ -6,7 +6,6 @@ away; pruned is the original network.
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -45,14 +44,26 @@ class Channels:
         return named | {f"{n}.bias": b for n, b in zip(self.names, biases, strict=True)}
 
 
-def masked_network(model: Classifier) -> tuple[Channels, Callable[[Tensor, dict[str, Tensor]], Tensor]]:
-    """The channels of a model, and logits of a frozen copy in train mode with some entries replaced."""
-    network = copy.deepcopy(model).train().requires_grad_(False)
+class MaskedNetwork:
+    """A frozen copy of a model in train mode, which runs with some of its state-dict entries replaced."""
 
-    def logits(x: Tensor, entries: dict[str, Tensor]) -> Tensor:
-        return functional_call(network, entries, (x,))
+    def __init__(self, model: Classifier) -> None:
+        self._network = copy.deepcopy(model).train().requires_grad_(False)
 
-    return Channels(model), logits
+    def __call__(self, x: Tensor, entries: dict[str, Tensor]) -> Tensor:
+        """Logits ``(n, classes)``; running statistics drift."""
+        return functional_call(self._network, entries, (x,))
+
+    def holding(self, entries: dict[str, Tensor]) -> Classifier:
+        """A copy that has the entries for its own."""
+        network = copy.deepcopy(self._network).eval()
+        network.load_state_dict(entries, strict=False)
+        return network
+
+
+def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
+    """The channels of a model, and the network that their masks are learned on."""
+    return Channels(model), MaskedNetwork(model)
 
 
 def choose(accuracy: Tensor, max_drop: float) -> int:
@@ -90,4 +101,7 @@ def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
     parts = mask.detach().cpu().split(channels.sizes)
     bins = torch.stack([torch.histc(part, HISTOGRAM_BINS, 0, 1).long() for part in parts])
     layers = [name.removeprefix("body.") for name in channels.names]
-    ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each channel"))
+    values = mask.detach().float().cpu()
+    ctx.artifact(
+        "masks", artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names)
+    )

@@ -7,10 +7,10 @@ from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.pruning import masked_network, prune_by
-from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import augment, batches, steps_in_epoch
+from poisonlab.training import augment, batches, steps_in_epoch, worth_a_look
 from poisonlab.types import Dial, ImageSet
 
 REPOSITORY = "RNP repository"
@@ -76,12 +76,15 @@ class RNP(Defense):
             ),
             ctx,
         )
+        show_predictions(model, unlearned, clean, ctx)
 
         channels, logits = masked_network(unlearned)
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
         optimiser = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
         draws = ctx.generator("rnp")
-        total = cfg.recover_epochs * steps_in_epoch(len(clean), cfg.batch_size)
+        per_epoch = steps_in_epoch(len(clean), cfg.batch_size)
+        total = cfg.recover_epochs * per_epoch
+        ctx.observe("recovering", 0, unlearned)
         for step, rows in enumerate(batches(len(clean), cfg.batch_size, cfg.recover_epochs, draws), 1):
             x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
             loss = cfg.alpha * F.cross_entropy(logits(x, channels.scaled(mask)), clean.y[rows])
@@ -91,5 +94,8 @@ class RNP(Defense):
             with torch.no_grad():
                 mask.clamp_(0, 1)
             ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
+            epoch, rest = divmod(step, per_epoch)
+            if rest == 0 and worth_a_look(epoch, cfg.recover_epochs):
+                ctx.observe("recovering", epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)
         return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)

@@ -11,7 +11,7 @@ from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import NO_FLIPS
-from poisonlab.defenses.unlearning import Unlearning, unlearn
+from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward, train_network
@@ -129,25 +129,12 @@ class TSBD(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        unlearned = unlearn(
-            model,
-            clean,
-            Unlearning(
-                lr=cfg.unlearn_lr,
-                momentum=cfg.momentum,
-                weight_decay=0.0,
-                milestones=(),
-                epochs=cfg.unlearn_epochs,
-                batch_size=cfg.batch_size,
-                stop_at=cfg.stop_chance / len(clean.classes),
-                crop_padding=cfg.crop_padding,
-                flip=cfg.flip,
-            ),
-            ctx,
-        )
+        unlearned = self._unlearned(model, clean, ctx)
+        show_predictions(model, unlearned, clean, ctx)
         change = neuron_weight_change(model, unlearned)
         _show(change, ctx)
         renewed = reinitialise(model, change, cfg.neuron_ratio, cfg.weight_ratio).requires_grad_(True)
+        ctx.observe("fine-tuning", 0, renewed)
         recipe = TrainingConfig(
             epochs=cfg.epochs,
             batch_size=cfg.batch_size,
@@ -158,14 +145,36 @@ class TSBD(Defense):
             crop_padding=cfg.crop_padding,
             flip=cfg.flip,
         )
-        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha))
+        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha), "fine-tuning")
         return renewed.requires_grad_(False)
+
+    def change_by_unlearning(self, model: Classifier, data: ImageSet, ctx: Context) -> Tensor:
+        change = neuron_weight_change(model, self._unlearned(model, data, ctx))
+        return torch.cat([rows.sum(1) for rows in change.values()])
+
+    def _unlearned(self, model: Classifier, data: ImageSet, ctx: Context) -> Classifier:
+        cfg = self.config
+        how = Unlearning(
+            lr=cfg.unlearn_lr,
+            momentum=cfg.momentum,
+            weight_decay=0.0,
+            milestones=(),
+            epochs=cfg.unlearn_epochs,
+            batch_size=cfg.batch_size,
+            stop_at=cfg.stop_chance / len(data.classes),
+            crop_padding=cfg.crop_padding,
+            flip=cfg.flip,
+        )
+        return unlearn(model, data, how, ctx)
 
 
 def _show(change: dict[str, Tensor], ctx: Context) -> None:
     """Weight change of each neuron by layer, relative to the largest."""
     nwc = [rows.sum(1).cpu() for rows in change.values()]
-    largest = torch.cat(nwc).max().clamp_min(SMALLEST_NORM)
-    bins = torch.stack([torch.histc(layer / largest, HISTOGRAM_BINS, 0, 1).long() for layer in nwc])
-    layers = [name.removesuffix(".weight").removeprefix("body.") for name in change]
-    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, "weight change of each neuron / largest", False))
+    values = torch.cat(nwc) / torch.cat(nwc).max().clamp_min(SMALLEST_NORM)
+    parts = values.split([len(rows) for rows in nwc])
+    bins = torch.stack([torch.histc(layer, HISTOGRAM_BINS, 0, 1).long() for layer in parts])
+    modules = [name.removesuffix(".weight") for name in change]
+    layers = [name.removeprefix("body.") for name in modules]
+    score = "weight change of each neuron / largest"
+    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, score, False, values, modules))

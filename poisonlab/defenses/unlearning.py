@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from poisonlab import artifacts
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats
-from poisonlab.training import augment, batches, fit, steps_in_epoch
+from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.training import augment, batches, fit, steps_in_epoch, worth_a_look
 from poisonlab.types import ImageSet
 
 
@@ -56,14 +57,24 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
         return -F.cross_entropy(logits.float(), y)
 
     def steps() -> Iterator[Tensor]:
+        ctx.observe("unlearning", 0, model)
         for epoch in range(1, how.epochs + 1):
             right.zero_()
             yield from batches(len(clean), how.batch_size, 1, draws)
             accuracy = right.item() / len(clean)
             ctx.metric("unlearning_accuracy", epoch, accuracy)
-            if accuracy <= how.stop_at:
+            forgotten = accuracy <= how.stop_at
+            if forgotten or worth_a_look(epoch, how.epochs):
+                ctx.observe("unlearning", epoch, network)
+            if forgotten:
                 return
         ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {accuracy:.2f}", "warning")
 
     fit(network, prepare, ascent, optimiser, schedule, steps(), how.epochs * per_epoch, ctx)
     return network.eval().requires_grad_(False)
+
+
+def show_predictions(model: Classifier, unlearned: Classifier, clean: ImageSet, ctx: Context) -> None:
+    """What the model says of the defender's images before and after it unlearned them."""
+    before, after = (predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, unlearned))
+    ctx.artifact("unlearned_predictions", artifacts.PredictionHistogram(before, after, list(clean.classes)))

@@ -89,5 +89,5 @@ class EstimateQueries:
             if same_defense:
                 cached.add("ebm")
             if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
-                cached.update(("purify", "defended_victim", "repair"))
+                cached.update(("purify", "defended_victim", "repair", "drive"))
         return {stage for stage in cached if next((self.results / "cache").glob(f"{stage}-*"), None)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from poisonlab import records
 from poisonlab.machine import REPOSITORY
 from poisonlab.records import RecordError
+from poisonlab.store.budget import BudgetQueries
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
 from poisonlab.store.jobs import JobQueries
@@ -24,7 +25,7 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, EstimateQueries, ClaimQueries):
+class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, ClaimQueries, EstimateQueries):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:

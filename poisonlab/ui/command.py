@@ -1,7 +1,7 @@
 """The command line that does what a page shows. Knows nothing of the browser."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poisonlab.config import ExperimentSpec, make_spec
@@ -53,16 +53,29 @@ def sweep_command(
     defenses: Iterable[str],
     seeds: Iterable[int],
     preset: str,
+    *,
+    victim: str = "",
+    clean_images: Iterable[int] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
-    """``python -m poisonlab sweep ...`` over every combination."""
+    """``python -m poisonlab sweep ...`` over every combination.
+
+    Args:
+        victim: where it is not the usual one. settings: dotted name -> value, for all runs.
+    """
 
     def listed(values: Iterable[object]) -> str:
         return shlex.quote(",".join(str(v) for v in values))
 
-    return (
+    parts = [
         f"{PROGRAM} sweep --dataset {listed(datasets)} --attack {listed(attacks)} "
         f"--defense {listed(defenses)} --seed {listed(seeds)} --preset {preset}"
-    )
+    ]
+    parts += [f"--victim {shlex.quote(victim)}"] if victim else []
+    budgets = listed(clean_images)
+    parts += [f"--clean-images {budgets}"] if budgets.strip("'") else []
+    parts += [f"--set {shlex.quote(write_setting(name, value))}" for name, value in (settings or {}).items()]
+    return " ".join(parts)
 
 
 def leaderboard_command(sort: str, descending: bool, **filters: str | None) -> str:

@@ -100,6 +100,33 @@ _DEFINED = {
         "With the setting that the test set itself would choose: the lowest ASR that keeps nine tenths of the clean "
         "accuracy. No defender can know it; some published tables report it.",
     ),
+    "repair_trace": Definition(
+        "Accuracy and ASR on the way",
+        "Clean accuracy: share of untouched test images given their true class. ASR: share of triggered test images "
+        "given the attacker's class. Both of the model as it is after each epoch, measured by the experimenter.",
+    ),
+    "predictions": Definition(
+        "Predictions",
+        "Share of the defender's own clean images that the model gives each class. The images are balanced over the "
+        "classes, so an even model has bars of equal height.",
+    ),
+    "drive": Definition(
+        "Activation drive",
+        "Mean activation of a channel on triggered test images minus that on the same images without the trigger. Far "
+        "from 0: the channel reacts to the trigger.",
+        rate=False,
+    ),
+    "weight_change": Definition(
+        "Weight change",
+        "Sum of the absolute changes of a neuron's weights while the model unlearns images, relative to the largest. "
+        "The defender unlearns clean images; the experimenter, for comparison, as many triggered ones.",
+        rate=False,
+    ),
+    "clean_images": Definition(
+        "Clean images",
+        "Trusted, labelled images that the defender holds, none of them in the training set.",
+        rate=False,
+    ),
     "unlearning_accuracy": Definition(
         "Accuracy while unlearning", "On the defender's images, after each pass of gradient ascent.", rate=False
     ),

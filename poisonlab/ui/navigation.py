@@ -18,12 +18,14 @@ PAGES = {
     "Run": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
     "Compare": [
         ("leaderboard", "Leaderboard", ":material/leaderboard:"),
+        ("budget", "Budget", ":material/savings:"),
         ("claims", "Claims", ":material/fact_check:"),
     ],
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
         ("triggers", "Triggers", ":material/my_location:"),
         ("neurons", "Neurons", ":material/hub:"),
+        ("unlearning", "Unlearning", ":material/trending_down:"),
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
     ],
@@ -33,7 +35,8 @@ PAGES = {
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
     "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
-    "neurons": ("SettingsCurve", "NeuronScores"),
+    "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
+    "unlearning": ("RepairTrace", "PredictionHistogram"),
     "purification": ("PurificationTrace", "EnergyHistogram"),
     "langevin": ("LangevinTrace",),
 }

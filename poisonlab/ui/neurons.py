@@ -1,9 +1,14 @@
-"""What a defense thinks of each part of a network."""
+"""What a defense thinks of each part of a network, and what the trigger does to it."""
+
+import math
 
 import streamlit as st
 
-from poisonlab.artifacts import NeuronScores
-from poisonlab.figures import triggers as figures
+from poisonlab.artifacts import ActivationDrive, NeuronScores
+from poisonlab.figures import neurons as figures
+from poisonlab.ui import glossary, link
+
+ALL = "all layers"
 
 
 def scores(found: NeuronScores) -> None:
@@ -15,3 +20,37 @@ def scores(found: NeuronScores) -> None:
         alt="Distribution of the scores of each layer between 0 and 1",
     )
     right.plotly_chart(figures.blamed(found), key="blamed", alt="Share of scores on the blamed side by layer")
+
+
+def drive(found: ActivationDrive) -> None:
+    """Is the defense right? Its scores against what only the experimenter can measure."""
+    st.markdown(
+        "Each point is one channel of the attacked model, before any repair. No defender could draw this: it takes the "
+        "trigger. A defense that blames the right channels has its marked points far from the line at zero."
+    )
+    options = [ALL, *found.layers]
+    link.hint_choice("layer", "layer", options)
+    chosen = st.selectbox("Layer", options, key="layer", bind="query-params", width=260)
+    layer = None if chosen == ALL else found.layers.index(chosen)
+    both = len(found.poison_change) > 0
+    left, right = st.columns(2, gap="medium") if both else (st.container(), st.container())
+    left.markdown("**Activation drive**", help=glossary.help_for("drive"))
+    left.plotly_chart(
+        figures.drive_scatter(found, layer),
+        key="drive",
+        alt="Score of each channel against the change of its activation by the trigger",
+    )
+    if not both:
+        return
+    right.markdown("**Weight change**", help=glossary.help_for("weight_change"))
+    right.plotly_chart(
+        figures.change_scatter(found, layer),
+        key="change",
+        alt="Weight change of each channel in unlearning clean images against that in unlearning triggered images",
+    )
+    r = figures.correlation(found, layer)
+    if math.isfinite(r):
+        right.caption(
+            f"Correlation {r:.2f}. The closer to 1, the better the defender's clean images stand in for the triggered "
+            "ones."
+        )

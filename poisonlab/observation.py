@@ -1,0 +1,58 @@
+"""What the experimenter sees of a model in mid-repair. The defense shows the model and learns nothing."""
+
+import copy
+
+import torch
+from torch.nn import Module
+
+from poisonlab.artifacts import RepairTrace
+from poisonlab.models.base import predict
+from poisonlab.stages import fingerprint
+from poisonlab.types import Backdoor, ImageSet, Threat
+
+LOOKED_AT = 500  # test images of each kind: a share seen on them is off by about 2 points
+
+
+class Observer:
+    """Clean accuracy and, of a backdoor, ASR on the first ``LOOKED_AT`` test images.
+
+    A call measures a copy in eval mode and draws nothing at random: the repair goes on as if nobody had looked.
+    """
+
+    def __init__(self, test: ImageSet, threat: Threat) -> None:
+        self.clean = test[:LOOKED_AT]
+        self.backdoor = isinstance(threat, Backdoor)
+        victims = self.clean
+        if isinstance(threat, Backdoor):
+            target = threat.target_class
+            victims = (test if target is None else test[test.y != target])[:LOOKED_AT]
+            self.triggered, self.wanted = threat.trigger(victims.x), threat.relabel(victims.y)
+        else:
+            self.triggered, self.wanted = victims.x[:0], victims.y[:0]
+        self.victims = victims
+        self._looks: list[tuple[str, int, float, float]] = []
+
+    def key(self) -> str:
+        """Hash of all that decides what is seen: a victim alone does not tell which trigger it is shown."""
+        return fingerprint(self.clean.x, self.clean.y, self.triggered, self.wanted)
+
+    def __call__(self, phase: str, step: int, model: Module) -> None:
+        network = copy.deepcopy(model).eval()
+        accuracy = (predict(network, self.clean.x) == self.clean.y).float().mean().item()
+        asr = (predict(network, self.triggered) == self.wanted).float().mean().item() if self.backdoor else float("nan")
+        self._looks.append((phase, step, accuracy, asr))
+
+    def trace(self) -> RepairTrace | None:
+        """All looks so far, or ``None`` of a repair that showed nothing."""
+        if not self._looks:
+            return None
+        phase, step, accuracy, asr = zip(*self._looks, strict=True)
+        phases = list(dict.fromkeys(phase))
+        return RepairTrace(
+            phases,
+            torch.tensor([phases.index(name) for name in phase]),
+            torch.tensor(step),
+            torch.tensor(accuracy),
+            torch.tensor(asr),
+            len(self.clean),
+        )

@@ -1,0 +1,101 @@
+"""Runs that differ in the defender's clean images and their seeds: what a budget buys."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pandas as pd
+
+from poisonlab.store.database import Database, StoreError
+from poisonlab.store.job import parse_spec
+from poisonlab.store.leaderboard import student
+
+MEASURES = ("clean_accuracy", "success", "der")
+
+# A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
+_RUNS = """
+WITH found AS (
+    SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
+        seed, threat, clean_accuracy, success, der, clean_accuracy_undefended, success_undefended, created,
+        CAST(spec ->> '$.clean_images' AS BIGINT) AS clean_images,
+        CAST(json_merge_patch(spec, '{"clean_images": null, "seed": null, "preset": null, "defense": null}') AS VARCHAR)
+            AS setting_text,
+        CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
+    FROM runs WHERE latest
+    QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY source = 'local' DESC, created DESC) = 1
+), named AS (SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found)
+"""
+
+_SETTINGS = """
+SELECT setting, first(dataset) AS dataset, first(attack) AS attack, first(victim) AS victim, max(preset) AS preset,
+    list_sort(list(DISTINCT defense)) AS defenses, max(budgets) AS points, count(*) AS runs,
+    arg_max(spec, created)::VARCHAR AS spec
+FROM (SELECT *, count(DISTINCT clean_images) OVER (PARTITION BY setting, variant) AS budgets FROM named)
+GROUP BY setting ORDER BY points DESC, runs DESC, setting
+"""
+
+_OF_SETTING = """
+SELECT run_id, "group", source, defense, variant, defense_text, seed, threat, clean_images,
+    clean_accuracy, success, der, clean_accuracy_undefended, success_undefended
+FROM named WHERE setting = ? ORDER BY defense, variant, clean_images, seed
+"""
+
+
+class BudgetQueries:
+    """The part of the store that asks how many clean images a defense needs."""
+
+    db: Database
+
+    def budget_settings(self) -> pd.DataFrame:
+        """Everything but defense, clean images and seed, one row each; those with the longest lines first.
+
+        Columns: ``setting`` (its name), ``dataset``, ``attack``, ``victim``, ``preset``, ``defenses`` (names),
+        ``points`` (most budgets that one defense was measured with), ``runs``, ``spec`` (of one of its runs, as JSON).
+        """
+        return self.db.frame(_RUNS + _SETTINGS)
+
+    def budget(self, setting: str) -> pd.DataFrame:
+        """Finished runs of a setting, one row for each defense with its parameters, budget and seed.
+
+        Of equal runs from several sources the local one counts. ``line`` is the defense's name, with the parameters in
+        which it differs from the others of that name where there are several.
+        """
+        rows = self.db.frame(_RUNS + _OF_SETTING, [setting])
+        return rows.assign(line=_names(rows)).drop(columns=["variant", "defense_text"])
+
+    def queued(self) -> set[tuple[str, int]]:
+        """Group and seed of every job that waits or is at work."""
+        found = set()
+        for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
+            with suppress(StoreError):  # queued by another version of the program: no spec of this one is equal
+                spec = parse_spec(text)
+                found.add((spec.group(), spec.seed))
+        return found
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each ``line`` and budget: ``n`` and, of each of ``MEASURES``, the mean and its 95 % interval."""
+    grouped = rows.groupby(["line", "clean_images"], sort=True)
+    found = grouped.size().rename("n").to_frame()
+    for name in MEASURES:
+        values = grouped[name]
+        found[name] = values.mean()
+        found[f"{name}_low"], found[f"{name}_high"] = student(values.mean(), values.std(), values.count())
+    return found.reset_index()
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    """``rnp``, or ``rnp (recover_epochs 5)`` where several settings of it were measured."""
+    texts = dict(zip(rows["variant"], rows["defense_text"], strict=True))
+    params = {variant: json.loads(text)["params"] for variant, text in texts.items()}
+    alike: dict[str, list[str]] = {}
+    for name, variant in zip(rows["defense"], rows["variant"], strict=True):
+        if variant not in alike.setdefault(name, []):
+            alike[name].append(variant)
+
+    def named(name: str, variant: str) -> str:
+        others: list[dict[str, Any]] = [params[v] for v in alike[name]]
+        differing = [k for k, v in params[variant].items() if any(other.get(k) != v for other in others)]
+        return f"{name} ({', '.join(f'{k} {params[variant][k]}' for k in differing)})" if differing else str(name)
+
+    return [named(name, variant) for name, variant in zip(rows["defense"], rows["variant"], strict=True)]

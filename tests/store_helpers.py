@@ -1,0 +1,26 @@
+"""Records of runs that never were, in a store."""
+
+from datetime import UTC, datetime, timedelta
+
+from poisonlab.records import RunRecord, new_run_id, write_record
+from poisonlab.store import Store
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local", **measured) -> RunRecord:
+    """A record as if ``spec`` had been run."""
+    values = measured or {"clean_accuracy": 0.9, "asr": 0.5, "asr_undefended": 1.0, "asr_control": 0.0}
+    time = START + timedelta(days=day)
+    return RunRecord(
+        run_id=new_run_id(), spec=spec, state=state, source=source, device="cpu", created=time, started=time,
+        finished=time + timedelta(seconds=10), metrics=values, timings={"victim": 7.0, "repair": 2.0},
+        points=[("victim", "loss", 1, 2.0)],
+    )  # fmt: skip
+
+
+def add(store: Store, record: RunRecord, home: str = "runs") -> RunRecord:
+    write_record(record, store.homes[home] / record.run_id)
+    if home == "runs":
+        store.add_run(record)
+    return record
