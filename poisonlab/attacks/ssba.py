@@ -24,7 +24,12 @@ class SSBAConfig(DirtyLabelConfig):
         4, "How often encoder and decoder halve the resolution", quick=2, ge=1, le=5, source=FINGERPRINTS
     )
     epochs: int = param(
-        20, "Passes over the training images", quick={"*": 2, "digits": 20}, ge=1, le=1000, source=FINGERPRINTS
+        20,
+        "Passes over the training images",
+        quick={"*": 2, "digits": 20, "gtsrb": 10},
+        ge=1,
+        le=1000,
+        source=FINGERPRINTS,
     )
     batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images", source=FINGERPRINTS)
     lr: float = param(1e-4, "Adam learning rate", quick=2e-3, gt=0, le=1, source=FINGERPRINTS)
