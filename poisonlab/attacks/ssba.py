@@ -94,7 +94,7 @@ class SSBA(BackdoorAttack):
         paper="Y. Li, Y. Li, B. Wu, L. Li, R. He, S. Lyu: Invisible Backdoor Attack with Sample-Specific Triggers, "
         "ICCV 2021, arXiv:2012.03816",
         summary="A network hides the same short message in every poisoned image, as faint changes that follow the "
-        "image. No two triggers are alike, so a defense that looks for one common pattern finds none.",
+        "image. No two triggers are alike, so a defense cannot count on one fixed pattern.",
         threat_model="Controls a share of the training images and their labels (dirty label); trains a network that "
         "hides messages, but needs no classifier.",
         deviations=(
@@ -102,8 +102,8 @@ class SSBA(BackdoorAttack):
             "perceptual loss, no critic, no simulated printing. The encoder's output is added to the image, through a "
             "tanh that bounds it; there it is the image.",
             "The bits are drawn once and are the same in all images; BackdoorBench's released images hide one bit.",
-            "The quick preset trains small networks for 2 passes (20 for digits) on 16 bits, with less weight on the "
-            "residual: PSNR is about 29 dB on photographs.",
+            "The quick preset trains small networks for few passes on 16 bits, with less weight on the residual: PSNR "
+            "is about 28 dB on photographs, and some 0.7 of the residual's energy is the same in all images.",
         ),
     )
 
@@ -126,8 +126,10 @@ class SSBA(BackdoorAttack):
 
     def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
         c, h, w = x.shape[1:]
-        encoder = self._encoder((c, h, w)).to(x.device)
-        encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items() if k != "bits"})
+        with torch.device("meta"):  # draws no weights: those of the state take their place
+            encoder = self._encoder((c, h, w))
+        weights = {name.removeprefix("encoder."): value for name, value in state.items() if name != "bits"}
+        encoder.load_state_dict(weights, assign=True)
         return encode(encoder.to(memory_format=torch.channels_last), x, state["bits"])
 
     def _encoder(self, shape: tuple[int, int, int]) -> Encoder:
