@@ -67,7 +67,8 @@ class Blend(BackdoorAttack):
         deviations=(
             "The noise is uniform, drawn once for each seed and kept with the poison; the ANP repository ships one "
             "noise image with the same statistics.",
-            "The image is a drawing of our own (sun with rays over a hill) in place of BackdoorBench's licensed picture.",
+            "The image is a drawing of our own (a sun with rays over a hill, full of edges) in place of BackdoorBench's "
+            "licensed picture.",
             "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
         ),
     )
