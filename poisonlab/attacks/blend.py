@@ -31,10 +31,7 @@ def blend(x: Tensor, pattern: Tensor, alpha: float) -> Tensor:
 
 
 def drawing(shape: tuple[int, int, int]) -> Tensor:
-    """A sun with rays over a furrowed hill, uint8 ``(c, h, w)``; grey unless there are three channels.
-
-    Full of edges, as noise is: of a smooth picture a small network learns too little to tell it from the image.
-    """
+    """A sun with rays over a furrowed hill, uint8 ``(c, h, w)``; grey unless there are three channels."""
     c, h, w = shape
     down = ((torch.arange(h) + 0.5) / h)[:, None].expand(h, w)
     right = ((torch.arange(w) + 0.5) / w).expand(h, w)
@@ -67,8 +64,8 @@ class Blend(BackdoorAttack):
         deviations=(
             "The noise is uniform, drawn once for each seed and kept with the poison; the ANP repository ships one "
             "noise image with the same statistics.",
-            "The image is a drawing of our own (a sun with rays over a hill, full of edges) in place of BackdoorBench's "
-            "licensed picture.",
+            "The image is a drawing of our own (a sun with rays over a furrowed hill) in place of BackdoorBench's "
+            "licensed picture. It is full of edges: a smooth one cost a small network more of its accuracy.",
             "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
         ),
     )

@@ -100,14 +100,14 @@ def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Conte
     v = torch.zeros_like(x[0])
     before, rates = classes(x), [0.0]
     for step in range(1, config.passes + 1):
-        for image, label in zip(x.split(1), before.split(1), strict=True):
+        for row, (image, label) in enumerate(zip(x.split(1), before.split(1), strict=True), 1):
             if torch.equal(classes(image + v), label):
                 move = deepfool(model, image + v, config.target_class, config.deepfool_steps, config.overshoot)[0]
                 v = low_pass(v + low_pass(move, config.smoothness), config.smoothness)
                 v = between(v, config.amplitude / 255)
+            ctx.progress((step - 1) * len(x) + row, config.passes * len(x))
         rates.append((classes(x + v) != before).float().mean().item())
         ctx.metric("fooling_rate", step, rates[-1])
-        ctx.progress(step, config.passes)
         settled = step >= 5 and max(rates[-5:]) - min(rates[-5:]) < 0.01
         if rates[-1] >= config.fooling_rate or settled:
             break
@@ -128,9 +128,13 @@ class LowFrequency(BackdoorAttack):
         threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
         "the victim's kind.",
         deviations=(
-            "After BackdoorBench; the images are of other classes than the target class.",
-            "The filter's width scales with the image.",
-            "XXX",
+            "After BackdoorBench, whose stored pattern for CIFAR-10 has a mean of 12.5/255; ours have 12 to 14 at 51.",
+            "The images the pattern is made from are of other classes than the target class. The filter's width scales "
+            "with the image.",
+            "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
+            "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a colour "
+            "that suits the target class, and a clean model may follow it: with CIFAR-10, 0.17 of the images for "
+            "airplane (a blue spot), 0.01 to 0.11 for bird, frog and ship.",
             "All-to-all makes the pattern for target_class, too.",
         ),
     )
