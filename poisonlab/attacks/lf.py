@@ -134,7 +134,7 @@ class LowFrequency(BackdoorAttack):
             "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
             "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a colour "
             "that suits the target class, and a clean model may follow it: with CIFAR-10, 0.17 of the images for "
-            "airplane (a blue spot), 0.01 to 0.11 for bird, frog and ship.",
+            "airplane with one seed (a blue spot), 0.06 with another, 0.01 to 0.11 for bird, frog and ship.",
             "All-to-all makes the pattern for target_class, too.",
         ),
     )
