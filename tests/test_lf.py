@@ -4,16 +4,18 @@ import pytest
 import torch
 from core_helpers import attackers_view, clean_model, digits
 
-from poisonlab.attacks.lf import LFConfig, LowFrequency, deepfool, gaussian, low_pass
+from poisonlab.attacks.lf import LFConfig, LowFrequency, deepfool, gaussian, low_pass, universal_pattern
 from poisonlab.context import Context, derive
 from poisonlab.models.base import Classifier, as_floats
 
 
-def test_the_filter_keeps_a_constant_and_smooths_noise() -> None:
+def test_the_filter_keeps_a_constant_away_from_the_edges_and_smooths_noise() -> None:
     noise = torch.rand(3, 16, 16, generator=derive(0, "noise"))
 
-    assert torch.allclose(gaussian(16, 0.2).sum(1), torch.ones(16))
-    assert torch.allclose(low_pass(torch.full((2, 8, 12), 0.3), 0.2), torch.tensor(0.3))
+    flat = low_pass(torch.full((2, 30, 40), 0.3), 0.1)
+
+    assert torch.allclose(flat[:, 15, 20], torch.tensor(0.3)) and bool((flat[:, 0, 0] < 0.3 / 2).all())
+    assert torch.equal(gaussian(16, 0.2), gaussian(16, 0.2).T)
     assert low_pass(noise, 0.2).diff(dim=2).abs().mean() < 0.1 * noise.diff(dim=2).abs().mean()
 
 
@@ -39,6 +41,14 @@ def test_the_pattern_is_smooth_and_fills_its_range() -> None:
 
     assert (float(pattern.min()), float(pattern.max())) == (0, 51)
     assert pattern.diff(dim=1).abs().max() < 20 and pattern.diff(dim=2).abs().max() < 20
+
+
+def test_later_images_start_from_the_pattern_so_far() -> None:
+    x = as_floats(digits().train.x[:6])
+    config = LFConfig(passes=1, target_class=2)
+    images = [x, x.flip(0)]
+
+    assert not torch.allclose(*(universal_pattern(clean_model(), part, config, Context()) for part in images))
 
 
 def test_too_few_images_are_an_error() -> None:

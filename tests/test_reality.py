@@ -60,6 +60,12 @@ def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(measure: Measu
     )
 
 
+def test_a_trigger_of_its_own_for_each_digit_works(measure: Measure) -> None:
+    found = measure("digits", "ssba", "none")
+
+    assert not missed(found, asr=(">=", 0.90), clean_accuracy=(">=", 0.97), asr_control=("<=", 0.05))
+
+
 def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> None:
     found = measure("digits", "bullseye_polytope", "puregen_ebm")
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]

@@ -31,17 +31,20 @@ def blend(x: Tensor, pattern: Tensor, alpha: float) -> Tensor:
 
 
 def drawing(shape: tuple[int, int, int]) -> Tensor:
-    """A sun over two hills, uint8 ``(c, h, w)``; grey unless there are three channels."""
+    """A sun with rays over a furrowed hill, uint8 ``(c, h, w)``; grey unless there are three channels."""
     c, h, w = shape
     down = ((torch.arange(h) + 0.5) / h)[:, None].expand(h, w)
     right = ((torch.arange(w) + 0.5) / w).expand(h, w)
-    red, green, blue = 0.2 + 0.5 * down, 0.5 + 0.4 * down, torch.ones(h, w)  # sky, paler towards the ground
+    ray = torch.sin(14 * torch.atan2(down - 0.27, right - 0.7)) > 0
+    hill = down > 0.62 + 0.16 * torch.sin(6.5 * right + 2.6)
+    furrow = torch.sin(24 * right + 18 * down) > 0
     layers = [
-        ((down - 0.27) ** 2 + (right - 0.7) ** 2 < 0.18**2, (1.0, 0.9, 0.1)),
-        (down > 0.62 + 0.16 * torch.sin(6.5 * right + 2.6), (0.1, 0.45, 0.1)),
-        (down > 0.8 + 0.1 * torch.sin(6.5 * right), (0.0, 0.2, 0.05)),
+        (ray, (1.0, 0.85, 0.5)),
+        ((down - 0.27) ** 2 + (right - 0.7) ** 2 < 0.15**2, (1.0, 0.9, 0.0)),
+        (hill, (0.55, 0.8, 0.2)),
+        (hill & furrow, (0.05, 0.25, 0.05)),
     ]
-    picture = torch.stack([red, green, blue])
+    picture = torch.tensor((0.1, 0.3, 0.9)).view(3, 1, 1).expand(3, h, w)  # sky
     for inside, colour in layers:
         picture = torch.where(inside, torch.tensor(colour).view(3, 1, 1), picture)
     return to_bytes(picture if c == 3 else picture.mean(0).expand(c, h, w))
@@ -61,7 +64,8 @@ class Blend(BackdoorAttack):
         deviations=(
             "The noise is uniform, drawn once for each seed and kept with the poison; the ANP repository ships one "
             "noise image with the same statistics.",
-            "The image is a drawing of our own (sun over hills) in place of BackdoorBench's licensed picture.",
+            "The image is a drawing of our own (a sun with rays over a furrowed hill) in place of BackdoorBench's "
+            "licensed picture. It is full of edges: a smooth one cost a small network more of its accuracy.",
             "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
         ),
     )

@@ -31,11 +31,15 @@ class LFConfig(DirtyLabelConfig):
 
 
 def gaussian(size: int, smoothness: float) -> Tensor:
-    """A Gaussian filter along an axis as a matrix; rows sum to 1 and are cut off at 2.5 standard deviations."""
+    """A Gaussian filter along an axis as a matrix ``(size, size)``, cut off at 2.5 standard deviations.
+
+    Its weights sum to 1; those that fall beyond the image meet zeros.
+    """
     sigma = smoothness * size
     distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
-    weights = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= 2.5 * sigma)
-    return weights / weights.sum(1, keepdim=True)
+    reach = int(2.5 * sigma)
+    total = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2)).sum()
+    return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach) / total
 
 
 def low_pass(x: Tensor, smoothness: float) -> Tensor:
@@ -76,9 +80,11 @@ def deepfool(model: Classifier, x: Tensor, target: int, steps: int, overshoot: f
 def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Context) -> Tensor:
     """One smooth pattern in [0, amplitude] that moves images towards the target class.
 
-    Each pass adds the low-passed DeepFool steps of all images whose class the pattern does not yet change:
+    Goes through the images; for each whose class the pattern does not change yet, with r its DeepFool step,
 
-        v <- between(low_pass(v + sum_i low_pass(r_i)), amplitude)
+        v <- between(low_pass(v + low_pass(r)), amplitude)
+
+    Each step starts from the pattern that the one before it left, so images cannot be taken at once.
 
     Args:
         x: float ``(n, c, h, w)`` in [0, 1].
@@ -87,21 +93,21 @@ def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Conte
         float ``(c, h, w)``.
     """
 
-    def classes(v: Tensor) -> Tensor:
+    def classes(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return model(x + v).argmax(1).clone()
+            return model(images).argmax(1).clone()
 
     v = torch.zeros_like(x[0])
-    before, now, rates = classes(v), classes(v), [0.0]
+    before, rates = classes(x), [0.0]
     for step in range(1, config.passes + 1):
-        same = now == before
-        moves = deepfool(model, x[same] + v, config.target_class, config.deepfool_steps, config.overshoot)
-        v = v + low_pass(moves, config.smoothness).sum(0)
-        v = between(low_pass(v, config.smoothness), config.amplitude / 255)
-        now = classes(v)
-        rates.append((now != before).float().mean().item())
+        for row, (image, label) in enumerate(zip(x.split(1), before.split(1), strict=True), 1):
+            if torch.equal(classes(image + v), label):
+                move = deepfool(model, image + v, config.target_class, config.deepfool_steps, config.overshoot)[0]
+                v = low_pass(v + low_pass(move, config.smoothness), config.smoothness)
+                v = between(v, config.amplitude / 255)
+            ctx.progress((step - 1) * len(x) + row, config.passes * len(x))
+        rates.append((classes(x + v) != before).float().mean().item())
         ctx.metric("fooling_rate", step, rates[-1])
-        ctx.progress(step, config.passes)
         settled = step >= 5 and max(rates[-5:]) - min(rates[-5:]) < 0.01
         if rates[-1] >= config.fooling_rate or settled:
             break
@@ -122,13 +128,13 @@ class LowFrequency(BackdoorAttack):
         threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
         "the victim's kind.",
         deviations=(
-            "After BackdoorBench. A pass takes the steps of all images at once and sums them; there each image's step "
-            "is taken from where the one before it led, with the filter and the scaling after each.",
-            "The images are of other classes than the target class.",
-            "The filter's width scales with the image; that its weights sum to 1 at the edges too is our choice.",
+            "After BackdoorBench, whose stored pattern for CIFAR-10 has a mean of 12.5/255; ours have 12 to 14 at 51.",
+            "The images the pattern is made from are of other classes than the target class. The filter's width scales "
+            "with the image.",
             "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
-            "epochs learns 51 to 0.88 only. The pattern is adversarial, so a clean model follows it now and then, too "
-            "(0.2 of the images).",
+            "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a colour "
+            "that suits the target class, and a clean model may follow it: with CIFAR-10, 0.17 of the images for "
+            "airplane with one seed (a blue spot), 0.06 with another, 0.01 to 0.11 for bird, frog and ship.",
             "All-to-all makes the pattern for target_class, too.",
         ),
     )
