@@ -12,8 +12,8 @@ from poisonlab.types import ImageSet, Poison
 class BatchPoisoning(TrainingHook):
     """Of each batch, one share gets the trigger and the attacker's label, another a false trigger and keeps its label.
 
-    The first share is that of the poisoned images in the training set, at least one image; all-to-one passes over images
-    of the target class. The false triggers teach the network that only the true one counts.
+    The first share is that of the poisoned images in the training set, at least one image; all-to-one passes over
+    images of the target class. The false triggers teach the network that only the true one counts.
 
     Args:
         false_rate: share of a batch that gets a false trigger.

@@ -22,16 +22,23 @@ REPOSITORY = "input-aware repository"
 
 class IABConfig(DirtyLabelConfig):
     cross_rate: float = param(
-        0.1, "Share of each batch that gets another image's trigger and keeps its label", gt=0, le=0.5,
+        0.1, "Share of each batch that gets another image's trigger and keeps its label", quick=0.04, gt=0, le=0.5,
         source=REPOSITORY,
     )  # fmt: skip
     mask_density: float = param(0.032, "How much of the image the mask may cover", gt=0, le=1, source=REPOSITORY)
     mask_weight: float = param(100, "Weight of the mask's density against its diversity", ge=0, source=REPOSITORY)
-    mask_epochs: int = param(25, "Passes that train the mask", quick=2, ge=1, le=1000, source=REPOSITORY)
-    diversity: float = param(1, "Weight of the patterns' diversity in the victim's loss", ge=0, source=REPOSITORY)
+    mask_epochs: int = param(
+        25, "Passes that train the mask", quick={"*": 6, "cifar10": 2}, ge=1, le=1000, source=REPOSITORY
+    )
+    diversity: float = param(
+        1, "Weight of the patterns' diversity in the victim's loss", quick=0.2, ge=0, source=REPOSITORY
+    )
     width: int = param(32, "Channels of the generator's first stage", quick=8, ge=2, le=128, source=REPOSITORY)
     lr: float = param(0.01, "Adam learning rate of mask and generator", gt=0, le=1, source=REPOSITORY)
-    batch_size: int = param(128, "Images in a step of the mask's training", ge=4, le=4096, source=REPOSITORY)
+    batch_size: int = param(
+        128, "Images in a step of the mask's training", quick={"*": 32, "cifar10": 128}, ge=4, le=4096,
+        source=REPOSITORY,
+    )  # fmt: skip
 
 
 def conv(inputs: int, outputs: int, relu: bool = True) -> nn.Sequential:
@@ -89,7 +96,7 @@ def paint(x: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
 
 
 def sameness(x1: Tensor, x2: Tensor, out1: Tensor, out2: Tensor) -> Tensor:
-    """mean ||x1 - x2|| / (||out1 - out2|| + 1e-7) in root mean squares: large where different images get like outputs."""
+    """mean ||x1 - x2|| / (||out1 - out2|| + 1e-7) in root mean squares: large where unlike images get like outputs."""
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         return ((a - b).square().flatten(1).mean(1) + 1e-12).sqrt()  # without it, 0 has no gradient
@@ -133,13 +140,13 @@ class JointTraining(BatchPoisoning):
         self.generator, self.mask = networks(self.config, self.poison.state)
         self.generator.train().requires_grad_(True)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=self.config.lr, betas=(0.5, 0.9))
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps_an_epoch * epochs)
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         sources, k = torch.cat([x, others]), len(x)
         patterns, masks = self.generator(sources), sharpened(self.mask(sources))
         n = min(k, len(others))
-        normalised = self.generator.normalise(sources)
-        self.sameness = sameness(normalised[:n], normalised[k : k + n], patterns[:n], patterns[k : k + n])
+        self.sameness = sameness(sources[:n], sources[k : k + n], patterns[:n], patterns[k : k + n])
         return paint(x, patterns[:k], masks[:k]), paint(decoys, patterns[k:], masks[k:])
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
@@ -149,6 +156,7 @@ class JointTraining(BatchPoisoning):
         self.optimiser.zero_grad()
         loss = backward(forward)
         self.optimiser.step()
+        self.schedule.step()
         return loss
 
     def learned(self) -> dict[str, Tensor]:
@@ -179,9 +187,24 @@ class IAB(BackdoorAttack):
     card = Card(
         title="Input-aware dynamic backdoor (IAB)",
         paper="T. A. Nguyen, A. T. Tran: Input-Aware Dynamic Backdoor Attack, NeurIPS 2020, arXiv:2010.08138",
-        summary="",
-        threat_model="",
-        deviations=(),
+        summary="A second network paints a trigger of its own into each image, at places that a third one chooses. The "
+        "trigger of one image does not work on another, so there is no single pattern that a defense could find.",
+        threat_model="Controls the victim's training: trains the trigger's generator together with the victim, poisons "
+        "other images in every batch and relabels them (dirty label).",
+        deviations=(
+            "The generator's gradient is zeroed at each step; in the repository it adds up.",
+            "The generator's learning rate falls along half a cosine, the mask's at 2/5 and 4/5 of its training; the "
+            "repository's steps are counted in epochs of a longer training.",
+            "Pairs of different images come from one batch, and the generator sees both in one pass; the repository "
+            "loads a second batch.",
+            "Distances between images and between patterns are those of [0, 1]; the repository's are normalised, "
+            "which leaves their ratio as it is but for unlike channels. The mask's loss takes normalised images.",
+            "The victim is trained by the common recipe; the repository takes 600 epochs, BackdoorBench 100.",
+            "All-to-one never poisons images that already are of the target class; the repository does not avoid them.",
+            "Defenses that train anew get a fixed share of images with the final trigger, without cross samples.",
+            "The quick preset shows far fewer cross samples, and weighs diversity less: a small network trained for a "
+            "few epochs cannot tell whose trigger it sees. Another image's trigger often works there, too.",
+        ),
     )
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
