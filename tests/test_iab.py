@@ -65,8 +65,9 @@ def test_two_images_get_two_triggers(attack: IAB, poison: Poison) -> None:
 
 def test_an_image_has_the_same_trigger_in_any_company(attack: IAB, poison: Poison) -> None:
     x = digits().test.x[:6]
+    among_others, alone = attack.trigger(x, poison.state)[2:4], attack.trigger(x[2:4], poison.state)
 
-    assert torch.equal(attack.trigger(x, poison.state)[2:4], attack.trigger(x[2:4], poison.state))
+    assert (among_others.int() - alone.int()).abs().max() <= 1  # rounding
 
 
 def hook_of(attack: IAB, poison: Poison) -> JointTraining:

@@ -1,5 +1,7 @@
 """Backdoors of attackers who control training: the rows that carry the trigger change with every batch."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class BatchPoisoning(TrainingHook):
         rest = torch.ones_like(allowed)
         rest[true] = False
         places = rest.nonzero().squeeze(1)
-        count = min(round(self.false_rate * len(y)), len(places) // 2)
+        count = min(math.ceil(self.false_rate * len(y)), len(places) // 2)
         return true, places[:count], places[count : 2 * count]
 
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

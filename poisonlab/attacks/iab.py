@@ -22,7 +22,7 @@ REPOSITORY = "input-aware repository"
 
 class IABConfig(DirtyLabelConfig):
     cross_rate: float = param(
-        0.1, "Share of each batch that gets another image's trigger and keeps its label", quick=0.04, gt=0, le=0.5,
+        0.1, "Share of each batch that gets another image's trigger and keeps its label", quick=0.03, gt=0, le=0.5,
         source=REPOSITORY,
     )  # fmt: skip
     mask_density: float = param(0.032, "How much of the image the mask may cover", gt=0, le=1, source=REPOSITORY)
@@ -146,7 +146,8 @@ class JointTraining(BatchPoisoning):
         sources, k = torch.cat([x, others]), len(x)
         patterns, masks = self.generator(sources), sharpened(self.mask(sources))
         n = min(k, len(others))
-        self.sameness = sameness(sources[:n], sources[k : k + n], patterns[:n], patterns[k : k + n])
+        pairs = sources[:n], sources[k : k + n], patterns[:n], patterns[k : k + n]
+        self.sameness = sameness(*pairs) if n else x.new_zeros(())
         return paint(x, patterns[:k], masks[:k]), paint(decoys, patterns[k:], masks[k:])
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
