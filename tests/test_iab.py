@@ -16,7 +16,7 @@ RECIPE = TrainingConfig(epochs=1, batch_size=50, crop_padding=0, flip=False)
 
 @pytest.fixture(scope="module")
 def attack() -> IAB:
-    made = small(IAB, width=4, batch_size=32, mask_epochs=3)
+    made = small(IAB, width=4, batch_size=32, mask_epochs=3, cross_rate=0.1)
     assert isinstance(made, IAB)
     return made
 

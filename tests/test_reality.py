@@ -60,6 +60,16 @@ def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(measure: Measu
     )
 
 
+@pytest.mark.parametrize("attack", ["iab", "wanet"])
+def test_attacks_that_control_training_work_on_digits(measure: Measure, attack: str) -> None:
+    assert not missed(
+        measure("digits", attack, "none"),
+        asr_undefended=(">=", 0.85),
+        clean_accuracy_undefended=(">=", 0.95),
+        asr_control=("<=", 0.10),
+    )
+
+
 def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> None:
     found = measure("digits", "bullseye_polytope", "puregen_ebm")
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
