@@ -85,10 +85,12 @@ class _Experiment:
         if not hooked:
             show_poison(train, poison, ctx)
         control = self._train("control", [train] * poison.trials)
-        undefended = self._train_hooked(poison) if hooked else self._train("victim", self._poisoned(poison))
-        if hooked:  # the victim's training taught the attacker the final trigger
+        if hooked:  # the victim's training teaches the attacker the final trigger
+            undefended = self._train_hooked(poison)
             poison = self.attack.settle(poison, undefended.learned, train)
             show_poison(train, poison, ctx)
+        else:
+            undefended = self._train("victim", self._poisoned(poison))
         threat = self.attack.threat(poison, len(train.classes))
         poisoned = self._poisoned(poison)
         self.defense.prepare(self.splits.public, ctx)
