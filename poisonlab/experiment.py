@@ -8,8 +8,10 @@ defenses against one attack craft the poison and train the victim once.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +29,8 @@ from poisonlab.inspection import show_dial, show_drive, show_poison, show_purifi
 from poisonlab.models.base import Classifier, predict
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
-from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.training import TrainingHook
+from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Threat
 from poisonlab.victims import Victims, train_from_scratch, train_transfer
 
 
@@ -81,12 +84,18 @@ class _Experiment:
     def run(self) -> dict[str, float]:
         ctx, train = self.ctx, self.splits.train
         poison = self._poison()
+        hooked = self.attack.training_hook(poison, ctx) is not None
+        if not hooked:
+            show_poison(train, poison, ctx)
+        control = self._train("control", [train] * poison.trials)
+        if hooked:  # the victim's training teaches the attacker the final trigger
+            undefended = self._train_hooked(poison)
+            poison = self.attack.settle(poison, undefended.learned, train)
+            show_poison(train, poison, ctx)
+        else:
+            undefended = self._train("victim", self._poisoned(poison))
         threat = self.attack.threat(poison, len(train.classes))
-        poisoned = [poison.apply(train, t) for t in range(poison.trials)]
-        show_poison(train, poison, ctx)
-
-        control = self._train("control", [train] * poison.trials if isinstance(threat, Targeted) else [train])
-        undefended = self._train("victim", poisoned)
+        poisoned = self._poisoned(poison)
         self.defense.prepare(self.splits.public, ctx)
         defended, dial = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended)
@@ -122,14 +131,29 @@ class _Experiment:
         code = [type(self.attack), _Experiment]
         return Poison.from_tensors(self.ctx.stage("poison", key, code, compute).tensors)
 
-    def _train(self, name: str, sets: list[ImageSet], seed: int | None = None) -> Victims:
+    def _poisoned(self, poison: Poison) -> list[ImageSet]:
+        return [poison.apply(self.splits.train, t) for t in range(poison.trials)]
+
+    def _train_hooked(self, poison: Poison) -> Victims:
+        """Undefended victims in whose training the attacker has a hand."""
+        sets, make_hook = [self.splits.train] * poison.trials, partial(self.attack.training_hook, poison)
+        key = [self.spec.attack.model_dump(mode="json"), fingerprint(*poison.tensors().values())]
+        return self._train("victim", sets, make_hook=make_hook, hook_key=key)
+
+    def _train(
+        self,
+        name: str,
+        sets: list[ImageSet],
+        seed: int | None = None,
+        make_hook: Callable[[Context], TrainingHook | None] | None = None,
+        hook_key: Any = None,
+    ) -> Victims:
         """Victims of the spec's protocol, one for each training set."""
         spec, ctx = self.spec, self.ctx
         if seed is not None:
             spec, ctx = spec.model_copy(update={"seed": seed}), ctx.reseeded(seed)
         if self.spec.protocol == "from_scratch":
-            hook = self.defense.training_hook(ctx) if name == "defended_victim" else None
-            return train_from_scratch(name, spec, sets, ctx, hook, hook and self._defense_key())
+            return train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
         extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
         return train_transfer(name, spec, extractor, sets, ctx)
 
@@ -142,7 +166,8 @@ class _Experiment:
         if kind.overrides("purify"):
             sets = self._purify(poison, poisoned)
         if sets is not poisoned or kind.overrides("training_hook"):
-            victims = self._train("defended_victim", sets)
+            make_hook, key = self.defense.training_hook, self._defense_key()
+            victims = self._train("defended_victim", sets, make_hook=make_hook, hook_key=key)
         if kind.overrides("repair"):
             victims, dial = self._repair(victims, threat)
         return victims, dial

@@ -45,6 +45,10 @@ class TrainingHook:
         """
         return backward(forward)
 
+    def learned(self) -> dict[str, Tensor]:
+        """After the last step: what the hook's owner needs later, by name; kept beside the trained network."""
+        return {}
+
 
 def backward(forward: Callable[[], Tensor]) -> Tensor:
     """The plain gradient, by one pass."""

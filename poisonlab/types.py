@@ -109,7 +109,8 @@ class Poison:
     def tensors(self) -> dict[str, Tensor]:
         """Flat form for the stage cache; :meth:`from_tensors` is its inverse."""
         own = {"index": self.index, "images": self.images, "labels": self.labels}
-        return own | {f"state.{k}": v for k, v in self.state.items()}
+        everything = own | {f"state.{k}": v for k, v in self.state.items()}
+        return dict(sorted(everything.items()))  # computed and loaded ones in one order: keys are made of it
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:

@@ -1,7 +1,8 @@
 """Trained victims and how they come to be: from scratch, or as linear heads on a frozen extractor."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,10 +24,12 @@ class Victims:
     Attributes:
         network: the architecture with the shared weights, in eval mode.
         varying: state-dict name -> ``(trials, ...)``; these replace the network's own in each trial.
+        learned: what a hook learned while the last one trained; no part of the victims themselves.
     """
 
     network: Classifier
     varying: dict[str, Tensor]
+    learned: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def trials(self) -> int:
@@ -56,10 +59,11 @@ class Victims:
     def from_tensors(cls, network: Classifier, tensors: dict[str, Tensor]) -> "Victims":
         network = copy.deepcopy(network)
         pick = {
-            p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in ("shared.", "varying.")
+            p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)}
+            for p in ("shared.", "varying.", "learned.")
         }
         network.load_state_dict(pick["shared."], strict=False)
-        return cls(network.eval().requires_grad_(False), pick["varying."])
+        return cls(network.eval().requires_grad_(False), pick["varying."], pick["learned."])
 
     @classmethod
     def of(cls, members: list[Classifier]) -> "Victims":
@@ -80,32 +84,36 @@ def train_from_scratch(
     spec: ExperimentSpec,
     sets: list[ImageSet],
     ctx: Context,
-    hook: TrainingHook | None = None,
+    make_hook: Callable[[Context], TrainingHook | None] | None = None,
     hook_key: Any = None,
 ) -> Victims:
     """One network for each training set, all from the same start. A stage of its own.
 
     Args:
-        hook_key: JSON-able; everything that decides what ``hook`` does.
+        make_hook: called with the stage's own context, so that what the hook reports is kept with the stage.
+        hook_key: JSON-able; everything that decides what the hook does.
     """
     template = new_network(spec, sets[0], ctx)
+    hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
 
     def compute(inner: Context) -> Bundle:
+        hook = make_hook(inner) if make_hook else None
         members = []
         for data in sets:
             network = new_network(spec, data, inner)
             train_network(network, data, spec.training, inner, hook)
             members.append(network)
-        return Bundle(Victims.of(members).tensors())
+        learned = hook.learned() if hook else {}
+        return Bundle(Victims.of(members).tensors() | {f"learned.{name}": value for name, value in learned.items()})
 
     key = [
         fingerprint(*(t for s in sets for t in (s.x, s.y))),
         spec.victim.model_dump(mode="json"),
         spec.training.model_dump(mode="json"),
         spec.seed,
-        hook_key,
+        hook_key if hooked else None,
     ]
-    code = [training, type(spec.victim.build()), *([type(hook)] if hook else [])]
+    code = [training, type(spec.victim.build()), *([type(hooked)] if hooked else [])]
     return Victims.from_tensors(template, ctx.stage(name, key, code, compute).tensors)
 
 

@@ -5,13 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from core_helpers import tiny_spec
+from torch import Tensor
+from torch.nn import Module
 
+from poisonlab import registry
 from poisonlab.config import ExperimentSpec, make_spec
 from poisonlab.context import Context
-from poisonlab.events import ArtifactReady, Cancelled, Event, Progress
+from poisonlab.events import ArtifactReady, Cancelled, Event, Progress, StageFinished
+from poisonlab.experiment import _Experiment as Experiment
 from poisonlab.experiment import run_experiment
 from poisonlab.stages import StageCache
+from poisonlab.training import TrainingHook, train_network
+from poisonlab.types import ImageSet
 
 TARGETED: dict[str, Any] = {
     "dataset.head_images": 80, "dataset.pretrain_images": 300, "dataset.public_images": 130,
@@ -28,6 +35,12 @@ def backdoor(defense: str = "awm", **more: Any) -> ExperimentSpec:
     return tiny_spec(defense, clean_images=10, **few | more)
 
 
+def hooked(defense: str = "none") -> ExperimentSpec:
+    """An attack that controls the victim's training and learns its trigger there."""
+    few = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60, "attack.mask_epochs": 1}
+    return make_spec("digits", "iab", defense, overrides=few | {"attack.width": 4})
+
+
 def targeted() -> ExperimentSpec:
     return make_spec("digits", "bullseye_polytope", "puregen_ebm", overrides=TARGETED)
 
@@ -37,7 +50,7 @@ def test_the_same_spec_twice_gives_identical_metrics(spec: ExperimentSpec) -> No
     assert run_experiment(spec, Context()).metrics == run_experiment(spec, Context()).metrics
 
 
-@pytest.mark.parametrize("spec", [backdoor(), targeted()], ids=["backdoor", "targeted"])
+@pytest.mark.parametrize("spec", [backdoor(), targeted(), hooked()], ids=["backdoor", "targeted", "hooked"])
 def test_a_cached_run_gives_the_metrics_of_the_first(spec: ExperimentSpec, tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
     first, again = (run_experiment(spec, Context(cache=cache)) for _ in range(2))
@@ -52,6 +65,35 @@ def test_a_second_defense_takes_poison_and_victims_from_the_cache(tmp_path: Path
     run_experiment(backdoor("none"), Context(cache=cache))
 
     assert run_experiment(backdoor("awm"), Context(cache=cache)).cached == ["poison", "control", "victim"]
+
+
+def test_what_a_hook_learned_comes_back_with_the_cached_victim(tmp_path: Path) -> None:
+    def train(cache: StageCache, spec: ExperimentSpec) -> tuple[dict[str, Tensor], list[bool]]:
+        heard: list[Event] = []
+        experiment = Experiment(spec, Context(cache=cache, send=heard.append))
+        learned = experiment._train_hooked(experiment._poison()).learned
+        return learned, [e.cached for e in heard if isinstance(e, StageFinished)]
+
+    (first, _), (again, cached) = (train(StageCache(tmp_path), hooked()) for _ in range(2))
+
+    assert cached == [True, True]
+    assert first and first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_only_the_undefended_victim_trains_with_the_attackers_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, bool, bool]] = []
+
+    def spy(model: Module, data: ImageSet, config: Any, ctx: Context, hook: TrainingHook | None = None) -> None:
+        clean = control_labels.setdefault("y", data.y)
+        trained.append((ctx.stage_name, hook is not None, torch.equal(data.y, clean)))
+        train_network(model, data, config, ctx, hook)
+
+    control_labels: dict[str, Tensor] = {}
+    monkeypatch.setattr("poisonlab.victims.train_network", spy)
+    monkeypatch.setattr(registry.defense["none"], "purify", lambda self, data, ctx: data)
+    run_experiment(hooked(), Context())
+
+    assert trained == [("control", False, True), ("victim", True, True), ("defended_victim", False, False)]
 
 
 def test_a_backdoor_run_measures_three_models() -> None:

@@ -66,6 +66,16 @@ def test_a_trigger_of_its_own_for_each_digit_works(measure: Measure) -> None:
     assert not missed(found, asr=(">=", 0.90), clean_accuracy=(">=", 0.97), asr_control=("<=", 0.05))
 
 
+@pytest.mark.parametrize("attack", ["iab", "wanet"])
+def test_attacks_that_control_training_work_on_digits(measure: Measure, attack: str) -> None:
+    assert not missed(
+        measure("digits", attack, "none"),
+        asr_undefended=(">=", 0.85),
+        clean_accuracy_undefended=(">=", 0.95),
+        asr_control=("<=", 0.10),
+    )
+
+
 def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> None:
     found = measure("digits", "bullseye_polytope", "puregen_ebm")
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]

@@ -11,6 +11,7 @@ from core_helpers import (
     clean_model,
     digits,
     loaded,
+    network,
     noise_images,
     same_state,
     small,
@@ -23,6 +24,7 @@ from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, channel_statistics
+from poisonlab.training import train_network
 from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
@@ -142,6 +144,35 @@ def test_threat_can_be_measured(name: str) -> None:
     else:
         assert isinstance(threat, Targeted) and len(threat.images) == poison.trials
         assert bool((threat.true_labels != threat.adversarial_labels).all())
+
+
+@every_attack
+def test_what_an_attack_learns_in_training_settles_its_poison(name: str) -> None:
+    attack, train = small(registry.attack[name]), digits().train
+    poison = poison_of(name)
+
+    def settled() -> Poison | None:
+        """The poison after a short training with the attack's hook; None for an attack that leaves training alone."""
+        ctx = Context(seed=1)
+        hook = attack.training_hook(poison, ctx)
+        if hook is None:
+            return None
+        model = network(train)
+        train_network(model, train, TrainingConfig(epochs=1, batch_size=50), ctx, hook)
+        assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+        return attack.settle(poison, hook.learned(), train)
+
+    first, again = settled(), settled()
+
+    if first is None or again is None:
+        assert first is again
+        return
+    assert torch.equal(first.index, poison.index) and torch.equal(first.labels, poison.labels)
+    assert first.images.shape == poison.images.shape and first.images.dtype == torch.uint8
+    threat = attack.threat(first, len(train.classes))
+    assert isinstance(threat, Backdoor) and torch.equal(threat.trigger(train.x[first.index[0]]), first.images[0])
+    assert first.tensors().keys() == again.tensors().keys()
+    assert all(torch.equal(value, again.tensors()[key]) for key, value in first.tensors().items())
 
 
 # -- defenses -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 An attack says what its trigger looks like; a learned one also says how it comes to be.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -71,6 +72,10 @@ class BackdoorAttack(Attack):
         images = self.poisoned(chosen, state, view, ctx)
         labels = chosen.y if self.clean_label else self._relabel(len(train.classes))(chosen.y)
         return Poison(index[None], images[None], labels[None], state)
+
+    def settle(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+        state = poison.state | learned
+        return replace(poison, images=self.trigger(train.x[poison.index[0]], state)[None], state=state)
 
     def threat(self, poison: Poison, classes: int) -> Backdoor:
         trigger = partial(self.trigger, state=poison.state)

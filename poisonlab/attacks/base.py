@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from poisonlab.config import Config, Protocol
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
+from poisonlab.training import TrainingHook
 from poisonlab.types import ImageSet, Poison, Threat
 
 
@@ -52,6 +55,18 @@ class Attack:
             ValueError: the parameters ask for what the data does not hold; names both numbers.
         """
         raise NotImplementedError
+
+    def training_hook(self, poison: Poison, ctx: Context) -> TrainingHook | None:
+        """The attacker's part in the training of the undefended victim, for attacks that control it.
+
+        With a hook the victim trains on the unpoisoned images (protocol ``from_scratch``): it is the hook that poisons
+        its batches. Defenses that train anew do so without it, on the settled poison.
+        """
+        return None
+
+    def settle(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+        """The poison once its hook has learned what it wanted: same rows and labels, the final trigger."""
+        return poison
 
     def threat(self, poison: Poison, classes: int) -> Threat:
         """How success is measured, rebuilt from the parameters and what ``poison`` learned."""
