@@ -6,7 +6,9 @@ from torch import Tensor
 from poisonlab import artifacts
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Targeted
+from poisonlab.detection import with_trigger
+from poisonlab.models.base import Classifier, predict
+from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Targeted
 
 SHOWN = 24  # images of a gallery
 CHAINS = 8  # images whose Langevin chains are recorded
@@ -121,3 +123,46 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
         "settings",
         artifacts.SettingsCurve(dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob),
     )
+
+
+def show_detection(
+    victim: Detection, control: Detection, poisoned: Tensor, target_class: int | None, classes: tuple[str, ...], ctx: Context
+) -> None:
+    """Scores of classes and images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
+
+    def number(label: int | None) -> int:
+        return -1 if label is None else label
+
+    ctx.artifact(
+        "class_anomaly",
+        artifacts.ClassAnomaly(
+            victim.class_scores,
+            control.class_scores,
+            victim.threshold,
+            number(victim.target),
+            number(control.target),
+            number(target_class),
+            victim.score,
+            list(classes),
+        ),
+    )
+    if victim.sample_scores is not None and control.sample_scores is not None:
+        sets = (victim.sample_scores[~poisoned], victim.sample_scores[poisoned], control.sample_scores)
+        assert victim.accused is not None and control.accused is not None
+        accused = (victim.accused[~poisoned], victim.accused[poisoned], control.accused)
+        shares = [a.double().mean().item() for a in accused]
+        ctx.artifact("suspicion", artifacts.SampleSuspicion(*sets, *shares))
+
+
+def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Context) -> None:
+    """The triggers that a detection recovered: that of the most suspected class, and all of them."""
+    if found.trigger_classes is None or found.patterns is None or found.masks is None:
+        return
+    row = int(found.class_scores[found.trigger_classes].argmax())
+    pattern, mask = found.patterns[row : row + 1], found.masks[row : row + 1]
+    norm, classes = mask.flatten(1).sum(1), list(clean.classes)
+    blank = artifacts.TriggerReconstruction(pattern, torch.zeros(1, len(classes)).long(), norm, classes, mask)
+    said = torch.bincount(predict(model, with_trigger(clean.x, blank)), minlength=len(classes))
+    ctx.artifact("trigger", artifacts.TriggerReconstruction(pattern, said[None], norm, classes, mask))
+    if len(found.trigger_classes) > 1:
+        ctx.artifact("class_triggers", artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes))
