@@ -185,6 +185,18 @@ class SampleSuspicion:
 
 @_kind
 @dataclass(frozen=True)
+class IsolatedRows:
+    """Training images that a defense set aside while training: ``rows`` int64 ``(k,)`` of its set.
+
+    ``loss`` float32 ``(n,)`` is what it judged them by: each image's loss when it was last seen before.
+    """
+
+    rows: Tensor
+    loss: Tensor
+
+
+@_kind
+@dataclass(frozen=True)
 class NeuronScores:
     """A score in [0, 1] for each weight or neuron, summarised by layer.
 

@@ -43,6 +43,9 @@ class TrainingHook:
         """
         return backward(forward)
 
+    def end(self, ctx: Context) -> None:
+        """After the last step: what the training showed may be reported."""
+
 
 def backward(forward: Callable[[], Tensor]) -> Tensor:
     """The plain gradient, by one pass."""
@@ -163,6 +166,7 @@ def train_network(
         ctx,
         partial(hook.backward, model),
     )
+    hook.end(ctx)
     model.eval()
 
 
