@@ -126,7 +126,12 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
 
 
 def show_detection(
-    victim: Detection, control: Detection, poisoned: Tensor, target_class: int | None, classes: tuple[str, ...], ctx: Context
+    victim: Detection,
+    control: Detection,
+    poisoned: Tensor,
+    target_class: int | None,
+    classes: tuple[str, ...],
+    ctx: Context,
 ) -> None:
     """Scores of classes and images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
 
@@ -165,4 +170,6 @@ def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Co
     said = torch.bincount(predict(model, with_trigger(clean.x, blank)), minlength=len(classes))
     ctx.artifact("trigger", artifacts.TriggerReconstruction(pattern, said[None], norm, classes, mask))
     if len(found.trigger_classes) > 1:
-        ctx.artifact("class_triggers", artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes))
+        ctx.artifact(
+            "class_triggers", artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes)
+        )

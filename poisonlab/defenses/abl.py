@@ -105,8 +105,8 @@ class ABL(Defense):
     card = Card(
         title="Anti-backdoor learning",
         paper="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma: Anti-Backdoor Learning, NeurIPS 2021, arXiv:2110.11571",
-        summary="A network learns a trigger long before it learns what a cat is. So the images that it masters first are "
-        "suspicious: set them aside, go on with the others, and in the end make the network unlearn them.",
+        summary="A network learns a trigger long before it learns what a cat is. So the images that it masters first "
+        "are suspicious: set them aside, go on with the others, and in the end make the network unlearn them.",
         threat_model="Defender trains the model, on a training set that may be poisoned, without any clean images.",
         deviations=(
             "The three phases share one training and its learning rate; the repository trains three times.",

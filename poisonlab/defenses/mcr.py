@@ -1,4 +1,4 @@
-"""Mode connectivity repair: walk a little from the backdoored network towards a fine-tuned one, on a curve of low loss."""
+"""Mode connectivity repair: a point on a curve of low loss from the backdoored network to a fine-tuned one."""
 
 import copy
 from collections.abc import Callable
@@ -23,9 +23,7 @@ class MCRConfig(FTConfig):
     curve_epochs: int = param(
         100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source="BackdoorBench"
     )
-    curve_lr: float = param(
-        3e-5, "Learning rate of the curve's bend", quick=0.05, gt=0, le=10, source="BackdoorBench"
-    )
+    curve_lr: float = param(3e-5, "Learning rate of the curve's bend", quick=0.05, gt=0, le=10, source="BackdoorBench")
     curve_batch_size: int = param(
         128, "Images in a step, curve", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images",
         source="BackdoorBench",
@@ -94,10 +92,10 @@ class MCR(Defense):
     Config = MCRConfig
     card = Card(
         title="Mode connectivity repair",
-        paper="P. Zhao, P.-Y. Chen, P. Das, K. N. Ramamurthy, X. Lin: Bridging Mode Connectivity in Loss Landscapes and "
-        "Adversarial Robustness, ICLR 2020, arXiv:2005.00060",
-        summary="Two networks that solve the same task are joined by a curve of networks that solve it, too. Trained on "
-        "clean images only, the curve has no reason to keep the backdoor between its ends.",
+        paper="P. Zhao, P.-Y. Chen, P. Das, K. N. Ramamurthy, X. Lin: Bridging Mode Connectivity in Loss Landscapes "
+        "and Adversarial Robustness, ICLR 2020, arXiv:2005.00060",
+        summary="Two networks that solve the same task are joined by a curve of networks that solve it, too. Trained "
+        "on clean images only, the curve has no reason to keep the backdoor between its ends.",
         threat_model="Defender holds the trained model and a few percent of clean images.",
         deviations=(
             "The other end of the curve is a fine-tuned copy (BackdoorBench); the paper connects two trained models.",

@@ -53,8 +53,8 @@ class NeuralCleanse(Defense):
         title="Neural Cleanse",
         paper="B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao: Neural Cleanse, "
         "IEEE Symposium on Security and Privacy 2019",
-        summary="For each class, search for the smallest sticker that sends every image there. A backdoor is a shortcut: "
-        "its class needs a far smaller sticker than the others. Then teach the model to ignore that sticker.",
+        summary="For each class, search for the smallest sticker that sends every image there. A backdoor is a "
+        "shortcut: its class needs a far smaller sticker than the others. Then teach the model to ignore that sticker.",
         threat_model="Defender holds the trained model and a few percent of clean images.",
         deviations=(
             "All classes are searched together for a fixed number of rounds; the repository does one after the other "
