@@ -34,6 +34,19 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
     }
 
 
+def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
+    """How many of the images set aside in training are poisoned, and how much of the poison that is.
+
+    Args:
+        rows: int64 ``(k,)``. poisoned: bool ``(n,)``.
+    """
+    right = poisoned[rows.to(poisoned.device)].double()
+    return {
+        "isolation_precision": right.mean().item(),
+        "isolation_recall": (right.sum() / poisoned.sum()).item(),
+    }
+
+
 def with_trigger(x: Tensor, found: TriggerReconstruction, row: int = 0) -> Tensor:
     """uint8 images with a recovered trigger: pasted by its mask, or added."""
     images, pattern = as_floats(x), found.patterns[row].to(x.device)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from poisonlab import detection, metrics
-from poisonlab.artifacts import TriggerReconstruction
+from poisonlab.artifacts import IsolatedRows, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
@@ -82,6 +82,7 @@ class _Experiment:
     def __init__(self, spec: ExperimentSpec, ctx: Context) -> None:
         self.spec, self.ctx = spec, dataclasses.replace(ctx, send=partial(self._hear, ctx.send))
         self.recovered: list[TriggerReconstruction] = []  # what the defense says the trigger is
+        self.isolated: list[IsolatedRows] = []  # and which images it set aside in training
         self.attack: Attack = spec.attack.build()
         self.defense: Defense = spec.defense.build()
         self.splits = self._load()
@@ -99,6 +100,8 @@ class _Experiment:
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
         defended, dial = self._defend(poison, poisoned, undefended)
         measured = self._evaluate(threat, control, undefended, defended) | spotted
+        if self.isolated:
+            measured |= detection.isolation_metrics(self.isolated[0].rows, self._poisoned_rows(poison))
         if dial and isinstance(threat, Backdoor):
             measured |= self._turn(dial, undefended, threat)
         return measured
@@ -216,8 +219,7 @@ class _Experiment:
         found_control = self._detect("detect_control", innocent, train)
         if found is None or found_control is None:
             return {}
-        is_poisoned = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
-        is_poisoned[poison.index[0]] = True
+        is_poisoned = self._poisoned_rows(poison)
         show_detection(found, found_control, is_poisoned, target, train.classes, self.ctx)
         show_recovered(found, suspect, self._clean_images(), self.ctx)
         measured = detection.verdicts(found, found_control, target)
@@ -234,10 +236,19 @@ class _Experiment:
         done = self.ctx.stage(name, [given, self._defense_key()], [type(self.defense)], compute)
         return Detection.from_tensors(done.tensors, done.data) if done.data else None
 
+    def _poisoned_rows(self, poison: Poison) -> Tensor:
+        """bool ``(n,)`` of the first trial's training set."""
+        rows = torch.zeros(len(self.splits.train), dtype=torch.bool, device=self.splits.train.y.device)
+        rows[poison.index[0]] = True
+        return rows
+
     def _hear(self, send: Callable[[Event], None], event: Event) -> None:
-        """Remember what the defense recovered of the trigger: its worth is measured in the end."""
-        if isinstance(event, ArtifactReady) and isinstance(event.value, TriggerReconstruction):
-            self.recovered.append(event.value)
+        """Remember what the defense found of trigger and poison: its worth is measured in the end."""
+        if isinstance(event, ArtifactReady):
+            if isinstance(event.value, TriggerReconstruction):
+                self.recovered.append(event.value)
+            elif isinstance(event.value, IsolatedRows):
+                self.isolated.append(event.value)
         send(event)
 
     def _defense_key(self) -> list[object]:

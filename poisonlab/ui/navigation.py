@@ -29,7 +29,7 @@ PAGES = {
 # What a run must have recorded for a page to show something of it, the typical kind first.
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
-    "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
+    "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores"),
     "purification": ("PurificationTrace", "EnergyHistogram"),
     "langevin": ("LangevinTrace",),
