@@ -41,6 +41,12 @@ def test_anomaly_index_of_a_hand_example() -> None:
     assert torch.allclose(index, torch.tensor([8.0, 0.0, 1.0, -1.0, -2.0]) / 1.4826)
 
 
+def test_logarithms_tell_a_small_norm_among_widely_spread_ones() -> None:
+    norms = torch.tensor([0.5, 10.0, 20.0, 40.0, 80.0])
+
+    assert float(anomaly_index(norms)[0]) < 1 < 2.4 < float(anomaly_index(norms.log())[0])
+
+
 def test_a_planted_trigger_is_found() -> None:
     found = search(planted(), striped(), torch.arange(CLASSES), SearchConfig(rounds=30, steps=4, patience=2), Context())
 

@@ -40,7 +40,8 @@ def suspicion(found: SampleSuspicion) -> go.Figure:
         counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
         figure.add_scatter(
             x=middles, y=(counts / len(scores)).numpy(), name=name, mode="lines", fill="tozeroy",
-            line={"color": colour, "shape": "hvh"}, hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.1%}}<extra></extra>",
+            line={"color": colour, "shape": "hvh"},
+            hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
     layout(figure, "score; higher is more suspicious", "share of the images", 340)
     figure.update_yaxes(tickformat=".0%")

@@ -27,8 +27,8 @@ def side_by_side(
     if asr is not None and iou is not None:
         st.markdown(
             f"The recovered trigger sends **{percent(asr)}** of the test images of other classes to the attacker's "
-            f"class, and covers the true one with an overlap (IoU) of **{iou:.2f}**. A trigger may work without lying where "
-            "the true one lies: the model learned more than one way in."
+            f"class, and covers the true one with an overlap (IoU) of **{iou:.2f}**. A trigger may work without "
+            "lying where the true one lies: the model learned more than one way in."
         )
 
 

@@ -91,8 +91,8 @@ _DEFINED = {
     "mask": Definition("Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False),
     "detected": Definition(
         "Detected",
-        "Whether the defense says that the victim holds a backdoor: 1 or 0, a rate over seeds. Worth nothing without the "
-        "same for the control, which holds none. Higher is better.",
+        "Whether the defense says that the victim holds a backdoor: 1 or 0, a rate over seeds. Worth nothing without "
+        "the same for the control, which holds none. Higher is better.",
     ),
     "detected_control": Definition(
         "False alarm",
@@ -116,16 +116,16 @@ _DEFINED = {
     ),
     "isolation_precision": Definition(
         "Isolation precision",
-        "Share of the images set aside in training that are poisoned. Compare with the share of poison in the whole set. "
-        "Higher is better.",
+        "Share of the images set aside in training that are poisoned. Compare with the share of poison in the whole "
+        "set. Higher is better.",
     ),
     "isolation_recall": Definition(
         "Isolation recall", "Share of the poisoned images that are set aside in training: few suffice to unlearn."
     ),
     "recovered_asr": Definition(
         "ASR of the recovered trigger",
-        "Share of test images of other classes that the trigger recovered by the defense sends to the attacker's class, "
-        "on the undefended model. Higher means that the defender holds a working key.",
+        "Share of test images of other classes that the trigger recovered by the defense sends to the attacker's "
+        "class, on the undefended model. Higher means that the defender holds a working key.",
     ),
     "recovered_iou": Definition(
         "Overlap with the true trigger",
