@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"config", "settings", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
     {"data", "models", "metrics", "training", "generative", "catalogue"},
     {"attacks", "defenses"},
-    {"victims", "inspection", "experiment"},
+    {"victims", "detection", "inspection", "experiment"},
     {"machine", "records", "failures", "recording", "transfer", "terminal"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},

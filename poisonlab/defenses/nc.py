@@ -16,7 +16,6 @@ from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook
 from poisonlab.types import Detection, ImageSet
 
-
 SMALLEST_NORM = 1e-3
 
 
@@ -68,8 +67,8 @@ class NeuralCleanse(Defense):
             "All classes are searched together for a fixed number of rounds; the repository does one after the other "
             "and stops early.",
             "Unlearning is that of BackdoorBench: fine-tuning with a fifth of the images triggered.",
-            "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: the norms "
-            "of a small network's classes differ so much that even an empty mask would be within 2 of their median.",
+            "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: "
+            "the norms of a small network's classes differ so much that an empty mask would hardly stand out.",
         ),
     )
 
