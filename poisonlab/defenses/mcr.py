@@ -9,27 +9,28 @@ from torch import Tensor, nn
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward
 from poisonlab.types import Dial, ImageSet
 
-REPOSITORY = "model-sanitization repository"
 STATISTICS_BATCH = 250
 
 
 class MCRConfig(FTConfig):
-    curve_epochs: int = param(
-        100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source="BackdoorBench"
+    lr: float = param(
+        0.01, "Learning rate of the curve's other end, falling as a cosine", quick=0.1, gt=0, le=10, source=BENCH
     )
-    curve_lr: float = param(3e-5, "Learning rate of the curve's bend", quick=0.05, gt=0, le=10, source="BackdoorBench")
+    curve_epochs: int = param(100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source=BENCH)
+    curve_lr: float = param(3e-5, "Learning rate of the curve's bend", quick=0.1, gt=0, le=10, source=BENCH)
     curve_batch_size: int = param(
-        128, "Images in a step, curve", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images",
-        source="BackdoorBench",
+        128, "Images in a step, curve", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=BENCH
+    )
+    t: float = param(
+        0.1, "Where on the curve the repaired network lies: 0 is the backdoored one, 1 the fine-tuned one", quick=0.7,
+        ge=0, le=1, source=BENCH,
     )  # fmt: skip
-    t: float = param(0.1, "Where on the curve the repaired network lies: 0 is the backdoored one", ge=0, le=1,
-                     source="BackdoorBench")  # fmt: skip
 
 
 def bezier(t: float, start: Tensor, bend: Tensor, end: Tensor) -> Tensor:
@@ -101,6 +102,7 @@ class MCR(Defense):
             "The other end of the curve is a fine-tuned copy (BackdoorBench); the paper connects two trained models.",
             "The bend starts half way between the ends and learns by the common training loop.",
             "Every tenth of the curve is measured; t is a parameter, not chosen from data.",
+            "The preset quick goes further along the curve: with few steps its first tenth keeps the backdoor.",
         ),
     )
 
