@@ -60,12 +60,23 @@ def test_in_the_last_phase_the_rest_descends_and_what_was_set_aside_ascends() ->
     for _ in range(2):
         step(hook, torch.arange(20))
 
-    x, y, gradient = step(hook, torch.arange(20))
+    x, y, gradient = step(hook, torch.arange(20), 1.0)
 
     assert len(x) == 18 + 20 and bool((gradient[:18] < 0).all()) and bool((gradient[18:] > 0).all())
     allowed = DATA[hook.isolated]
     assert set(y[18:].tolist()) <= set(allowed.y.tolist())
     assert all(any(torch.equal(image, a.float() / 255) for a in allowed.x) for image in x[18:])
+
+
+def test_an_image_ascends_to_the_limit_only() -> None:
+    hook = begun(QUICK.model_copy(update={"ascent_limit": 1.0}))
+    step(hook, torch.arange(10, 20), 1.0)
+    step(hook, torch.arange(10), 8.0)
+    for _ in range(2):
+        step(hook, torch.arange(20))
+
+    assert bool((step(hook, torch.arange(20), -1.0)[2][18:] == 0).all())
+    assert bool((step(hook, torch.arange(20), 1.0)[2][18:] > 0).all())
 
 
 def test_phases_that_do_not_fit_are_refused_with_the_numbers() -> None:

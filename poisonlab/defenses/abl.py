@@ -1,5 +1,7 @@
 """Anti-backdoor learning: what is learned suspiciously fast is set aside, and unlearned in the end."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ REPOSITORY = "ABL repository"
 
 class ABLConfig(Config):
     isolation_epochs: int = param(
-        20, "Epochs of plain training before images are set aside", quick=2, ge=1, le=1000, source=REPOSITORY
+        20, "Epochs of plain training before images are set aside", quick=3, ge=1, le=1000, source=REPOSITORY
     )
     unlearning_epochs: int = param(
         5, "Last epochs, with gradient ascent on what was set aside", quick=1, ge=1, le=1000, source=REPOSITORY
@@ -27,6 +29,10 @@ class ABLConfig(Config):
     unlearning_weight: float = param(
         1.0, "Weight of the ascent beside the descent on the other images", gt=0, le=100, source="the paper, eq. 4"
     )
+    ascent_limit: float = param(
+        100.0, "An image ascends no more above this multiple of a guess's loss, log(classes)", quick=1.0, gt=0, le=1000,
+        source="no limit is published",
+    )  # fmt: skip
 
 
 class AntiBackdoorLearning(TrainingHook):
@@ -80,7 +86,9 @@ class AntiBackdoorLearning(TrainingHook):
         descent = super().loss(logits[:kept], y[:kept], label_smoothing)
         if kept == len(y):
             return descent
-        return descent - self.config.unlearning_weight * F.cross_entropy(logits[kept:], y[kept:])
+        limit = self.config.ascent_limit * math.log(logits.shape[1])
+        ascent = F.cross_entropy(logits[kept:], y[kept:], reduction="none").clamp(max=limit).mean()
+        return descent - self.config.unlearning_weight * ascent
 
     def _isolate(self) -> None:
         count = max(1, round(self.config.isolation_rate * len(self.losses)))
@@ -113,6 +121,8 @@ class ABL(Defense):
             "An image's loss is the one it had when last seen in the first phase, augmented and in train mode.",
             "The ascent is weighed against the descent on the other images (the paper's objective); the repository "
             "only ascends, with a small learning rate of its own.",
+            "The preset quick lets an image ascend to the loss of a guess only: without a limit a short training ends "
+            "in ruins.",
         ),
     )
 
