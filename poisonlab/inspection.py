@@ -151,12 +151,14 @@ def show_detection(
             list(classes),
         ),
     )
-    if victim.sample_scores is not None and control.sample_scores is not None:
-        sets = (victim.sample_scores[~poisoned], victim.sample_scores[poisoned], control.sample_scores)
-        assert victim.accused is not None and control.accused is not None
-        accused = (victim.accused[~poisoned], victim.accused[poisoned], control.accused)
-        shares = [a.double().mean().item() for a in accused]
-        ctx.artifact("suspicion", artifacts.SampleSuspicion(*sets, *shares))
+    scores, accused = victim.sample_scores, victim.accused
+    if scores is None or accused is None or control.sample_scores is None or control.accused is None:
+        return
+    shares = [a.double().mean().item() for a in (accused[~poisoned], accused[poisoned], control.accused)]
+    ctx.artifact(
+        "suspicion",
+        artifacts.SampleSuspicion(scores[~poisoned], scores[poisoned], control.sample_scores, *shares),
+    )
 
 
 def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Context) -> None:

@@ -143,7 +143,8 @@ def search(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchCo
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Logits of float images, ``(n, classes)``."""
     with torch.inference_mode():
-        return torch.cat([model(part) for part in x.split(EVALUATION_BATCH)]).clone()
+        parts = [model(part) for part in x.split(EVALUATION_BATCH)]
+    return torch.cat(parts).clone()
 
 
 def _unpacked(z: Tensor) -> tuple[Tensor, Tensor]:
