@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
+from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward
@@ -109,7 +109,7 @@ class MCR(Defense):
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
         cfg = self.config
         end = copy.deepcopy(model)
-        fine_tune(end, clean, cfg, ctx)
+        fine_tune(end, clean, cfg, named(ctx, "end"))
         bend = copy.deepcopy(model)
         halves = [(s + e) / 2 for s, e in zip(model.parameters(), end.parameters(), strict=True)]
         _set(list(bend.parameters()), halves)
