@@ -41,6 +41,13 @@ def test_anomaly_index_of_a_hand_example() -> None:
     assert torch.allclose(index, torch.tensor([8.0, 0.0, 1.0, -1.0, -2.0]) / 1.4826)
 
 
+def test_classes_that_agree_are_given_a_least_spread() -> None:
+    norms = torch.tensor([9.0, 10.0, 10.0, 10.0, 10.0])
+
+    assert float(anomaly_index(norms)[0]) > 1000
+    assert torch.allclose(anomaly_index(norms, 0.5), torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0]))
+
+
 def test_logarithms_tell_a_small_norm_among_widely_spread_ones() -> None:
     norms = torch.tensor([0.5, 10.0, 20.0, 40.0, 80.0])
 

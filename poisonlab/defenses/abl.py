@@ -19,7 +19,12 @@ REPOSITORY = "ABL repository"
 
 class ABLConfig(Config):
     isolation_epochs: int = param(
-        20, "Epochs of plain training before images are set aside", quick=3, ge=1, le=1000, source=REPOSITORY
+        20,
+        "Epochs of plain training before images are set aside",
+        quick={"*": 3, "digits": 9},
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
     )
     unlearning_epochs: int = param(
         5, "Last epochs, with gradient ascent on what was set aside", quick=1, ge=1, le=1000, source=REPOSITORY

@@ -28,6 +28,9 @@ class NCConfig(FTConfig, SearchConfig):
         "norm", "What the anomaly index is of: the L1 norms of the masks, or their logarithms", quick="log_norm",
         source="the paper",
     )  # fmt: skip
+    least_spread: float = param(
+        0.0, "Robust standard deviations below this count as this", quick=0.35, ge=0, le=100, source="the paper"
+    )
     share: float = param(0.2, "Share of a batch that carries a recovered trigger", gt=0, le=1, source=BENCH)
 
 
@@ -69,6 +72,8 @@ class NeuralCleanse(Defense):
             "Unlearning is that of BackdoorBench: fine-tuning with a fifth of the images triggered.",
             "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: "
             "the norms of a small network's classes differ so much that an empty mask would hardly stand out.",
+            "It also takes the norms to be spread by a factor of 1.4 (0.35 in logarithms) at least: where most classes "
+            "agree, one that is naturally easy to reach would be flagged.",
         ),
     )
 
@@ -101,5 +106,5 @@ class NeuralCleanse(Defense):
         """The smallest trigger of every class, and the anomaly index of its norm."""
         everyone = torch.arange(len(clean.classes), device=ctx.device)
         found = find_triggers(model, clean, everyone, self.config, ctx)
-        norms = found.l1_norm
-        return found, anomaly_index(norms if self.config.of == "norm" else norms.clamp_min(SMALLEST_NORM).log())
+        norms = found.l1_norm if self.config.of == "norm" else found.l1_norm.clamp_min(SMALLEST_NORM).log()
+        return found, anomaly_index(norms, self.config.least_spread)

@@ -66,15 +66,16 @@ def paste(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
     return (1 - mask) * x + mask * pattern
 
 
-def anomaly_index(norms: Tensor) -> Tensor:
+def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
     """How many robust standard deviations each norm lies *below* the median: (median - x) / (1.4826 MAD).
 
     Args:
         norms: ``(k,)``; the result is shaped alike, positive for small norms.
+        least_spread: 1.4826 MAD counts as at least this.
     """
     median = norms.quantile(0.5)
     spread = CONSISTENCY * (norms - median).abs().quantile(0.5)
-    return (median - norms) / spread.clamp_min(1e-6)
+    return (median - norms) / spread.clamp_min(max(least_spread, 1e-6))
 
 
 def find_triggers(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context) -> Triggers:
