@@ -3,13 +3,13 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.ui import galleries, glossary, neurons, page, selector
-from poisonlab.ui.images import as_picture, enlarged
+from poisonlab.ui import detection, galleries, glossary, neurons, page, selector
+from poisonlab.ui.images import enlarged, on_grey
 from poisonlab.ui.wording import escape
 
 page.header(
     "Triggers",
-    "The true trigger on test images, and the pattern a defense recovered from the model alone, round by round.",
+    "The true trigger on test images, and what a defense found out from the model alone: a trigger, a class, images.",
     "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every "
     "image tends to end at the attacker's class.",
 )
@@ -18,7 +18,9 @@ record = selector.choose_run("triggers", "Here you would see a backdoor's trigge
 if record is None:
     st.stop()
 page.headline(record.metrics)
-found = page.load(record, "TriggerTruth", "TriggerReconstruction", "NeuronScores")
+found = page.load(
+    record, "TriggerTruth", "TriggerReconstruction", "NeuronScores", "ClassAnomaly", "ClassTriggers", "SampleSuspicion"
+)
 
 target = None
 if truth := found.get("TriggerTruth"):
@@ -33,7 +35,7 @@ if truth := found.get("TriggerTruth"):
 
 if recovered := found.get("TriggerReconstruction"):
     rounds = len(recovered.patterns)
-    st.subheader("The recovered pattern", anchor=False)
+    st.subheader("The recovered trigger", anchor=False)
     st.markdown(page.about(record.spec.defense))
     shown = 1
     if rounds > 1:
@@ -41,13 +43,18 @@ if recovered := found.get("TriggerReconstruction"):
             "Round", 1, rounds, 1, key="round", bind="query-params",
             help="Each round starts a new search against the model as it is then.",
         )  # fmt: skip
-    pattern = recovered.patterns[shown - 1]
-    picture, largest = as_picture(pattern)
+    if truth:
+        detection.side_by_side(truth, recovered, shown - 1, record.metrics if shown == 1 else {})
+    mask = None if recovered.masks is None else recovered.masks[shown - 1]
+    strongest = recovered.patterns[shown - 1].abs().max() if mask is None else mask.max()
     left, middle, right = st.columns([2, 3, 3], gap="medium")
-    left.markdown("**Pattern**", help="Grey changes nothing, light adds brightness, dark takes it away.")
+    left.markdown(
+        "**Pattern**", help="Grey changes nothing; an added pattern makes light or dark, a pasted one covers."
+    )
+    norm = float(recovered.l1_norm[shown - 1])
     left.image(
-        enlarged(picture, 320),
-        caption=f"round {shown}: largest entry {largest:.3g}, L1 norm {float(recovered.l1_norm[shown - 1]):.3g}",
+        enlarged(on_grey(recovered.patterns[shown - 1], mask), 320),
+        caption=f"round {shown}: largest entry {float(strongest):.3g}, L1 norm {norm:.3g}",
         alt=f"pattern recovered in round {shown}",
         output_format="PNG",
         width="stretch",
@@ -58,17 +65,23 @@ if recovered := found.get("TriggerReconstruction"):
         key="classes",
         alt="Share of clean images given each class under the recovered pattern",
     )
-    right.markdown(
-        "**Largest class by round**",
-        help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it "
-        "no longer can.",
-    )
-    right.plotly_chart(
-        figures.concentration(recovered, shown - 1),
-        key="rounds",
-        alt="Share of the most frequent class in each round",
-    )
+    if rounds > 1:
+        right.markdown(
+            "**Largest class by round**",
+            help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it "
+            "no longer can.",
+        )
+        right.plotly_chart(
+            figures.concentration(recovered, shown - 1),
+            key="rounds",
+            alt="Share of the most frequent class in each round",
+        )
     st.markdown(galleries.reading(recovered, shown - 1, target))
+
+if anomaly := found.get("ClassAnomaly"):
+    detection.classes(anomaly, found.get("ClassTriggers"))
+if suspicion := found.get("SampleSuspicion"):
+    detection.samples(suspicion, record.metrics.get("sample_auroc"))
 
 if recovered and (scores := found.get("NeuronScores")):
     st.subheader("Which weights were turned down", anchor=False, help=glossary.help_for("mask"))

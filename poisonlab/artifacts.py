@@ -122,13 +122,77 @@ class TriggerReconstruction:
     Attributes:
         patterns: float32 ``(rounds, c, h, w)``, added to images in [0, 1].
         class_histogram: int64 ``(rounds, classes)``, predictions for the clean images under the pattern.
-        l1_norm: float32 ``(rounds,)``.
+        l1_norm: float32 ``(rounds,)``, of the mask where there is one.
+        masks: float32 ``(rounds, 1, h, w)`` in [0, 1]: with them an image becomes (1 - mask) x + mask pattern.
     """
 
     patterns: Tensor
     class_histogram: Tensor
     l1_norm: Tensor
     classes: list[str]
+    masks: Tensor | None = None
+
+
+@_kind
+@dataclass(frozen=True)
+class ClassTriggers:
+    """The smallest trigger found for each of k classes: (1 - mask) x + mask pattern.
+
+    ``patterns`` float32 ``(k, c, h, w)`` and ``masks`` float32 ``(k, 1, h, w)`` in [0, 1]; ``labels`` int64 ``(k,)``.
+    """
+
+    patterns: Tensor
+    masks: Tensor
+    labels: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class ClassAnomaly:
+    """How much a detector suspects each class, in the victim and in a control trained without poison.
+
+    ``victim`` and ``control`` are float32 ``(classes,)``; scores above ``threshold`` speak for a backdoor. ``named``
+    and ``named_control`` are the classes it named, -1 for none; ``target_class`` is the true one, -1: all-to-all.
+    """
+
+    victim: Tensor
+    control: Tensor
+    threshold: float
+    named: int
+    named_control: int
+    target_class: int
+    score: str
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class SampleSuspicion:
+    """A detector's scores of training images, float32 ``(n,)`` each; higher is more suspicious.
+
+    ``clean`` and ``poisoned`` are the victim's images, ``control`` those of a training without poison. The shares are
+    of images accused in each.
+    """
+
+    clean: Tensor
+    poisoned: Tensor
+    control: Tensor
+    accused_clean: float
+    accused_poisoned: float
+    accused_control: float
+
+
+@_kind
+@dataclass(frozen=True)
+class IsolatedRows:
+    """Training images that a defense set aside while training: ``rows`` int64 ``(k,)`` of its set.
+
+    ``loss`` float32 ``(n,)`` is what it judged them by: each image's loss when it was last seen before.
+    """
+
+    rows: Tensor
+    loss: Tensor
 
 
 @_kind

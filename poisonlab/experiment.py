@@ -1,6 +1,6 @@
 """The protocol of an experiment, stage by stage:
 
-    dataset -> poison -> [purify] -> train -> [repair] -> evaluate
+    dataset -> poison -> [purify] -> train -> [detect] -> [repair] -> evaluate
 
 Every run measures three models on the same images: a control trained without poison, the undefended
 victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
@@ -11,27 +11,38 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from poisonlab import inspection, metrics
-from poisonlab.artifacts import NeuronScores
+from poisonlab import detection, inspection, metrics
+from poisonlab.artifacts import IsolatedRows, NeuronScores, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
-from poisonlab.events import Event, StageFinished
-from poisonlab.inspection import show_dial, show_drive, show_poison, show_purification, show_targets, show_trigger
+from poisonlab.events import ArtifactReady, Event, StageFinished
+from poisonlab.inspection import (
+    show_detection,
+    show_dial,
+    show_drive,
+    show_poison,
+    show_purification,
+    show_recovered,
+    show_targets,
+    show_trigger,
+)
 from poisonlab.models.base import Classifier, predict
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook
-from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Threat
+from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
 from poisonlab.victims import Victims, train_from_scratch, train_transfer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,8 @@ class _Experiment:
     """One run: the parts that its stages share."""
 
     def __init__(self, spec: ExperimentSpec, ctx: Context) -> None:
-        self.spec, self.ctx = spec, ctx
+        self.spec, self.ctx = spec, dataclasses.replace(ctx, send=partial(self._hear, ctx.send))
+        self.artifacts: list[Any] = []  # shown so far, by cached stages too
         self.attack: Attack = spec.attack.build()
         self.defense: Defense = spec.defense.build()
         self.splits = self._load()
@@ -97,8 +109,11 @@ class _Experiment:
         threat = self.attack.threat(poison, len(train.classes))
         poisoned = self._poisoned(poison)
         self.defense.prepare(self.splits.public, ctx)
+        spotted = self._spot(poison, poisoned[0], threat, control, undefended)
         defended, dial = self._defend(poison, poisoned, undefended, threat)
-        measured = self._evaluate(threat, control, undefended, defended)
+        measured = self._evaluate(threat, control, undefended, defended) | spotted
+        if isolated := self._shown(IsolatedRows):
+            measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
         if dial and isinstance(threat, Backdoor):
             measured |= self._turn(dial, undefended, threat)
         return measured
@@ -160,7 +175,7 @@ class _Experiment:
     def _defend(
         self, poison: Poison, poisoned: list[ImageSet], undefended: Victims, threat: Threat
     ) -> tuple[Victims, Dial | None]:
-        """The three moments of the defense; those it does not override cost nothing."""
+        """The moments of the defense that change data or models; those it does not override cost nothing."""
         kind = type(self.defense)
         sets, victims, dial = poisoned, undefended, None
         if kind.overrides("purify"):
@@ -200,8 +215,7 @@ class _Experiment:
 
     def _repair(self, victims: Victims, threat: Threat) -> tuple[Victims, Dial | None]:
         """Repaired victims, and the knob of the last one's repair where it has one."""
-        spec, ctx = self.spec, self.ctx
-        clean = clean_subset(self.splits.reserve, spec.clean_images, ctx.generator("clean images"))
+        ctx, clean = self.ctx, self._clean_images()
         observer = Observer(self.splits.test, threat)  # looks at the first trial
 
         def look(phase: str, step: int, model: Module) -> None:  # a defense is handed no object that knows the threat
@@ -223,13 +237,61 @@ class _Experiment:
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
         key = [*seen, self._defense_key()]
-        ears, scores = inspection.overhearing(ctx, NeuronScores)
-        done = ears.stage("repair", key, [type(self.defense), Observer], compute)
-        if isinstance(threat, Backdoor) and scores and scores[0].modules:
-            show = partial(show_drive, self.defense, victims.member(0), scores[0], observer, len(clean))
+        done = ctx.stage("repair", key, [type(self.defense), Observer], compute)
+        scores = self._shown(NeuronScores)
+        if isinstance(threat, Backdoor) and scores and scores.modules:
+            show = partial(show_drive, self.defense, victims.member(0), scores, observer, len(clean))
             ctx.stage("drive", key, [type(self.defense), inspection], show)
         dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
         return Victims.from_tensors(victims.network, done.tensors), dial
+
+    def _clean_images(self) -> ImageSet:
+        """The defender's trusted images."""
+        return clean_subset(self.splits.reserve, self.spec.clean_images, self.ctx.generator("clean images"))
+
+    def _spot(
+        self, poison: Poison, poisoned: ImageSet, threat: Threat, control: Victims, undefended: Victims
+    ) -> dict[str, float]:
+        """Detection on the victim with its training set, and on the control with its own: false alarms count, too."""
+        if not isinstance(threat, Backdoor) or not type(self.defense).overrides("detect"):
+            return {}
+        train, target = self.splits.train, threat.target_class
+        suspect, innocent = undefended.member(0), control.member(0)
+        found = self._detect("detect", suspect, poisoned)
+        found_control = self._detect("detect_control", innocent, train)
+        if found is None or found_control is None:
+            return {}
+        is_poisoned = self._poisoned_rows(poison)
+        show_detection(found, found_control, is_poisoned, target, train.classes, self.ctx)
+        show_recovered(found, suspect, self._clean_images(), self.ctx)
+        measured = detection.verdicts(found, found_control, target)
+        return measured | detection.sample_metrics(found, found_control, is_poisoned)
+
+    def _detect(self, name: str, model: Classifier, suspects: ImageSet) -> Detection | None:
+        clean = self._clean_images()
+
+        def compute(inner: Context) -> Bundle:
+            found = self.defense.detect(model, clean, suspects, inner)
+            return Bundle(found.tensors(), found.data()) if found else Bundle()
+
+        given = [fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, suspects.x, suspects.y)]
+        done = self.ctx.stage(name, [given, self._defense_key()], [type(self.defense)], compute)
+        return Detection.from_tensors(done.tensors, done.data) if done.data else None
+
+    def _poisoned_rows(self, poison: Poison) -> Tensor:
+        """bool ``(n,)`` of the first trial's training set."""
+        rows = torch.zeros(len(self.splits.train), dtype=torch.bool, device=self.splits.train.y.device)
+        rows[poison.index[0]] = True
+        return rows
+
+    def _hear(self, send: Callable[[Event], None], event: Event) -> None:
+        if isinstance(event, ArtifactReady):
+            self.artifacts.append(event.value)
+        send(event)
+
+    def _shown(self, kind: type[T]) -> T | None:
+        """The first artifact of a kind: what a defense found out is measured by what it shows."""
+        return next((shown for shown in self.artifacts if isinstance(shown, kind)), None)
 
     def _defense_key(self) -> list[object]:
         return [self.spec.defense.model_dump(mode="json"), self.spec.seed]
@@ -255,6 +317,9 @@ class _Experiment:
                 )
                 out["der"] = metrics.der(*before, *after)
                 show_trigger(test, threat, inner)
+                recovered = self._shown(TriggerReconstruction)
+                if recovered and threat.target_class is not None:
+                    out |= detection.trigger_metrics(recovered, undefended.member(0), test, threat)
             else:
                 said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
                 out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}

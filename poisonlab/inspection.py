@@ -1,7 +1,6 @@
 """What the experimenter, who knows everything, records for the pages. Nothing here decides a number."""
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,12 +8,12 @@ from torch import Tensor
 from poisonlab import artifacts
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.events import ArtifactReady, Event
+from poisonlab.detection import with_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle
 from poisonlab.training import Diverged
-from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Targeted
+from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Targeted
 
 SHOWN = 24  # images of a gallery
 CHAINS = 8  # images whose Langevin chains are recorded
@@ -135,18 +134,6 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
     )
 
 
-def overhearing(ctx: Context, kind: type) -> tuple[Context, list[Any]]:
-    """A context that passes everything on, and the artifacts of a kind that went through: new ones and cached ones."""
-    heard: list[Any] = []
-
-    def send(event: Event) -> None:
-        if isinstance(event, ArtifactReady) and isinstance(event.value, kind):
-            heard.append(event.value)
-        ctx.send(event)
-
-    return dataclasses.replace(ctx, send=send), heard
-
-
 def activation_drive(model: Classifier, modules: list[str], clean: Tensor, triggered: Tensor) -> list[Tensor]:
     """Mean activation of each channel on triggered images minus on clean ones, ``(channels,)`` for each module.
 
@@ -199,3 +186,55 @@ def show_drive(
         ),
     )
     return Bundle()
+
+
+def show_detection(
+    victim: Detection,
+    control: Detection,
+    poisoned: Tensor,
+    target_class: int | None,
+    classes: tuple[str, ...],
+    ctx: Context,
+) -> None:
+    """Scores of classes and images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
+
+    def number(label: int | None) -> int:
+        return -1 if label is None else label
+
+    ctx.artifact(
+        "class_anomaly",
+        artifacts.ClassAnomaly(
+            victim.class_scores,
+            control.class_scores,
+            victim.threshold,
+            number(victim.target),
+            number(control.target),
+            number(target_class),
+            victim.score,
+            list(classes),
+        ),
+    )
+    scores, accused = victim.sample_scores, victim.accused
+    if scores is None or accused is None or control.sample_scores is None or control.accused is None:
+        return
+    shares = [a.double().mean().item() for a in (accused[~poisoned], accused[poisoned], control.accused)]
+    ctx.artifact(
+        "suspicion",
+        artifacts.SampleSuspicion(scores[~poisoned], scores[poisoned], control.sample_scores, *shares),
+    )
+
+
+def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Context) -> None:
+    """The triggers that a detection recovered: that of the most suspected class, and all of them."""
+    if found.trigger_classes is None or found.patterns is None or found.masks is None:
+        return
+    row = int(found.class_scores[found.trigger_classes].argmax())
+    pattern, mask = found.patterns[row : row + 1], found.masks[row : row + 1]
+    norm, classes = mask.flatten(1).sum(1), list(clean.classes)
+    blank = artifacts.TriggerReconstruction(pattern, torch.zeros(1, len(classes)).long(), norm, classes, mask)
+    said = torch.bincount(predict(model, with_trigger(clean.x, blank)), minlength=len(classes))
+    ctx.artifact("trigger", artifacts.TriggerReconstruction(pattern, said[None], norm, classes, mask))
+    if len(found.trigger_classes) > 1:
+        ctx.artifact(
+            "class_triggers", artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes)
+        )

@@ -49,6 +49,9 @@ class TrainingHook:
         """After the last step: what the hook's owner needs later, by name; kept beside the trained network."""
         return {}
 
+    def end(self, ctx: Context) -> None:
+        """After the last step: what the training showed may be reported."""
+
 
 def backward(forward: Callable[[], Tensor]) -> Tensor:
     """The plain gradient, by one pass."""
@@ -190,6 +193,7 @@ def train_network(
         ctx,
         partial(hook.backward, model),
     )
+    hook.end(ctx)
     model.eval()
 
 

@@ -187,3 +187,42 @@ class Dial:
         mine = {k.removeprefix("dial."): v for k, v in tensors.items() if k.startswith("dial.")}
         variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
         return cls(data["knob"], mine["settings"].cpu(), mine["clean_score"].cpu(), data["chosen"], variants)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a defense says of a model, and of the images it was trained on.
+
+    Attributes:
+        backdoored: the verdict.
+        target: the class it names, ``None`` without one.
+        score: what ``class_scores`` are, for axes.
+        class_scores: float ``(classes,)``, higher is more suspicious.
+        threshold: class scores above this speak for a backdoor.
+        sample_scores: float ``(n,)``, one for each training image, higher is more suspicious; ``None`` without any.
+        accused: bool ``(n,)``, the images it would throw out.
+        trigger_classes: int64 ``(k,)``, classes that a trigger was recovered for.
+        patterns, masks: float ``(k, c, h, w)`` and ``(k, 1, h, w)`` in [0, 1]; x becomes (1 - mask) x + mask pattern.
+    """
+
+    backdoored: bool
+    target: int | None
+    score: str
+    class_scores: Tensor
+    threshold: float
+    sample_scores: Tensor | None = None
+    accused: Tensor | None = None
+    trigger_classes: Tensor | None = None
+    patterns: Tensor | None = None
+    masks: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+
+    def data(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if v is not None and not isinstance(v, Tensor)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
+        return cls(**{"target": None} | data, **tensors)

@@ -100,7 +100,7 @@ def test_a_backdoor_run_measures_three_models() -> None:
     names = {"clean_accuracy", "asr", "robust_accuracy"}
     expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
 
-    assert expected | {"der"} == run_experiment(backdoor(), Context()).metrics.keys()
+    assert expected | {"der", "recovered_asr", "recovered_iou"} == run_experiment(backdoor(), Context()).metrics.keys()
 
 
 def test_a_targeted_run_measures_three_models() -> None:

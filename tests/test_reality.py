@@ -90,6 +90,20 @@ def test_poisoned_digits_work_and_purification_stops_them(measure: Measure) -> N
     )
 
 
+def test_a_detector_names_the_target_and_does_not_accuse_the_control(measure: Measure) -> None:
+    found = measure("digits", "badnets", "rnp")
+
+    assert not missed(
+        found,
+        detected=(">=", 1.0),
+        target_found=(">=", 1.0),
+        detected_control=("<=", 0.0),
+        sample_auroc=(">=", 0.95),
+        samples_accused=("<=", 0.10),
+        recovered_asr=(">=", 0.60),
+    )
+
+
 def test_without_a_defense_nothing_changes(measure: Measure) -> None:
     found = measure("digits", "badnets", "none")
 

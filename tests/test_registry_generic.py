@@ -1,6 +1,7 @@
 """What must hold for every registered attack, defense, victim and dataset. A new file is covered by being there."""
 
 import inspect
+import json
 import typing
 
 import annotated_types as at
@@ -25,13 +26,13 @@ from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, channel_statistics
 from poisonlab.training import train_network
-from poisonlab.types import Backdoor, Dial, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 DATASETS, VICTIMS = list(registry.dataset), list(registry.victim)
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[kind]]
 CONFIGS: list[type[Config]] = [registry.KINDS[k][n].Config for k, n in METHODS] + [TrainingConfig, HeadConfig]
-MOMENTS = ("prepare", "purify", "training_hook", "repair")
+MOMENTS = ("prepare", "purify", "training_hook", "repair", "detect")
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 every_poison = pytest.mark.parametrize("name", [name for name in ATTACKS if registry.attack[name].poisons])
@@ -235,6 +236,27 @@ def test_the_same_seed_gives_the_same_repair(name: str) -> None:
 
 
 @every_defense
+def test_a_detection_fits_what_it_was_given_and_survives_the_cache(name: str) -> None:
+    model, clean, suspects = clean_model(), digits().reserve[:20], digits().train[:30]
+    before = state_of(model), clean.x.clone(), suspects.x.clone(), suspects.y.clone()
+
+    found, twice = (prepared(name).detect(model, clean, suspects, Context(seed=1)) for _ in range(2))
+
+    assert same_state(state_of(model), before[0]) and not model.training
+    given = (clean.x, suspects.x, suspects.y)
+    assert all(torch.equal(now, then) for now, then in zip(given, before[1:], strict=True))
+    assert (found is not None) == registry.defense[name].overrides("detect")
+    if found is None or twice is None:
+        return
+    assert found.class_scores.shape == (10,) and found.backdoored == (found.target is not None)
+    for each_image in (found.sample_scores, found.accused):
+        assert each_image is None or each_image.shape == (30,)
+    again = Detection.from_tensors(found.tensors(), json.loads(json.dumps(found.data())))
+    for same in (again, twice):
+        assert same.data() == found.data() and same_state(same.tensors(), found.tensors())
+
+
+@every_defense
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_overrides_tells_which_moments_a_class_changes(name: str, moment: str) -> None:
     kind = registry.defense[name]
@@ -376,6 +398,11 @@ def test_every_method_has_a_card(kind: str, name: str) -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("defense", DEFENSES)
 def test_every_preset_makes_a_spec_that_survives_json(name: str, preset: str, attack: str, defense: str) -> None:
+    transfer = registry.attack[attack].protocols[0] == "linear_transfer"
+    if transfer and registry.defense[defense].overrides("training_hook"):
+        with pytest.raises(ValueError, match="a linear head has none"):
+            make_spec(name, attack, defense, preset=preset)
+        return
     spec = make_spec(name, attack, defense, preset=preset)
 
     assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -388,7 +415,7 @@ def test_a_repair_that_learns_from_clean_images_is_refused_without_any(name: str
     def specified() -> ExperimentSpec:
         return make_spec("digits", "badnets", name, overrides={"clean_images": 0})
 
-    if kind.overrides("repair") and kind.repairs_with_clean_images:
+    if (kind.overrides("repair") or kind.overrides("detect")) and kind.repairs_with_clean_images:
         with pytest.raises(ValueError, match="learns from clean images; set clean_images to 1 or more"):
             specified()
     else:

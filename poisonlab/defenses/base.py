@@ -11,7 +11,7 @@ from poisonlab.generative.langevin import Chain
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
 from poisonlab.training import TrainingHook
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import Detection, Dial, ImageSet
 
 
 class Defense:
@@ -21,7 +21,8 @@ class Defense:
         Config: its parameters. card: what a page tells about it.
         per_image: purification treats each image by itself, so that images shared by several trials
             are purified once.
-        repairs_with_clean_images: its repair cannot do without trusted images; a spec that grants none is refused.
+        repairs_with_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
+            is refused.
     """
 
     name: ClassVar[str]
@@ -51,6 +52,16 @@ class Defense:
         then measures what the others would have given.
         """
         return model
+
+    def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection | None:
+        """After training: whether ``model`` holds a backdoor, to which class, and which training images brought it.
+
+        Args:
+            model: in eval mode; not to be changed.
+            clean: trusted images.
+            suspects: what the model was trained on, poisoned or not.
+        """
+        return None
 
     # -- for display only: nothing below feeds back into a result ------------------------------------
 

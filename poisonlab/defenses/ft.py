@@ -1,10 +1,12 @@
 """Fine-tuning on trusted images: the baseline, and the recipe that other repairs share."""
 
 import copy
+import dataclasses
 
 from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
+from poisonlab.events import Event, Metric
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, train_network
@@ -53,6 +55,15 @@ def fine_tune(
     )
     train_network(model.requires_grad_(True), clean, recipe, ctx, hook)
     model.requires_grad_(False)
+
+
+def named(ctx: Context, who: str) -> Context:
+    """The same context, its metrics under names of their own: for a method that trains more than one network."""
+
+    def send(event: Event) -> None:
+        ctx.send(dataclasses.replace(event, name=f"{who}_{event.name}") if isinstance(event, Metric) else event)
+
+    return dataclasses.replace(ctx, send=send)
 
 
 @defense("ft")

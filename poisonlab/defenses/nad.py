@@ -1,7 +1,6 @@
 """Neural attention distillation: the backdoored network learns where a fine-tuned copy of it looks."""
 
 import copy
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,8 +11,7 @@ from torch.nn import functional as F
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.ft import FTConfig, fine_tune
-from poisonlab.events import Event, Metric
+from poisonlab.defenses.ft import FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook
@@ -140,19 +138,10 @@ class NAD(Defense):
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
         teacher, student = copy.deepcopy(model), copy.deepcopy(model)
-        fine_tune(teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), _of_teacher(ctx))
+        fine_tune(teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), named(ctx, "teacher"))
         names = stages(student, as_floats(clean.x[:1]), count=3)
         betas = (cfg.beta_1, cfg.beta_2, cfg.beta_3)[-len(names) :]
         with watching(student, names) as seen_student, watching(teacher, names) as seen_teacher:
             hook = Distillation(teacher, (seen_student, seen_teacher), betas, cfg.power)
             fine_tune(student, clean, cfg, ctx, hook)
         return student
-
-
-def _of_teacher(ctx: Context) -> Context:
-    """The same context, its metrics under names of their own."""
-
-    def send(event: Event) -> None:
-        ctx.send(dataclasses.replace(event, name=f"teacher_{event.name}") if isinstance(event, Metric) else event)
-
-    return dataclasses.replace(ctx, send=send)

@@ -3,20 +3,23 @@
 import torch
 from torch.nn import functional as F
 
-from poisonlab.config import Config, param
+from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
+from poisonlab.defenses.forgetting import forget_repeatedly
 from poisonlab.defenses.pruning import masked_network, prune_by
+from poisonlab.defenses.trigger_search import SearchConfig, find_triggers
 from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.training import augment, batches, steps_in_epoch, worth_a_look
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import Detection, Dial, ImageSet
 
 REPOSITORY = "RNP repository"
+OURS = "not published"
 
 
-class RNPConfig(Config):
+class RNPConfig(SearchConfig):
     unlearn_lr: float = param(0.01, "SGD learning rate of unlearning", gt=0, le=1, source=REPOSITORY)
     unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
     stop_chance: float = param(
@@ -30,6 +33,17 @@ class RNPConfig(Config):
     batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=2, le=4096, source=REPOSITORY)
     crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
+    repeats: int = param(
+        5, "Detection: unlearned copies, each of another half of the clean images", ge=1, le=100, source=OURS
+    )
+    agreement: float = param(
+        0.5, "Detection: a class that holds more than this share of the clean images over all copies is accused",
+        gt=0, le=1, source=OURS,
+    )  # fmt: skip
+    false_alarms: float = param(
+        0.05, "Detection: share of the clean images that may look as sure of their label as an accused image does",
+        gt=0, lt=1, source=OURS,
+    )  # fmt: skip
     max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)
 
 
@@ -40,6 +54,9 @@ class RNP(Defense):
     1. unlearn:  max over theta of L(f(x; theta), y) on clean images, for all parameters;
     2. recover:  min over m in [0, 1]^n of  alpha L(f(x; m gamma), y)  on the unlearned network, for its filters only;
     3. prune the original network's channels with the smallest m.
+
+    The abstract's other uses of the unlearned network: the class it falls into is the attacker's, images whose label it
+    is still sure of carry the trigger.
     """
 
     Config = RNPConfig
@@ -54,28 +71,53 @@ class RNP(Defense):
             "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the repository "
             "sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes.",
+            "Detection unlearns several halves of the clean images and accuses a class only if all these networks "
+            "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",
+            "The trigger is searched on the original network, for the accused class alone. On the unlearned one "
+            "nearly every image goes there without any trigger, and the smallest mask is an empty one.",
             "Masks keep full precision; the repository writes them with four decimals, which makes ties.",
         ),
     )
 
+    def _unlearning(self, classes: int) -> Unlearning:
+        cfg = self.config
+        return Unlearning(
+            lr=cfg.unlearn_lr,
+            momentum=cfg.momentum,
+            weight_decay=cfg.weight_decay,
+            milestones=(10, 20),
+            epochs=cfg.unlearn_epochs,
+            batch_size=cfg.batch_size,
+            stop_at=cfg.stop_chance / classes,
+            crop_padding=cfg.crop_padding,
+            flip=cfg.flip,
+        )
+
+    def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
+        cfg, how = self.config, self._unlearning(len(clean.classes))
+        found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, ctx)
+        backdoored = bool((found.class_share > cfg.agreement).any())
+        suspect = found.class_share.argmax()
+        target = int(suspect) if backdoored else None
+        trigger = find_triggers(model, clean, suspect[None], cfg, ctx)
+        bound = found.trusted_margins.quantile(1 - cfg.false_alarms)
+        accused = (suspects.y == (-1 if target is None else target)) & (found.margins > bound)
+        return Detection(
+            backdoored,
+            target,
+            "share of the clean images after unlearning",
+            found.class_share,
+            cfg.agreement,
+            found.margins,
+            accused,
+            suspect[None],
+            trigger.patterns,
+            trigger.masks,
+        )
+
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
         cfg = self.config
-        unlearned = unlearn(
-            model,
-            clean,
-            Unlearning(
-                lr=cfg.unlearn_lr,
-                momentum=cfg.momentum,
-                weight_decay=cfg.weight_decay,
-                milestones=(10, 20),
-                epochs=cfg.unlearn_epochs,
-                batch_size=cfg.batch_size,
-                stop_at=cfg.stop_chance / len(clean.classes),
-                crop_padding=cfg.crop_padding,
-                flip=cfg.flip,
-            ),
-            ctx,
-        )
+        unlearned = unlearn(model, clean, self._unlearning(len(clean.classes)), ctx)
         show_predictions(model, unlearned, clean, ctx)
 
         channels, logits = masked_network(unlearned)

@@ -89,6 +89,58 @@ _DEFINED = {
         "L1 norm", "Sum of the absolute values of the recovered pattern: how much of it there is.", rate=False
     ),
     "mask": Definition("Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False),
+    "detected": Definition(
+        "Detected",
+        "Whether the defense says that the victim holds a backdoor: 1 or 0, a rate over seeds. Worth nothing without "
+        "the same for the control, which holds none. Higher is better.",
+    ),
+    "detected_control": Definition(
+        "False alarm",
+        "Whether the defense says that a model trained without any poison holds a backdoor: 1 or 0, a rate over seeds. "
+        "Lower is better.",
+    ),
+    "target_found": Definition(
+        "Target found", "Whether the class that the defense names is the attacker's: 1 or 0. Higher is better."
+    ),
+    "sample_auroc": Definition(
+        "Sample AUROC",
+        "Probability that a poisoned training image has a higher score of suspicion than a clean one. 0.5 is chance, 1 "
+        "is best.",
+        rate=False,
+    ),
+    "samples_caught": Definition(
+        "Poisons caught", "Share of the poisoned training images that the defense accuses. Higher is better."
+    ),
+    "samples_accused": Definition(
+        "Clean images accused", "Share of the clean training images that the defense accuses. Lower is better."
+    ),
+    "isolation_precision": Definition(
+        "Isolation precision",
+        "Share of the images set aside in training that are poisoned. Compare with the share of poison in the whole "
+        "set. Higher is better.",
+    ),
+    "isolation_recall": Definition(
+        "Isolation recall", "Share of the poisoned images that are set aside in training: few suffice to unlearn."
+    ),
+    "recovered_asr": Definition(
+        "ASR of the recovered trigger",
+        "Share of test images of other classes that the trigger recovered by the defense sends to the attacker's "
+        "class, on the undefended model. Higher means that the defender holds a working key.",
+    ),
+    "recovered_iou": Definition(
+        "Overlap with the true trigger",
+        "Intersection over union of the pixels that the recovered trigger changes at least half as much as its "
+        "strongest, and those that the true one changes. 1 is best; a trigger that covers the whole image overlaps "
+        "with anything large.",
+        rate=False,
+    ),
+    "trigger_norm": Definition(
+        "Norm of the masks", "Median L1 norm of the masks in the trigger search, over classes.", rate=False
+    ),
+    "largest_share": Definition(
+        "Largest share after unlearning",
+        "Share of the clean images that one unlearned copy gives to its most frequent class.",
+    ),
     "setting": Definition(
         "Setting",
         "Where the defense's one knob stood, such as the number of channels pruned. It is chosen from the defender's "

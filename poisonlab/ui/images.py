@@ -32,6 +32,17 @@ def as_picture(pattern: Tensor) -> tuple[Tensor, float]:
     return (127.5 * (1 + scaled)).round().clamp(0, 255).to(torch.uint8), largest
 
 
+def on_grey(pattern: Tensor, mask: Tensor | None) -> Tensor:
+    """A trigger as it looks on a grey image, uint8 ``(c, h, w)``: pasted by its mask, or a signed sum, scaled.
+
+    Args:
+        pattern: float ``(c, h, w)``. mask: ``(1, h, w)`` in [0, 1].
+    """
+    if mask is None:
+        return as_picture(pattern)[0]
+    return (255 * ((1 - mask) * 0.5 + mask * pattern)).round().clamp(0, 255).to(torch.uint8)
+
+
 def strip(title: str, images: Tensor, captions: Sequence[str], alts: Sequence[str], help: str | None = None) -> None:
     """A row of images, aligned with the rows above and below that have as many columns."""
     st.markdown(f"**{title}**", help=help)

@@ -34,7 +34,7 @@ PAGES = {
 # What a run must have recorded for a page to show something of it, the typical kind first.
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
-    "triggers": ("TriggerTruth", "TriggerReconstruction", "NeuronScores"),
+    "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),
     "purification": ("PurificationTrace", "EnergyHistogram"),

@@ -1,0 +1,135 @@
+"""Anti-backdoor learning: what is learned suspiciously fast is set aside, and unlearned in the end."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab import artifacts
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+REPOSITORY = "ABL repository"
+
+
+class ABLConfig(Config):
+    isolation_epochs: int = param(
+        20,
+        "Epochs of plain training before images are set aside",
+        quick={"*": 3, "digits": 9},
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
+    )
+    unlearning_epochs: int = param(
+        5, "Last epochs, with gradient ascent on what was set aside", quick=1, ge=1, le=1000, source=REPOSITORY
+    )
+    gamma: float = param(0.5, "Loss below which the early batches ascend", ge=0, le=10, source=REPOSITORY)
+    isolation_rate: float = param(0.01, "Share of the training images set aside", gt=0, lt=1, source=REPOSITORY)
+    unlearning_weight: float = param(
+        1.0, "Weight of the ascent beside the descent on the other images", gt=0, le=100, source="the paper, eq. 4"
+    )
+    ascent_limit: float = param(
+        100.0, "An image ascends no more above this multiple of a guess's loss, log(classes)", quick=1.0, gt=0, le=1000,
+        source="no limit is published",
+    )  # fmt: skip
+
+
+class AntiBackdoorLearning(TrainingHook):
+    """The three phases in one training.
+
+    Attributes:
+        isolated: rows set aside, int64 ``(k,)``; empty before the end of the first phase.
+        losses: float ``(n,)``, of each image when it was last seen in the first phase.
+    """
+
+    def __init__(self, config: ABLConfig, generator: torch.Generator) -> None:
+        self.config, self.generator = config, generator
+
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        cfg = self.config
+        if cfg.isolation_epochs + cfg.unlearning_epochs > epochs:
+            raise ValueError(
+                f"isolation_epochs={cfg.isolation_epochs} and unlearning_epochs={cfg.unlearning_epochs} do not fit "
+                f"into the {epochs} epochs of training"
+            )
+        self.data, self.step = data, 0
+        self.isolation_ends = cfg.isolation_epochs * steps_an_epoch
+        self.unlearning_starts = (epochs - cfg.unlearning_epochs) * steps_an_epoch
+        self.losses = torch.full((len(data),), torch.inf, device=data.y.device)
+        self.isolated = data.y.new_empty(0)
+        self.aside = torch.zeros(len(data), dtype=torch.bool, device=data.y.device)
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        if self.step == self.isolation_ends:
+            self._isolate()
+        self.step += 1
+        if not len(self.isolated):
+            self.rows = index
+            return x, y
+        rest = ~self.aside[index]
+        x, y = x[rest], y[rest]
+        self.descending = len(y)
+        if self.step > self.unlearning_starts:
+            drawn = torch.randint(len(self.isolated), (len(index),), generator=self.generator, device=index.device)
+            wrong = self.data[self.isolated[drawn]]
+            x, y = torch.cat([x, wrong.x.to(x.dtype) / 255]), torch.cat([y, wrong.y])
+        return x.contiguous(memory_format=torch.channels_last), y
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        if not len(self.isolated):  # 1. sign(L - gamma) L: what is learned early and well stands out by its loss
+            each = F.cross_entropy(logits, y, reduction="none")
+            self.losses[self.rows] = each.detach()
+            plain = super().loss(logits, y, label_smoothing)
+            return torch.sign(plain.detach() - self.config.gamma) * plain
+        kept = self.descending  # 2. descend on the rest, 3. ascend on what was set aside as well
+        descent = super().loss(logits[:kept], y[:kept], label_smoothing)
+        if kept == len(y):
+            return descent
+        limit = self.config.ascent_limit * math.log(logits.shape[1])
+        ascent = F.cross_entropy(logits[kept:], y[kept:], reduction="none").clamp(max=limit).mean()
+        return descent - self.config.unlearning_weight * ascent
+
+    def _isolate(self) -> None:
+        count = max(1, round(self.config.isolation_rate * len(self.losses)))
+        self.isolated = self.losses.topk(count, largest=False).indices
+        self.aside[self.isolated] = True
+
+    def end(self, ctx: Context) -> None:
+        ctx.artifact("isolated", artifacts.IsolatedRows(self.isolated.cpu(), self.losses.cpu()))
+
+
+@defense("abl")
+class ABL(Defense):
+    """Li, Lyu, Koren, Lyu, Li and Ma, NeurIPS 2021, arXiv:2110.11571, in one training:
+
+    1. minimise  sign(L - gamma) L  of each batch: its loss is kept from falling below gamma, which only images with
+       a trigger do so early; set the 1 % of the images with the lowest loss aside;
+    2. minimise L on the others;
+    3. in the last epochs, minimise  L(others) - L(set aside).
+    """
+
+    Config = ABLConfig
+    card = Card(
+        title="Anti-backdoor learning",
+        paper="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma: Anti-Backdoor Learning, NeurIPS 2021, arXiv:2110.11571",
+        summary="A network learns a trigger long before it learns what a cat is. So the images that it masters first "
+        "are suspicious: set them aside, go on with the others, and in the end make the network unlearn them.",
+        threat_model="Defender trains the model, on a training set that may be poisoned, without any clean images.",
+        deviations=(
+            "The three phases share one training and its learning rate; the repository trains three times.",
+            "An image's loss is the one it had when last seen in the first phase, augmented and in train mode.",
+            "The ascent is weighed against the descent on the other images (the paper's objective); the repository "
+            "only ascends, with a small learning rate of its own.",
+            "The preset quick lets an image ascend to the loss of a guess only: without a limit a short training ends "
+            "in ruins.",
+        ),
+    )
+
+    def training_hook(self, ctx: Context) -> TrainingHook:
+        return AntiBackdoorLearning(self.config, ctx.generator("abl"))

@@ -1,0 +1,110 @@
+"""Neural Cleanse: the backdoor's class is the one that a far smaller trigger than all others reaches."""
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
+from poisonlab.defenses.trigger_search import SearchConfig, Triggers, anomaly_index, find_triggers, paste
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import Detection, ImageSet
+
+SMALLEST_NORM = 1e-3
+
+
+class NCConfig(FTConfig, SearchConfig):
+    anomaly: float = param(
+        2.0, "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
+        quick=2.4, gt=0, le=100, source="the paper",
+    )  # fmt: skip
+    of: Literal["norm", "log_norm"] = param(
+        "norm", "What the anomaly index is of: the L1 norms of the masks, or their logarithms", quick="log_norm",
+        source="the paper",
+    )  # fmt: skip
+    least_spread: float = param(
+        0.0, "Robust standard deviations below this count as this", quick=0.35, ge=0, le=100, source="the paper"
+    )
+    share: float = param(0.2, "Share of a batch that carries a recovered trigger", gt=0, le=1, source=BENCH)
+
+
+class Vaccination(TrainingHook):
+    """Recovered triggers on some images of each batch, with their true labels."""
+
+    def __init__(self, triggers: Triggers, share: float, generator: torch.Generator) -> None:
+        self.triggers, self.share, self.generator = triggers, share, generator
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        count = max(1, round(self.share * len(x)))
+        which = torch.randint(len(self.triggers.masks), (count,), generator=self.generator, device=x.device)
+        pasted = paste(x[:count], self.triggers.masks[which], self.triggers.patterns[which])
+        return torch.cat([pasted, x[count:]]), y
+
+
+@defense("nc")
+class NeuralCleanse(Defense):
+    """Wang et al., IEEE S&P 2019:
+
+    1. for each class c:  min over M, P of  L(f((1 - M) x + M P), c) + lambda ||M||_1;
+    2. flag classes whose ||M||_1 lies more than 2 robust standard deviations below the median (MAD);
+    3. unlearn: fine-tune on clean images, a fifth of them with the flagged triggers and their true labels.
+
+    A model without a flagged class is left as it is. The search has batch norm in eval mode, unlearning in train mode.
+    """
+
+    Config = NCConfig
+    card = Card(
+        title="Neural Cleanse",
+        paper="B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao: Neural Cleanse, "
+        "IEEE Symposium on Security and Privacy 2019",
+        summary="For each class, search for the smallest sticker that sends every image there. A backdoor is a "
+        "shortcut: its class needs a far smaller sticker than the others. Then teach the model to ignore that sticker.",
+        threat_model="Defender holds the trained model and a few percent of clean images.",
+        deviations=(
+            "All classes are searched together for a fixed number of rounds; the repository does one after the other "
+            "and stops early.",
+            "Unlearning is that of BackdoorBench: fine-tuning with a fifth of the images triggered.",
+            "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: "
+            "the norms of a small network's classes differ so much that an empty mask would hardly stand out.",
+            "It also takes the norms to be spread by a factor of 1.4 (0.35 in logarithms) at least: where most classes "
+            "agree, one that is naturally easy to reach would be flagged.",
+        ),
+    )
+
+    def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
+        found, index = self._search(model, clean, ctx)
+        target = int(index.argmax()) if bool((index > self.config.anomaly).any()) else None
+        return Detection(
+            target is not None,
+            target,
+            "anomaly index",
+            index,
+            self.config.anomaly,
+            trigger_classes=torch.arange(len(index), device=index.device),
+            patterns=found.patterns,
+            masks=found.masks,
+        )
+
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+        cfg, repaired = self.config, copy.deepcopy(model)
+        found, index = self._search(model, clean, ctx)
+        flagged = index > cfg.anomaly
+        if not bool(flagged.any()):
+            ctx.log("no class stands out: the model is left as it is")
+            return repaired
+        triggers = Triggers(found.patterns[flagged], found.masks[flagged], found.success[flagged])
+        fine_tune(repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("nc")))
+        return repaired
+
+    def _search(self, model: Classifier, clean: ImageSet, ctx: Context) -> tuple[Triggers, Tensor]:
+        """The smallest trigger of every class, and the anomaly index of its norm."""
+        everyone = torch.arange(len(clean.classes), device=ctx.device)
+        found = find_triggers(model, clean, everyone, self.config, ctx)
+        norms = found.l1_norm if self.config.of == "norm" else found.l1_norm.clamp_min(SMALLEST_NORM).log()
+        return found, anomaly_index(norms, self.config.least_spread)

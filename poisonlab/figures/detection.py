@@ -1,0 +1,48 @@
+"""What a detector says of classes and of training images, in the victim and in a control without poison."""
+
+import plotly.graph_objects as go
+import torch
+
+from poisonlab.artifacts import ClassAnomaly, SampleSuspicion
+from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
+
+BINS = 60
+EXTREME = 0.005  # this share at both ends does not stretch the axis
+
+
+def class_anomaly(found: ClassAnomaly) -> go.Figure:
+    """Each class's score in both models, the threshold as a line; the true target's bar stands out."""
+    figure = go.Figure()
+    colours = [POISONED if label == found.target_class else CLEAN for label in range(len(found.classes))]
+    for name, scores, colour in (("victim", found.victim, colours), ("control", found.control, CONTROL)):
+        figure.add_bar(
+            x=found.classes, y=scores.numpy(), name=name, marker_color=colour,
+            hovertemplate=f"%{{x}}, {name}: %{{y:.3g}}<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(
+        y=found.threshold, line={"color": CONTROL, "dash": "dash"}, annotation_text="suspicious above",
+        annotation_position="top right",
+    )  # fmt: skip
+    layout(figure, "class", found.score, 340, barmode="group")
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def suspicion(found: SampleSuspicion) -> go.Figure:
+    """How the scores of clean and poisoned training images are spread, and those of the control's images."""
+    everything = torch.cat([found.clean, found.poisoned, found.control]).double()
+    low, high = (everything.quantile(q).item() for q in (EXTREME, 1 - EXTREME))
+    edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
+    middles = ((edges[1:] + edges[:-1]) / 2).numpy()
+    figure = go.Figure()
+    sets = (("clean", found.clean, CLEAN), ("poisoned", found.poisoned, POISONED), ("control", found.control, CONTROL))
+    for name, scores, colour in sets:
+        counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
+        figure.add_scatter(
+            x=middles, y=(counts / len(scores)).numpy(), name=name, mode="lines", fill="tozeroy",
+            line={"color": colour, "shape": "hvh"},
+            hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+    layout(figure, "score; higher is more suspicious", "share of the images", 340)
+    figure.update_yaxes(tickformat=".0%")
+    return figure

@@ -1,0 +1,82 @@
+"""What a detector found, in pictures and in words."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+import torch
+
+from poisonlab.artifacts import ClassAnomaly, ClassTriggers, SampleSuspicion, TriggerReconstruction, TriggerTruth
+from poisonlab.figures import detection as figures
+from poisonlab.ui import galleries, glossary
+from poisonlab.ui.images import on_grey, strip
+from poisonlab.ui.wording import escape, percent
+
+
+def side_by_side(
+    truth: TriggerTruth, found: TriggerReconstruction, row: int, metrics: Mapping[str, float | None]
+) -> None:
+    """Images with the true trigger, where it changes them, and the recovered trigger."""
+    changed = (truth.triggered != truth.clean).flatten(0, 1).any(0)  # (h, w)
+    marked = (changed[None] * 255).to(torch.uint8)
+    recovered = on_grey(found.patterns[row], None if found.masks is None else found.masks[row])
+    norm = float(found.l1_norm[row])
+    images = [truth.triggered[0], marked.expand(truth.clean.shape[1:]), recovered]
+    captions = ["with the true trigger", f"{int(changed.sum())} pixels it changes", f"recovered, L1 norm {norm:.3g}"]
+    strip("True and recovered", torch.stack(images), captions, captions, glossary.help_for("recovered_iou"))
+    asr, iou = metrics.get("recovered_asr"), metrics.get("recovered_iou")
+    if asr is not None and iou is not None:
+        st.markdown(
+            f"The recovered trigger sends **{percent(asr)}** of the test images of other classes to the attacker's "
+            f"class, and covers the true one with an overlap (IoU) of **{iou:.2f}**. A trigger may work without "
+            "lying where the true one lies: the model learned more than one way in."
+        )
+
+
+def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
+    """Scores of all classes, victim beside control, and the verdict on both."""
+    st.subheader("Which class stands out", anchor=False, help=glossary.help_for("detected"))
+    st.plotly_chart(
+        figures.class_anomaly(found), key="anomaly", alt="Score of each class in the victim and in the control"
+    )
+    st.markdown(verdict(found))
+    if triggers is None:
+        return
+    part = galleries.turn(len(triggers.labels), "class_triggers")
+    names = [escape(triggers.classes[int(label)]) for label in triggers.labels[part]]
+    pairs = list(zip(triggers.patterns[part], triggers.masks[part], strict=True))
+    strip(
+        "The smallest trigger found for each class",
+        torch.stack([on_grey(pattern, mask) for pattern, mask in pairs]),
+        [f"{name}: {float(mask.sum()):.3g}" for name, (_, mask) in zip(names, pairs, strict=True)],
+        [f"smallest trigger found for class {name}" for name in names],
+        "The number is the L1 norm of the mask. Grey leaves the image as it is.",
+    )
+
+
+def verdict(found: ClassAnomaly) -> str:
+    """In words: what the detector says of the victim and of the control, and whether it is right."""
+    if found.named < 0:
+        said = "The detector finds nothing in the victim: **the backdoor is missed**."
+    else:
+        name = escape(found.classes[found.named])
+        right = {-1: "", found.named: ", the attacker's class"}.get(found.target_class, ", which is not the attacker's")
+        said = f"The detector says that the victim has a backdoor to **{name}**{right}."
+    if found.named_control < 0:
+        return f"{said} Of the control, trained without poison, it says nothing: right."
+    accused = escape(found.classes[found.named_control])
+    return f"{said} But it accuses the control, trained without poison, as well (**{accused}**): a false alarm."
+
+
+def samples(found: SampleSuspicion, auroc: float | None) -> None:
+    """Scores of training images, and who is accused."""
+    st.subheader("Which training images stand out", anchor=False, help=glossary.help_for("sample_auroc"))
+    st.plotly_chart(
+        figures.suspicion(found),
+        key="suspicion",
+        alt="Scores of clean and poisoned training images, and of the control",
+    )
+    reading = "" if auroc is None else f" AUROC {auroc:.3f}."
+    st.markdown(
+        f"Accused: **{percent(found.accused_poisoned)}** of the poisoned images and {percent(found.accused_clean)} of "
+        f"the clean ones; {percent(found.accused_control)} of the control's.{reading}"
+    )
