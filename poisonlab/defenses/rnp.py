@@ -60,22 +60,8 @@ class RNP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
         cfg = self.config
-        unlearned = unlearn(
-            model,
-            clean,
-            Unlearning(
-                lr=cfg.unlearn_lr,
-                momentum=cfg.momentum,
-                weight_decay=cfg.weight_decay,
-                milestones=(10, 20),
-                epochs=cfg.unlearn_epochs,
-                batch_size=cfg.batch_size,
-                stop_at=cfg.stop_chance / len(clean.classes),
-                crop_padding=cfg.crop_padding,
-                flip=cfg.flip,
-            ),
-            ctx,
-        )
+        how = Unlearning.of(cfg, len(clean.classes), cfg.weight_decay, milestones=(10, 20))
+        unlearned = unlearn(model, clean, how, ctx)
 
         channels, logits = masked_network(unlearned)
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)

@@ -129,22 +129,7 @@ class TSBD(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
-        unlearned = unlearn(
-            model,
-            clean,
-            Unlearning(
-                lr=cfg.unlearn_lr,
-                momentum=cfg.momentum,
-                weight_decay=0.0,
-                milestones=(),
-                epochs=cfg.unlearn_epochs,
-                batch_size=cfg.batch_size,
-                stop_at=cfg.stop_chance / len(clean.classes),
-                crop_padding=cfg.crop_padding,
-                flip=cfg.flip,
-            ),
-            ctx,
-        )
+        unlearned = unlearn(model, clean, Unlearning.of(cfg, len(clean.classes)), ctx)
         change = neuron_weight_change(model, unlearned)
         _show(change, ctx)
         renewed = reinitialise(model, change, cfg.neuron_ratio, cfg.weight_ratio).requires_grad_(True)
