@@ -3,7 +3,7 @@
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -11,14 +11,28 @@ import torch
 SIZES = {"digits": ((1, 16, 16), 50), "cifar10-quick": ((3, 16, 16), 128), "cifar10": ((3, 32, 32), 128)}
 
 
-def options(description: str | None, victims: bool = True, steps: int = 10) -> argparse.Namespace:
-    """The command line of a ratio benchmark; ``shape`` and ``batch`` follow from ``--like``."""
+def options(
+    description: str | None,
+    victims: bool = True,
+    steps: int | None = 10,
+    repeats: int = 21,
+    methods: Collection[str] = (),
+) -> argparse.Namespace:
+    """The command line of a ratio benchmark; ``shape`` and ``batch`` follow from ``--like``.
+
+    Args:
+        steps: in a repetition; ``None`` where the work has a length of its own.
+        methods: those that ``--only`` may choose from.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--like", choices=SIZES, default="digits", help="image and batch sizes of a dataset")
     if victims:
         parser.add_argument("--victim", default="resnet8")
-    parser.add_argument("--steps", type=int, default=steps, help="steps in a repetition")
-    parser.add_argument("--repeats", type=int, default=21, help="repetitions of each side, in turns")
+    if steps is not None:
+        parser.add_argument("--steps", type=int, default=steps, help="steps in a repetition")
+    if methods:
+        parser.add_argument("--only", nargs="+", choices=methods, default=methods, help="measure these alone")
+    parser.add_argument("--repeats", type=int, default=repeats, help="repetitions of each side, in turns")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall",
@@ -30,8 +44,8 @@ def options(description: str | None, victims: bool = True, steps: int = 10) -> a
     return chosen
 
 
-def compare(measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace) -> int:
-    """Time both in turns, print the ratio of the medians; 1 where it misses the goal."""
+def medians(measured: Callable[[], Any], bare: Callable[[], Any], chosen: argparse.Namespace) -> tuple[float, float]:
+    """Median seconds of both, timed in turns."""
 
     def seconds(work: Callable[[], Any]) -> float:
         clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
@@ -50,10 +64,20 @@ def compare(measured: Callable[[], Any], bare: Callable[[], Any], goal: float, c
             spent = seconds(work)
             if number:  # the first turn of each warms up
                 taken[name].append(spent)
-    full, floor = (statistics.median(taken[name]) for name in ("measured", "bare"))
-    ratio = full / floor
+    return statistics.median(taken["measured"]), statistics.median(taken["bare"])
+
+
+def conditions(chosen: argparse.Namespace) -> str:
+    """What a measurement was made under, in one line."""
     words = {k: v for k, v in vars(chosen).items() if k in ("like", "victim", "device", "steps", "repeats", "clock")}
-    print(", ".join(f"{k} {v}" for k, v in words.items()) + f", {torch.get_num_threads()} threads")
+    return ", ".join(f"{k} {v}" for k, v in words.items()) + f", {torch.get_num_threads()} threads"
+
+
+def compare(measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace) -> int:
+    """Time both in turns, print the ratio of the medians; 1 where it misses the goal."""
+    full, floor = medians(measured, bare, chosen)
+    ratio = full / floor
+    print(conditions(chosen))
     print(f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step")
     print(f"ratio {ratio:.3f}, goal <= {goal:.2f}: {'met' if ratio <= goal else 'MISSED'}")
     return int(ratio > goal)

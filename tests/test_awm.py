@@ -13,7 +13,8 @@ from poisonlab import artifacts
 from poisonlab.context import derive
 from poisonlab.defenses.awm import AWM, MaskedModel, ascend, augmented_copies, scale_to
 from poisonlab.events import ArtifactReady, Progress
-from poisonlab.models.base import Classifier
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.types import ImageSet
 
 
 def tiny_net() -> Classifier:
@@ -50,6 +51,41 @@ def test_ascent_step_equals_finite_differences() -> None:
 
     step = ascend(trigger, x, answer, model, weights, lr=10.0) - trigger
     assert torch.allclose(step, 10 * expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_mask_step_goes_against_finite_differences_of_the_loss() -> None:
+    """Adam's first step has the size eta_2, whatever the gradient: from m = 1 the masks can only fall by it."""
+    net = tiny_net().float()
+    draws = derive(0, "x")
+    clean = ImageSet(
+        torch.randint(256, (6, 1, 4, 4), generator=draws).to(torch.uint8), torch.arange(6) % 3, ("a", "b", "c")
+    )
+    ctx, heard = listening()
+    repair = small(AWM, rounds=1, inner_epochs=1, mask_lr=0.1, alpha=0.6, gamma=0.003, batch_size=6, augment_below=0)
+    after = repair.repair(net, clean, ctx)
+    (trigger,) = [e.value.patterns for e in heard if isinstance(e, ArtifactReady) and e.name == "trigger"]
+
+    model = MaskedModel(tiny_net())
+    (name,) = model.masks
+    x = as_floats(clean.x).double()
+
+    def loss(mask: torch.Tensor) -> float:
+        weights = {name: mask * model.weights[name]}
+        natural, triggered = (
+            F.cross_entropy(model(images, weights), clean.y) for images in (x, (x + trigger).clamp(0, 1))
+        )
+        return (0.6 * natural + 0.4 * triggered + 0.003 * mask.sum()).item()
+
+    h, slope = 1e-6, torch.ones(model.weights[name].numel(), dtype=torch.float64)
+    for i in range(len(slope)):
+        nudge = torch.zeros_like(slope)
+        nudge[i] = h
+        one = torch.ones_like(slope)
+        slope[i] = (loss((one + nudge).view(3, 1, 3, 3)) - loss((one - nudge).view(3, 1, 3, 3))) / (2 * h)
+    mask = (after.state_dict()[name] / net.state_dict()[name]).flatten().double()
+
+    assert slope.abs().min() > 1e-5 and 0 < int((slope > 0).sum()) < len(slope)
+    assert torch.allclose(mask, torch.where(slope > 0, 0.9, 1.0).double(), atol=1e-3)
 
 
 def test_ascent_leaves_the_given_trigger_alone() -> None:

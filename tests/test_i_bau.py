@@ -11,28 +11,33 @@ from poisonlab.defenses.i_bau import IBAU, Unlearning, hypergradient, inner_loss
 from poisonlab.events import ArtifactReady, Metric, Progress
 from poisonlab.models.base import Classifier
 
-STEP, CURVATURE = 0.2, 2.0
+STEP = 0.2
+HESSIAN = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]], dtype=torch.float64)  # positive definite
 
 
 def quadratic(delta: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outer |d - 1|^2 / 2 + |w|^2 / 2 and the map of a gradient step on c |d - B w|^2 / 2, so d* = B w."""
+    """Outer |d - 1|^2 / 2 + |w|^2 / 2, and a gradient step on (d - B w)' H (d - B w) / 2, so that d* = B w."""
     outer = (delta - 1).square().sum() / 2 + w.square().sum() / 2
-    return outer, delta - STEP * CURVATURE * (delta - b @ w)
+    return outer, delta - STEP * HESSIAN @ (delta - b @ w)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 200])
+@pytest.mark.parametrize("steps", [1, 5, 400])
 def test_hypergradient_has_the_closed_form(steps: int) -> None:
     draws = derive(0, "quadratic")
     b, w = torch.randn(3, 2, generator=draws).double(), torch.randn(2, generator=draws).double().requires_grad_()
     delta = (b @ w).detach().requires_grad_()  # the fixed point
     (found,) = hypergradient(*quadratic(delta, w, b), delta, [w], steps)
 
-    a = STEP * CURVATURE  # v is a geometric series in (1 - a); with all its terms a v is d - 1
-    v = (1 - (1 - a) ** steps) / a * (delta - 1)
-    assert torch.allclose(found, w + a * b.T @ v)
-    if steps == 200:
-        (exact,) = torch.autograd.grad(quadratic(b @ w, w, b)[0], w)
-        assert torch.allclose(found, exact)
+    # the geometric series of I - a H, cut after K terms; whole, it is the inverse Hessian's solution
+    identity = torch.eye(3, dtype=torch.float64)
+    partial = identity - torch.linalg.matrix_power(identity - STEP * HESSIAN, steps)
+    v = torch.linalg.solve(STEP * HESSIAN, partial @ (delta - 1))
+    assert torch.allclose(found, w + b.T @ (STEP * HESSIAN) @ v)
+    if steps == 400:
+        exact = torch.linalg.solve(STEP * HESSIAN, delta - 1)
+        assert torch.allclose(v, exact)
+        (total,) = torch.autograd.grad(quadratic(b @ w, w, b)[0], w)
+        assert torch.allclose(found, total)
 
 
 def test_hypergradient_equals_finite_differences_of_a_solved_network() -> None:

@@ -1,5 +1,9 @@
 """Pruning by channel masks: what is removed, who may choose how much, the inner steps of ANP and RNP."""
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 import pytest
 import torch
 from core_helpers import clean_model, digits, listening, small, tiny_spec
@@ -8,14 +12,15 @@ from torch.nn import functional as F
 
 from poisonlab import metrics
 from poisonlab.context import Context, derive
+from poisonlab.defenses import anp, rnp
 from poisonlab.defenses.anp import ANP, ascend
 from poisonlab.defenses.pruning import Channels, choose, masked_network, prune_by
 from poisonlab.defenses.rnp import RNP
 from poisonlab.defenses.unlearning import Unlearning, unlearn
 from poisonlab.events import ArtifactReady
 from poisonlab.experiment import run_experiment
-from poisonlab.models.base import Classifier, predict
-from poisonlab.types import Dial
+from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.types import Dial, ImageSet
 
 CLEAN = digits().reserve[:20]
 
@@ -27,6 +32,26 @@ def tiny_net() -> Classifier:
     for number, weight in enumerate(model.parameters()):
         nn.init.normal_(weight, generator=derive(number, "weights"))
     return model.eval().requires_grad_(False)
+
+
+FEW = ImageSet(
+    torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8), torch.arange(6) % 3, ("a", "b", "c")
+)
+
+
+def differences(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, h: float = 1e-6) -> torch.Tensor:
+    """Central differences of a scalar function of a vector."""
+    nudges = h * torch.eye(len(at), dtype=at.dtype)
+    return torch.stack([(loss(at + n) - loss(at - n)) / (2 * h) for n in nudges])
+
+
+def learned_mask(module: ModuleType, method: Any, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """The mask of ``tiny_net`` that a defense hands to pruning; its images are in double precision."""
+    handed_on = []
+    monkeypatch.setattr(module, "as_floats", lambda x: as_floats(x).double())
+    monkeypatch.setattr(module, "prune_by", lambda mask, *rest: handed_on.append(mask))
+    method.repair(tiny_net(), FEW, Context())
+    return handed_on[0].double()
 
 
 def test_masks_at_one_change_nothing() -> None:
@@ -108,6 +133,42 @@ def test_ascent_moves_by_the_sign_of_the_gradient() -> None:
     delta, xi = ascend(torch.zeros(2), torch.ones(2), (torch.tensor([3.0, -0.1]), torch.tensor([-2.0, 0.0])), 0.4)
 
     assert torch.allclose(delta, torch.tensor([0.4, -0.4])) and torch.allclose(xi, torch.tensor([0.6, 1.0]))
+
+
+def test_an_iteration_of_anp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    eps, alpha, lr = 0.3, 0.2, 0.05
+    method = small(ANP, iterations=1, eps=eps, alpha=alpha, mask_lr=lr, batch_size=6, crop_padding=0, flip=False)
+    found = learned_mask(anp, method, monkeypatch)
+
+    channels, logits = masked_network(tiny_net())
+    draws = Context().generator("anp")
+    rows = torch.randint(6, (6,), generator=draws)
+    x, y = as_floats(FEW.x[rows]).double(), FEW.y[rows]
+    start = torch.cat([eps * (2 * torch.rand(3, generator=draws) - 1) for _ in range(2)]).double()  # delta, then xi
+
+    def loss(mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits(x, channels.scaled(mask + noise[:3], 1 + noise[3:])), y)
+
+    one = torch.ones(3, dtype=torch.float64)
+    worst = start + eps * differences(lambda noise: loss(one, noise), start).sign()
+    natural = differences(lambda mask: loss(mask, torch.zeros_like(start)), one)
+    robust = differences(lambda mask: loss(mask, worst), one)
+    expected = (one - lr * (alpha * natural + (1 - alpha) * robust)).clamp(0, 1)
+    assert bool((expected < 1).any())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_recovering_step_of_rnp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rnp, "unlearn", lambda model, *rest: model)
+    method = small(RNP, recover_epochs=1, recover_lr=0.5, alpha=0.2, batch_size=6, crop_padding=0, flip=False)
+    found = learned_mask(rnp, method, monkeypatch)
+
+    channels, logits = masked_network(tiny_net())
+    x, one = as_floats(FEW.x).double(), torch.ones(3, dtype=torch.float64)
+    slope = differences(lambda mask: F.cross_entropy(logits(x, channels.scaled(mask)), FEW.y), one)
+    expected = (one - 0.5 * 0.2 * slope).clamp(0, 1)
+    assert bool((expected < 1).any())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_unlearning_stops_at_the_accuracy_asked_for() -> None:

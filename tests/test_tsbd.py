@@ -59,6 +59,38 @@ def test_two_point_gradient_is_that_of_the_penalised_loss() -> None:
     assert torch.allclose(model.weight, before, rtol=0, atol=1e-15)
 
 
+def test_two_point_gradient_equals_finite_differences_with_a_norm_for_each_tensor() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 3)).double()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "w"))
+    x, y = torch.randn(6, 4, generator=derive(0, "x"), dtype=torch.float64), torch.arange(6) % 3
+    radius, alpha, h = 0.05, 0.7, 1e-6
+    weights = [w.detach().clone() for w in model.parameters()]
+
+    def loss(at: list[torch.Tensor]) -> torch.Tensor:
+        named = dict(zip(dict(model.named_parameters()), at, strict=True))
+        return F.cross_entropy(torch.func.functional_call(model, named, (x,)), y)
+
+    def differences(at: list[torch.Tensor]) -> list[torch.Tensor]:
+        found = [torch.zeros_like(w) for w in at]
+        for slope, w in zip(found, at, strict=True):
+            for i in range(w.numel()):
+                there, back = w.clone(), w.clone()
+                there.view(-1)[i] += h
+                back.view(-1)[i] -= h
+                ends = [loss([moved if other is w else other for other in at]) for moved in (there, back)]
+                slope.view(-1)[i] = (ends[0] - ends[1]).item() / (2 * h)
+        return found
+
+    first = differences(weights)
+    second = differences([w + radius * g / g.norm() for w, g in zip(weights, first, strict=True)])
+    ActivenessAware(radius, alpha).backward(model, lambda: F.cross_entropy(model(x), y))
+
+    for parameter, one, two in zip(model.parameters(), first, second, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, (1 - alpha) * one + alpha * two, rtol=1e-4, atol=1e-8)
+
+
 def test_weight_changes_are_shown_for_every_neuron() -> None:
     ctx, heard = listening()
     small(TSBD, epochs=1).repair(clean_model(), CLEAN, ctx)

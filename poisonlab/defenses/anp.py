@@ -22,12 +22,10 @@ class ANPConfig(Config):
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
     )
     iterations: int = param(
-        2000, "Steps on the masks", quick={"*": 400, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
+        2000, "Steps on the masks", quick={"*": 120, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
     )
     ascent_steps: int = param(1, "Sign-gradient steps on the perturbation", ge=1, le=50, source=REPOSITORY)
-    mask_lr: float = param(
-        0.2, "SGD learning rate of the masks", quick={"*": 0.1, "digits": 0.2}, gt=0, le=10, source=REPOSITORY
-    )
+    mask_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
     momentum: float = param(0.9, "SGD momentum of the masks", ge=0, lt=1, source=REPOSITORY)
     batch_size: int = param(
         128,

@@ -80,18 +80,7 @@ class RNP(Defense):
     )
 
     def _unlearning(self, classes: int) -> Unlearning:
-        cfg = self.config
-        return Unlearning(
-            lr=cfg.unlearn_lr,
-            momentum=cfg.momentum,
-            weight_decay=cfg.weight_decay,
-            milestones=(10, 20),
-            epochs=cfg.unlearn_epochs,
-            batch_size=cfg.batch_size,
-            stop_at=cfg.stop_chance / classes,
-            crop_padding=cfg.crop_padding,
-            flip=cfg.flip,
-        )
+        return Unlearning.of(self.config, classes, self.config.weight_decay, milestones=(10, 20))
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg, how = self.config, self._unlearning(len(clean.classes))

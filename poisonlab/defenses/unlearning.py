@@ -6,6 +6,7 @@ The backdoor is not on the way: triggered images keep their answer, which is wha
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +37,25 @@ class Unlearning:
     stop_at: float
     crop_padding: int
     flip: bool
+
+    @classmethod
+    def of(cls, config: Any, classes: int, weight_decay: float = 0.0, milestones: tuple[int, ...] = ()) -> Self:
+        """What the config of a defense that unlearns says, by the names that such configs share.
+
+        Args:
+            classes: how many; the ascent ends at a multiple of chance accuracy.
+        """
+        return cls(
+            lr=config.unlearn_lr,
+            momentum=config.momentum,
+            weight_decay=weight_decay,
+            milestones=milestones,
+            epochs=config.unlearn_epochs,
+            batch_size=config.batch_size,
+            stop_at=config.stop_chance / classes,
+            crop_padding=config.crop_padding,
+            flip=config.flip,
+        )
 
 
 def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -> Classifier:
