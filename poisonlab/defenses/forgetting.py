@@ -42,16 +42,16 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def forget_repeatedly(
-    model: Classifier, clean: ImageSet, suspects: ImageSet, how: Unlearning, repeats: int, ctx: Context
+    model: Classifier, clean: ImageSet, suspects: ImageSet, how: Unlearning, repeats: int, part: float, ctx: Context
 ) -> Forgotten:
-    """Unlearn a random half of the trusted images, ``repeats`` times, each time from ``model``."""
+    """Unlearn a random part of the trusted images, ``repeats`` times, each time from ``model``."""
     how = dataclasses.replace(how, batch_size=max(2, how.batch_size // 2))
     quiet = dataclasses.replace(ctx, send=lambda event: _but_metrics(event, ctx))
-    draws = ctx.generator("halves")
+    draws = ctx.generator("parts")
     shares, suspected, trusted = [], [], []
     for repeat in range(1, repeats + 1):
-        half = torch.randperm(len(clean), generator=draws, device=clean.y.device)[: max(2, len(clean) // 2)]
-        unlearned = unlearn(model, clean[half], how, quiet)
+        order = torch.randperm(len(clean), generator=draws, device=clean.y.device)
+        unlearned = unlearn(model, clean[order[: max(2, round(part * len(clean)))]], how, quiet)
         said = _logits(unlearned, clean.x)
         labels = said.argmax(1)
         usual = margin(said, labels).median().clamp_min(1e-6)

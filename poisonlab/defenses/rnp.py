@@ -34,10 +34,14 @@ class RNPConfig(SearchConfig):
     crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
     repeats: int = param(
-        5, "Detection: unlearned copies, each of another half of the clean images", ge=1, le=100, source=OURS
+        5, "Detection: unlearned copies, each of another part of the clean images", ge=1, le=100, source=OURS
     )
+    part: float = param(
+        0.5, "Detection: share of the clean images that a copy unlearns", quick={"*": 0.5, "digits": 0.8}, gt=0, le=1,
+        source=OURS,
+    )  # fmt: skip
     agreement: float = param(
-        0.5, "Detection: a class that holds more than this share of the clean images over all copies is accused",
+        0.75, "Detection: a class that holds more than this share of the clean images over all copies is accused",
         gt=0, le=1, source=OURS,
     )  # fmt: skip
     false_alarms: float = param(
@@ -71,7 +75,7 @@ class RNP(Defense):
             "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the repository "
             "sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes.",
-            "Detection unlearns several halves of the clean images and accuses a class only if all these networks "
+            "Detection unlearns several parts of the clean images and accuses a class only if all these networks "
             "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",
             "The trigger is searched on the original network, for the accused class alone. On the unlearned one "
             "nearly every image goes there without any trigger, and the smallest mask is an empty one.",
@@ -84,7 +88,7 @@ class RNP(Defense):
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg, how = self.config, self._unlearning(len(clean.classes))
-        found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, ctx)
+        found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, cfg.part, ctx)
         backdoored = bool((found.class_share > cfg.agreement).any())
         suspect = found.class_share.argmax()
         target = int(suspect) if backdoored else None
