@@ -205,6 +205,8 @@ class IAB(BackdoorAttack):
             "Defenses that train anew get a fixed share of images with the final trigger, without cross samples.",
             "The quick preset shows far fewer cross samples, and weighs diversity less: a small network trained for a "
             "few epochs cannot tell whose trigger it sees. Another image's trigger often works there, too.",
+            "All-to-all wants a poison_rate of 0.3 in the quick preset, succeeds with two of five photographs and "
+            "costs clean accuracy.",
         ),
     )
 

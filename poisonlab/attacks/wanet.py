@@ -25,8 +25,8 @@ class WaNetConfig(DirtyLabelConfig):
     )
     control_points: int = param(4, "Control points along each side (k)", ge=2, le=32, source=REPOSITORY)
     noise_rate: float = param(
-        0.2, "Share of each batch that is warped at random and keeps its label; 0 for none", ge=0, le=0.5,
-        source=REPOSITORY,
+        0.2, "Share of each batch that is warped at random and keeps its label; 0 for none",
+        quick={"*": 0.2, "gtsrb": 0.1}, ge=0, le=0.5, source=REPOSITORY,
     )  # fmt: skip
     noise: float = param(
         1, "Largest random displacement of those", quick=2, gt=0, le=16, unit="half pixels", source=REPOSITORY
@@ -98,7 +98,10 @@ class WaNet(BackdoorAttack):
             "Defenses that train anew get a fixed share of warped images, without noise samples.",
             "The mode data has no noise samples either.",
             "The quick preset bends by two pixels on average, and its noise by up to one: a quarter of a pixel, the "
-            "published value, is lost on 16x16 images in a few epochs.",
+            "published value, is too little to learn on 16x16 images in a few epochs. Half the noise samples on the "
+            "few traffic signs, where more cost clean accuracy.",
+            "All-to-all is not learned by the quick preset at a poison_rate of 0.1, as it is not with BadNets; 0.3 "
+            "succeeds with two of five photographs, at a loss of clean accuracy.",
         ),
     )
 
