@@ -25,6 +25,8 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
     """
     if victim.sample_scores is None or victim.accused is None or control.accused is None:
         return {}
+    if not poisoned.any():
+        return {"samples_accused": victim.accused.double().mean().item()}
     scores, accused = victim.sample_scores, victim.accused.double()
     return {
         "sample_auroc": metrics.auroc(scores[~poisoned], scores[poisoned]),
@@ -40,6 +42,8 @@ def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
     Args:
         rows: int64 ``(k,)``. poisoned: bool ``(n,)``.
     """
+    if not poisoned.any():
+        return {}
     right = poisoned[rows.to(poisoned.device)].double()
     return {
         "isolation_precision": right.mean().item(),

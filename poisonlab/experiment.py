@@ -255,7 +255,7 @@ class _Experiment:
         """Detection on the victim with its training set, and on the control with its own: false alarms count, too."""
         if not isinstance(threat, Backdoor) or not type(self.defense).overrides("detect"):
             return {}
-        train, target = self.splits.train, threat.target_class
+        train, target = self.splits.train, threat.target_class if poison.budget else None
         suspect, innocent = undefended.member(0), control.member(0)
         found = self._detect("detect", suspect, poisoned)
         found_control = self._detect("detect_control", innocent, train)

@@ -25,8 +25,8 @@ RECOVERED = {"recovered_asr", "recovered_iou"}
 FEW: dict[str, Any] = {"defense__rounds": 1, "defense__search_batch": 4, "clean_images": 10}
 
 
-def nc() -> ExperimentSpec:
-    return tiny_spec("nc", defense__epochs=1, **FEW)
+def neural_cleanse() -> ExperimentSpec:
+    return tiny_spec("neural_cleanse", defense__epochs=1, **FEW)
 
 
 def rnp() -> ExperimentSpec:
@@ -34,7 +34,9 @@ def rnp() -> ExperimentSpec:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"), [(nc(), VERDICTS | RECOVERED), (rnp(), VERDICTS | SAMPLES | RECOVERED)], ids=["nc", "rnp"]
+    ("spec", "expected"),
+    [(neural_cleanse(), VERDICTS | RECOVERED), (rnp(), VERDICTS | SAMPLES | RECOVERED)],
+    ids=["neural_cleanse", "rnp"],
 )
 def test_a_detection_is_measured_on_victim_and_control_and_cached(
     spec: ExperimentSpec, expected: set[str], tmp_path: Path
@@ -53,7 +55,7 @@ def test_a_detection_is_measured_on_victim_and_control_and_cached(
 
 
 def test_detection_and_repair_search_once(tmp_path: Path) -> None:
-    first = run_experiment(nc(), Context(cache=StageCache(tmp_path)))
+    first = run_experiment(neural_cleanse(), Context(cache=StageCache(tmp_path)))
 
     assert first.cached.count("trigger_search") == 1
 

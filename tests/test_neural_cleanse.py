@@ -5,7 +5,7 @@ from core_helpers import listening, noise_images
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.nc import NCConfig, NeuralCleanse, Vaccination
+from poisonlab.defenses.neural_cleanse import NCConfig, NeuralCleanse, Vaccination
 from poisonlab.defenses.trigger_search import SearchConfig, Triggers, anomaly_index, paste, search
 from poisonlab.models.base import Classifier
 from poisonlab.types import Detection, ImageSet

@@ -129,8 +129,8 @@ class TSBD(Defense):
             "Changes keep full precision; the repository writes them with four decimals.",
             "Nesterov momentum in fine-tuning, that of the common training loop; images are shuffled.",
             "n and m are fixed values; the repository tries eleven n and has no rule for choosing.",
-            "The preset quick has smaller batches and caps unlearning long before it is complete: what a small network "
-            "unlearns later are clean features, whose loss costs accuracy. On photographs r is larger.",
+            "The preset quick has smaller batches and caps unlearning long before it is complete. On photographs r is "
+            "larger.",
         ),
     )
 

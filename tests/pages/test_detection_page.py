@@ -17,7 +17,7 @@ FEW = {"defense__rounds": 1, "defense__search_batch": 4, "clean_images": 10}
 @pytest.mark.parametrize(
     ("defense", "more", "heading"),
     [
-        ("nc", {"defense__epochs": 1}, "Which class stands out"),
+        ("neural_cleanse", {"defense__epochs": 1}, "Which class stands out"),
         ("rnp", {"defense__repeats": 1, "defense__unlearn_epochs": 1}, "Which training images stand out"),
     ],
 )
@@ -31,7 +31,7 @@ def test_a_detection_is_shown(
 
     assert heading in {shown.value for shown in app.subheader}
     assert "**True and recovered**" in words(app) and "overlap (IoU)" in words(app)
-    assert ("smallest trigger found for each class" in words(app)) == (defense == "nc")
+    assert ("smallest trigger found for each class" in words(app)) == (defense == "neural_cleanse")
 
 
 def anomaly(named: int, named_control: int, target: int = 1) -> ClassAnomaly:

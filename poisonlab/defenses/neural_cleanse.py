@@ -47,7 +47,7 @@ class Vaccination(TrainingHook):
         return torch.cat([pasted, x[count:]]), y
 
 
-@defense("nc")
+@defense("neural_cleanse")
 class NeuralCleanse(Defense):
     """Wang et al., IEEE S&P 2019:
 
@@ -99,7 +99,7 @@ class NeuralCleanse(Defense):
             ctx.log("no class stands out: the model is left as it is")
             return repaired
         triggers = Triggers(found.patterns[flagged], found.masks[flagged], found.success[flagged])
-        fine_tune(repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("nc")))
+        fine_tune(repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("neural_cleanse")))
         return repaired
 
     def _search(self, model: Classifier, clean: ImageSet, ctx: Context) -> tuple[Triggers, Tensor]:
