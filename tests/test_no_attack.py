@@ -37,7 +37,8 @@ def test_it_is_measured_with_the_patch_of_badnets() -> None:
 def test_detectors_and_isolation_count_what_they_accuse_of_innocent_images() -> None:
     few = {"defense.repeats": 2, "defense.unlearn_epochs": 2, "defense.recover_epochs": 1, "clean_images": 10}
     found = run_experiment(make_spec("digits", "none", "rnp", overrides=TINY | few), Context()).metrics
-    isolated = run_experiment(make_spec("digits", "none", "abl", overrides=TINY), Context()).metrics
+    short = {"defense.isolation_epochs": 1, "defense.unlearning_epochs": 1, "training.epochs": 3}
+    isolated = run_experiment(make_spec("digits", "none", "abl", overrides=TINY | short), Context()).metrics
 
     assert "samples_accused" in found and not {"target_found", "sample_auroc", "samples_caught"} & found.keys()
     assert "isolation_precision" not in isolated
