@@ -273,6 +273,7 @@ class SettingsCurve:
 
     ``accuracy`` and ``asr`` are measured on the test set, ``clean_score`` on the defender's own images. ``chosen``
     is the position of the rule's choice, ``oracle`` of the one that knows the test set; ``knob`` names the settings.
+    ``stand_in`` is the success of the defender's stand-in for the trigger; empty where there is none.
     """
 
     settings: Tensor
@@ -282,6 +283,7 @@ class SettingsCurve:
     chosen: int
     oracle: int
     knob: str
+    stand_in: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @_kind

@@ -130,7 +130,9 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
     curves = (torch.tensor(values, dtype=torch.float32) for values in (accuracy, asr))
     ctx.artifact(
         "settings",
-        artifacts.SettingsCurve(dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob),
+        artifacts.SettingsCurve(
+            dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob, dial.stand_in
+        ),
     )
 
 

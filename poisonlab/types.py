@@ -160,6 +160,8 @@ class Dial:
         clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may look at.
         chosen: position of the choice.
         variants: state-dict name -> ``(s, ...)``, what replaces the model's own tensors at each setting.
+        stand_in: float ``(s,)``, success of a pattern that the defender found and takes for the trigger; empty of a
+            defense that looks for none.
     """
 
     knob: str
@@ -167,6 +169,7 @@ class Dial:
     clean_score: Tensor
     chosen: int
     variants: dict[str, Tensor]
+    stand_in: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def apply(self, model: Module, position: int) -> Any:
         """A copy of ``model`` at one setting."""
@@ -176,7 +179,7 @@ class Dial:
 
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
-        own = {"dial.settings": self.settings, "dial.clean_score": self.clean_score}
+        own = {"dial.settings": self.settings, "dial.clean_score": self.clean_score, "dial.stand_in": self.stand_in}
         return own | {f"dial.variant.{k}": v for k, v in self.variants.items()}
 
     def data(self) -> dict[str, Any]:
@@ -186,7 +189,8 @@ class Dial:
     def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
         mine = {k.removeprefix("dial."): v for k, v in tensors.items() if k.startswith("dial.")}
         variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
-        return cls(data["knob"], mine["settings"].cpu(), mine["clean_score"].cpu(), data["chosen"], variants)
+        settings, clean_score, stand_in = (mine[name].cpu() for name in ("settings", "clean_score", "stand_in"))
+        return cls(data["knob"], settings, clean_score, data["chosen"], variants, stand_in)
 
 
 @dataclass(frozen=True)

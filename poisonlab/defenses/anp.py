@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.config import Config, param
+from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.pruning import masked_network, prune_by
+from poisonlab.defenses.pruning import PruningRule, masked_network, prune_by
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.training import augment
@@ -16,7 +16,7 @@ from poisonlab.types import Dial, ImageSet
 REPOSITORY = "ANP repository"
 
 
-class ANPConfig(Config):
+class ANPConfig(PruningRule):
     eps: float = param(0.4, "Bound of the relative perturbation of a channel", gt=0, le=2, source=REPOSITORY)
     alpha: float = param(
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
@@ -37,7 +37,6 @@ class ANPConfig(Config):
     )
     crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
-    max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)
 
 
 def ascend(delta: Tensor, xi: Tensor, gradients: tuple[Tensor, Tensor], step: float) -> tuple[Tensor, Tensor]:
@@ -62,8 +61,9 @@ class ANP(Defense):
         "clean images fall into the target class. Those that cannot stand the shaking are cut off.",
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
         deviations=(
-            "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the paper fixes a "
-            "threshold, and some benchmarks take the one with the lowest test ASR (shown here as the oracle).",
+            "As few channels are pruned as take most of the success from a pattern recovered from clean images, and no "
+            "more than max_drop of accuracy on them; the paper fixes a threshold, and some benchmarks take the one "
+            "with the lowest test ASR (shown here as the oracle).",
             "Settings are counts of pruned channels, not thresholds: small networks have many equal masks.",
             "As in the repository, the perturbation is not projected back after the ascent step from a random start.",
         ),
@@ -101,4 +101,4 @@ class ANP(Defense):
                 ctx.metric("clean_loss", step, natural.item())
                 ctx.metric("perturbed_loss", step, robust.item())
             ctx.progress(step, cfg.iterations)
-        return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)
+        return prune_by(mask.detach(), model, clean, cfg, ctx)

@@ -6,14 +6,17 @@ away; pruned is the original network.
 """
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from poisonlab import artifacts
+from poisonlab.config import Config, param
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, predict
+from poisonlab.defenses.stand_in import choose, clean_accuracy, find_stand_in
+from poisonlab.models.base import Classifier
 from poisonlab.types import Dial, ImageSet
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4)
@@ -66,13 +69,20 @@ def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
     return Channels(model), MaskedNetwork(model)
 
 
-def choose(accuracy: Tensor, max_drop: float) -> int:
-    """The clean-data rule: the strongest setting that costs at most ``max_drop`` of the first one's accuracy."""
-    return int((accuracy >= accuracy[0] - max_drop - 1e-9).nonzero().max())
+class PruningRule(Config):
+    """What decides how many channels go; shared by the defenses that prune them."""
+
+    max_drop: float = param(
+        0.06, "Accuracy on the clean images that pruning may cost", ge=0, le=1, source="not published"
+    )
+    residue: float = param(
+        0.2, "Pruning ends when this share of the recovered pattern's success is left", ge=0, le=1,
+        source="not published",
+    )  # fmt: skip
 
 
-def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, max_drop: float, ctx: Context) -> Dial:
-    """Prune ``model``'s channels in the order of their masks, as many as the clean images allow.
+def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Dial:
+    """Prune ``model``'s channels in the order of their masks, as many as the rule finds right.
 
     Args:
         mask: ``(channels,)`` in [0, 1]; small ones go first.
@@ -89,11 +99,14 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, max_drop: float, 
     }
     settings = torch.tensor(counts, dtype=torch.float32)
     dial = Dial("channels pruned", settings, torch.zeros_like(settings), 0, variants)
-    accuracy = torch.stack(
-        [(predict(dial.apply(model, i), clean.x) == clean.y).float().mean() for i in range(len(counts))]
-    )
     show_masks(mask, channels, ctx)
-    return Dial(dial.knob, settings, accuracy.cpu(), choose(accuracy, max_drop), variants)
+    stand_in = find_stand_in(model, clean, ctx)
+    pruned = [dial.apply(model, i) for i in range(len(counts))]
+    accuracy = torch.tensor([clean_accuracy(m, clean) for m in pruned])
+    success = torch.tensor([stand_in.success(m, clean) for m in pruned])
+    return replace(
+        dial, clean_score=accuracy, chosen=choose(accuracy, success, rule.max_drop, rule.residue), stand_in=success
+    )
 
 
 def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:

@@ -7,7 +7,7 @@ from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.forgetting import forget_repeatedly
-from poisonlab.defenses.pruning import masked_network, prune_by
+from poisonlab.defenses.pruning import PruningRule, masked_network, prune_by
 from poisonlab.defenses.trigger_search import SearchConfig, find_triggers
 from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
@@ -19,7 +19,7 @@ REPOSITORY = "RNP repository"
 OURS = "not published"
 
 
-class RNPConfig(SearchConfig):
+class RNPConfig(SearchConfig, PruningRule):
     unlearn_lr: float = param(0.01, "SGD learning rate of unlearning", gt=0, le=1, source=REPOSITORY)
     unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
     stop_chance: float = param(
@@ -48,7 +48,6 @@ class RNPConfig(SearchConfig):
         0.05, "Detection: share of the clean images that may look as sure of their label as an accused image does",
         gt=0, lt=1, source=OURS,
     )  # fmt: skip
-    max_drop: float = param(0.05, "Accuracy on the clean images that pruning may cost", ge=0, le=1)
 
 
 @defense("rnp")
@@ -72,8 +71,8 @@ class RNP(Defense):
         "belong to it, and are cut off.",
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
         deviations=(
-            "As many channels are pruned as cost at most max_drop of accuracy on the clean images; the repository "
-            "sweeps thresholds and has no rule.",
+            "As few channels are pruned as take most of the success from a pattern recovered from clean images, and no "
+            "more than max_drop of accuracy on them; the repository sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes.",
             "Detection unlearns several parts of the clean images and accuses a class only if all these networks "
             "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",
@@ -133,4 +132,4 @@ class RNP(Defense):
             if rest == 0 and worth_a_look(epoch, cfg.recover_epochs):
                 ctx.observe("recovering", epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)
-        return prune_by(mask.detach(), model, clean, cfg.max_drop, ctx)
+        return prune_by(mask.detach(), model, clean, cfg, ctx)

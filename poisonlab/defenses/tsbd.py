@@ -11,15 +11,17 @@ from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import NO_FLIPS
+from poisonlab.defenses.stand_in import choose, clean_accuracy, find_stand_in
 from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward, train_network
-from poisonlab.types import ImageSet
+from poisonlab.types import Dial, ImageSet
 
 REPOSITORY = "TSBD repository"
 HISTOGRAM_BINS = 20
 SMALLEST_NORM = 1e-12
+RATIOS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the repository's eleven n, those that leave most neurons alone
 
 
 class TSBDConfig(Config):
@@ -35,8 +37,16 @@ class TSBDConfig(Config):
     neuron_ratio: float = param(
         0.15, "n, share of neurons taken by their weight change", gt=0, le=1, source="TSBD paper"
     )
+    choose_ratio: bool = param(
+        False, "n is chosen from clean images, among seven; neuron_ratio is not used then",
+        quick={"*": True, "digits": False}, source="not published",
+    )  # fmt: skip
+    residue: float = param(
+        0.1, "The smallest n is chosen that leaves at most this share of a recovered pattern's success", ge=0, le=1,
+        source="not published",
+    )  # fmt: skip
     weight_ratio: float = param(0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper")
-    epochs: int = param(20, "Passes of fine-tuning", ge=1, le=1000, source=REPOSITORY)
+    epochs: int = param(20, "Passes of fine-tuning", quick={"*": 10, "digits": 20}, ge=1, le=1000, source=REPOSITORY)
     lr: float = param(0.01, "Constant learning rate of fine-tuning", gt=0, le=10, source=REPOSITORY)
     radius: float = param(
         0.05, "r, distance to the second gradient", quick={"*": 0.08, "digits": 0.05}, gt=0, le=10, source=REPOSITORY
@@ -128,20 +138,41 @@ class TSBD(Defense):
             "Shortcuts are recognised as 1x1 convolutions.",
             "Changes keep full precision; the repository writes them with four decimals.",
             "Nesterov momentum in fine-tuning, that of the common training loop; images are shuffled.",
-            "n and m are fixed values; the repository tries eleven n and has no rule for choosing.",
+            "The repository tries eleven n and has no rule for choosing; here n is fixed, or the smallest one after "
+            "which a pattern recovered from clean images hardly works any more.",
             "The preset quick has smaller batches and caps unlearning long before it is complete. On photographs r is "
-            "larger.",
+            "larger, fine-tuning is half as long, and n is chosen.",
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | Dial:
         cfg = self.config
         unlearned = self._unlearned(model, clean, ctx)
         show_predictions(model, unlearned, clean, ctx)
         change = neuron_weight_change(model, unlearned)
         _show(change, ctx)
-        renewed = reinitialise(model, change, cfg.neuron_ratio, cfg.weight_ratio).requires_grad_(True)
-        ctx.observe("fine-tuning", 0, renewed)
+        if not cfg.choose_ratio:
+            return self._renewed(cfg.neuron_ratio, model, change, clean, ctx)
+        members = [model, *(self._renewed(n, model, change, clean, ctx) for n in RATIOS)]
+        stand_in = find_stand_in(model, clean, ctx)
+        accuracy = torch.tensor([clean_accuracy(member, clean) for member in members])
+        success = torch.tensor([stand_in.success(member, clean) for member in members])
+        states = [member.state_dict() for member in members]
+        variants = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        ratios = torch.tensor([0.0, *RATIOS])
+        return Dial(
+            "share of neurons n", ratios, accuracy, choose(accuracy, success, 1, cfg.residue), variants, success
+        )
+
+    def _renewed(
+        self, ratio: float, model: Classifier, change: dict[str, Tensor], clean: ImageSet, ctx: Context
+    ) -> Classifier:
+        """Re-initialised with n = ``ratio`` and fine-tuned; looked at is the published n."""
+        cfg = self.config
+        watched = "fine-tuning" if ratio == cfg.neuron_ratio else None
+        renewed = reinitialise(model, change, ratio, cfg.weight_ratio).requires_grad_(True)
+        if watched:
+            ctx.observe(watched, 0, renewed)
         recipe = TrainingConfig(
             epochs=cfg.epochs,
             batch_size=cfg.batch_size,
@@ -152,7 +183,7 @@ class TSBD(Defense):
             crop_padding=cfg.crop_padding,
             flip=cfg.flip,
         )
-        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha), "fine-tuning")
+        train_network(renewed, clean, recipe, ctx, ActivenessAware(cfg.radius, cfg.alpha), watched)
         return renewed.requires_grad_(False)
 
     def change_by_unlearning(self, model: Classifier, data: ImageSet, ctx: Context) -> Tensor:

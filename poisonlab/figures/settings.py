@@ -1,6 +1,7 @@
 """What each setting of a defense's knob gives: the pruning curve."""
 
 import plotly.graph_objects as go
+from torch import Tensor
 
 from poisonlab.artifacts import SettingsCurve
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
@@ -10,11 +11,13 @@ def settings_curve(curve: SettingsCurve) -> go.Figure:
     """Accuracy and ASR over the settings, the rule's choice and the oracle's marked."""
     figure = go.Figure()
     x = curve.settings.numpy()
-    lines = (
+    lines: tuple[tuple[str, Tensor, str, str], ...] = (
         ("clean accuracy", curve.accuracy, CLEAN, "solid"),
         ("ASR", curve.asr, POISONED, "solid"),
         ("accuracy on the defender's own images", curve.clean_score, CONTROL, "dot"),
     )
+    if len(curve.stand_in):
+        lines += (("the defender's stand-in for the trigger", curve.stand_in, POISONED, "dot"),)
     for name, values, colour, dash in lines:
         figure.add_scatter(
             x=x, y=values.numpy(), name=name, mode="lines+markers", line={"color": colour, "dash": dash},

@@ -1,0 +1,102 @@
+"""A stand-in for the trigger, which no defender knows: the weakest pattern that sends clean images to one class.
+
+A backdoored model has such a pattern, and over the settings of a repair its success falls as the trigger's does. It
+is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at this.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.context import Context
+from poisonlab.defenses.awm import MaskedModel, ascend
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.training import batches
+from poisonlab.types import ImageSet
+
+BATCH = 128
+NAMING_EPOCHS, NAMING_LR = 4, 10.0  # one round of AWM's ascent, which ends at the backdoor's class
+SUFFICIENT = 0.9  # success at which the pattern grows no more
+PASSES = 2  # over the images at each strength
+WEAKEST, STRONGEST, GROWTH = 0.009, 0.3, 1.25  # root mean square of the pattern, of intensities in [0, 1]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Attributes:
+    pattern: float ``(1, c, h, w)``, added to images in [0, 1].
+    target: the class that it leads to.
+    """
+
+    pattern: Tensor
+    target: int
+
+    def success(self, model: Classifier, clean: ImageSet) -> float:
+        """Share of the images of other classes that ``model`` gives the class under the pattern."""
+        others = clean.y != self.target
+        with torch.inference_mode():
+            said = model((as_floats(clean.x[others]) + self.pattern).clamp(0, 1)).argmax(1)
+        return (said == self.target).float().mean().item()
+
+
+def find_stand_in(model: Classifier, clean: ImageSet, ctx: Context) -> StandIn:
+    """Name the class by AWM's ascent, then let a pattern grow until it leads there.
+
+    D <- D - (r / 2) g / ||g||_2,   g = grad_D L(f(x + D), c),   ||D||_2 <= r,   r growing
+    """
+    model = model.requires_grad_(False)
+    images, draws = as_floats(clean.x), ctx.generator("stand-in")
+    target = _named_class(model, images, len(clean.classes), draws)
+    others = (clean.y != target).nonzero().squeeze(1)
+    wanted = torch.full((len(images),), target, device=images.device)
+    found = StandIn(torch.zeros_like(images[:1]), target)
+    strength = WEAKEST
+    while len(others) and strength <= STRONGEST and found.success(model, clean) < SUFFICIENT:
+        radius, pattern = strength * math.sqrt(images[0].numel()), found.pattern
+        for index in batches(len(others), BATCH, PASSES, draws):
+            rows = others[index]
+            pattern = pattern.detach().requires_grad_()
+            loss = F.cross_entropy(model(images[rows] + pattern), wanted[rows])
+            (gradient,) = torch.autograd.grad(loss, pattern)
+            pattern = pattern.detach() - radius / 2 * gradient / gradient.norm().clamp_min(1e-12)
+            pattern = pattern * (radius / pattern.norm().clamp_min(1e-12)).clamp_max(1)
+        found = StandIn(pattern, target)
+        strength *= GROWTH
+    return found
+
+
+def _named_class(model: Classifier, images: Tensor, classes: int, draws: torch.Generator) -> int:
+    """The class at which the ascent away from the model's own answers ends."""
+    masked = MaskedModel(model)
+    with torch.no_grad():
+        answers = model(images).argmax(1)
+    pattern = torch.zeros_like(images[:1])
+    for index in batches(len(images), BATCH, NAMING_EPOCHS, draws):
+        pattern = ascend(pattern, images[index], answers[index], masked, masked.weights, NAMING_LR)
+    with torch.inference_mode():
+        said = model((images + pattern).clamp(0, 1)).argmax(1)
+    return int(torch.bincount(said, minlength=classes).argmax())
+
+
+def choose(accuracy: Tensor, success: Tensor, max_drop: float, residue: float) -> int:
+    """The clean-data rule: the weakest setting that leaves at most ``residue`` of the stand-in's first success.
+
+    Only settings that cost at most ``max_drop`` of the first one's accuracy are allowed. Where none of them does, the
+    one that leaves least.
+
+    Args:
+        accuracy, success: ``(s,)`` on the defender's images; the first setting changes nothing.
+    """
+    allowed = accuracy >= accuracy[0] - max_drop - 1e-9
+    enough = allowed & (success <= residue * success[0])
+    if bool(enough.any()):
+        return int(enough.nonzero()[0])
+    return int(torch.where(allowed, success, torch.inf).argmin())
+
+
+def clean_accuracy(model: Classifier, clean: ImageSet) -> float:
+    with torch.inference_mode():
+        return (model(as_floats(clean.x)).argmax(1) == clean.y).float().mean().item()

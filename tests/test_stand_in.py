@@ -1,0 +1,68 @@
+"""The stand-in for the trigger: found in a planted backdoor, and what the rule makes of its success."""
+
+import torch
+from core_helpers import clean_model, digits, same_state, state_of
+from torch import nn
+
+from poisonlab.context import Context
+from poisonlab.defenses.stand_in import StandIn, choose, find_stand_in
+from poisonlab.models.base import Classifier
+from poisonlab.types import ImageSet
+
+CLEAN = digits().reserve[:30]
+
+
+def planted(strength: float) -> Classifier:
+    """A linear network of four classes that reads brightness of the quarters; one pixel means class 2."""
+    body = nn.Flatten()
+    model = Classifier(body, 64, 4, torch.zeros(1), torch.ones(1)).eval().requires_grad_(False)
+    weights = torch.zeros(4, 8, 8)
+    for quarter in range(4):
+        row, column = 4 * (quarter // 2), 4 * (quarter % 2)
+        weights[quarter, row : row + 4, column : column + 4] = 1
+    weights[2, 0, 0] = strength
+    model.head.weight.copy_(weights.flatten(1))
+    model.head.bias.zero_()
+    return model
+
+
+def quarters(n: int = 40) -> ImageSet:
+    x = torch.zeros(n, 1, 8, 8, dtype=torch.uint8)
+    y = torch.arange(n) % 4
+    for row, label in zip(x, y.tolist(), strict=True):
+        row[0, 4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] = 60
+    x[:, :, 0, 0] = 0
+    return ImageSet(x, y, ("a", "b", "c", "d"))
+
+
+def test_a_planted_shortcut_is_found_with_its_class_and_place() -> None:
+    model, images = planted(40.0), quarters()
+    found = find_stand_in(model, images, Context())
+
+    assert found.target == 2 and found.success(model, images) >= 0.9
+    assert int(found.pattern.abs().flatten().argmax()) == 0
+    assert found.success(planted(0.0), images) < found.success(model, images)
+
+
+def test_the_search_changes_nothing_and_is_repeatable() -> None:
+    before = state_of(clean_model())
+    first, again = (find_stand_in(clean_model(), CLEAN, Context(seed=3)) for _ in range(2))
+
+    assert same_state(state_of(clean_model()), before)
+    assert first.target == again.target and torch.equal(first.pattern, again.pattern)
+
+
+def test_no_pattern_has_no_success_on_other_classes_than_its_own() -> None:
+    model, images = planted(40.0), quarters()
+
+    assert StandIn(torch.zeros(1, 1, 8, 8), 2).success(model, images) == 0
+
+
+def test_the_rule_takes_the_weakest_setting_that_is_strong_enough() -> None:
+    accuracy = torch.tensor([0.90, 0.89, 0.87, 0.86, 0.50])
+    success = torch.tensor([1.00, 0.80, 0.15, 0.05, 0.00])
+
+    assert choose(accuracy, success, max_drop=0.05, residue=0.2) == 2
+    assert choose(accuracy, success, max_drop=0.05, residue=0.1) == 3
+    assert choose(accuracy, success, max_drop=0.02, residue=0.1) == 1  # nothing suffices: what leaves least
+    assert choose(accuracy, success, max_drop=0.0, residue=0.1) == 0
