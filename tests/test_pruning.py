@@ -14,7 +14,7 @@ from poisonlab import metrics
 from poisonlab.context import Context, derive
 from poisonlab.defenses import anp, rnp
 from poisonlab.defenses.anp import ANP, ascend
-from poisonlab.defenses.pruning import Channels, masked_network, prune_by
+from poisonlab.defenses.pruning import Channels, PruningRule, masked_network, prune_by
 from poisonlab.defenses.rnp import RNP
 from poisonlab.defenses.unlearning import Unlearning, unlearn
 from poisonlab.events import ArtifactReady
