@@ -76,8 +76,8 @@ class PruningRule(Config):
         0.06, "Accuracy on the clean images that pruning may cost", ge=0, le=1, source="not published"
     )
     residue: float = param(
-        0.2, "Pruning ends when this share of the recovered pattern's success is left", ge=0, le=1,
-        source="not published",
+        0.2, "Pruning ends when this share of the recovered pattern's success is left",
+        quick={"*": 0.2, "digits": 0.05}, ge=0, le=1, source="not published",
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def blamed(scores: NeuronScores) -> go.Figure:
         )
     )
     layout(figure, f"share of scores {word} 0.5", "layer", max(320, 140 + 22 * len(scores.layers)))
-    figure.update_xaxes(tickformat=".1%")
+    figure.update_xaxes(tickformat=".1%", range=[0, max(0.01, 1.05 * float(share.max()))])
     figure.update_yaxes(autorange="reversed", type="category")
     return figure
 
