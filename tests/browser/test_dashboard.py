@@ -127,7 +127,7 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
     assert f"run={run_id}" in page.url
     page.reload()
     expect_title(page, "Triggers")
-    page.get_by_role("heading", name="The recovered pattern").wait_for()
+    page.get_by_role("heading", name="The recovered trigger").wait_for()
     page.get_by_text(f"run {run_id}").wait_for()
     page.get_by_role("img", name="test image 1 with trigger").wait_for()
 
