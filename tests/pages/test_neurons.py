@@ -15,7 +15,7 @@ def test_pruning_curve_names_the_rule_and_the_oracle(open_page: Open, tmp_path: 
     app = open_page(tmp_path, "neurons", run=record.run_id)
 
     assert {"How much to cut", "Scores by layer"} <= {heading.value for heading in app.subheader}
-    assert "**rule** sees only" in words(app) and "**oracle**" in words(app)
+    assert "**rule** chose" in words(app) and "**oracle**" in words(app)
     assert app.code[-1].value.startswith("python -m poisonlab run --dataset digits --attack badnets --defense anp")
 
 
