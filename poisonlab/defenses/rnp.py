@@ -25,7 +25,9 @@ class RNPConfig(SearchConfig, PruningRule):
     stop_chance: float = param(
         2.0, "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)", gt=0, le=10, source=REPOSITORY
     )
-    recover_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
+    recover_lr: float = param(
+        0.2, "SGD learning rate of the masks", quick={"*": 0.05, "digits": 0.2}, gt=0, le=10, source=REPOSITORY
+    )
     recover_epochs: int = param(20, "Passes of recovering", quick=5, ge=1, le=1000, source=REPOSITORY)
     alpha: float = param(0.2, "Factor on the recovering loss", gt=0, le=1, source=REPOSITORY)
     momentum: float = param(0.9, "SGD momentum of both", ge=0, lt=1, source=REPOSITORY)
