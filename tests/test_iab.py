@@ -16,7 +16,7 @@ RECIPE = TrainingConfig(epochs=1, batch_size=50, crop_padding=0, flip=False)
 
 @pytest.fixture(scope="module")
 def attack() -> IAB:
-    made = small(IAB, width=4, batch_size=32, mask_epochs=3, cross_rate=0.1)
+    made = small(IAB, width=4, batch_size=32, mask_epochs=3, cross_rate=0.1, mask_density=0.032)
     assert isinstance(made, IAB)
     return made
 
@@ -49,11 +49,9 @@ def test_an_empty_mask_changes_nothing_and_a_full_one_everything() -> None:
 
 
 def test_the_trained_mask_is_small_and_nearly_black_and_white(attack: IAB, poison: Poison) -> None:
-    z = networks(attack.config, poison.state)[1](as_floats(digits().test.x))
-    untrained = sharpened(torch.full((1,), 0.5))
-    mask = sharpened(z)
+    mask = sharpened(networks(attack.config, poison.state)[1](as_floats(digits().test.x)))
 
-    assert mask.mean() < 0.3 < untrained.item() and ((mask < 0.1) | (mask > 0.9)).float().mean() > 0.7
+    assert mask.mean() < 0.3 and ((mask < 0.1) | (mask > 0.9)).float().mean() > 0.7
 
 
 def test_two_images_get_two_triggers(attack: IAB, poison: Poison) -> None:
