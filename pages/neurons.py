@@ -26,16 +26,13 @@ if curve := found.get("SettingsCurve"):
     st.plotly_chart(
         settings_curve(curve), key="settings", alt="Clean accuracy and attack success at each setting of the defense"
     )
-    seen = "accuracy on the defender's clean images"
-    if len(curve.stand_in):
-        seen += ", and how often a pattern that the defender recovered from the model still works on them"
-    rule, oracle = (
+    used, oracle = (
         f"{curve.settings[i]:g} ({percent(float(curve.accuracy[i]))} accuracy, {percent(float(curve.asr[i]))} ASR)"
         for i in (curve.chosen, curve.oracle)
     )
     st.markdown(
-        f"The **rule** chose {rule}. It sees only what is dotted: {seen}. The **oracle**, which looks at the test set "
-        f"and the trigger, would have chosen {oracle}. Some published tables report the oracle; no defender has it."
+        f"{neurons.who_chose(curve, used)} The **oracle**, which looks at the test set and the trigger, would have "
+        f"chosen {oracle}. Some published tables report the oracle; no defender has it."
     )
 
 if scores := found.get("NeuronScores"):

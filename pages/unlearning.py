@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from poisonlab import registry
 from poisonlab.figures import unlearning as figures
 from poisonlab.ui import glossary, page, selector, unlearning
 
@@ -20,7 +21,8 @@ page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
 found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth")
 truth = found.get("TriggerTruth")
-target = truth.target_class if truth and truth.target_class >= 0 else None
+attacked = registry.attack[record.spec.attack.name].poisons
+target = truth.target_class if truth and truth.target_class >= 0 and attacked else None
 
 if trace := found.get("RepairTrace"):
     st.subheader("On the way", anchor=False, help=glossary.help_for("repair_trace"))

@@ -272,8 +272,9 @@ class SettingsCurve:
     """What each setting of a defense's one knob gives: float32 ``(s,)`` each, from weak to strong.
 
     ``accuracy`` and ``asr`` are measured on the test set, ``clean_score`` on the defender's own images. ``chosen``
-    is the position of the rule's choice, ``oracle`` of the one that knows the test set; ``knob`` names the settings.
-    ``stand_in`` is the success of the defender's stand-in for the trigger; empty where there is none.
+    is the position that the defense used, ``oracle`` of the one that knows the test set; ``knob`` names the settings.
+    ``stand_in`` is the success of the defender's stand-in for the trigger; empty where there is none. ``by_rule``:
+    clean data chose, not a parameter.
     """
 
     settings: Tensor
@@ -284,6 +285,7 @@ class SettingsCurve:
     oracle: int
     knob: str
     stand_in: Tensor = field(default_factory=lambda: torch.zeros(0))
+    by_rule: bool = True
 
 
 @_kind

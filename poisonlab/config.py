@@ -178,7 +178,7 @@ class ExperimentSpec(Config):
             raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
         defense = registry.defense[self.defense.name]
         looks = defense.overrides("repair") or defense.overrides("detect")
-        if looks and defense.repairs_with_clean_images and self.clean_images == 0:
+        if looks and defense.needs_clean_images and self.clean_images == 0:
             raise ValueError(f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more")
         if self.protocol == "linear_transfer" and defense.overrides("training_hook"):
             raise ValueError(f"defense {self.defense.name!r} changes training from scratch; a linear head has none")

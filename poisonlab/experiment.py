@@ -17,25 +17,23 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from poisonlab import detection, inspection, metrics
+from poisonlab import detection, inspection
 from poisonlab.artifacts import IsolatedRows, NeuronScores, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
+from poisonlab.evaluation import measure_models, measure_settings
 from poisonlab.events import ArtifactReady, Event, StageFinished
 from poisonlab.inspection import (
     show_detection,
-    show_dial,
     show_drive,
     show_poison,
     show_purification,
     show_recovered,
-    show_targets,
-    show_trigger,
 )
-from poisonlab.models.base import Classifier, predict
+from poisonlab.models.base import Classifier
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook
@@ -115,7 +113,8 @@ class _Experiment:
         if isolated := self._shown(IsolatedRows):
             measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
         if dial and isinstance(threat, Backdoor):
-            measured |= self._turn(dial, undefended, threat)
+            chosen = self.spec.attack.model_dump(mode="json")
+            measured |= measure_settings(dial, undefended.member(0), self.splits.test, threat, chosen, ctx)
         return measured
 
     # -- stages -----------------------------------------------------------------------------------
@@ -278,6 +277,16 @@ class _Experiment:
         done = self.ctx.stage(name, [given, self._defense_key()], [type(self.defense)], compute)
         return Detection.from_tensors(done.tensors, done.data) if done.data else None
 
+    def _evaluate(self, threat: Threat, control: Victims, undefended: Victims, defended: Victims) -> dict[str, float]:
+        models = {"_control": control, "_undefended": undefended, "": defended}
+
+        def compute(inner: Context) -> Bundle:
+            recovered = self._shown(TriggerReconstruction)
+            return Bundle(data={"metrics": measure_models(self.splits.test, threat, models, recovered, inner)})
+
+        uncached = dataclasses.replace(self.ctx, cache=None)
+        return uncached.stage("evaluate", None, [], compute).data["metrics"]
+
     def _poisoned_rows(self, poison: Poison) -> Tensor:
         """bool ``(n,)`` of the first trial's training set."""
         rows = torch.zeros(len(self.splits.train), dtype=torch.bool, device=self.splits.train.y.device)
@@ -295,72 +304,3 @@ class _Experiment:
 
     def _defense_key(self) -> list[object]:
         return [self.spec.defense.model_dump(mode="json"), self.spec.seed]
-
-    # -- evaluation -------------------------------------------------------------------------------
-
-    def _evaluate(self, threat: Threat, control: Victims, undefended: Victims, defended: Victims) -> dict[str, float]:
-        test = self.splits.test
-        models = {"_control": control, "_undefended": undefended, "": defended}
-
-        def compute(inner: Context) -> Bundle:
-            out: dict[str, float] = {}
-            for done, (suffix, victims) in enumerate(models.items(), 1):
-                out[f"clean_accuracy{suffix}"] = metrics.clean_accuracy(victims.predict, test)
-                if isinstance(threat, Backdoor):
-                    measured = metrics.backdoor_metrics(victims.predict, test, threat)
-                    out |= {f"{name}{suffix}": value for name, value in measured.items()}
-                inner.progress(done, len(models))
-            if isinstance(threat, Backdoor):
-                before, after = (
-                    (out["clean_accuracy_undefended"], out["asr_undefended"]),
-                    (out["clean_accuracy"], out["asr"]),
-                )
-                out["der"] = metrics.der(*before, *after)
-                show_trigger(test, threat, inner)
-                recovered = self._shown(TriggerReconstruction)
-                if recovered and threat.target_class is not None:
-                    out |= detection.trigger_metrics(recovered, undefended.member(0), test, threat)
-            else:
-                said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
-                out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
-                out["targets"] = float(len(threat.images))
-                show_targets(threat, said, test.classes, inner)
-            return Bundle(data={"metrics": out})
-
-        uncached = dataclasses.replace(self.ctx, cache=None)
-        return uncached.stage("evaluate", None, [], compute).data["metrics"]
-
-    def _turn(self, dial: Dial, undefended: Victims, threat: Backdoor) -> dict[str, float]:
-        """Measure every setting of a defense's knob: for the curve, and for the oracle that published tables use."""
-        test, model = self.splits.test, undefended.member(0)
-
-        def compute(inner: Context) -> Bundle:
-            accuracy, asr, robust = [], [], []
-            for position in inner.track(range(len(dial.settings)), len(dial.settings)):
-                predictor = partial(_one_trial, dial.apply(model, position))
-                accuracy.append(metrics.clean_accuracy(predictor, test))
-                found = metrics.backdoor_metrics(predictor, test, threat)
-                asr.append(found["asr"])
-                robust.append(found["robust_accuracy"])
-            oracle = metrics.oracle(accuracy, asr)
-            show_dial(dial, accuracy, asr, oracle, inner)
-            chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
-            return Bundle(data={"oracle": chosen, "setting": float(dial.settings[oracle])})
-
-        key = [
-            fingerprint(*dial.variants.values(), *model.state_dict().values()),
-            fingerprint(test.x, threat.trigger(test.x)),
-            self.spec.attack.model_dump(mode="json"),
-        ]
-        done = self.ctx.stage("settings", key, [metrics, _Experiment], compute).data
-        return {
-            "clean_accuracy_oracle": done["oracle"]["accuracy"],
-            "asr_oracle": done["oracle"]["asr"],
-            "robust_accuracy_oracle": done["oracle"]["robust_accuracy"],
-            "setting": float(dial.settings[dial.chosen]),
-            "setting_oracle": done["setting"],
-        }
-
-
-def _one_trial(model: Classifier, x: Tensor) -> Tensor:
-    return predict(model, x)[None]

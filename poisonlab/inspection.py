@@ -131,7 +131,7 @@ def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, 
     ctx.artifact(
         "settings",
         artifacts.SettingsCurve(
-            dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob, dial.stand_in
+            dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob, dial.stand_in, dial.by_rule
         ),
     )
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import Module
 
 from poisonlab.artifacts import RepairTrace
-from poisonlab.models.base import predict
+from poisonlab.models.base import accuracy
 from poisonlab.stages import fingerprint
 from poisonlab.types import Backdoor, ImageSet, Threat
 
@@ -38,21 +38,21 @@ class Observer:
 
     def __call__(self, phase: str, step: int, model: Module) -> None:
         network = copy.deepcopy(model).eval()
-        accuracy = (predict(network, self.clean.x) == self.clean.y).float().mean().item()
-        asr = (predict(network, self.triggered) == self.wanted).float().mean().item() if self.backdoor else float("nan")
-        self._looks.append((phase, step, accuracy, asr))
+        known = accuracy(network, self.clean.x, self.clean.y)
+        asr = accuracy(network, self.triggered, self.wanted) if self.backdoor else float("nan")
+        self._looks.append((phase, step, known, asr))
 
     def trace(self) -> RepairTrace | None:
         """All looks so far, or ``None`` of a repair that showed nothing."""
         if not self._looks:
             return None
-        phase, step, accuracy, asr = zip(*self._looks, strict=True)
+        phase, step, known, asr = zip(*self._looks, strict=True)
         phases = list(dict.fromkeys(phase))
         return RepairTrace(
             phases,
             torch.tensor([phases.index(name) for name in phase]),
             torch.tensor(step),
-            torch.tensor(accuracy),
+            torch.tensor(known),
             torch.tensor(asr),
             len(self.clean),
         )

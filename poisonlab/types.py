@@ -1,7 +1,7 @@
 """The nouns of the field: image sets, poisons, threats."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -152,16 +152,17 @@ Threat = Backdoor | Targeted
 
 @dataclass(frozen=True)
 class Dial:
-    """A repair with one knob: what each setting makes of the model, and which setting clean data chose.
+    """A repair with one knob: what each setting makes of the model, and which setting is used.
 
     Attributes:
         knob: what the settings are, for axes.
         settings: float ``(s,)``, from the weakest, which changes nothing, to the strongest.
         clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may look at.
-        chosen: position of the choice.
+        chosen: position of the setting that is used.
         variants: state-dict name -> ``(s, ...)``, what replaces the model's own tensors at each setting.
         stand_in: float ``(s,)``, success of a pattern that the defender found and takes for the trigger; empty of a
             defense that looks for none.
+        by_rule: whether clean data chose; else a parameter did.
     """
 
     knob: str
@@ -170,6 +171,7 @@ class Dial:
     chosen: int
     variants: dict[str, Tensor]
     stand_in: Tensor = field(default_factory=lambda: torch.zeros(0))
+    by_rule: bool = True
 
     def apply(self, model: Module, position: int) -> Any:
         """A copy of ``model`` at one setting."""
@@ -183,14 +185,20 @@ class Dial:
         return own | {f"dial.variant.{k}": v for k, v in self.variants.items()}
 
     def data(self) -> dict[str, Any]:
-        return {"knob": self.knob, "chosen": self.chosen}
+        return {"knob": self.knob, "chosen": self.chosen, "by_rule": self.by_rule}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
         mine = {k.removeprefix("dial."): v for k, v in tensors.items() if k.startswith("dial.")}
         variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
         settings, clean_score, stand_in = (mine[name].cpu() for name in ("settings", "clean_score", "stand_in"))
-        return cls(data["knob"], settings, clean_score, data["chosen"], variants, stand_in)
+        return cls(data["knob"], settings, clean_score, data["chosen"], variants, stand_in, data["by_rule"])
+
+
+def stacked(models: Sequence[Module]) -> dict[str, Tensor]:
+    """Variants of a dial whose every setting is a whole network."""
+    states = [model.state_dict() for model in models]
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 @dataclass(frozen=True)

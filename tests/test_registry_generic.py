@@ -415,7 +415,7 @@ def test_a_repair_that_learns_from_clean_images_is_refused_without_any(name: str
     def specified() -> ExperimentSpec:
         return make_spec("digits", "badnets", name, overrides={"clean_images": 0})
 
-    if (kind.overrides("repair") or kind.overrides("detect")) and kind.repairs_with_clean_images:
+    if (kind.overrides("repair") or kind.overrides("detect")) and kind.needs_clean_images:
         with pytest.raises(ValueError, match="learns from clean images; set clean_images to 1 or more"):
             specified()
     else:

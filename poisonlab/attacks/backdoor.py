@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.base import Attack, AttackerView, check_target
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.types import Backdoor, ImageSet, Poison
@@ -84,8 +84,7 @@ class BackdoorAttack(Attack):
     def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
         """Rows of the poisoned images, in random order."""
         cfg, classes = self.config, len(train.classes)
-        if cfg.target_class >= classes:
-            raise ValueError(f"target_class={cfg.target_class} is not among the {classes} classes 0 to {classes - 1}")
+        check_target(cfg.target_class, classes)
         of_target = train.y == cfg.target_class
         everything = torch.ones_like(of_target)
         allowed = of_target if self.clean_label else everything if self._all_to_all() else ~of_target

@@ -30,6 +30,15 @@ class AttackerView:
     clean_model: Callable[[], Classifier]
 
 
+def check_target(target_class: int, classes: int) -> None:
+    """
+    Raises:
+        ValueError: there is no such class.
+    """
+    if target_class >= classes:
+        raise ValueError(f"target_class={target_class} is not among the {classes} classes 0 to {classes - 1}")
+
+
 class Attack:
     """Base of all attacks.
 

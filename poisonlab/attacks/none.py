@@ -3,7 +3,7 @@
 import torch
 
 from poisonlab.attacks.badnets import BadNets, BadNetsConfig
-from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.base import Attack, AttackerView, check_target
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
@@ -29,9 +29,7 @@ class NoAttack(Attack):
     )
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg, classes = self.config, len(view.train.classes)
-        if cfg.target_class >= classes:
-            raise ValueError(f"target_class={cfg.target_class} is not among the {classes} classes 0 to {classes - 1}")
+        check_target(self.config.target_class, len(view.train.classes))
         nothing = torch.zeros(0, dtype=torch.int64, device=view.train.y.device)
         chosen = view.train[nothing]
         return Poison(nothing[None], chosen.x[None], chosen.y[None])

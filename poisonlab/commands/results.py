@@ -54,7 +54,7 @@ def _plain(value: Any) -> str:
 
 
 def leaderboard(options: argparse.Namespace) -> int:
-    from poisonlab.store import Store  # noqa: PLC0415 - the core works without it
+    from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
 
     for kind in ("dataset", "attack", "defense"):
         if (name := getattr(options, kind)) is not None:
@@ -75,7 +75,7 @@ def leaderboard(options: argparse.Namespace) -> int:
         board.to_parquet(options.parquet, index=False)
         say(f"{len(board)} rows in {options.parquet}")
     elif options.csv:
-        board.assign(run_ids=[" ".join(ids) for ids in board["run_ids"]]).to_csv(sys.stdout, index=False)
+        plain(board).to_csv(sys.stdout, index=False)
     elif options.json:
         print(board.to_json(orient="records"))
     else:

@@ -21,7 +21,7 @@ class Defense:
         Config: its parameters. card: what a page tells about it.
         per_image: purification treats each image by itself, so that images shared by several trials
             are purified once.
-        repairs_with_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
+        needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
     """
 
@@ -29,7 +29,7 @@ class Defense:
     Config: ClassVar[type[Config]]
     card: ClassVar[Card]
     per_image: ClassVar[bool] = True
-    repairs_with_clean_images: ClassVar[bool] = True
+    needs_clean_images: ClassVar[bool] = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -68,7 +68,7 @@ class CLP(Defense):
     """
 
     Config = CLPConfig
-    repairs_with_clean_images = False
+    needs_clean_images = False
     card = Card(
         title="Channel Lipschitzness pruning",
         paper="R. Zheng, R. Tang, J. Li, L. Liu: Data-free Backdoor Removal based on Channel Lipschitzness, ECCV 2022, "

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from poisonlab.context import Context
-from poisonlab.defenses.trigger_search import logits_of
 from poisonlab.defenses.unlearning import Unlearning, unlearn
 from poisonlab.events import Event, Metric
-from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.base import Classifier, logits
 from poisonlab.types import ImageSet
 
 
@@ -34,10 +33,10 @@ class Forgotten:
     trusted_margins: Tensor
 
 
-def margin(logits: Tensor, y: Tensor) -> Tensor:
+def margin(scores: Tensor, y: Tensor) -> Tensor:
     """The logit of a label minus the largest other one, ``(n, classes)`` and ``(n,)`` -> ``(n,)``."""
-    own = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf)
+    own = scores.gather(1, y[:, None])
+    others = scores.scatter(1, y[:, None], -torch.inf)
     return own[:, 0] - others.max(1).values
 
 
@@ -52,18 +51,14 @@ def forget_repeatedly(
     for repeat in range(1, repeats + 1):
         order = torch.randperm(len(clean), generator=draws, device=clean.y.device)
         unlearned = unlearn(model, clean[order[: max(2, round(part * len(clean)))]], how, quiet)
-        said = _logits(unlearned, clean.x)
+        said = logits(unlearned, clean.x)
         labels = said.argmax(1)
         usual = margin(said, labels).median().clamp_min(1e-6)
         shares.append(torch.bincount(labels, minlength=len(clean.classes)) / len(clean))
-        suspected.append(margin(_logits(unlearned, suspects.x), suspects.y) / usual)
+        suspected.append(margin(logits(unlearned, suspects.x), suspects.y) / usual)
         trusted.append(margin(said, clean.y) / usual)
         ctx.metric("largest_share", repeat, shares[-1].max().item())
     return Forgotten(*(torch.stack(each).mean(0) for each in (shares, suspected, trusted)))
-
-
-def _logits(model: Classifier, x: Tensor) -> Tensor:
-    return torch.cat([logits_of(model, as_floats(part)) for part in x.split(1000)])
 
 
 def _but_metrics(event: Event, ctx: Context) -> None:

@@ -10,10 +10,10 @@ from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
-from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import Dial, ImageSet, stacked
 
 STATISTICS_BATCH = 250
 
@@ -119,10 +119,10 @@ class MCR(Defense):
         fine_tune(bend, clean, recipe, ctx, Curve(model, end, ctx.generator("mcr")))
         places = sorted({cfg.t, *(i / 10 for i in range(11))})
         members = [self._member(t, model, bend, end, clean) for t in places]
-        accuracy = torch.stack([(predict(m, clean.x) == clean.y).float().mean() for m in members])
-        states = [m.state_dict() for m in members]
-        variants = {name: torch.stack([state[name] for state in states]) for name in states[0]}
-        return Dial("position t on the curve", torch.tensor(places), accuracy.cpu(), places.index(cfg.t), variants)
+        score = torch.tensor([accuracy(member, clean.x, clean.y) for member in members])
+        return Dial(
+            "position t on the curve", torch.tensor(places), score, places.index(cfg.t), stacked(members), by_rule=False
+        )
 
     def _member(self, t: float, start: Classifier, bend: Classifier, end: Classifier, clean: ImageSet) -> Classifier:
         """The network at t; the ends keep their own statistics."""

@@ -6,7 +6,6 @@ away; pruned is the original network.
 """
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.func import functional_call
 from poisonlab import artifacts
 from poisonlab.config import Config, param
 from poisonlab.context import Context
-from poisonlab.defenses.stand_in import choose, clean_accuracy, find_stand_in
+from poisonlab.defenses.stand_in import dial_by_rule
 from poisonlab.models.base import Classifier
 from poisonlab.types import Dial, ImageSet
 
@@ -76,8 +75,8 @@ class PruningRule(Config):
         0.06, "Accuracy on the clean images that pruning may cost", ge=0, le=1, source="not published"
     )
     residue: float = param(
-        0.2, "Pruning ends when this share of the recovered pattern's success is left",
-        quick={"*": 0.2, "digits": 0.05}, ge=0, le=1, source="not published",
+        0.1, "Pruning ends when this share of the recovered pattern's success is left",
+        quick={"*": 0.1, "digits": 0.05}, ge=0, le=1, source="not published",
     )  # fmt: skip
 
 
@@ -98,15 +97,8 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
         for name, part in zip(channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True)
     }
     settings = torch.tensor(counts, dtype=torch.float32)
-    dial = Dial("channels pruned", settings, torch.zeros_like(settings), 0, variants)
     show_masks(mask, channels, ctx)
-    stand_in = find_stand_in(model, clean, ctx)
-    pruned = [dial.apply(model, i) for i in range(len(counts))]
-    accuracy = torch.tensor([clean_accuracy(m, clean) for m in pruned])
-    success = torch.tensor([stand_in.success(m, clean) for m in pruned])
-    return replace(
-        dial, clean_score=accuracy, chosen=choose(accuracy, success, rule.max_drop, rule.residue), stand_in=success
-    )
+    return dial_by_rule("channels pruned", settings, variants, model, clean, rule.max_drop, rule.residue, ctx)
 
 
 def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:

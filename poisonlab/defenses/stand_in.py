@@ -5,7 +5,7 @@ is found on the model as it was given, from clean images alone: a rule that may 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.awm import MaskedModel, ascend
-from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.training import batches
-from poisonlab.types import ImageSet
+from poisonlab.types import Dial, ImageSet
 
 BATCH = 128
 NAMING_EPOCHS, NAMING_LR = 4, 10.0  # one round of AWM's ascent, which ends at the backdoor's class
@@ -36,10 +36,8 @@ class StandIn:
 
     def success(self, model: Classifier, clean: ImageSet) -> float:
         """Share of the images of other classes that ``model`` gives the class under the pattern."""
-        others = clean.y != self.target
-        with torch.inference_mode():
-            said = model((as_floats(clean.x[others]) + self.pattern).clamp(0, 1)).argmax(1)
-        return (said == self.target).float().mean().item()
+        others = as_floats(clean.x[clean.y != self.target])
+        return (predict(model, (others + self.pattern).clamp(0, 1)) == self.target).float().mean().item()
 
 
 def find_stand_in(model: Classifier, clean: ImageSet, ctx: Context) -> StandIn:
@@ -81,22 +79,38 @@ def _named_class(model: Classifier, images: Tensor, classes: int, draws: torch.G
     return int(torch.bincount(said, minlength=classes).argmax())
 
 
-def choose(accuracy: Tensor, success: Tensor, max_drop: float, residue: float) -> int:
+def dial_by_rule(
+    knob: str,
+    settings: Tensor,
+    variants: dict[str, Tensor],
+    model: Classifier,
+    clean: ImageSet,
+    max_drop: float,
+    residue: float,
+    ctx: Context,
+) -> Dial:
+    """The settings of a repair, of which the clean-data rule chooses one; the first changes nothing."""
+    stand_in = find_stand_in(model, clean, ctx)
+    dial = Dial(knob, settings, torch.zeros_like(settings), 0, variants)
+    members = [dial.apply(model, position) for position in range(len(settings))]
+    score = torch.tensor([accuracy(member, clean.x, clean.y) for member in members])
+    success = torch.tensor([stand_in.success(member, clean) for member in members])
+    chosen = choose(score, success, max_drop, residue)
+    return replace(dial, clean_score=score, chosen=chosen, stand_in=success)
+
+
+def choose(score: Tensor, success: Tensor, max_drop: float, residue: float) -> int:
     """The clean-data rule: the weakest setting that leaves at most ``residue`` of the stand-in's first success.
 
     Only settings that cost at most ``max_drop`` of the first one's accuracy are allowed. Where none of them does, the
     one that leaves least.
 
     Args:
-        accuracy, success: ``(s,)`` on the defender's images; the first setting changes nothing.
+        score, success: ``(s,)``, accuracy and the pattern's success on the defender's images; the first setting
+            changes nothing.
     """
-    allowed = accuracy >= accuracy[0] - max_drop - 1e-9
+    allowed = score >= score[0] - max_drop - 1e-9
     enough = allowed & (success <= residue * success[0])
     if bool(enough.any()):
         return int(enough.nonzero()[0])
     return int(torch.where(allowed, success, torch.inf).argmin())
-
-
-def clean_accuracy(model: Classifier, clean: ImageSet) -> float:
-    with torch.inference_mode():
-        return (model(as_floats(clean.x)).argmax(1) == clean.y).float().mean().item()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from poisonlab.config import Config, param
 from poisonlab.context import Context
-from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
+from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.types import ImageSet
 
@@ -137,15 +137,8 @@ def search(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchCo
         ctx.progress(round_, config.rounds)
     masks, patterns = _unpacked(kept)
     found = zip(masks, patterns, classes, strict=True)
-    hit = [(logits_of(model, paste(images, m, p)).argmax(1) == label).float().mean() for m, p, label in found]
+    hit = [(predict(model, paste(images, m, p)) == label).float().mean() for m, p, label in found]
     return Triggers(patterns, masks, torch.stack(hit))
-
-
-def logits_of(model: Classifier, x: Tensor) -> Tensor:
-    """Logits of float images, ``(n, classes)``."""
-    with torch.inference_mode():
-        parts = [model(part) for part in x.split(EVALUATION_BATCH)]
-    return torch.cat(parts).clone()
 
 
 def _unpacked(z: Tensor) -> tuple[Tensor, Tensor]:

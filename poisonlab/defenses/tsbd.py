@@ -11,12 +11,12 @@ from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import NO_FLIPS
-from poisonlab.defenses.stand_in import choose, clean_accuracy, find_stand_in
+from poisonlab.defenses.stand_in import dial_by_rule
 from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward, train_network
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import Dial, ImageSet, stacked
 
 REPOSITORY = "TSBD repository"
 HISTOGRAM_BINS = 20
@@ -154,15 +154,8 @@ class TSBD(Defense):
         if not cfg.choose_ratio:
             return self._renewed(cfg.neuron_ratio, model, change, clean, ctx)
         members = [model, *(self._renewed(n, model, change, clean, ctx) for n in RATIOS)]
-        stand_in = find_stand_in(model, clean, ctx)
-        accuracy = torch.tensor([clean_accuracy(member, clean) for member in members])
-        success = torch.tensor([stand_in.success(member, clean) for member in members])
-        states = [member.state_dict() for member in members]
-        variants = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         ratios = torch.tensor([0.0, *RATIOS])
-        return Dial(
-            "share of neurons n", ratios, accuracy, choose(accuracy, success, 1, cfg.residue), variants, success
-        )
+        return dial_by_rule("share of neurons n", ratios, stacked(members), model, clean, 1, cfg.residue, ctx)
 
     def _renewed(
         self, ratio: float, model: Classifier, change: dict[str, Tensor], clean: ImageSet, ctx: Context

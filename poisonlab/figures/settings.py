@@ -8,7 +8,7 @@ from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
 
 
 def settings_curve(curve: SettingsCurve) -> go.Figure:
-    """Accuracy and ASR over the settings, the rule's choice and the oracle's marked."""
+    """Accuracy and ASR over the settings, the setting in use and the oracle's marked."""
     figure = go.Figure()
     x = curve.settings.numpy()
     lines: tuple[tuple[str, Tensor, str, str], ...] = (
@@ -38,6 +38,7 @@ def settings_curve(curve: SettingsCurve) -> go.Figure:
 
 def _choices(curve: SettingsCurve) -> list[tuple[int, str]]:
     """The marked positions with their names; one mark where both agree."""
+    used = "rule" if curve.by_rule else "parameter"
     if curve.chosen == curve.oracle:
-        return [(curve.chosen, "rule and oracle")]
-    return [(curve.chosen, "rule"), (curve.oracle, "oracle")]
+        return [(curve.chosen, f"{used} and oracle")]
+    return [(curve.chosen, used), (curve.oracle, "oracle")]

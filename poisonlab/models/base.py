@@ -72,11 +72,21 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return flat.mean(1), flat.std(1).clamp_min(torch.finfo(torch.float32).eps)
 
 
-def predict(model: Classifier, x: Tensor) -> Tensor:
-    """Labels of uint8 images, int64 ``(n,)``."""
+def logits(model: Classifier, x: Tensor) -> Tensor:
+    """Logits ``(n, classes)`` of images, uint8 or floats in [0, 1]."""
     with torch.inference_mode():
-        parts = [model(as_floats(part)).argmax(1) for part in x.split(EVALUATION_BATCH)]
+        parts = [model(as_floats(part)) for part in x.split(EVALUATION_BATCH)]
     return torch.cat(parts).clone()
+
+
+def predict(model: Classifier, x: Tensor) -> Tensor:
+    """Labels of images, uint8 or floats in [0, 1]; int64 ``(n,)``."""
+    return logits(model, x).argmax(1)
+
+
+def accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
+    """Share of uint8 images that are given their label."""
+    return (predict(model, x) == y).float().mean().item()
 
 
 def extract(model: Classifier, x: Tensor) -> Tensor:
@@ -87,5 +97,7 @@ def extract(model: Classifier, x: Tensor) -> Tensor:
 
 
 def as_floats(x: Tensor) -> Tensor:
-    """uint8 images as a network takes them: float32 in [0, 1], channels last."""
+    """Images as a network takes them: float32 in [0, 1], channels last; floats keep their values."""
+    if x.is_floating_point():
+        return x.contiguous(memory_format=torch.channels_last)
     return x.to(torch.float32, memory_format=torch.channels_last).div_(255)

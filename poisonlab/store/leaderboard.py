@@ -99,6 +99,11 @@ class LeaderboardQueries:
         return board.assign(run_ids=[found.get(row, []) for row in asked])
 
 
+def plain(board: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :meth:`Leaderboard.with_run_ids` for a file: lists of ids as text, which every format knows."""
+    return board.assign(run_ids=[" ".join(ids) for ids in board["run_ids"]])
+
+
 def student(mean: Any, spread: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Student's interval of means over seeds, ``(groups,)`` each, cut to [0, 1]; NaN below two seeds."""
     mean, spread, n = (np.asarray(v, dtype=float) for v in (mean, spread, n))

@@ -9,6 +9,7 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures.style import POISONED
+from poisonlab.store import plain
 from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.wording import NONE, escape, number, percent
 
@@ -107,9 +108,7 @@ def as_csv(rows: pd.DataFrame) -> bytes:
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Lists of ids as text: no file format needs to know them."""
-    rows = runtime.get().store.with_run_ids(rows)
-    return rows.assign(run_ids=[" ".join(ids) for ids in rows["run_ids"]])
+    return plain(runtime.get().store.with_run_ids(rows))
 
 
 def downloads(rows: pd.DataFrame) -> None:

@@ -4,11 +4,21 @@ import math
 
 import streamlit as st
 
-from poisonlab.artifacts import ActivationDrive, NeuronScores
+from poisonlab.artifacts import ActivationDrive, NeuronScores, SettingsCurve
 from poisonlab.figures import neurons as figures
 from poisonlab.ui import glossary, link
 
 ALL = "all layers"
+
+
+def who_chose(curve: SettingsCurve, used: str) -> str:
+    """Whether a rule or a parameter set the knob, and what the rule looked at."""
+    if not curve.by_rule:
+        return f"A **parameter** of the defense set it to {used}; no data was asked."
+    seen = "accuracy on the defender's clean images"
+    if len(curve.stand_in):
+        seen += ", and how often a pattern that the defender recovered from the model still works on them"
+    return f"The **rule** chose {used}. It sees only what is dotted: {seen}."
 
 
 def scores(found: NeuronScores) -> None:
