@@ -25,7 +25,7 @@ class ANPConfig(PruningRule):
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
     )
     iterations: int = param(
-        2000, "Steps on the masks", quick={"*": 60, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
+        2000, "Steps on the masks", quick={"*": 90, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
     )
     average: bool = param(
         False, "Pruned is by the average of the masks over all steps, not by the last ones",

@@ -72,11 +72,16 @@ class PruningRule(Config):
     """What decides how many channels go; shared by the defenses that prune them."""
 
     max_drop: float = param(
-        0.06, "Accuracy on the clean images that pruning may cost", ge=0, le=1, source="not published"
+        0.05,
+        "Accuracy on the clean images that pruning may cost",
+        quick={"*": 0.05, "digits": 0.06},
+        ge=0,
+        le=1,
+        source="not published",
     )
     residue: float = param(
-        0.1, "Pruning ends when this share of the recovered pattern's success is left",
-        quick={"*": 0.1, "digits": 0.05}, ge=0, le=1, source="not published",
+        0.12, "Pruning ends when this share of the recovered pattern's success is left",
+        quick={"*": 0.12, "digits": 0.05}, ge=0, le=1, source="not published",
     )  # fmt: skip
 
 

@@ -20,9 +20,7 @@ OURS = "not published"
 
 
 class RNPConfig(SearchConfig, PruningRule):
-    unlearn_lr: float = param(
-        0.01, "SGD learning rate of unlearning", quick={"*": 0.003, "digits": 0.01}, gt=0, le=1, source=REPOSITORY
-    )
+    unlearn_lr: float = param(0.01, "SGD learning rate of unlearning", gt=0, le=1, source=REPOSITORY)
     unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
     stop_chance: float = param(
         2.0, "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)", gt=0, le=10, source=REPOSITORY
