@@ -175,9 +175,12 @@ class Dial:
 
     def apply(self, model: Module, position: int) -> Any:
         """A copy of ``model`` at one setting."""
-        changed = copy.deepcopy(model)
-        changed.load_state_dict({k: v[position] for k, v in self.variants.items()}, strict=False)
-        return changed
+        return self.turn(copy.deepcopy(model), position)
+
+    def turn(self, model: Module, position: int) -> Any:
+        """``model`` itself, brought to one setting from any other; all of them replace the same tensors."""
+        model.load_state_dict({k: v[position] for k, v in self.variants.items()}, strict=False)
+        return model
 
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""

@@ -18,7 +18,7 @@ from poisonlab.defenses.stand_in import dial_by_rule
 from poisonlab.models.base import Classifier
 from poisonlab.types import Dial, ImageSet
 
-SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4)
+SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0575, 0.065, 0.0725, 0.08, 0.1, 0.13, 0.16, 0.2, 0.3)
 HISTOGRAM_BINS = 20
 
 

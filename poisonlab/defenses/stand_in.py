@@ -4,6 +4,7 @@ A backdoored model has such a pattern, and over the settings of a repair its suc
 is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at this.
 """
 
+import copy
 import math
 from dataclasses import dataclass, replace
 
@@ -92,9 +93,12 @@ def dial_by_rule(
     """The settings of a repair, of which the clean-data rule chooses one; the first changes nothing."""
     stand_in = find_stand_in(model, clean, ctx)
     dial = Dial(knob, settings, torch.zeros_like(settings), 0, variants)
-    members = [dial.apply(model, position) for position in range(len(settings))]
-    score = torch.tensor([accuracy(member, clean.x, clean.y) for member in members])
-    success = torch.tensor([stand_in.success(member, clean) for member in members])
+    turned = copy.deepcopy(model)
+    score, success = torch.zeros(len(settings)), torch.zeros(len(settings))
+    for position in range(len(settings)):
+        dial.turn(turned, position)
+        score[position] = accuracy(turned, clean.x, clean.y)
+        success[position] = stand_in.success(turned, clean)
     chosen = choose(score, success, max_drop, residue)
     return replace(dial, clean_score=score, chosen=chosen, stand_in=success)
 
