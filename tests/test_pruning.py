@@ -152,6 +152,16 @@ def test_an_iteration_of_anp_equals_finite_differences(monkeypatch: pytest.Monke
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_anp_can_prune_by_the_average_of_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(iterations: int, average: bool) -> torch.Tensor:
+        steps = {"iterations": iterations, "average": average, "mask_lr": 0.05, "batch_size": 6}
+        return learned_mask(anp, small(ANP, **steps, crop_padding=0, flip=False), monkeypatch)
+
+    first, second = found(1, False), found(2, False)
+    assert not torch.equal(first, second)
+    assert torch.allclose(found(2, True), (first + second) / 2)
+
+
 def test_a_recovering_step_of_rnp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rnp, "unlearn", lambda model, *rest: model)
     method = small(RNP, recover_epochs=1, recover_lr=0.5, alpha=0.2, batch_size=6, crop_padding=0, flip=False)
