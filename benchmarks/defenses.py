@@ -4,7 +4,7 @@
 
 A first repair is listened to: which passes, with what batch, mode and gradients. Bare is these passes alone. Memory is
 how far the peak rises over what a process held before (on a GPU: the peak of what torch allocated), each side in a
-process of its own. Training lengths are cut short.
+process of its own. The preset quick runs at its full length; that of the paper (``--like cifar10``) is cut short.
 """
 
 import argparse
@@ -46,15 +46,17 @@ def repairs() -> list[str]:
 
 
 class Bench:
-    """A victim, the defender's images and a defense with short training."""
+    """A victim, the defender's images and a defense."""
 
     def __init__(self, name: str, chosen: argparse.Namespace) -> None:
         dataset = chosen.like.removesuffix("-quick")
         preset = "paper" if chosen.like == "cifar10" else "quick"
         method = registry.defense[name]
         config = method.Config.for_preset(preset, dataset)
-        short = {key: min(value, getattr(config, key)) for key, value in SHORT.items() if hasattr(config, key)}
-        self.defense: Defense = method(config.model_copy(update=short))
+        if preset == "paper":
+            short = {key: min(value, getattr(config, key)) for key, value in SHORT.items() if hasattr(config, key)}
+            config = config.model_copy(update=short)
+        self.defense: Defense = method(config)
         self.ctx = Context(device=chosen.device)
         draws = self.ctx.generator("benchmark")
         shape, _ = SIZES[chosen.like]
