@@ -58,11 +58,12 @@ def test_no_pattern_has_no_success_on_other_classes_than_its_own() -> None:
     assert StandIn(torch.zeros(1, 1, 8, 8), 2).success(model, images) == 0
 
 
-def test_the_rule_takes_the_weakest_setting_that_is_strong_enough() -> None:
-    accuracy = torch.tensor([0.90, 0.89, 0.87, 0.86, 0.50])
-    success = torch.tensor([1.00, 0.80, 0.15, 0.05, 0.00])
+def test_the_rule_weighs_what_is_left_against_what_it_costs() -> None:
+    success = torch.tensor([0.80, 0.64, 0.12, 0.04, 0.00])
+    lost = torch.tensor([0.00, 0.01, 0.03, 0.04, 0.40])
 
-    assert choose(accuracy, success, max_drop=0.05, residue=0.2) == 2
-    assert choose(accuracy, success, max_drop=0.05, residue=0.1) == 3
-    assert choose(accuracy, success, max_drop=0.02, residue=0.1) == 1  # nothing suffices: what leaves least
-    assert choose(accuracy, success, max_drop=0.0, residue=0.1) == 0
+    assert choose(success, 0 * lost) == 4
+    assert choose(success, 5 * lost) == 3
+    assert choose(success, 15 * lost) == 2
+    assert choose(success, 100 * lost) == 0
+    assert choose(torch.zeros(3), torch.zeros(3)) == 0  # a tie: the weakest

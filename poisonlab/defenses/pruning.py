@@ -71,18 +71,14 @@ def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
 class PruningRule(Config):
     """What decides how many channels go; shared by the defenses that prune them."""
 
-    max_drop: float = param(
-        0.05,
-        "Accuracy on the clean images that pruning may cost",
-        quick={"*": 0.05, "digits": 0.06},
-        ge=0,
-        le=1,
-        source="not published",
-    )
-    residue: float = param(
-        0.12, "Pruning ends when this share of the recovered pattern's success is left",
-        quick={"*": 0.12, "digits": 0.05}, ge=0, le=1, source="not published",
+    accuracy_price: float = param(
+        5.0, "Points of a recovered pattern's success that a point of accuracy on the clean images is worth", ge=0,
+        le=100, source="not published",
     )  # fmt: skip
+
+    def price(self, score: Tensor) -> Tensor:
+        """Price of the accuracy that each setting loses against the first."""
+        return self.accuracy_price * (score[0] - score).clamp_min(0)
 
 
 def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Dial:
@@ -103,7 +99,7 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
     }
     settings = torch.tensor(counts, dtype=torch.float32)
     show_masks(mask, channels, ctx)
-    return dial_by_rule("channels pruned", settings, variants, model, clean, rule.max_drop, rule.residue, ctx)
+    return dial_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
 
 
 def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:

@@ -73,8 +73,8 @@ class RNP(Defense):
         "belong to it, and are cut off.",
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
         deviations=(
-            "As few channels are pruned as take most of the success from a pattern recovered from clean images, and no "
-            "more than max_drop of accuracy on them; the repository sweeps thresholds and has no rule.",
+            "The number of pruned channels weighs accuracy on the clean images against the success of a pattern "
+            "recovered from them; the repository sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes.",
             "Detection unlearns several parts of the clean images and accuses a class only if all these networks "
             "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",

@@ -6,6 +6,7 @@ is found on the model as it was given, from clean images alone: a rule that may 
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,11 +87,15 @@ def dial_by_rule(
     variants: dict[str, Tensor],
     model: Classifier,
     clean: ImageSet,
-    max_drop: float,
-    residue: float,
+    cost: Callable[[Tensor], Tensor],
     ctx: Context,
 ) -> Dial:
-    """The settings of a repair, of which the clean-data rule chooses one; the first changes nothing."""
+    """The settings of a repair, of which the clean-data rule chooses one.
+
+    Args:
+        settings: float ``(s,)``; the first changes nothing.
+        cost: accuracy of each setting on the clean images ``(s,)`` -> what :func:`choose` weighs against success.
+    """
     stand_in = find_stand_in(model, clean, ctx)
     dial = Dial(knob, settings, torch.zeros_like(settings), 0, variants)
     turned = copy.deepcopy(model)
@@ -99,22 +104,14 @@ def dial_by_rule(
         dial.turn(turned, position)
         score[position] = accuracy(turned, clean.x, clean.y)
         success[position] = stand_in.success(turned, clean)
-    chosen = choose(score, success, max_drop, residue)
-    return replace(dial, clean_score=score, chosen=chosen, stand_in=success)
+    return replace(dial, clean_score=score, chosen=choose(success, cost(score)), stand_in=success)
 
 
-def choose(score: Tensor, success: Tensor, max_drop: float, residue: float) -> int:
-    """The clean-data rule: the weakest setting that leaves at most ``residue`` of the stand-in's first success.
-
-    Only settings that cost at most ``max_drop`` of the first one's accuracy are allowed. Where none of them does, the
-    one that leaves least.
+def choose(success: Tensor, cost: Tensor) -> int:
+    """The clean-data rule: the first setting with the smallest  s_i / s_0 + cost_i.
 
     Args:
-        score, success: ``(s,)``, accuracy and the pattern's success on the defender's images; the first setting
-            changes nothing.
+        success: s ``(s,)``, the pattern's success at each setting; the first changes nothing.
+        cost: ``(s,)``, what a setting costs, in the same unit: shares of the first success.
     """
-    allowed = score >= score[0] - max_drop - 1e-9
-    enough = allowed & (success <= residue * success[0])
-    if bool(enough.any()):
-        return int(enough.nonzero()[0])
-    return int(torch.where(allowed, success, torch.inf).argmin())
+    return int((success / success[0].clamp_min(1e-6) + cost).argmin())

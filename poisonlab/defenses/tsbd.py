@@ -41,8 +41,8 @@ class TSBDConfig(Config):
         False, "n is chosen from clean images, among seven; neuron_ratio is not used then",
         quick={"*": True, "digits": False}, source="not published",
     )  # fmt: skip
-    residue: float = param(
-        0.1, "The smallest n is chosen that leaves at most this share of a recovered pattern's success", ge=0, le=1,
+    neuron_price: float = param(
+        0.6, "Share of a recovered pattern's success that all neurons are worth, in the choice of n", ge=0, le=100,
         source="not published",
     )  # fmt: skip
     weight_ratio: float = param(0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper")
@@ -138,8 +138,8 @@ class TSBD(Defense):
             "Shortcuts are recognised as 1x1 convolutions.",
             "Changes keep full precision; the repository writes them with four decimals.",
             "Nesterov momentum in fine-tuning, that of the common training loop; images are shuffled.",
-            "The repository tries eleven n and has no rule for choosing; here n is fixed, or the smallest one after "
-            "which a pattern recovered from clean images hardly works any more.",
+            "The repository tries eleven n and has no rule for choosing; here n is fixed, or weighed against what is "
+            "left of a pattern's success that was recovered from clean images.",
             "The preset quick has smaller batches and caps unlearning long before it is complete. On photographs r is "
             "larger, fine-tuning is half as long, and n is chosen.",
         ),
@@ -155,7 +155,9 @@ class TSBD(Defense):
             return self._renewed(cfg.neuron_ratio, model, change, clean, ctx)
         members = [model, *(self._renewed(n, model, change, clean, ctx) for n in RATIOS)]
         ratios = torch.tensor([0.0, *RATIOS])
-        return dial_by_rule("share of neurons n", ratios, stacked(members), model, clean, 1, cfg.residue, ctx)
+        # accuracy on the images that all members are fine-tuned on says nothing; n itself stands for what is lost
+        price = cfg.neuron_price * ratios
+        return dial_by_rule("share of neurons n", ratios, stacked(members), model, clean, lambda score: price, ctx)
 
     def _renewed(
         self, ratio: float, model: Classifier, change: dict[str, Tensor], clean: ImageSet, ctx: Context
