@@ -107,7 +107,13 @@ def clean_model() -> Classifier:
 
 
 def attackers_view() -> AttackerView:
-    return AttackerView(digits().train, digits().test, clean_model)
+    return AttackerView(
+        digits().train,
+        digits().test,
+        clean_model,
+        extractor=clean_model,
+        surrogate=lambda victim, number, dropout: clean_model(),
+    )
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Tensor]:
