@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -28,8 +29,8 @@ def parse_surrogates(text: str) -> list[VictimPart]:
     for words in (entry.split() for entry in text.split(",") if entry.strip()):
         try:
             parts.append(VictimPart.model_validate({"name": words[0], "params": parse_settings(words[1:])}))
-        except ValueError as error:
-            reason = explain(error) if hasattr(error, "errors") else str(error)
+        except ValidationError as error:
+            reason = explain(error).removeprefix("spec: ").partition(" (got ")[0]
             raise ValueError(f"surrogate {' '.join(words)!r}: {reason}") from None
     return parts
 

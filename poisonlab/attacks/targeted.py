@@ -49,7 +49,11 @@ class TargetedConfig(Config):
         source="Bullseye Polytope repository: 0.2, 0.25 and 0.3 in the black-box ensembles",
     )  # fmt: skip
     draws: int = param(
-        1, "Passes with dropout whose features are averaged", ge=1, le=20, source="Bullseye Polytope-3x and -5x: 3 and 5"
+        1,
+        "Passes with dropout whose features are averaged",
+        ge=1,
+        le=20,
+        source="Bullseye Polytope-3x and -5x: 3 and 5",
     )
 
     @field_validator("surrogates")
