@@ -196,9 +196,10 @@ def _learn(
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
-    draws = ctx.generator("augmentation")
+    draws, mode = ctx.generator("augmentation"), model.training
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
+        model.train(mode)  # a hook may have looked at it in another
         x = augment(data.x[index], config.crop_padding, config.flip, draws)
         x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return hook.batch(x, data.y[index], index)

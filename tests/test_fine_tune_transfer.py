@@ -14,7 +14,7 @@ from poisonlab.events import Event, StageFinished
 from poisonlab.experiment import run_experiment
 from poisonlab.stages import StageCache
 from poisonlab.training import TrainingHook, fine_tune
-from poisonlab.types import Poison
+from poisonlab.types import ImageSet, Poison
 from poisonlab.ui.command import changed
 from poisonlab.victims import Victims, train_fine_tuned
 
@@ -72,6 +72,20 @@ def test_batch_norm_can_be_trained_on() -> None:
 
     assert not torch.equal(norm.running_mean, before[0]) and not torch.equal(norm.weight, before[1])
     assert not model.training
+
+
+def test_a_hook_that_changes_the_mode_does_not_unfreeze_batch_norm() -> None:
+    class Looking(TrainingHook):
+        def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+            model.eval()
+            model.train()
+
+    model = network(digits().train, width=4)
+    norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    fine_tune(model, digits().train, FineTuneConfig(epochs=1), Context(), Looking())
+
+    assert torch.equal(norm.running_mean, before)
 
 
 def test_a_hook_takes_part_in_fine_tuning() -> None:
