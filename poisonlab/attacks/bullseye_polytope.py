@@ -12,7 +12,7 @@ from poisonlab.registry import Card, attack
 
 
 class BullseyePolytopeConfig(DescentConfig):
-    pass
+    """Nothing of its own: the coefficients of the polytope are fixed at 1/k."""
 
 
 def relative_distance(poisons: Tensor, target: Tensor) -> Tensor:

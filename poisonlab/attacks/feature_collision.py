@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from poisonlab.registry import Card, attack
 
 
 class FeatureCollisionConfig(TargetedConfig):
+    depths: ClassVar[int] = 1  # the penultimate features alone
+
     bound: Literal["l_infinity", "proximal"] = param(
         "l_infinity", "How poisons stay near their bases: within eps, or pulled back by beta (the paper's form)",
         source="poisoning-benchmark: l_infinity; paper: proximal",
@@ -29,7 +31,7 @@ class FeatureCollisionConfig(TargetedConfig):
     )  # fmt: skip
     steps: int = param(120, "Forward-backward steps", quick=60, ge=1, le=12_000, source=BENCHMARK)
     step_size: float = param(
-        1e-3, "First gradient step on normalised images", quick=1e-1, gt=0, le=1000, source=BENCHMARK
+        1e-3, "First gradient step on normalised images", quick=1.0, gt=0, le=1000, source=BENCHMARK
     )
     decay: float = param(0.2, "Factor on an image's step when its objective would rise", gt=0, lt=1, source=BENCHMARK)
     tolerance: float = param(1e-5, "Relative change of the objective that ends an image", ge=0, lt=1, source=BENCHMARK)

@@ -143,7 +143,7 @@ def surrogates_of(config: Any, view: AttackerView, ctx: Context) -> list[Surroga
     return [
         Surrogate(
             model.requires_grad_(False),
-            getattr(config, "depths", 1),
+            config.depths,
             config.dropout,
             config.draws,
             ctx.generator("surrogate", "dropout", str(number)),
