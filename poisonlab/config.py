@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from poisonlab import registry
 
 Preset = Literal["quick", "paper"]
-Protocol = Literal["from_scratch", "linear_transfer"]
+Protocol = Literal["from_scratch", "linear_transfer", "fine_tune_transfer"]
 PRESETS: tuple[Preset, ...] = ("quick", "paper")
 
 _UNSET: Any = object()
@@ -154,6 +154,22 @@ class HeadConfig(Config):
     weight_decay: float = param(0.0, "L2 weight decay", ge=0, le=0.1)
 
 
+class FineTuneConfig(Config):
+    """How a whole pretrained network is trained on, under a fresh head (protocol ``fine_tune_transfer`` only)."""
+
+    epochs: int = param(60, "Passes over the fine-tuning set", quick=15, ge=1, le=1000, source="PureGen, table of D.2")
+    batch_size: int = param(128, "Images in a step", quick=50, ge=2, le=4096, unit="images", source="PureGen")
+    lr: float = param(
+        1e-4, "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the epochs", quick=2e-3, gt=0, le=1, source="PureGen"
+    )
+    weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1, source="PureGen")
+    crop_padding: int = param(0, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels")
+    flip: bool = param(False, "Mirror images left to right half of the time")
+    frozen_norm: bool = param(
+        True, "Batch norm keeps the extractor's statistics, scales and shifts", source="Bullseye Polytope repository"
+    )
+
+
 class ExperimentSpec(Config):
     """Everything that decides a result. Equal specs on the same device give equal numbers."""
 
@@ -162,6 +178,7 @@ class ExperimentSpec(Config):
     protocol: Protocol = Field("from_scratch", description="How the victim comes to its weights")
     training: TrainingConfig = TrainingConfig()
     head: HeadConfig = HeadConfig()
+    fine_tune: FineTuneConfig = FineTuneConfig()
     attack: AttackPart
     defense: DefensePart
     clean_images: int = Field(
@@ -186,7 +203,11 @@ class ExperimentSpec(Config):
 
     def group(self) -> str:
         """Hash of everything but the seed: runs with the same group are repeats of one experiment."""
-        return digest(self.model_dump(mode="json", exclude={"seed", "preset"}))
+        return digest(self.model_dump(mode="json", exclude={"seed", "preset"} | self.idle()))
+
+    def idle(self) -> set[str]:
+        """Parts that this experiment makes no use of, whatever they say."""
+        return set() if self.protocol == "fine_tune_transfer" else {"fine_tune"}
 
 
 def make_spec(
@@ -228,6 +249,7 @@ def make_spec(
         "protocol": protocol,
         "training": TrainingConfig(**recipe).model_dump(),
         "head": HeadConfig(**defaults["head"]).model_dump(),
+        "fine_tune": FineTuneConfig.for_preset(preset, dataset).model_dump(),
         "clean_images": defaults["clean_images"],
         "precision": defaults.get("precision", "float32"),
         "preset": preset,

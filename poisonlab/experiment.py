@@ -20,7 +20,8 @@ from torch.nn import Module
 from poisonlab import detection, inspection
 from poisonlab.artifacts import IsolatedRows, NeuronScores, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.config import ExperimentSpec
+from poisonlab.attacks.surrogates import DropoutTraining
+from poisonlab.config import ExperimentSpec, VictimPart
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset, divide
 from poisonlab.defenses.base import Defense
@@ -38,7 +39,7 @@ from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook
 from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
-from poisonlab.victims import Victims, train_from_scratch, train_transfer
+from poisonlab.victims import Victims, train_fine_tuned, train_from_scratch, train_transfer
 
 T = TypeVar("T")
 
@@ -129,18 +130,30 @@ class _Experiment:
     def _poison(self) -> Poison:
         splits = self.splits
 
-        def attackers_model() -> Victims:
-            # trained by the attacker, so with a seed of its own: the control below is another model
-            return self._train("attackers_model", [splits.train], self.ctx.seed + 1_000_003)
+        # what the attacker trains has a seed of its own: the control below is another model
+        first = self.ctx.seed + 1_000_003
+
+        def clean_model() -> Classifier:
+            return self._train("attackers_model", [splits.train], first).member(0)
+
+        def extractor() -> Classifier:
+            return clean_model() if self.spec.protocol == "from_scratch" else self._extractor().member(0)
+
+        def surrogate(victim: VictimPart, number: int, dropout: float) -> Classifier:
+            spec, ctx = self._reseeded(first + 1 + number)
+            spec = spec.model_copy(update={"victim": victim})
+            images = splits.train if spec.protocol == "from_scratch" else splits.pretrain
+            make_hook = partial(DropoutTraining.of, dropout)
+            return train_from_scratch("surrogate", spec, [images], ctx, make_hook, dropout).member(0)
 
         def compute(inner: Context) -> Bundle:
-            view = AttackerView(splits.train, splits.test, lambda: attackers_model().member(0))
+            view = AttackerView(splits.train, splits.test, clean_model, extractor=extractor, surrogate=surrogate)
             return Bundle(self.attack.poison(view, inner).tensors())
 
         key = [
             fingerprint(splits.train.x, splits.train.y, splits.test.x, splits.pretrain.x),
             self.spec.attack.model_dump(mode="json"),
-            self.spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "seed"}),
+            self.spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "fine_tune", "seed"}),
         ]
         code = [type(self.attack), _Experiment]
         return Poison.from_tensors(self.ctx.stage("poison", key, code, compute).tensors)
@@ -163,13 +176,22 @@ class _Experiment:
         hook_key: Any = None,
     ) -> Victims:
         """Victims of the spec's protocol, one for each training set."""
-        spec, ctx = self.spec, self.ctx
-        if seed is not None:
-            spec, ctx = spec.model_copy(update={"seed": seed}), ctx.reseeded(seed)
+        spec, ctx = self._reseeded(seed)
         if self.spec.protocol == "from_scratch":
             return train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
-        extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
-        return train_transfer(name, spec, extractor, sets, ctx)
+        if self.spec.protocol == "fine_tune_transfer":
+            return train_fine_tuned(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
+        return train_transfer(name, spec, self._extractor(), sets, ctx)
+
+    def _extractor(self) -> Victims:
+        """The pretrained network that all victims of a transfer protocol start from."""
+        return train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
+
+    def _reseeded(self, seed: int | None) -> tuple[ExperimentSpec, Context]:
+        """Spec and context with another seed, or the run's own."""
+        if seed is None:
+            return self.spec, self.ctx
+        return self.spec.model_copy(update={"seed": seed}), self.ctx.reseeded(seed)
 
     def _defend(
         self, poison: Poison, poisoned: list[ImageSet], undefended: Victims, threat: Threat

@@ -9,7 +9,7 @@ from poisonlab.recording import Interrupted, RunRecord
 
 WARM_UP = 5.0  # seconds of a stage before its own speed says how long it will take
 _OF_ATTACK = {"poison"}
-_OF_ANYTHING = {"control", "victim", "extractor", "attackers_model"}
+_OF_ANYTHING = {"control", "victim", "extractor", "attackers_model", "surrogate"}
 
 
 class SliceOver(Interrupted):

@@ -1,7 +1,7 @@
 """The one training loop. Data lies on the device; a batch is gathered and augmented there.
 
-A network trained from scratch, a stack of linear heads on frozen features and a fine-tuning
-defense all run through :func:`fit`; what differs comes in as a :class:`TrainingHook`.
+A network trained from scratch or fine-tuned, a stack of linear heads on frozen features and a
+fine-tuning defense all run through :func:`fit`; what differs comes in as a :class:`TrainingHook`.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import HeadConfig, TrainingConfig
+from poisonlab.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.context import Context
 from poisonlab.types import ImageSet
 
@@ -154,7 +154,6 @@ def train_network(
     Args:
         phase: the experimenter may look at the model after epochs, under this name; empty for not at all.
     """
-    hook = hook or TrainingHook()
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimiser = torch.optim.SGD(
         model.parameters(),
@@ -165,14 +164,46 @@ def train_network(
         fused=True,
     )
     schedule = learning_rate(optimiser, config, total)
-    draws = ctx.generator("augmentation")
+    model.to(memory_format=torch.channels_last).train()
+    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook(), phase, config.label_smoothing)
+
+
+def fine_tune(
+    model: nn.Module, data: ImageSet, config: FineTuneConfig, ctx: Context, hook: TrainingHook | None = None
+) -> None:
+    """Train a pretrained ``model`` on ``data`` in place, all layers at once: Adam, in falling steps."""
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    model.to(memory_format=torch.channels_last).train(not config.frozen_norm)
+    for module in model.modules():
+        if config.frozen_norm and isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 4, total // 2, total * 3 // 4])
+    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
+
+
+def _learn(
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig | FineTuneConfig,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    ctx: Context,
+    hook: TrainingHook,
+    phase: str = "",
+    label_smoothing: float = 0.0,
+) -> None:
+    """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    draws, mode = ctx.generator("augmentation"), model.training
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
+        model.train(mode)  # a hook may have looked at it in another
         x = augment(data.x[index], config.crop_padding, config.flip, draws)
         x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return hook.batch(x, data.y[index], index)
 
-    model.to(memory_format=torch.channels_last).train()
     hook.begin(model, data, steps_in_epoch(len(data), config.batch_size), config.epochs)
     order = ctx.generator("batches")
 
@@ -185,7 +216,7 @@ def train_network(
     fit(
         model,
         prepare,
-        lambda logits, y: hook.loss(logits.float(), y, config.label_smoothing),
+        lambda logits, y: hook.loss(logits.float(), y, label_smoothing),
         optimiser,
         schedule,
         steps(),

@@ -60,7 +60,7 @@ class Splits:
         test: never seen in training; success and accuracy are read here.
         reserve: the defender's trusted images are drawn from here.
         public: clean images that generative models may learn from.
-        pretrain: the frozen extractor learns from these (``linear_transfer`` only, else empty);
+        pretrain: the extractor learns from these (transfer protocols only, else empty);
             may overlap with ``public``, as the reserve may.
     """
 

@@ -1,4 +1,4 @@
-"""Trained victims and how they come to be: from scratch, or as linear heads on a frozen extractor."""
+"""Trained victims and how they come to be: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, predict
 from poisonlab.stages import Bundle, fingerprint
-from poisonlab.training import TrainingHook, train_heads, train_network
+from poisonlab.training import TrainingHook, fine_tune, train_heads, train_network
 from poisonlab.types import ImageSet
 
 
@@ -135,3 +135,48 @@ def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: li
     ]
     learned = ctx.stage(name, key, [training], compute).tensors
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
+
+
+def train_fine_tuned(
+    name: str,
+    spec: ExperimentSpec,
+    extractor: Victims,
+    sets: list[ImageSet],
+    ctx: Context,
+    make_hook: Callable[[Context], TrainingHook | None] | None = None,
+    hook_key: Any = None,
+) -> Victims:
+    """For each training set the whole extractor, trained on under a fresh head that all sets share. A stage of its own.
+
+    Args:
+        make_hook, hook_key: as in :func:`train_from_scratch`.
+    """
+    network, different = extractor.member(0), list({id(s): s for s in sets}.values())
+    hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
+
+    def compute(inner: Context) -> Bundle:
+        hook = make_hook(inner) if make_hook else None
+        members = []
+        for data in different:
+            member = extractor.member(0).requires_grad_(True)
+            initialise(member.head, inner.generator("heads"))
+            fine_tune(member, data, spec.fine_tune, inner, hook)
+            members.append(member)
+        return Bundle(Victims.of(members).tensors())
+
+    key = [
+        fingerprint(*(t for s in different for t in (s.x, s.y))),
+        fingerprint(*extractor.tensors().values()),
+        spec.fine_tune.model_dump(mode="json"),
+        spec.seed,
+        hook_key if hooked else None,
+    ]
+    code = [training, train_fine_tuned, *([type(hooked)] if hooked else [])]
+    learned = Victims.from_tensors(network, ctx.stage(name, key, code, compute).tensors)
+    place = torch.tensor([[id(s) for s in different].index(id(s)) for s in sets], device=ctx.device)
+    return Victims(learned.network, {k: _member(v, place) for k, v in learned.varying.items()})
+
+
+def _member(stacked: Tensor, place: Tensor) -> Tensor:
+    """Rows of ``stacked``; one that serves all trials, as the control does, takes no memory twice."""
+    return stacked.expand(len(place), *stacked.shape[1:]) if len(stacked) == 1 else stacked[place]

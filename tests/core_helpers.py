@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poisonlab import registry
 from poisonlab.attacks.base import AttackerView
+from poisonlab.attacks.surrogates import Surrogate
 from poisonlab.config import Config, ExperimentSpec, TrainingConfig, make_spec
 from poisonlab.context import Context, derive
 from poisonlab.data.base import DataError, divide
@@ -107,7 +108,29 @@ def clean_model() -> Classifier:
 
 
 def attackers_view() -> AttackerView:
-    return AttackerView(digits().train, digits().test, clean_model)
+    return AttackerView(
+        digits().train,
+        digits().test,
+        clean_model,
+        extractor=clean_model,
+        surrogate=lambda victim, number, dropout: clean_model(),
+    )
+
+
+def surrogate(model: Classifier, depths: int = 1, dropout: float = 0.0, draws: int = 1, seed: int = 0) -> Surrogate:
+    """A network to craft on; by default its penultimate features from one plain pass."""
+    return Surrogate(model, depths, dropout, draws, derive(seed, "dropout"))
+
+
+@functools.cache
+def smooth_net() -> Classifier:
+    """Two smooth convolutions in double precision, for gradients; 4 features of 1x6x6 images."""
+    blocks = [nn.Sequential(nn.Conv2d(1, 2, 3), nn.Softplus()), nn.Sequential(nn.Conv2d(2, 3, 3), nn.Softplus())]
+    body = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(12, 4))
+    model = Classifier(body, 4, 2, torch.full((1,), 0.4), torch.full((1,), 0.3)).double()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "weights"))
+    return model.requires_grad_(False)
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -158,6 +158,7 @@ def test_list_tells_parameters_bounds_and_sources(capsys):
     )
     code, out, _ = run_cli(capsys, "list")
     assert code == 0 and all(name in out for name in ("badnets", "awm", "digits", "resnet8"))
+    assert "Runs under linear_transfer, fine_tune_transfer." in out
     assert set(json.loads(run_cli(capsys, "list", "--json")[1])) == set(results_commands.catalogue.PLURALS)
 
 

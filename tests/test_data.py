@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from poisonlab.config import DatasetPart
+from poisonlab.config import DatasetPart, Protocol
 from poisonlab.context import derive
 from poisonlab.data import cifar10, tensor_file
 from poisonlab.data.base import (
@@ -46,7 +46,7 @@ counts = st.integers(20, 120)
 maybe = st.integers(0, 120)
 
 
-@given(counts, counts, counts, maybe, maybe, st.sampled_from(["from_scratch", "linear_transfer"]))
+@given(counts, counts, counts, maybe, maybe, st.sampled_from(get_args(Protocol)))
 def test_any_division_keeps_the_attacked_images_apart(
     train: int, head: int, pretrain: int, reserve: int, public: int, protocol: Any
 ) -> None:
@@ -57,7 +57,7 @@ def test_any_division_keeps_the_attacked_images_apart(
     splits = divide(numbered(400), numbered(30), config, protocol)
     parts = {p: number_of(getattr(splits, p)) for p in ("train", "reserve", "public", "pretrain")}
 
-    transfer = protocol == "linear_transfer"
+    transfer = protocol != "from_scratch"
     assert [len(parts[p]) for p in parts] == [
         head if transfer else train,
         reserve,

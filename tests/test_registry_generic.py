@@ -20,7 +20,16 @@ from core_helpers import (
 )
 
 from poisonlab import catalogue, registry
-from poisonlab.config import PRESETS, Config, ExperimentSpec, HeadConfig, TrainingConfig, make_spec
+from poisonlab.config import (
+    PRESETS,
+    Config,
+    ExperimentSpec,
+    FineTuneConfig,
+    HeadConfig,
+    Protocol,
+    TrainingConfig,
+    make_spec,
+)
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
@@ -31,7 +40,9 @@ from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits,
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 DATASETS, VICTIMS = list(registry.dataset), list(registry.victim)
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[kind]]
-CONFIGS: list[type[Config]] = [registry.KINDS[k][n].Config for k, n in METHODS] + [TrainingConfig, HeadConfig]
+CONFIGS: list[type[Config]] = [registry.KINDS[k][n].Config for k, n in METHODS]
+CONFIGS += [TrainingConfig, HeadConfig, FineTuneConfig]
+PROTOCOLS = typing.get_args(Protocol)
 MOMENTS = ("prepare", "purify", "training_hook", "repair", "detect")
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
@@ -334,7 +345,7 @@ def test_loaded_images_are_labelled_bytes(name: str, monkeypatch: pytest.MonkeyP
 
 
 @every_dataset
-@pytest.mark.parametrize("protocol", ["from_scratch", "linear_transfer"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_attacked_set_shares_no_image_with_any_other_part(
     name: str, preset: str, protocol: str, monkeypatch: pytest.MonkeyPatch

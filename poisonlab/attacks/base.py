@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from poisonlab.config import Config, Protocol
+from poisonlab.config import Config, Protocol, VictimPart
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
@@ -22,12 +22,18 @@ class AttackerView:
         train: the training set before poisoning.
         candidates: images that may be chosen as targets.
         clean_model: a model the attacker trained without poison, under the victim's protocol and
-            (white box) on the victim's frozen extractor. Trained at the first call.
+            (white box) on the victim's extractor. Trained at the first call.
+        extractor: the pretrained network that a transfer victim starts from (white box); from scratch, ``clean_model``.
+        surrogate: ``(victim, number, dropout)`` -> a network of a kind that the attacker chooses, trained from scratch
+            on the extractor's images (from scratch: the training set) by the victim's recipe, in eval mode; each
+            number has a random start of its own. Trained at the first call.
     """
 
     train: ImageSet
     candidates: ImageSet
     clean_model: Callable[[], Classifier]
+    extractor: Callable[[], Classifier]
+    surrogate: Callable[[VictimPart, int, float], Classifier]
 
 
 def check_target(target_class: int, classes: int) -> None:

@@ -31,6 +31,8 @@ def list_(options: argparse.Namespace) -> int:
         for method in methods:
             paper = f" ({method['paper']})" if method["paper"] else ""
             print(f"{method['name']}: {method['title']}{paper}\n{method['summary']}")
+            if "protocols" in method:
+                print(f"Runs under {', '.join(method['protocols'])}.")
             rows = [
                 (
                     p["name"],

@@ -25,8 +25,8 @@ class DivisionConfig(Config):
     """How many images each party gets. The division itself never depends on the run's seed."""
 
     train_images: int = param(45_000, "Attacked training set, trained from scratch", ge=20, unit="images")
-    head_images: int = param(500, "Attacked fine-tuning set of linear transfer", ge=20, unit="images")
-    pretrain_images: int = param(44_500, "Extractor's own images in linear transfer", ge=20, unit="images")
+    head_images: int = param(500, "Attacked fine-tuning set of transfer learning", ge=20, unit="images")
+    pretrain_images: int = param(44_500, "Extractor's own images in transfer learning", ge=20, unit="images")
     reserve_images: int = param(5_000, "Pool of the defender's trusted images", ge=0, unit="images")
     public_images: int = param(
         5_000, "Clean images for generative models, none of them in the attacked set", ge=0, unit="images"
@@ -71,7 +71,7 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     Raises:
         DataError: the parts ask for more images than there are.
     """
-    transfer = protocol == "linear_transfer"
+    transfer = protocol != "from_scratch"
     attacked = config.head_images if transfer else config.train_images
     pretrain = config.pretrain_images if transfer else 0
     wanted = attacked + max(config.reserve_images + pretrain, config.public_images)

@@ -16,8 +16,8 @@ from poisonlab.types import ImageSet
 class DigitsConfig(DivisionConfig):
     size: int = param(16, "Side of the images, enlarged bilinearly from 8", ge=8, le=32, unit="pixels")
     train_images: int = param(1000, "Attacked training set, trained from scratch", ge=20, unit="images")
-    head_images: int = param(400, "Attacked fine-tuning set of linear transfer", ge=20, unit="images")
-    pretrain_images: int = param(900, "Extractor's own images in linear transfer", ge=20, unit="images")
+    head_images: int = param(400, "Attacked fine-tuning set of transfer learning", ge=20, unit="images")
+    pretrain_images: int = param(900, "Extractor's own images in transfer learning", ge=20, unit="images")
     reserve_images: int = param(100, "Pool of the defender's trusted images", ge=0, unit="images")
     public_images: int = param(
         300, "Clean images for generative models, none of them in the attacked set", ge=0, unit="images"

@@ -18,8 +18,8 @@ _LEVELS = (
     ("dataset", "defense", "preset"),
     ("dataset", "attack", "preset"),
 )
-_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "attack", "seed", "precision")
-_ATTACK_STAGES = ("poison", "attackers_model", "extractor", "control", "victim")
+_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "fine_tune", "attack", "seed", "precision")
+_ATTACK_STAGES = ("poison", "attackers_model", "surrogate", "extractor", "control", "victim")
 
 
 @dataclass(frozen=True)

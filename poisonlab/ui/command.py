@@ -24,6 +24,8 @@ def changed(spec: ExperimentSpec) -> dict[str, Any]:
     asked, default = spec.model_dump(mode="json"), preset.model_dump(mode="json")
     found: dict[str, Any] = {}
     for key, value in asked.items():
+        if key in spec.idle():
+            continue
         if not isinstance(value, dict):
             if value != default[key]:
                 found[key] = value

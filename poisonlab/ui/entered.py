@@ -75,7 +75,7 @@ def _belonging(settings: list[str], before: Mapping[str, str], now: Mapping[str,
     if changed & {"dataset", "preset"}:  # every value of a preset follows from these two
         return []
     if "attack" in changed and _protocol(before) != _protocol(now):
-        changed |= {"training", "head", "protocol"}
+        changed |= {"training", "head", "fine_tune", "protocol"}
     return [setting for setting in settings if re.split("[.=]", setting)[0] not in changed]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 from pydantic import create_model
@@ -150,14 +150,16 @@ def _form(start: dict[str, Config], preset: dict[str, Config], key: str) -> Form
 
 
 TITLES = {
-    "attack": "Attack", "defense": "Defense", "training": "Training", "head": "Linear head", "dataset": "Dataset",
-    "victim": "Victim", "run": "Run",
+    "attack": "Attack", "defense": "Defense", "training": "Training", "head": "Linear head",
+    "fine_tune": "Fine-tuning", "dataset": "Dataset", "victim": "Victim", "run": "Run",
 }  # fmt: skip
 
 
 def _parts(spec: ExperimentSpec) -> dict[str, Config]:
-    """The parameters of each tab; a linear head is trained under one protocol only."""
-    parts = [name for name in TITLES if name != "run" and (name != "head" or spec.protocol == "linear_transfer")]
+    """The parameters of each tab; what belongs to one protocol is shown for attacks that run under it."""
+    protocols = registry.attack[spec.attack.name].protocols
+    idle = {part for part, protocol in _PROTOCOL_OF.items() if protocol not in protocols}
+    parts = [name for name in TITLES if name not in idle | {"run"}]
     return {part: _params(spec, part) for part in parts} | {"run": _loose(spec)}
 
 
@@ -176,16 +178,19 @@ def _params(spec: ExperimentSpec, part: str) -> Config:
     return params
 
 
+_PROTOCOL_OF = {"head": "linear_transfer", "fine_tune": "fine_tune_transfer"}
+
 # The fields of a spec that belong to no part, with their own declarations.
 _LOOSE = ("clean_images", "protocol", "precision")
-_definitions: dict[str, Any] = {
-    name: (field.annotation, field) for name, field in ExperimentSpec.model_fields.items() if name in _LOOSE
-}
-_Loose: type[Config] = create_model("_Loose", __base__=Config, **_definitions)
 
 
 def _loose(spec: ExperimentSpec) -> Config:
-    return _Loose(**{name: getattr(spec, name) for name in _LOOSE})
+    """These fields; the protocols to choose from are those that the attack runs under."""
+    fields = {name: ExperimentSpec.model_fields[name] for name in _LOOSE}
+    definitions: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
+    definitions["protocol"] = (Literal[registry.attack[spec.attack.name].protocols], fields["protocol"])
+    loose: type[Config] = create_model("_Loose", __base__=Config, **definitions)
+    return loose(**{name: getattr(spec, name) for name in _LOOSE})
 
 
 def _spec(names: dict[str, Any], seed: int, overrides: dict[str, Any]) -> ExperimentSpec:

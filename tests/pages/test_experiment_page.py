@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from poisonlab import registry, runtime
 from poisonlab.attacks.base import Attack
-from poisonlab.config import Config, ExperimentSpec, HeadConfig, TrainingConfig, make_spec, param
+from poisonlab.config import Config, ExperimentSpec, FineTuneConfig, HeadConfig, TrainingConfig, make_spec, param
 from poisonlab.registry import Card
 
 
@@ -84,12 +84,15 @@ def test_training_and_run_parameters_are_in_the_form(page: AppTest) -> None:
     page.selectbox(key="new_attack").set_value("bullseye_polytope").run()
 
     assert_shows(page, "head", list(HeadConfig.model_fields))
+    assert_shows(page, "fine_tune", list(FineTuneConfig.model_fields))
+    protocol = next(box for box in page.selectbox if box.label == "protocol")
+    assert protocol.options == ["linear_transfer", "fine_tune_transfer"]
 
 
 def test_every_field_of_a_spec_can_be_chosen() -> None:
     """A new field of the spec must find its place on this page."""
     chosen_outside = {"dataset", "attack", "defense", "victim", "preset", "seed"}
-    in_form = {"training", "head", "clean_images", "protocol", "precision"}
+    in_form = {"training", "head", "fine_tune", "clean_images", "protocol", "precision"}
 
     assert set(ExperimentSpec.model_fields) == chosen_outside | in_form
 

@@ -1,0 +1,139 @@
+"""Feature Collision: clean-label poisons that each share their features with a target."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from poisonlab.attacks.pixels import round_within, to_bytes
+from poisonlab.attacks.surrogates import Surrogate, mean_gradient
+from poisonlab.attacks.targeted import BENCHMARK, DEVIATIONS, TargetedAttack, TargetedConfig
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.registry import Card, attack
+
+
+class FeatureCollisionConfig(TargetedConfig):
+    depths: ClassVar[int] = 1  # the penultimate features alone
+
+    bound: Literal["l_infinity", "proximal"] = param(
+        "l_infinity", "How poisons stay near their bases: within eps, or pulled back by beta (the paper's form)",
+        source="poisoning-benchmark: l_infinity; paper: proximal",
+    )  # fmt: skip
+    beta: float = param(
+        0.25, "Pull of the proximal form, times (features / pixels)^2", ge=0, le=1e6, source="paper, section 4.1"
+    )
+    opacity: float = param(
+        0.3, "Share of the target in the image that the search starts from (watermark)", ge=0, lt=1,
+        source="paper, section 4.2; poisoning-benchmark",
+    )  # fmt: skip
+    steps: int = param(120, "Forward-backward steps", quick=60, ge=1, le=12_000, source=BENCHMARK)
+    step_size: float = param(
+        1e-3, "First gradient step on normalised images", quick=1.0, gt=0, le=1000, source=BENCHMARK
+    )
+    decay: float = param(0.2, "Factor on an image's step when its objective would rise", gt=0, lt=1, source=BENCHMARK)
+    tolerance: float = param(1e-5, "Relative change of the objective that ends an image", ge=0, lt=1, source=BENCHMARK)
+
+
+def collision_loss(surrogate: Surrogate, target: Tensor, x: Tensor) -> Tensor:
+    """||phi(x) - phi(x_t)||^2 of each image.
+
+    Args:
+        target: features ``(n, d)`` of each image's own target.
+        x: float ``(n, c, h, w)`` in [0, 1].
+    """
+    return (surrogate.features(x)[-1] - target).square().sum(1)
+
+
+@attack("feature_collision")
+class FeatureCollision(TargetedAttack):
+    """Forward-backward splitting on each base (Shafahi et al. 2018, arXiv:1804.00792, section 2, Algorithm 1)."""
+
+    Config = FeatureCollisionConfig
+    card = Card(
+        title="Feature Collision",
+        paper="A. Shafahi et al.: Poison Frogs! Targeted Clean-Label Poisoning Attacks on Neural Networks, "
+        "NeurIPS 2018, arXiv:1804.00792",
+        summary="Each poison keeps the look of its class but has the features of one chosen image of another class; "
+        "the retrained head moves its boundary across both.",
+        threat_model="Clean label; a few fine-tuning images within a bound, or pulled towards their originals; knows "
+        "the pretrained extractor (white box), or trains surrogates of its own on the same images (black box).",
+        deviations=(
+            *DEVIATIONS,
+            "A step that would raise an image's objective is not taken; its step is shortened instead.",
+            "The preset follows the poisoning-benchmark: many poisons within eps. The paper's transfer attack is one "
+            "poison of the proximal form: bound=proximal, poisons=1, opacity=0.",
+            "Several surrogates: the objective is their mean, with the mean of their beta.",
+        ),
+    )
+
+    def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
+        cfg: FeatureCollisionConfig = self.config
+        each = targets[:, None].expand_as(base).flatten(0, 1)  # (trials k, c, h, w), every base's target
+        bases = base.flatten(0, 1)
+        losses = [
+            partial(collision_loss, s, s.target_features(targets)[-1].repeat_interleave(base.shape[1], 0))
+            for s in surrogates
+        ]
+        x = collide(bases.float() / 255, each.float() / 255, losses, surrogates, cfg, ctx)
+        made = round_within(x, bases, cfg.eps) if cfg.bound == "l_infinity" else to_bytes(x)
+        return made.view_as(base)
+
+
+def pull(config: FeatureCollisionConfig, surrogates: Sequence[Surrogate], pixels: int) -> float:
+    """beta (d / pixels)^2, d the number of features, averaged over surrogates (section 4.1); 0 within a hard bound."""
+    if config.bound == "l_infinity":
+        return 0.0
+    shares = [(s.model.head.in_features / pixels) ** 2 for s in surrogates]
+    return config.beta * sum(shares) / len(shares)
+
+
+def collide(
+    base: Tensor,
+    target: Tensor,
+    losses: Sequence[partial[Tensor]],
+    surrogates: Sequence[Surrogate],
+    config: FeatureCollisionConfig,
+    ctx: Context,
+) -> Tensor:
+    """Minimise  L(x) + beta ||x - b||^2  for every image on its own.
+
+    Args:
+        base, target: float ``(n, c, h, w)`` in [0, 1]; not modified.
+        losses: L of each surrogate, ``(n, c, h, w)`` -> ``(n,)``.
+    """
+    variance = surrogates[0].model.normalise.std.square()  # one step on normalised images is this many in [0, 1]
+    beta, eps = pull(config, surrogates, base[0].numel()), config.eps / 255
+
+    def backward(x: Tensor, step: Tensor) -> Tensor:
+        """The proximal step towards the base, or the projection onto the bound."""
+        if config.bound == "proximal":
+            return ((x + step * beta * base) / (1 + step * beta)).clamp(0, 1)
+        return torch.minimum(torch.maximum(x, base - eps), base + eps).clamp(0, 1)
+
+    def objective(x: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = mean_gradient(losses, x.detach().requires_grad_())
+        return value + beta * ((x - base).square() / variance).flatten(1).sum(1), gradient
+
+    step = base.new_full((len(base), 1, 1, 1), config.step_size)
+    x = config.opacity * target + (1 - config.opacity) * base
+    x = backward(x, torch.zeros_like(step))  # the bound holds from the start; no pull without a step
+    value, gradient = objective(x)
+    ended = torch.zeros_like(value, dtype=torch.bool)
+    for number in ctx.track(range(1, config.steps + 1), config.steps):
+        forward = x - step * variance * gradient
+        moved = backward(forward, step)
+        new_value, new_gradient = objective(moved)
+        better = (new_value <= value) & ~ended
+        ended |= better & (value - new_value <= config.tolerance * value)
+        step = torch.where(better.view_as(step), step, config.decay * step)
+        taken = better.view_as(step)
+        x, gradient = torch.where(taken, moved, x), torch.where(taken, new_gradient, gradient)
+        value = torch.where(better, new_value, value)
+        if number % 10 == 0 or number == config.steps:
+            ctx.metric("collision_objective", number, value.mean().item())
+        if bool(ended.all()):
+            break
+    return x

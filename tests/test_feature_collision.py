@@ -1,0 +1,86 @@
+"""What is special about Feature Collision: every poison alone meets the target, by steps that never cost it."""
+
+import pytest
+import torch
+from core_helpers import clean_model, digits, listening, smooth_net, surrogate
+
+from poisonlab.attacks.feature_collision import (
+    FeatureCollision,
+    FeatureCollisionConfig,
+    collide,
+    collision_loss,
+    pull,
+)
+from poisonlab.context import Context, derive
+from poisonlab.events import Metric
+
+
+def images(trials: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bases ``(trials, 3, ...)`` and targets."""
+    return digits().train.x[: 3 * trials].view(trials, 3, 1, 16, 16), digits().test.x[:trials]
+
+
+def test_the_objective_never_rises_and_features_approach_the_target() -> None:
+    ctx, heard = listening()
+    base, targets = images()
+    config = FeatureCollisionConfig(eps=64, step_size=10, steps=40, opacity=0)
+
+    FeatureCollision(config).craft([surrogate(clean_model())], base, targets, ctx)
+
+    objectives = [e.value for e in heard if isinstance(e, Metric)]
+    assert objectives == sorted(objectives, reverse=True) and objectives[-1] < 0.8 * objectives[0]
+
+
+def test_an_images_poison_does_not_depend_on_the_others() -> None:
+    base, targets = images()
+    attack, victims = FeatureCollision(FeatureCollisionConfig(eps=32, step_size=1, steps=5)), [surrogate(clean_model())]
+
+    together = attack.craft(victims, base, targets, Context())
+    alone = attack.craft(victims, base[1:, :1], targets[1:], Context())
+
+    assert int((together[1, :1].int() - alone[0].int()).abs().max()) <= 1  # sums of floats in another order
+
+
+def test_loss_is_the_squared_distance_and_its_gradient_equals_finite_differences() -> None:
+    victim, draws = surrogate(smooth_net()), derive(0, "x")
+    x = torch.rand(2, 1, 6, 6, generator=draws, dtype=torch.float64).requires_grad_()
+    target = victim.features(torch.rand(2, 1, 6, 6, generator=draws, dtype=torch.float64))[0]
+
+    expected = (smooth_net().features(x) - target).norm(dim=1) ** 2
+    assert torch.allclose(collision_loss(victim, target, x), expected, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda at: collision_loss(victim, target, at), x)
+
+
+def test_a_proximal_step_is_the_papers_update() -> None:
+    base = torch.full((1, 1, 6, 6), 0.5, dtype=torch.float64)
+    slope = torch.linspace(-1, 1, 36, dtype=torch.float64).view(1, 1, 6, 6)
+    victim = surrogate(smooth_net())  # 4 features, 36 pixels; normalised by a deviation of 0.3
+    config = FeatureCollisionConfig(bound="proximal", beta=8100, opacity=0, step_size=0.05, steps=1, tolerance=0)
+
+    moved = collide(base, base, [lambda x: (x * slope).flatten(1).sum(1)], [victim], config, Context())  # type: ignore[list-item]
+
+    beta = 8100 * (4 / 36) ** 2
+    assert pull(config, [victim], 36) == pytest.approx(beta) == pytest.approx(100)
+    forward = base - 0.05 * 0.09 * slope
+    assert torch.allclose(moved, (forward + 0.05 * beta * base) / (1 + 0.05 * beta))
+
+
+def test_the_pull_keeps_poisons_near_their_bases() -> None:
+    base, targets = images()
+
+    def moved(beta: float) -> float:
+        config = FeatureCollisionConfig(bound="proximal", beta=beta, opacity=0, step_size=1, steps=10)
+        made = FeatureCollision(config).craft([surrogate(clean_model())], base, targets, Context())
+        return float((made.float() - base.float()).abs().mean())
+
+    assert moved(1e5) < 0.5 * moved(0)
+
+
+def test_the_watermark_is_a_share_of_the_target() -> None:
+    base, targets = images()
+    config = FeatureCollisionConfig(bound="proximal", opacity=0.3, step_size=1e-9, steps=1)
+
+    made = FeatureCollision(config).craft([surrogate(clean_model())], base, targets, Context())
+
+    expected = 0.3 * targets[:, None].float() + 0.7 * base.float()
+    assert float((made.float() - expected).abs().max()) <= 0.51
