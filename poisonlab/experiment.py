@@ -129,16 +129,23 @@ class _Experiment:
     def _poison(self) -> Poison:
         splits = self.splits
 
-        def attackers_model() -> Victims:
-            # trained by the attacker, so with a seed of its own: the control below is another model
-            return self._train("attackers_model", [splits.train], self.ctx.seed + 1_000_003)
+        # what the attacker trains has a seed of its own: the control below is another model
+        first = self.ctx.seed + 1_000_003
+
+        def clean_model() -> Classifier:
+            return self._train("attackers_model", [splits.train], first).member(0)
+
+        def train_model(data: ImageSet, number: int) -> Classifier:
+            spec, ctx = self._reseeded(first + number)
+            return train_from_scratch("attackers_model", spec, [data], ctx).member(0)
 
         def compute(inner: Context) -> Bundle:
-            view = AttackerView(splits.train, splits.test, lambda: attackers_model().member(0))
+            view = AttackerView(splits.train, splits.test, clean_model, splits.public, train_model)
             return Bundle(self.attack.poison(view, inner).tensors())
 
+        seen = (splits.train, splits.test, splits.public, splits.pretrain)
         key = [
-            fingerprint(splits.train.x, splits.train.y, splits.test.x, splits.pretrain.x),
+            fingerprint(*(t for part in seen for t in (part.x, part.y))),
             self.spec.attack.model_dump(mode="json"),
             self.spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "seed"}),
         ]
@@ -163,13 +170,17 @@ class _Experiment:
         hook_key: Any = None,
     ) -> Victims:
         """Victims of the spec's protocol, one for each training set."""
-        spec, ctx = self.spec, self.ctx
-        if seed is not None:
-            spec, ctx = spec.model_copy(update={"seed": seed}), ctx.reseeded(seed)
+        spec, ctx = self._reseeded(seed)
         if self.spec.protocol == "from_scratch":
             return train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
         extractor = train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
         return train_transfer(name, spec, extractor, sets, ctx)
+
+    def _reseeded(self, seed: int | None) -> tuple[ExperimentSpec, Context]:
+        """Spec and context with another seed, or the run's own."""
+        if seed is None:
+            return self.spec, self.ctx
+        return self.spec.model_copy(update={"seed": seed}), self.ctx.reseeded(seed)
 
     def _defend(
         self, poison: Poison, poisoned: list[ImageSet], undefended: Victims, threat: Threat

@@ -107,7 +107,9 @@ def clean_model() -> Classifier:
 
 
 def attackers_view() -> AttackerView:
-    return AttackerView(digits().train, digits().test, clean_model)
+    return AttackerView(
+        digits().train, digits().test, clean_model, digits().public, lambda images, number: clean_model()
+    )
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Tensor]:

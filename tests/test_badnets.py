@@ -1,5 +1,6 @@
 """What is special about BadNets: the patch, its candidates, its errors."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,13 +83,13 @@ def test_poisoned_images_carry_the_trigger_of_the_test_time() -> None:
 @pytest.mark.parametrize(("rate_of", "expected"), [("all", 20), ("non_target", 18), ("target", 2)])
 def test_the_rate_counts_what_it_says(rate_of: str, expected: int) -> None:
     data = noise_images(100, classes=10)
-    assert poison(AttackerView(data, data, lambda: None), poison_rate=0.2, rate_of=rate_of).budget == expected
+    assert poison(replace(attackers_view(), train=data), poison_rate=0.2, rate_of=rate_of).budget == expected
 
 
 def test_rate_error_names_the_numbers() -> None:
     data = noise_images(100, classes=10)
     with pytest.raises(ValueError, match="poison_rate=1.0 asks for 100 of 90 candidate images"):
-        poison(AttackerView(data, data, lambda: None), poison_rate=1.0)
+        poison(replace(attackers_view(), train=data), poison_rate=1.0)
 
 
 def test_a_rate_that_selects_nothing_is_an_error() -> None:

@@ -23,11 +23,16 @@ class AttackerView:
         candidates: images that may be chosen as targets.
         clean_model: a model the attacker trained without poison, under the victim's protocol and
             (white box) on the victim's frozen extractor. Trained at the first call.
+        public: clean labelled images of the same classes, none of them in the training set.
+        train_model: ``(images, number)`` -> a network of the victim's kind that the attacker trained from scratch on
+            them by the victim's recipe, in eval mode; each number has a random start of its own.
     """
 
     train: ImageSet
     candidates: ImageSet
     clean_model: Callable[[], Classifier]
+    public: ImageSet
+    train_model: Callable[[ImageSet, int], Classifier]
 
 
 def check_target(target_class: int, classes: int) -> None:
