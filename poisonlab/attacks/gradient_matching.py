@@ -38,7 +38,7 @@ class GradientMatchingConfig(Config):
         source="PureGen; the paper uses 16",
     )  # fmt: skip
     steps: int = param(
-        250, "Signed Adam steps; 0 leaves the random start, the control of equal size", quick=60, ge=0, le=10_000,
+        250, "Signed Adam steps; 0 leaves the random start, the control of equal size", quick=20, ge=0, le=10_000,
         source=REPOSITORY,
     )  # fmt: skip
     step_size: float = param(
@@ -85,7 +85,7 @@ class SignedAdam:
     def __init__(self, delta: Tensor, rate: float, steps: int) -> None:
         self.delta = delta
         self.adam = torch.optim.Adam([delta], lr=rate)
-        milestones = [steps * eighths // 8 for eighths in (3, 5, 7)]
+        milestones = [max(1, steps * eighths // 8) for eighths in (3, 5, 7)]
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.adam, milestones, gamma=0.1)
 
     def step(self, gradient: Tensor) -> None:
@@ -159,7 +159,8 @@ class GradientMatching(Attack):
             "Targets are images that the first surrogate gets right, of random classes unless source_class and "
             "target_class are set; the benchmark has fixed lists.",
             "An ensemble is of the victim's own architecture, each member with its own start.",
-            "Quick: one restart, few steps, many poisons: a small network trained for a few epochs is hard to steer.",
+            "Quick: one restart, 20 steps, after which the alignment stands still, and 4 % poisons at eps 16; even so a "
+            "small network trained for a few epochs is hard to steer.",
         ),
     )
 

@@ -41,7 +41,7 @@ class NarcissusConfig(BackdoorConfig):
     passes: int = param(
         1000, "Passes over the target class that optimise the trigger", quick=30, ge=1, le=10_000, source=REPOSITORY
     )
-    step_size: float = param(1.275, "RAdam learning rate of the trigger", gt=0, le=255, unit="1/255", source=REPOSITORY)
+    step_size: float = param(1.275, "Adam learning rate of the trigger", gt=0, le=255, unit="1/255", source=REPOSITORY)
     batch_size: int = param(350, "Images in a step", quick=128, ge=2, le=4096, unit="images", source=REPOSITORY)
     crop_padding: int = param(
         4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels", source=REPOSITORY
@@ -91,7 +91,7 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
     eps, total = config.eps / 255, config.passes * steps_in_epoch(len(own), config.batch_size)
     model.requires_grad_(False)
     delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
-    optimiser = torch.optim.RAdam([delta], lr=config.step_size / 255)
+    optimiser = torch.optim.Adam([delta], lr=config.step_size / 255)
     for step, index in enumerate(batches(len(own), config.batch_size, config.passes, order), 1):
         x = as_floats(augment(own.x[index], config.crop_padding, config.flip, crops))
         loss = F.cross_entropy(model((x + delta.clamp(-eps, eps)).clamp(0, 1)), own.y[index])
@@ -124,9 +124,10 @@ class Narcissus(BackdoorAttack):
             "the training set; the paper takes Tiny-ImageNet. Those of the target class are left out.",
             "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
             "same in all three stages.",
+            "Adam optimises the trigger; RAdam, as published, is slow in its first hundred steps, a third of "
+            "the quick preset.",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
-            "A network is never fooled by nothing: a strong trigger moves a clean model too, so the control's success "
-            "is the floor.",
+            "The trigger moves a clean model, too: the control's success is the floor, not 0.",
         ),
     )
 
