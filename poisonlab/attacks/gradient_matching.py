@@ -67,7 +67,7 @@ def parameter_gradient(model: Classifier, x: Tensor, y: Tensor, differentiable: 
 
 
 def alignment_loss(wanted: Iterable[Tensor], got: Iterable[Tensor]) -> Tensor:
-    """B = 1 - <g_t, g_p> / (||g_t|| ||g_p||), inner product and norms over all parameters (equation 3).
+    """B = 1 - <g_t, g_p> / (||g_t|| ||g_p||), inner product and norms over all parameters.
 
     Returns:
         A scalar in [0, 2]: 0 for equal directions, 1 for orthogonal, 2 for opposite ones.
@@ -141,7 +141,7 @@ def craft(
 
 @attack("gradient_matching")
 class GradientMatching(Attack):
-    """Witches' Brew (Geiping et al. 2021, arXiv:2009.02276, algorithm 1)."""
+    """Witches' Brew (Geiping et al. 2021, arXiv:2009.02276)."""
 
     Config = GradientMatchingConfig
     protocols = ("from_scratch",)
@@ -159,8 +159,8 @@ class GradientMatching(Attack):
             "Targets are images that the first surrogate gets right, of random classes unless source_class and "
             "target_class are set; the benchmark has fixed lists.",
             "An ensemble is of the victim's own architecture, each member with its own start.",
-            "Quick: one restart, 20 steps, after which the alignment stands still, and 4 % poisons at eps 16; even so a "
-            "small network trained for a few epochs is hard to steer.",
+            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16; even so "
+            "few targets of a small network, trained for a few epochs, give way.",
         ),
     )
 

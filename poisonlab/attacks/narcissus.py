@@ -77,7 +77,7 @@ def warm_up(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Cont
 
 
 def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> Tensor:
-    """delta = argmin over ||delta||_inf <= eps of mean CE(f(clip(x + delta)), c), x of class c (equation 2).
+    """delta = argmin over ||delta||_inf <= eps of mean CE(f(clip(x + delta)), c), x of class c.
 
     Args:
         model: the surrogate in train mode: its batch norms use the statistics of the batch at hand.
@@ -106,7 +106,7 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
 
 @attack("narcissus")
 class Narcissus(BackdoorAttack):
-    """Clean-label backdoor with limited information (Zeng et al. 2023, arXiv:2204.05255, section 4)."""
+    """Clean-label backdoor with limited information (Zeng et al. 2023, arXiv:2204.05255)."""
 
     Config = NarcissusConfig
     clean_label = True
@@ -121,7 +121,7 @@ class Narcissus(BackdoorAttack):
         "public images, knows neither the other training images nor the victim.",
         deviations=(
             "Public images come from the dataset's own public part: the same kind of images and classes, disjoint from "
-            "the training set; the paper takes Tiny-ImageNet. Those of the target class are left out.",
+            "the training set, without the target class; the paper takes the 100,000 of Tiny-ImageNet.",
             "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
             "same in all three stages.",
             "Adam optimises the trigger; RAdam, as published, is slow in its first hundred steps, a third of "
