@@ -139,19 +139,24 @@ class _Experiment:
         def extractor() -> Classifier:
             return clean_model() if self.spec.protocol == "from_scratch" else self._extractor().member(0)
 
-        def surrogate(victim: VictimPart, number: int, dropout: float) -> Classifier:
+        def surrogate(
+            number: int, images: ImageSet | None = None, victim: VictimPart | None = None, dropout: float = 0.0
+        ) -> Classifier:
             spec, ctx = self._reseeded(first + 1 + number)
-            spec = spec.model_copy(update={"victim": victim})
-            images = splits.train if spec.protocol == "from_scratch" else splits.pretrain
+            spec = spec.model_copy(update={"victim": victim or spec.victim})
+            shared = splits.train if spec.protocol == "from_scratch" else splits.pretrain
             make_hook = partial(DropoutTraining.of, dropout)
-            return train_from_scratch("surrogate", spec, [images], ctx, make_hook, dropout).member(0)
+            return train_from_scratch(
+                "surrogate", spec, [shared if images is None else images], ctx, make_hook, dropout
+            ).member(0)
 
         def compute(inner: Context) -> Bundle:
-            view = AttackerView(splits.train, splits.test, clean_model, extractor=extractor, surrogate=surrogate)
+            view = AttackerView(splits.train, splits.test, clean_model, extractor, splits.public, surrogate)
             return Bundle(self.attack.poison(view, inner).tensors())
 
+        seen = (splits.train, splits.test, splits.public, splits.pretrain)
         key = [
-            fingerprint(splits.train.x, splits.train.y, splits.test.x, splits.pretrain.x),
+            fingerprint(*(t for part in seen for t in (part.x, part.y))),
             self.spec.attack.model_dump(mode="json"),
             self.spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "fine_tune", "seed"}),
         ]

@@ -113,7 +113,8 @@ def attackers_view() -> AttackerView:
         digits().test,
         clean_model,
         extractor=clean_model,
-        surrogate=lambda victim, number, dropout: clean_model(),
+        public=digits().public,
+        surrogate=lambda *args, **kwargs: clean_model(),
     )
 
 

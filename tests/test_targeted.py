@@ -60,7 +60,7 @@ def test_one_seed_gives_all_attacks_the_same_targets_and_bases() -> None:
 def test_a_black_box_attacker_crafts_on_the_surrogates_it_names(name: str) -> None:
     asked: list[tuple[str, int, int, float]] = []
 
-    def train(victim: VictimPart, number: int, dropout: float) -> Classifier:
+    def train(number: int, victim: VictimPart, dropout: float) -> Classifier:
         asked.append((victim.name, victim.params.width, number, dropout))  # type: ignore[attr-defined]
         return network(digits().train, victim.name, seed=number, width=victim.params.width)  # type: ignore[attr-defined]
 

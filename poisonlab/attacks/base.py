@@ -1,5 +1,6 @@
 """The contract of an attack."""
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,22 @@ from poisonlab.training import TrainingHook
 from poisonlab.types import ImageSet, Poison, Threat
 
 
+class SurrogateTrainer(typing.Protocol):
+    """Networks that the attacker trains from scratch by the victim's recipe, each from a random start of its own."""
+
+    def __call__(
+        self, number: int, images: ImageSet | None = None, victim: VictimPart | None = None, dropout: float = 0.0
+    ) -> Classifier:
+        """A network in eval mode.
+
+        Args:
+            number: another number, another start.
+            images: what it learns; by default those of the extractor, from scratch the training set.
+            victim: its kind; by default the victim's.
+            dropout: share of activations dropped while it learns.
+        """
+
+
 @dataclass(frozen=True)
 class AttackerView:
     """What an attacker may look at; the method's card says which of it its threat model grants.
@@ -24,16 +41,16 @@ class AttackerView:
         clean_model: a model the attacker trained without poison, under the victim's protocol and
             (white box) on the victim's extractor. Trained at the first call.
         extractor: the pretrained network that a transfer victim starts from (white box); from scratch, ``clean_model``.
-        surrogate: ``(victim, number, dropout)`` -> a network of a kind that the attacker chooses, trained from scratch
-            on the extractor's images (from scratch: the training set) by the victim's recipe, in eval mode; each
-            number has a random start of its own. Trained at the first call.
+        public: clean labelled images of the same classes, none of them in the training set.
+        surrogate: trains a network of the attacker's own at the first call.
     """
 
     train: ImageSet
     candidates: ImageSet
     clean_model: Callable[[], Classifier]
     extractor: Callable[[], Classifier]
-    surrogate: Callable[[VictimPart, int, float], Classifier]
+    public: ImageSet
+    surrogate: SurrogateTrainer
 
 
 def check_target(target_class: int, classes: int) -> None:

@@ -139,7 +139,9 @@ class Surrogate:
 def surrogates_of(config: Any, view: AttackerView, ctx: Context) -> list[Surrogate]:
     """The networks that ``config.surrogates`` names, or the victim's own extractor where it names none (white box)."""
     chosen = parse_surrogates(config.surrogates)
-    models = [view.surrogate(part, number, config.dropout) for number, part in enumerate(chosen)] or [view.extractor()]
+    models = [view.surrogate(number, victim=part, dropout=config.dropout) for number, part in enumerate(chosen)] or [
+        view.extractor()
+    ]
     return [
         Surrogate(
             model.requires_grad_(False),

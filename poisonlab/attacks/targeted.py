@@ -26,14 +26,19 @@ DEVIATIONS = (
 )
 
 
-class TargetedConfig(Config):
-    """Parameters of every attack of this kind."""
+class TargetChoice(Config):
+    """Who is to be misread, and as what."""
 
     targets: int = param(
         100, "Independent trials, one target image each", quick=20, ge=1, le=1000, unit="images", source="PureGen"
     )
     source_class: int = param(-1, "Class of the target images; -1 for any", ge=-1)
     target_class: int = param(-1, "Class the target should be given; -1 for a random other one", ge=-1)
+
+
+class TargetedConfig(TargetChoice):
+    """Parameters of every attack in feature space."""
+
     poisons: int = param(
         25, "Poisoned images in a trial", quick={"*": 25, "digits": 20}, ge=1, unit="images", source=BENCHMARK
     )
@@ -84,7 +89,7 @@ class DescentConfig(TargetedConfig):
 
 
 def choose_targets(
-    candidates: ImageSet, predicted: Tensor, config: TargetedConfig, generator: torch.Generator
+    candidates: ImageSet, predicted: Tensor, config: TargetChoice, generator: torch.Generator
 ) -> tuple[ImageSet, Tensor]:
     """Target images that a clean model gets right, and the label each should be given instead."""
     classes = len(candidates.classes)

@@ -1,0 +1,146 @@
+"""Narcissus: a clean-label trigger that points inward, to what a class is for a network."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.attacks.backdoor import BackdoorAttack, BackdoorConfig
+from poisonlab.attacks.base import AttackerView
+from poisonlab.attacks.pixels import add_pattern
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, as_floats
+from poisonlab.registry import Card, attack
+from poisonlab.training import augment, batches, fit, steps_in_epoch
+from poisonlab.types import ImageSet
+
+REPOSITORY = "Narcissus repository"
+
+
+class NarcissusConfig(BackdoorConfig):
+    poison_rate: float = param(
+        0.01, "Share of the training images that is poisoned, all of the target class",
+        quick={"*": 0.05, "digits": 0.08}, gt=0, le=1, source="PureGen, also 0.1; the paper poisons 0.0005",
+    )  # fmt: skip
+    eps: float = param(
+        8, "L-infinity bound of the trigger", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",
+        source="PureGen, also 16; the paper uses 16",
+    )  # fmt: skip
+    test_multiplier: float = param(
+        1, "Factor on the trigger at test time, whose bound is eps times this", gt=0, le=10,
+        source="PureGen; the paper uses 3",
+    )  # fmt: skip
+    public_images: int = param(
+        100_000, "Public images the surrogate learns from, at most", quick=9_000, ge=1, unit="images",
+        source=f"{REPOSITORY}: Tiny-ImageNet",
+    )  # fmt: skip
+    warmup_epochs: int = param(5, "Passes over the target class that adapt the surrogate", ge=0, source=REPOSITORY)
+    warmup_lr: float = param(0.1, "RAdam learning rate of the adaptation", gt=0, le=10, source=REPOSITORY)
+    passes: int = param(
+        1000, "Passes over the target class that optimise the trigger", quick=30, ge=1, le=10_000, source=REPOSITORY
+    )
+    step_size: float = param(1.275, "Adam learning rate of the trigger", gt=0, le=255, unit="1/255", source=REPOSITORY)
+    batch_size: int = param(350, "Images in a step", quick=128, ge=2, le=4096, unit="images", source=REPOSITORY)
+    crop_padding: int = param(
+        4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels", source=REPOSITORY
+    )
+    flip: bool = param(True, "Mirror images half of the time", quick={"*": True, "digits": False}, source=REPOSITORY)
+
+
+def surrogate_images(public: ImageSet, own: ImageSet, target_class: int, most: int) -> ImageSet:
+    """What the surrogate learns: public images of the other classes, and the attacker's own of the target class.
+
+    Args:
+        own: images of the target class alone.
+        most: public images to take, at most.
+    """
+    others = (public.y != target_class).nonzero().squeeze(1)[:most]
+    return ImageSet(torch.cat([public.x[others], own.x]), torch.cat([public.y[others], own.y]), own.classes)
+
+
+def warm_up(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> None:
+    """Adapt all layers of the surrogate to the target class alone; changes ``model`` in place."""
+    crops = ctx.generator("narcissus", "warm-up crops")
+    order = ctx.generator("narcissus", "warm-up batches")
+
+    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
+        return as_floats(augment(own.x[index], config.crop_padding, config.flip, crops)), own.y[index]
+
+    model.requires_grad_(True).train()
+    optimiser = torch.optim.RAdam(model.parameters(), lr=config.warmup_lr)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    steps = batches(len(own), config.batch_size, config.warmup_epochs, order)
+    total = config.warmup_epochs * steps_in_epoch(len(own), config.batch_size)
+    fit(model, prepare, F.cross_entropy, optimiser, schedule, steps, total, ctx)
+
+
+def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> Tensor:
+    """delta = argmin over ||delta||_inf <= eps of mean CE(f(clip(x + delta)), c), x of class c.
+
+    Args:
+        model: the surrogate in train mode: its batch norms use the statistics of the batch at hand.
+        own: images of the target class; each is cropped and mirrored anew before delta is added.
+
+    Returns:
+        int16 ``(c, h, w)`` in units of 1/255, within ``eps``.
+    """
+    crops = ctx.generator("narcissus", "trigger crops")
+    order = ctx.generator("narcissus", "trigger batches")
+    eps, total = config.eps / 255, config.passes * steps_in_epoch(len(own), config.batch_size)
+    model.requires_grad_(False)
+    delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
+    optimiser = torch.optim.Adam([delta], lr=config.step_size / 255)
+    for step, index in enumerate(batches(len(own), config.batch_size, config.passes, order), 1):
+        x = as_floats(augment(own.x[index], config.crop_padding, config.flip, crops))
+        loss = F.cross_entropy(model((x + delta.clamp(-eps, eps)).clamp(0, 1)), own.y[index])
+        (delta.grad,) = torch.autograd.grad(loss, delta)
+        optimiser.step()
+        if step % max(1, total // 100) == 0 or step == total:
+            ctx.metric("trigger_loss", step, loss.item())
+        ctx.progress(step, total)
+    whole = int(config.eps)  # as in 8-bit images, which hold no fractions
+    return (delta.detach() * 255).round().clamp(-whole, whole).to(torch.int16)
+
+
+@attack("narcissus")
+class Narcissus(BackdoorAttack):
+    """Clean-label backdoor with limited information (Zeng et al. 2023, arXiv:2204.05255)."""
+
+    Config = NarcissusConfig
+    clean_label = True
+    card = Card(
+        title="Narcissus",
+        paper="Y. Zeng et al.: Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information, CCS 2023, "
+        "arXiv:2204.05255",
+        summary="A faint pattern is optimised to make images of a class look even more like that class to a network "
+        "the attacker trained. A few of them carry it, correctly labelled; the victim then sees the class in the "
+        "pattern itself.",
+        threat_model="Clean label, bounded perturbation of some images of the target class; holds that class and "
+        "public images, knows neither the other training images nor the victim.",
+        deviations=(
+            "Public images come from the dataset's own public part: the same kind of images and classes, disjoint from "
+            "the training set, without the target class; the paper takes the 100,000 of Tiny-ImageNet.",
+            "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
+            "same in all three stages.",
+            "Adam optimises the trigger; RAdam, as published, is slow in its first hundred steps, a third of "
+            "the quick preset.",
+            "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
+            "The trigger moves a clean model, too: the control's success is the floor, not 0.",
+        ),
+    )
+
+    def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
+        cfg = self.config
+        own = view.train[view.train.y == cfg.target_class]
+        images = surrogate_images(view.public, own, cfg.target_class, cfg.public_images)
+        model = copy.deepcopy(view.surrogate(0, images))
+        warm_up(model, own, cfg, ctx)
+        return {"delta": inward_trigger(model, own, cfg, ctx)}
+
+    def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        return add_pattern(x, state["delta"] * (self.config.test_multiplier / 255))
+
+    def poisoned(self, data: ImageSet, state: dict[str, Tensor], view: AttackerView, ctx: Context) -> Tensor:
+        return add_pattern(data.x, state["delta"] / 255)
