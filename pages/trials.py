@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.figures.trials import class_success, target_intervals
 from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets
-from poisonlab.ui import glossary, link, page, trials
+from poisonlab.ui import glossary, page, trials
 
 page.header(
     "Trials",
@@ -33,11 +33,10 @@ if view == "targets":
     st.markdown(trials.resolution(int(lines["n"].max())))
 
     st.subheader("Target by target", anchor=False)
-    labels = {r["run_id"]: f"{r['line']}, seed {r['seed']}" for r in setting.rows.to_dict("records")}
-    record = page.known(link.choice(st, "Run", list(labels), labels.__getitem__, key="targets_run"))
+    record = trials.choose_run(setting)
     found = page.load(record, "TargetGallery") if record else {}
     if found:
-        trials.targets(found["TargetGallery"])
+        trials.targets(found["TargetGallery"], defended=record.spec.defense.name != "none")
     else:
         st.info("The targets of this run cannot be read.")
 else:

@@ -57,7 +57,7 @@ def class_success(classes: pd.DataFrame, lines: pd.DataFrame, names: Sequence[st
     """
     figure = make_subplots(
         1, 2, shared_yaxes=True, column_widths=[0.68, 0.32], horizontal_spacing=0.04,
-        subplot_titles=["each target class", "mean over classes, and the worst (line)"],
+        subplot_titles=["each target class", "mean, and worst class (dash)"],
     )  # fmt: skip
     marks = _marks(list(lines["line"]))
     shown = sorted(classes["target_class"].unique())

@@ -74,11 +74,8 @@ def _label(row: dict[str, Any], view: str) -> str:
 
 def nothing(view: str) -> None:
     """Instead of a picture: what it would show, and a run that begins it."""
-    what = {
-        "targets": "Here you would see how sure the success of a targeted poison is, target by target.",
-        "classes": "Here you would compare the success of a backdoor over its target classes.",
-    }
-    page.nothing_yet(what[view], DEMOS[view])
+    sees = {"targets": "how sure the success of a targeted poison is", "classes": "a backdoor by its target class"}
+    page.nothing_yet(f"Here you would see {sees[view]}.", DEMOS[view])
 
 
 # -- targets --------------------------------------------------------------------------------------------
@@ -97,16 +94,24 @@ def resolution(n: int) -> str:
     )
 
 
-def targets(gallery: TargetGallery) -> None:
+def choose_run(setting: Setting) -> Any | None:
+    """The record of one run of the setting, in the URL; those with a defense come first."""
+    rows = setting.rows.sort_values("defense", key=lambda names: names == "none", kind="stable")
+    labels = {row["run_id"]: f"{row['line']}, seed {row['seed']}" for row in rows.to_dict("records")}
+    return page.known(link.choice(st, "Run", list(labels), labels.__getitem__, key="targets_run"))
+
+
+def targets(gallery: TargetGallery, defended: bool) -> None:
     """Every target of a run with the answer of each model, and what changed between undefended and defended."""
     wish = gallery.adversarial_labels
     before, after = gallery.predicted_undefended == wish, gallery.predicted_defended == wish
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
-    st.markdown(
-        f"Target by target, the defense saves **{lost}** that were fooled without it and loses **{gained}** that were "
-        f"not; {int((before & after).sum())} are fooled either way. If it did nothing, a difference at least as large "
-        f"would arise by chance with probability {metrics.sign_test(lost, gained):.2g} (exact McNemar test)."
-    )
+    if defended:
+        st.markdown(
+            f"The defense saves **{lost}** targets that are fooled without it and loses **{gained}** that are not; "
+            f"{int((before & after).sum())} are fooled either way. If it made no difference, one at least as large "
+            f"would arise by chance with probability {metrics.sign_test(lost, gained):.2g} (exact McNemar test)."
+        )
 
     def named(labels: Any) -> list[str]:
         return [gallery.classes[int(i)] for i in labels]
@@ -121,7 +126,8 @@ def targets(gallery: TargetGallery) -> None:
             "fooled": before.tolist(),
             "defended": named(gallery.predicted_defended),
             "still": after.tolist(),
-        }
+        },
+        index=range(1, len(wish) + 1),
     )
     st.dataframe(
         frame,
@@ -232,16 +238,13 @@ def launcher(setting: Setting, view: str, class_count: int) -> None:
             page.submit(missing, device)
     else:
         st.success("All of these trials are measured or queued.")
+    usual = str(registry.dataset[setting.dataset].presets[setting.preset]["victim"])
     command = sweep_command(
         [setting.dataset], [setting.attack], defenses, seeds, setting.preset,
-        victim="" if setting.victim == _usual_victim(setting) else setting.victim, settings=setting.values,
+        victim="" if setting.victim == usual else setting.victim, settings=setting.values,
     )  # fmt: skip
     if view == "classes":
         numbers = " ".join(str(c) for c in classes)
         command = f'for class in {numbers}; do\n  {command} --set "attack.target_class=$class"\ndone'
     st.code(command, language="bash", wrap_lines=True)
     navigation.link("leaderboard", "All repeats as rows", attack=setting.attack, dataset=setting.dataset)
-
-
-def _usual_victim(setting: Setting) -> str:
-    return str(registry.dataset[setting.dataset].presets[setting.preset]["victim"])
