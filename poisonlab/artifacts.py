@@ -188,7 +188,8 @@ class SampleSuspicion:
 class IsolatedRows:
     """Training images that a defense set aside while training: ``rows`` int64 ``(k,)`` of its set.
 
-    ``loss`` float32 ``(n,)`` is what it judged them by: each image's loss when it was last seen before.
+    ``loss`` float32 ``(n,)`` is what it judged them by: each image's loss when it was last seen before; empty where it
+    judged by something else.
     """
 
     rows: Tensor

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -86,3 +87,23 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
     return mean - half, mean + half
+
+
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap of a mean over units that were not drawn, such as classes; NaN below three of them.
+
+    The resampling is seeded: the same values give the same interval.
+    """
+    if len(values) < 3:
+        return math.nan, math.nan
+    sample = np.asarray(values, dtype=float)
+    means = np.random.default_rng(0).choice(sample, (resamples, len(sample))).mean(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def sign_test(lost: int, gained: int) -> float:
+    """Exact two-sided McNemar test: the p-value of pairs that changed one way or the other; 1 if none did."""
+    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

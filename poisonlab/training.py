@@ -29,8 +29,18 @@ class TrainingHook:
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         """Before the first step. A hook serves one training at a time: what it counts or learns starts anew here."""
 
+    def epoch(self, number: int, data: ImageSet) -> ImageSet:
+        """The set that epoch ``number``, from 1 on, draws its batches from, before any is drawn.
+
+        The model is in train mode, and is to be left so and unchanged.
+
+        Args:
+            data: the whole training set, not to be changed; the answer is no longer than it.
+        """
+        return data
+
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the set."""
+        """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the epoch's set."""
         return x, y
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
@@ -113,26 +123,29 @@ def fit(
 
     Args:
         prepare: row indices of a batch -> ``(x, y)`` on the device.
-        steps: row indices of each step.
+        steps: row indices of each step; without any, only the learning rate goes on.
         gradient: what a step goes along, for methods that need more than one pass.
 
     Raises:
         Diverged: the mean loss of a stretch of steps is not finite.
     """
     report = max(1, total // 100)
-    seen = torch.zeros((), device=ctx.device)
+    seen, taken = torch.zeros((), device=ctx.device), 0
     for step, index in enumerate(steps, 1):
-        x, y = prepare(index)
-        optimiser.zero_grad(set_to_none=True)
-        seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
-        optimiser.step()
+        if len(index):
+            x, y = prepare(index)
+            optimiser.zero_grad(set_to_none=True)
+            seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
+            optimiser.step()
+            taken += 1
         schedule.step()
-        if step % report == 0 or step == total:
-            mean = float(seen) / (step - (step - 1) // report * report)
+        if taken and (step % report == 0 or step == total):
+            mean = float(seen) / taken
             if not math.isfinite(mean):
                 raise Diverged(f"the training loss became {mean} at step {step} of {total}; lower the learning rate")
             ctx.metric("loss", step, mean)
             seen.zero_()
+            taken = 0
         ctx.progress(step, total)
 
 
@@ -195,21 +208,27 @@ def _learn(
     label_smoothing: float = 0.0,
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
-    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    steps_an_epoch, drawn = steps_in_epoch(len(data), config.batch_size), data
+    total = config.epochs * steps_an_epoch
     draws, mode = ctx.generator("augmentation"), model.training
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         model.train(mode)  # a hook may have looked at it in another
-        x = augment(data.x[index], config.crop_padding, config.flip, draws)
+        x = augment(drawn.x[index], config.crop_padding, config.flip, draws)
         x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        return hook.batch(x, data.y[index], index)
+        return hook.batch(x, drawn.y[index], index)
 
-    hook.begin(model, data, steps_in_epoch(len(data), config.batch_size), config.epochs)
+    hook.begin(model, data, steps_an_epoch, config.epochs)
     order = ctx.generator("batches")
 
     def steps() -> Iterator[Tensor]:
+        nonlocal drawn
         for epoch in range(1, config.epochs + 1):
-            yield from batches(len(data), config.batch_size, 1, order)
+            drawn = hook.epoch(epoch, data)
+            yield from batches(len(drawn), config.batch_size, 1, order)
+            # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
+            missing = steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size)
+            yield from [data.y.new_empty(0)] * missing
             if phase and worth_a_look(epoch, config.epochs):
                 ctx.observe(phase, epoch, model)
 

@@ -61,7 +61,7 @@ class BudgetQueries:
         which it differs from the others of that name where there are several.
         """
         rows = self.db.frame(_RUNS + _OF_SETTING, [setting])
-        return rows.assign(line=_names(rows)).drop(columns=["variant", "defense_text"])
+        return rows.assign(line=line_names(rows)).drop(columns=["variant", "defense_text"])
 
     def queued(self) -> set[tuple[str, int]]:
         """Group and seed of every job that waits or is at work."""
@@ -84,7 +84,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
+def line_names(rows: pd.DataFrame) -> list[str]:
     """``rnp``, or ``rnp (recover_epochs 5)`` where several settings of it were measured."""
     texts = dict(zip(rows["variant"], rows["defense_text"], strict=True))
     params = {variant: json.loads(text)["params"] for variant, text in texts.items()}

@@ -17,6 +17,7 @@ from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
 from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
+from poisonlab.store.trials import TrialQueries
 
 DATABASE = "poisonlab.duckdb"
 REFERENCE = REPOSITORY / "results" / "reference"
@@ -25,7 +26,7 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, ClaimQueries, EstimateQueries):
+class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, ClaimQueries, EstimateQueries):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:

@@ -235,6 +235,30 @@ _DEFINED = {
     "targets": Definition(
         "Targets", "Number of target images, each an independent trial with its own poisons.", rate=False
     ),
+    "trials": Definition(
+        "Trials",
+        "Independent repeats of an attack: each target of a targeted poison with poisons of its own, or each target "
+        "class of a backdoor, over its seeds.",
+        rate=False,
+    ),
+    "wilson": Definition(
+        "95 % interval",
+        "Wilson's interval of a share of targets: the true rates that would not be surprised by this count. It counts "
+        "targets as independent.",
+        rate=False,
+    ),
+    "bootstrap": Definition(
+        "95 % interval",
+        "Of the mean over classes, by drawing as many classes with replacement 10,000 times; needs three classes. It "
+        "says what another choice of classes might have given, not other seeds.",
+        rate=False,
+    ),
+    "class_spread": Definition(
+        "Deviation", "Standard deviation of the success over classes: large where some classes are easier than others."
+    ),
+    "worst_class": Definition(
+        "Maximum", "Success against the class that it is highest for: a defense is as good as its worst class."
+    ),
     "seconds": Definition(
         "Seconds",
         "Time of the stages that were computed, averaged over seeds; cached stages count as 0.",

@@ -19,6 +19,7 @@ PAGES = {
     "Compare": [
         ("leaderboard", "Leaderboard", ":material/leaderboard:"),
         ("budget", "Budget", ":material/savings:"),
+        ("trials", "Trials", ":material/casino:"),
         ("claims", "Claims", ":material/fact_check:"),
     ],
     "Look": [

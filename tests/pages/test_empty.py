@@ -10,7 +10,7 @@ from poisonlab import runtime
 LOOK = ("poisons", "triggers", "neurons", "unlearning", "purification", "langevin")
 
 
-@pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", "budget", "claims", *LOOK])
+@pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", *LOOK])
 def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)
 
@@ -18,7 +18,7 @@ def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Pat
     assert app.markdown[0].value.count(".") >= 2
 
 
-@pytest.mark.parametrize("name", [*LOOK, "jobs", "leaderboard", "budget"])
+@pytest.mark.parametrize("name", [*LOOK, "jobs", "leaderboard", "budget", "trials"])
 def test_empty_page_offers_a_demo_that_fills_it(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)
 

@@ -1,0 +1,134 @@
+"""EPIC: images that stand alone in gradient space are dropped while the network learns."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab import artifacts
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import Classifier, logits
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+
+class EPICConfig(Config):
+    subset: float = param(
+        0.3, "Medoids as a share of the training images, s", quick=0.2, gt=0, lt=1,
+        source="PureGen, appendix E.1: 0.1, 0.2 and 0.3 from scratch; 0.3 in its table 1",
+    )  # fmt: skip
+    drop_after: int = param(
+        10, "Epochs of plain training first", quick={"*": 2, "digits": 4}, ge=1, le=1000, source="PureGen repository"
+    )
+    every: int = param(
+        10, "Epochs from one round of dropping to the next", quick={"*": 2, "digits": 4}, ge=1, le=1000,
+        source="PureGen repository; EPIC's own are 10, and 2 in its short trainings",
+    )  # fmt: skip
+
+
+def last_layer_gradients(model: Classifier, data: ImageSet) -> Tensor:
+    """g_i = softmax(W z_i) - onehot(y_i), float ``(n, classes)``: the bias is left out, as in the repository."""
+    offset = model.head.bias.detach() * model.logit_scale
+    answers = (logits(model, data.x) - offset).softmax(1)
+    return answers - F.one_hot(data.y, answers.shape[1])
+
+
+def medoids(similarity: Tensor, count: int) -> Tensor:
+    """The greedy maximiser of the facility location F(S) = sum_i max_{j in S} s_ij, in the order of choice.
+
+    Args:
+        similarity: float ``(n, n)``, symmetric, not negative.
+        count: size of S, at most n.
+
+    Returns:
+        int64 ``(count,)``.
+    """
+    reached = torch.zeros_like(similarity[0])  # max_{j in S} s_ij
+    gain = similarity.sum(0, dtype=torch.float64)  # F(S + j) - F(S)
+    chosen = []
+    for _ in range(count):
+        best = gain.argmax()
+        closer = (similarity[best] > reached).nonzero().squeeze(1)  # only these change what others would gain
+        before, after = reached[closer, None], similarity[best, closer, None]
+        gain -= (similarity[closer].clamp(before, after) - before).sum(0, dtype=torch.float64)
+        gain[best] = -torch.inf
+        reached[closer] = after[:, 0]
+        chosen.append(best)
+    return torch.stack(chosen)
+
+
+def isolated(gradients: Tensor, count: int) -> Tensor:
+    """The medoids whose cluster holds nobody else, int64 rows of ``gradients`` ``(n, classes)``."""
+    distance = torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist")  # exact near 0
+    similarity = distance.max() - distance
+    centres = medoids(similarity, count)
+    cluster = similarity[:, centres].argmax(1)
+    return centres[torch.bincount(cluster, minlength=count) == 1]
+
+
+class DropIsolated(TrainingHook):
+    """Attributes: ``kept`` bool ``(n,)``, images that were never alone so far."""
+
+    def __init__(self, config: EPICConfig) -> None:
+        self.config = config
+
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        if self.config.drop_after >= epochs:
+            raise ValueError(
+                f"drop_after={self.config.drop_after} leaves none of the {epochs} epochs of training; lower it"
+            )
+        self.model, self.kept = model, torch.ones_like(data.y, dtype=torch.bool)
+
+    def epoch(self, number: int, data: ImageSet) -> ImageSet:
+        since = number - 1 - self.config.drop_after
+        if since >= 0 and since % self.config.every == 0:
+            self._drop(data)
+        return data if bool(self.kept.all()) else data[self.kept]
+
+    def _drop(self, data: ImageSet) -> None:
+        """All images are judged each time, dropped ones included: one stays that was never alone."""
+        self.model.eval()
+        gradients = last_layer_gradients(self.model, data)  # type: ignore[arg-type]
+        self.model.train()
+        for rows in (torch.nonzero(data.y == c).squeeze(1) for c in data.y.unique()):
+            count = max(1, round(self.config.subset * len(rows)))
+            self.kept[rows[isolated(gradients[rows], count)]] = False
+        if not bool(self.kept.any()):
+            raise ValueError(f"subset={self.config.subset} dropped every training image as isolated; lower it")
+
+    def end(self, ctx: Context) -> None:
+        dropped = (~self.kept).nonzero().squeeze(1).cpu()
+        if len(dropped):
+            ctx.artifact("dropped", artifacts.IsolatedRows(dropped, torch.zeros(0)))
+        ctx.log(f"{len(dropped)} of {len(self.kept)} training images were dropped as isolated")
+
+
+@defense("epic")
+class EPIC(Defense):
+    """Yang, Liu and Mirzasoleiman, ICML 2022, arXiv:2210.09671, Algorithm 1, as PureGen runs it:
+
+    1. train as usual for a while;
+    2. every few epochs, in each class, choose the medoids of the last layer's gradients by facility location;
+    3. drop each medoid that is nobody else's: an effective poison has a gradient like no other image's.
+    """
+
+    Config = EPICConfig
+    card = Card(
+        title="EPIC",
+        paper="Y. Yang, T. Y. Liu, B. Mirzasoleiman: Not All Poisons are Created Equal: Robust Training against Data "
+        "Poisoning, ICML 2022, arXiv:2210.09671",
+        summary="A targeted poison must pull the network in a direction that no clean image pulls. So group the images "
+        "of each class by their gradients, again and again while training, and drop those that stand alone.",
+        threat_model="Defender trains the model from scratch, on a training set that may be poisoned, without any "
+        "clean images.",
+        deviations=(
+            "A class's share of the medoids is rounded, the repository rounds up.",
+            "Training from scratch only: the linear and fine-tuning settings of the publications are refused.",
+            "The preset quick starts after 2 epochs of 8 (digits: 4) and goes on every 2 (digits: 4).",
+        ),
+    )
+
+    def training_hook(self, ctx: Context) -> TrainingHook:
+        return DropIsolated(self.config)

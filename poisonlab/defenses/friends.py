@@ -1,0 +1,134 @@
+"""Friendly noise: large perturbations that the network does not mind, so that small ones drown."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.config import Config, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import as_floats
+from poisonlab.registry import Card, defense
+from poisonlab.training import TrainingHook
+from poisonlab.types import ImageSet
+
+OFFICIAL = "FRIENDS repository"
+PUREGEN = "PureGen repository"
+MOMENTUM = 0.9  # Nesterov
+STATED_BATCH = 128  # the step size is stated for means over so many images
+CHUNK = 1024  # images optimised together
+
+
+class FriendsConfig(Config):
+    epoch: int = param(
+        5, "Epochs before the friendly noise is made", quick={"*": 2, "digits": 4}, ge=0, le=1000, source=OFFICIAL
+    )
+    steps: int = param(20, "Steps of its optimisation", ge=1, le=1000, source=f"{PUREGEN}; 30 in the {OFFICIAL}")
+    mu: float = param(
+        16.0, "Weight of the noise's size against the change of the answer", ge=0, le=1000,
+        source=f"{PUREGEN}; 1 in the {OFFICIAL}",
+    )  # fmt: skip
+    lr: float = param(100.0, "Step size of the optimisation", gt=0, le=10_000, source=OFFICIAL)
+    eps: float = param(16.0, "Bound on the friendly noise", unit="1/255", ge=0, le=255, source=OFFICIAL)
+    noise: Literal["bernoulli", "gaussian", "none"] = param(
+        "bernoulli", "Fresh noise at every draw: +-noise_eps, Gaussian of that deviation, or none", source=OFFICIAL
+    )
+    noise_eps: float = param(8.0, "Size of the fresh noise", unit="1/255", ge=0, le=255, source=OFFICIAL)
+
+
+def friendly_noise(model: nn.Module, x: Tensor, config: FriendsConfig, generator: torch.Generator) -> Tensor:
+    """eta for each image: minimise  KL(f(x) || f(clip(x + eta))) - mu mean(eta^2)  within +-eps.
+
+    Args:
+        model: in eval mode, its parameters frozen.
+        x: float ``(n, c, h, w)`` in [0, 1].
+
+    Returns:
+        float, shaped like ``x``.
+    """
+    eps = config.eps / 255
+    eta = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * min(eps, 8 / 255)
+    eta.requires_grad_()
+    # sums over the chunk, divided by the batch that the step size is stated for: images do not see each other
+    optimiser = torch.optim.SGD([eta], config.lr / STATED_BATCH, momentum=MOMENTUM, nesterov=True)
+    with torch.no_grad():
+        answer = model(x).log_softmax(1)
+    for _ in range(config.steps):
+        changed = model((x + eta).clamp(0, 1)).log_softmax(1)
+        divergence = F.kl_div(changed, answer, reduction="sum", log_target=True)
+        size = eta.square().flatten(1).mean(1).sum()
+        (eta.grad,) = torch.autograd.grad(divergence - config.mu * size, eta)
+        optimiser.step()
+        with torch.no_grad():
+            eta.clamp_(-eps, eps)
+    return eta.detach()
+
+
+class FriendlyNoise(TrainingHook):
+    """Attributes: ``friendly``, the training set with its noise, ``None`` before it is made."""
+
+    def __init__(self, config: FriendsConfig, ctx: Context) -> None:
+        self.config, self.ctx = config, ctx
+
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        if self.config.epoch >= epochs:
+            raise ValueError(f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it")
+        self.model, self.friendly = model, None
+        self.draws = self.ctx.generator("friends", "fresh noise")
+
+    def epoch(self, number: int, data: ImageSet) -> ImageSet:
+        if number == self.config.epoch + 1:
+            self.friendly = self._befriend(data)
+        return data if self.friendly is None else self.friendly
+
+    def _befriend(self, data: ImageSet) -> ImageSet:
+        draws = self.ctx.generator("friends", "start")
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.model.eval().requires_grad_(False)
+        changed = []
+        for part in data.x.split(CHUNK):
+            x = as_floats(part)
+            eta = friendly_noise(self.model, x, self.config, draws)
+            changed.append(((x + eta).clamp(0, 1) * 255).round().to(torch.uint8))
+        self.model.train()
+        for parameter in trained:
+            parameter.requires_grad_()
+        return ImageSet(torch.cat(changed), data.y, data.classes, data.split)
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        cfg, size = self.config, self.config.noise_eps / 255
+        if cfg.noise == "gaussian":
+            return x + size * torch.randn(x.shape, generator=self.draws, device=x.device), y
+        if cfg.noise == "bernoulli":
+            sign = torch.randint(2, x.shape, generator=self.draws, device=x.device) * 2 - 1
+            return x + size * sign, y
+        return x, y
+
+
+@defense("friends")
+class Friends(Defense):
+    """Liu, Yang and Mirzasoleiman, NeurIPS 2022, arXiv:2208.10224: once the network knows a little, each training image
+    gets the largest noise that keeps the network's answer, and on top of it fresh random noise at every draw."""
+
+    Config = FriendsConfig
+    card = Card(
+        title="Friendly noise",
+        paper="T. Y. Liu, Y. Yang, B. Mirzasoleiman: Friendly Noise against Adversarial Noise, NeurIPS 2022, "
+        "arXiv:2208.10224",
+        summary="A poison is a small perturbation found with care. Drown it: give each training image the largest "
+        "noise that does not change what the network says of it, and shake it anew each time it is shown.",
+        threat_model="Defender trains the model from scratch, on a training set that may be poisoned, without any "
+        "clean images.",
+        deviations=(
+            "The noise is optimised with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
+            "Images with their friendly noise are rounded to 8 bits.",
+            "Fresh noise is added after crop and flip, so the border of a crop gets it, too.",
+            "Training from scratch only: the linear and fine-tuning settings of the publications are refused.",
+            "The preset quick makes the noise after 2 epochs of 8 (digits: 4).",
+        ),
+    )
+
+    def training_hook(self, ctx: Context) -> TrainingHook:
+        return FriendlyNoise(self.config, ctx)

@@ -1,0 +1,250 @@
+"""Which attack the Trials page shows, its tables, and the trials that are missing."""
+
+import base64
+import io
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from poisonlab import metrics, registry, runtime
+from poisonlab.artifacts import TargetGallery
+from poisonlab.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.figures.style import POISONED
+from poisonlab.store import StoreError
+from poisonlab.store.job import parse_spec
+from poisonlab.ui import glossary, launch, link, navigation, page, tables
+from poisonlab.ui.command import changed, sweep_command
+from poisonlab.ui.experiment import MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
+from poisonlab.ui.images import enlarged
+from poisonlab.ui.wording import NONE, escape, percent
+
+THREATS = {"targets": "targeted", "classes": "backdoor"}
+DEMOS = {"targets": page.TARGETED_DEMO, "classes": page.BACKDOOR_DEMO}
+PICTURE = 48  # pixels of a target in the table
+COLUMN = st.column_config
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An attack with its parameters; ``values`` are those that the preset does not have."""
+
+    dataset: str
+    attack: str
+    victim: str
+    preset: Any
+    values: dict[str, Any]
+    rows: pd.DataFrame
+
+    def spec(self, defense: str, target_class: int | None, seed: int) -> ExperimentSpec:
+        aimed = {} if target_class is None else {"attack.target_class": target_class}
+        return make_spec(
+            self.dataset, self.attack, defense, preset=self.preset, seed=seed, victim=self.victim,
+            overrides=self.values | aimed,
+        )  # fmt: skip
+
+
+def choose(view: str) -> Setting | None:
+    """One of the measured attacks, in the URL; ``None`` where there is none yet."""
+    store, found = runtime.get().store, {}
+    for row in store.trial_settings(THREATS[view]).to_dict("records"):
+        try:
+            spec = parse_spec(row["spec"])
+        except StoreError:  # measured by another version of the program
+            continue
+        own = ("defense.", "attack.target_class") if view == "classes" else ("defense.",)
+        values = {k: v for k, v in changed(spec).items() if not k.startswith(own)}
+        found[row["setting"]] = row | {"values": values, "preset": spec.preset}
+    if not found:
+        return None
+    chosen = link.choice(st, "Attack", list(found), lambda name: _label(found[name], view), key=f"{view}_of")
+    names = {k: found[chosen][k] for k in ("dataset", "attack", "victim", "preset", "values")}
+    return Setting(**names, rows=store.trials(chosen))
+
+
+def _label(row: dict[str, Any], view: str) -> str:
+    marks = [f"{row['dataset']} · {row['attack']}", f"{row['victim']}, {row['preset']}"]
+    marks += [", ".join(f"{k} {v}" for k, v in row["values"].items())] if row["values"] else []
+    count = f"{row['classes']} classes, {row['runs']} runs" if view == "classes" else f"{row['runs']} runs"
+    return "  |  ".join([*marks, count])
+
+
+def nothing(view: str) -> None:
+    """Instead of a picture: what it would show, and a run that begins it."""
+    sees = {"targets": "how sure the success of a targeted poison is", "classes": "a backdoor by its target class"}
+    page.nothing_yet(f"Here you would see {sees[view]}.", DEMOS[view])
+
+
+# -- targets --------------------------------------------------------------------------------------------
+
+
+def resolution(n: int) -> str:
+    """In words: how far apart rates must be for ``n`` targets to tell them apart."""
+    low, high = metrics.proportion_interval(n // 2, n)
+    none = metrics.proportion_interval(0, n)[1]
+    deviation = 50 / n**0.5
+    return (
+        f"Each target is one throw of a coin. With **{n} targets** a rate near one half has a standard error of "
+        f"{deviation:.0f} points, and its 95 % interval reaches from {percent(low)} to {percent(high)}, that is "
+        f"{50 * (high - low):.0f} points to either side; none fooled of {n} still allows a true rate of up to "
+        f"{percent(none)}. Half the width takes four times as many targets."
+    )
+
+
+def choose_run(setting: Setting) -> Any | None:
+    """The record of one run of the setting, in the URL; those with a defense come first."""
+    rows = setting.rows.sort_values("defense", key=lambda names: names == "none", kind="stable")
+    labels = {row["run_id"]: f"{row['line']}, seed {row['seed']}" for row in rows.to_dict("records")}
+    return page.known(link.choice(st, "Run", list(labels), labels.__getitem__, key="targets_run"))
+
+
+def targets(gallery: TargetGallery, defended: bool) -> None:
+    """Every target of a run with the answer of each model, and what changed between undefended and defended."""
+    wish = gallery.adversarial_labels
+    before, after = gallery.predicted_undefended == wish, gallery.predicted_defended == wish
+    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    if defended:
+        st.markdown(
+            f"The defense saves **{lost}** targets that are fooled without it and loses **{gained}** that are not; "
+            f"{int((before & after).sum())} are fooled either way. If it made no difference, one at least as large "
+            f"would arise by chance with probability {metrics.sign_test(lost, gained):.2g} (exact McNemar test)."
+        )
+
+    def named(labels: Any) -> list[str]:
+        return [gallery.classes[int(i)] for i in labels]
+
+    frame = pd.DataFrame(
+        {
+            "image": [_picture(image) for image in gallery.images],
+            "true": named(gallery.true_labels),
+            "wished": named(wish),
+            "control": named(gallery.predicted_control),
+            "undefended": named(gallery.predicted_undefended),
+            "fooled": before.tolist(),
+            "defended": named(gallery.predicted_defended),
+            "still": after.tolist(),
+        },
+        index=range(1, len(wish) + 1),
+    )
+    st.dataframe(
+        frame,
+        column_config={
+            "image": COLUMN.ImageColumn("Target", width="small"),
+            "true": COLUMN.TextColumn("True class"),
+            "wished": COLUMN.TextColumn("Wished class", help="What the attacker wants the image to be called."),
+            "control": COLUMN.TextColumn("Control says", help=glossary.help_for("control")),
+            "undefended": COLUMN.TextColumn("Undefended says"),
+            "fooled": COLUMN.CheckboxColumn("Fooled", help="The undefended model says what the attacker wished."),
+            "defended": COLUMN.TextColumn("Defended says"),
+            "still": COLUMN.CheckboxColumn(
+                "Fooled, defended", help="The defended model says what the attacker wished."
+            ),
+        },
+        row_height=PICTURE + 8,
+        height=tables.HEADER + (PICTURE + 8) * min(len(frame), 50) + 2,
+        key="target_table",
+        alt="Every target image with its true class, the class wished for, and what each model says",
+    )
+
+
+def _picture(image: Any) -> str:
+    file = io.BytesIO()
+    Image.fromarray(enlarged(image, PICTURE)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# -- classes --------------------------------------------------------------------------------------------
+
+
+def class_names(setting: Setting) -> list[str]:
+    """As a run of the setting calls them, else their numbers."""
+    record = page.known(str(setting.rows["run_id"].iloc[0]))
+    found = page.load(record, "TriggerTruth") if record else {}
+    last = int(setting.rows["target_class"].max())
+    return found["TriggerTruth"].classes if found else [str(i) for i in range(last + 1)]
+
+
+def class_table(lines: pd.DataFrame, names: list[str]) -> None:
+    """One row a line: mean, spread, interval and worst class."""
+    interval = [
+        NONE if pd.isna(low) else f"{percent(low)} to {percent(high)}"
+        for low, high in zip(lines["low"], lines["high"], strict=True)
+    ]
+    st.dataframe(
+        lines.assign(interval=interval, worst_name=[names[c] for c in lines["worst_class"]]),
+        column_order=[
+            "line",
+            "classes",
+            "n",
+            "success",
+            "deviation",
+            "interval",
+            "worst",
+            "worst_name",
+            "clean_accuracy",
+        ],
+        column_config={
+            "line": COLUMN.TextColumn("Model"),
+            "classes": COLUMN.NumberColumn("Classes"),
+            "n": COLUMN.NumberColumn("Runs", help="Over classes and seeds."),
+            "success": tables.share("success", "Mean", POISONED),
+            "deviation": tables.percentage("class_spread", "Deviation"),
+            "interval": COLUMN.TextColumn("95 % interval", help=glossary.help_for("bootstrap")),
+            "worst": tables.share("worst_class", "Maximum", POISONED),
+            "worst_name": COLUMN.TextColumn("Worst class"),
+            "clean_accuracy": tables.percentage("clean_accuracy", "Clean accuracy"),
+        },
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.height(len(lines)),
+        key="class_table",
+        alt="Mean, deviation, interval and maximum of the attack's success over target classes, for each model",
+    )
+
+
+# -- more of them ---------------------------------------------------------------------------------------
+
+
+def launcher(setting: Setting, view: str, class_count: int) -> None:
+    """Queue trials that are missing: every target class, or more seeds with other targets."""
+    st.subheader("Measure more", anchor=False)
+    measured = [name for name in setting.rows["defense"].unique() if name in list(registry.defense)]
+    left, middle, right = st.columns([2, 1, 1])
+    defenses = left.multiselect(
+        "Defenses", list(registry.defense), default=measured, key=f"{view}_defense", bind="query-params"
+    )
+    first = link.number(middle, "First seed", 0, MAX_SEED, key=f"{view}_seed", help=SEED_HELP)
+    count = link.number(right, "Seeds", 1, MAX_REPEATS, key=f"{view}_seeds", help=REPEATS_HELP)
+    if not defenses:
+        st.info("Choose at least one defense; none is one, too.")
+        return
+    seeds, classes = [first + i for i in range(count)], range(class_count) if view == "classes" else [None]
+    try:
+        specs = [setting.spec(d, c, seed) for seed, d, c in product(seeds, defenses, classes)]
+    except SpecError as error:
+        st.error(escape(error), icon=":material/error:")
+        return
+    known = set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | runtime.get().store.queued()
+    missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
+    if missing:
+        launch.cost(missing)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button(f"Queue {len(missing)} missing runs", type="primary", icon=":material/playlist_add:")
+            device = launch.device()
+        if pressed:
+            page.submit(missing, device)
+    else:
+        st.success("All of these trials are measured or queued.")
+    usual = str(registry.dataset[setting.dataset].presets[setting.preset]["victim"])
+    command = sweep_command(
+        [setting.dataset], [setting.attack], defenses, seeds, setting.preset,
+        victim="" if setting.victim == usual else setting.victim, settings=setting.values,
+    )  # fmt: skip
+    if view == "classes":
+        numbers = " ".join(str(c) for c in classes)
+        command = f'for class in {numbers}; do\n  {command} --set "attack.target_class=$class"\ndone'
+    st.code(command, language="bash", wrap_lines=True)
+    navigation.link("leaderboard", "All repeats as rows", attack=setting.attack, dataset=setting.dataset)
