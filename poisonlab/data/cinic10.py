@@ -74,7 +74,7 @@ class Cinic10:
         self.config = config
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training images (train, then valid) and the test set, as many as there are, uint8 ``(n, 3, size, size)``."""
+        """Training images (train, then valid) and test images, as many as there are, uint8 ``(n, 3, size, size)``."""
         tensors, size = _tensors(), self.config.size
         x, y = (torch.cat([tensors[f"{split}_{part}"] for split in SPLITS[:2]]) for part in "xy")
         train = ImageSet(pool_to(x, size), y.long(), CLASSES)
