@@ -75,7 +75,7 @@ def test_a_victim_keeps_channels_last_at_every_side_and_sends_gradients_to_the_i
     assert x.grad is not None and bool((x.grad != 0).any())
 
 
-@every_new_victim
+@pytest.mark.parametrize("name", ["mobilenetv2", "densenet121", "hyperlight"])  # resnet34 has resnet8's blocks
 def test_a_victim_learns_what_brightness_tells(name: str) -> None:
     data = noise_images(40, (3, 16, 16))
     model = network(data, name, **SMALL[name])
