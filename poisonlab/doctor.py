@@ -111,10 +111,10 @@ def _cache(results: Path) -> tuple[bool, str]:
 
 def _dataset(name: str) -> tuple[bool, str]:
     """Whether a dataset lies ready; nothing is downloaded to find out."""
-    file = getattr(import_module(KINDS["dataset"][name].__module__), "TENSOR_FILE", None)
+    file = getattr(import_module(KINDS["dataset"][name].__module__), "FILE", None)
     if file is None:
         return True, "comes with the installed packages"
-    if (data_folder() / file).exists():
-        return True, f"{data_folder() / file}"
-    remedy = "the first use reads or downloads it; POISONLAB_DATA names the folder"
+    if (data_folder() / file.name).exists():
+        return True, f"{data_folder() / file.name}"
+    remedy = "the first use reads its folders or downloads it; POISONLAB_DATA names the folder"
     return True, f"not in {data_folder()} yet: {remedy}"

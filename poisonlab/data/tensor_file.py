@@ -26,12 +26,14 @@ class TensorFile:
         name: of the file.
         megabytes: what making it may take on disk.
         sha256: of the tensors' bytes where the dataset has one true content; otherwise the file keeps its own.
+        more: names of further uint8 tensors of this dataset.
     """
 
     title: str
     name: str
     megabytes: int
     sha256: str | None = None
+    more: tuple[str, ...] = ()
 
     def load(self, root: Path, make: Callable[[Path], Tensors], source: str | None = None) -> Tensors:
         """The tensors under ``root``.
@@ -70,7 +72,7 @@ class TensorFile:
     def _write(self, tensors: Tensors, path: Path, source: str | None) -> None:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            save_file(tensors, temporary, metadata={"sha256": _hash(tensors), "source": source or ""})
+            save_file(tensors, temporary, metadata={"sha256": self._hash(tensors), "source": source or ""})
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -84,19 +86,18 @@ class TensorFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except Exception as error:  # truncated, not safetensors, unreadable
             raise DataError(f"{path} is damaged ({error}); {expected}; {remedy}") from error
-        for name in PARTS:
+        for name in PARTS + self.more:
             if name not in tensors:
                 raise DataError(f"{path} lacks {name!r}; {expected}; {remedy}")
-        wanted, found = self.sha256 or kept, _hash(tensors)
+        wanted, found = self.sha256 or kept, self._hash(tensors)
         if found != wanted:
             raise DataError(
                 f"{path} has SHA-256 {found[:12]}... of its tensors, expected {wanted[:12] or 'one'}...; {remedy}"
             )
         return tensors
 
-
-def _hash(tensors: Tensors) -> str:
-    hasher = hashlib.sha256()
-    for name in PARTS:
-        hasher.update(tensors[name].numpy().data)
-    return hasher.hexdigest()
+    def _hash(self, tensors: Tensors) -> str:
+        hasher = hashlib.sha256()
+        for name in PARTS + self.more:
+            hasher.update(tensors[name].numpy().data)
+        return hasher.hexdigest()

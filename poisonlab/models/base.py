@@ -50,10 +50,13 @@ class Classifier(nn.Module):
 def initialise(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """Draw all weights anew from ``generator``: He-normal convolutions, small uniform linear layers.
 
-    The generator must live on the device of the weights.
+    A layer with a start of its own has a method ``initialise(generator)``. The generator must live on the device of
+    the weights.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if own := getattr(module, "initialise", None):
+            own(generator)
+        elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5

@@ -127,7 +127,8 @@ def series(setting: Setting) -> list[int]:
     spec = setting.spec("none", 0, 0)
     dataset: Any = spec.dataset.params
     training = dataset.train_images if spec.protocol == "from_scratch" else dataset.head_images
-    first = getattr(registry.dataset[setting.dataset], "class_count", 10)
+    every = getattr(registry.dataset[setting.dataset], "class_count", 10)
+    first = getattr(dataset, "classes", every)  # a dataset may be cut to some of its classes
     last = max(first, min(round(0.05 * training), dataset.reserve_images))
     steps = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
     return [first, *(n for n in steps if 1.5 * first <= n <= last / 1.5), *([last] if last > first else [])]

@@ -1,0 +1,36 @@
+"""ResNet-34 for small images (He et al. 2016, arXiv:1512.03385): 3x3 stem, no max-pooling."""
+
+from torch import Tensor
+
+from poisonlab.config import Config, param
+from poisonlab.models.base import Classifier
+from poisonlab.models.resnet import resnet_body
+from poisonlab.registry import Card, victim
+
+
+class ResNet34Config(Config):
+    width: int = param(64, "Channels of the first stage", ge=4, le=256)
+
+
+@victim("resnet34")
+class ResNet34:
+    """K. Liu's CIFAR form (repository pytorch-cifar): 21,282,122 parameters at ten classes."""
+
+    Config = ResNet34Config
+    card = Card(
+        title="ResNet-34",
+        paper="He et al. 2016, arXiv:1512.03385, in the CIFAR form",
+        summary="Four stages of three, four, six and three residual blocks; PureGen's victim on Tiny-ImageNet. For "
+        "GPUs.",
+        deviations=(
+            "Features are averaged over the whole picture; at 64x64 PureGen's code averages 4x4 places and flattens "
+            "what is left, four times as many features.",
+        ),
+    )
+
+    def __init__(self, config: ResNet34Config) -> None:
+        self.config = config
+
+    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
+        body, features = resnet_body(shape[0], self.config.width, (3, 4, 6, 3))
+        return Classifier(body, features, classes, mean, std)
