@@ -177,7 +177,7 @@ def _params(spec: ExperimentSpec, part: str) -> Config:
 
 
 # The fields of a spec that belong to no part, with their own declarations.
-_LOOSE = ("clean_images", "protocol", "precision")
+_LOOSE = ("clean_images", "protocol", "precision", "public_poison")
 _definitions: dict[str, Any] = {
     name: (field.annotation, field) for name, field in ExperimentSpec.model_fields.items() if name in _LOOSE
 }
