@@ -1,4 +1,4 @@
-"""Langevin: the walk that purifies an image, step by step."""
+"""Langevin: the walk that purifies an image, step by step; a diffusion model's way into noise and back, too."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from poisonlab.ui.images import strip
 
 page.header(
     "Langevin",
-    "Noisy walks downhill in energy, from clean images and from their poisoned versions, side by side.",
+    "Noisy walks, downhill in energy or into noise and back, from clean images and from their poisoned versions.",
     "One walk too short leaves the poison in, one too long makes another image: the art is where to stop.",
 )
 record = selector.choose_run("langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO)
@@ -21,7 +21,8 @@ if trace is None:
     page.reproduce(record)
     st.stop()
 
-used = getattr(record.spec.defense.params, "steps", None)
+used = trace.used if trace.used >= 0 else getattr(record.spec.defense.params, "steps", None)
+has_energy = bool(trace.clean_energy.isfinite().any())
 
 
 @st.fragment  # moving the slider redraws only what depends on the step
@@ -34,6 +35,8 @@ def walk() -> None:
     )  # fmt: skip
     shown = steps.index(step)
     count = trace.clean_images.shape[1]
+    if trace.moments:
+        st.caption(f"Step {step}: {trace.moments[shown]}.")
     for name, images in (("clean", trace.clean_images), ("poisoned", trace.poisoned_images)):
         strip(
             f"Walk from the {name} images, after {step} steps",
@@ -43,12 +46,15 @@ def walk() -> None:
         )
     left, right = st.columns(2, gap="medium")
     left.markdown("**Energy along the walk**", help=glossary.help_for("energy"))
-    zoom = left.toggle("Zoom in on the end of the walk", key="zoom", bind="query-params")
-    left.plotly_chart(
-        figures.chain_energies(trace, shown, zoom),
-        key="chain",
-        alt="Mean energy of the chains from clean and from poisoned images over the steps, with the range over images",
-    )
+    if has_energy:
+        zoom = left.toggle("Zoom in on the end of the walk", key="zoom", bind="query-params")
+        left.plotly_chart(
+            figures.chain_energies(trace, shown, zoom),
+            key="chain",
+            alt="Mean energy of the chains from clean and from poisoned images over the steps, with their range",
+        )
+    else:
+        left.info("A diffusion model has no energy: it only knows which noise an image seems to hold.")
     right.markdown("**How far from where**", help=glossary.help_for("distance"))
     right.plotly_chart(
         figures.distances(trace, shown),

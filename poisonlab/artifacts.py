@@ -73,15 +73,17 @@ class PurificationTrace:
 @_kind
 @dataclass(frozen=True)
 class LangevinTrace:
-    """Chains recorded at some of their steps, from clean images and from poisoned versions of them.
+    """Walks that purify, recorded at some of their steps, from clean images and from poisoned versions of them.
 
     Attributes:
         steps: int64 ``(s,)``, the recorded steps, the first being 0.
         clean_images, poisoned_images: uint8 ``(s, n, c, h, w)``.
-        clean_energy, poisoned_energy: float32 ``(s, n)``.
+        clean_energy, poisoned_energy: float32 ``(s, n)``; NaN of a defense without an energy model.
         from_poisoned: ``(s, n)``, L2 distance of the poisoned chain to its start, ||(x+d) - Psi||.
         from_clean: ``(s, n)``, L2 distance of the poisoned chain to the clean image, ||x - Psi||.
             Distances are in units of pixel intensities in [0, 1].
+        used: steps after which the defense stopped; -1 in records that do not say.
+        moments: what was done up to each recorded step; empty in records that do not say.
     """
 
     steps: Tensor
@@ -91,6 +93,8 @@ class LangevinTrace:
     poisoned_energy: Tensor
     from_poisoned: Tensor
     from_clean: Tensor
+    used: int = -1
+    moments: list[str] = field(default_factory=list)
 
 
 @_kind

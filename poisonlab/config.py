@@ -184,6 +184,9 @@ class ExperimentSpec(Config):
     clean_images: int = Field(
         500, ge=0, le=100_000, description="Trusted labelled images the defender holds; never part of the training set"
     )
+    public_poison: float = Field(
+        0.0, ge=0, le=1, description="Stress test: share of the public images that carry the attacker's trigger, too"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random draw but the dataset's division")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Autocast type of training on CUDA")
     preset: Preset = Field("quick", description="Where the values started from; changes nothing by itself")
@@ -197,6 +200,10 @@ class ExperimentSpec(Config):
         looks = defense.overrides("repair") or defense.overrides("detect")
         if looks and defense.needs_clean_images and self.clean_images == 0:
             raise ValueError(f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more")
+        if getattr(self.defense.params, "source", "") == self.dataset.name:
+            raise ValueError(
+                f"source {self.dataset.name!r} is the attacked dataset, poisons included; public names its other part"
+            )
         if self.protocol == "linear_transfer" and defense.overrides("training_hook"):
             raise ValueError(f"defense {self.defense.name!r} changes training from scratch; a linear head has none")
         return self
@@ -206,8 +213,9 @@ class ExperimentSpec(Config):
         return digest(self.model_dump(mode="json", exclude={"seed", "preset"} | self.idle()))
 
     def idle(self) -> set[str]:
-        """Parts that this experiment makes no use of, whatever they say."""
-        return set() if self.protocol == "fine_tune_transfer" else {"fine_tune"}
+        """Parts that this experiment makes no use of, whatever they say; older records lack them."""
+        unused = {"fine_tune": self.protocol != "fine_tune_transfer", "public_poison": not self.public_poison}
+        return {part for part, idle in unused.items() if idle}
 
 
 def make_spec(
@@ -252,6 +260,7 @@ def make_spec(
         "fine_tune": FineTuneConfig.for_preset(preset, dataset).model_dump(),
         "clean_images": defaults["clean_images"],
         "precision": defaults.get("precision", "float32"),
+        "public_poison": 0.0,
         "preset": preset,
         "seed": seed,
     }

@@ -107,7 +107,8 @@ class _Experiment:
             undefended = self._train("victim", self._poisoned(poison))
         threat = self.attack.threat(poison, len(train.classes))
         poisoned = self._poisoned(poison)
-        self.defense.prepare(self.splits.public, ctx)
+        self.public = self._public(threat)
+        self.defense.prepare(self.public, ctx)
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
         defended, dial = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended) | spotted
@@ -213,6 +214,18 @@ class _Experiment:
             victims, dial = self._repair(victims, threat)
         return victims, dial
 
+    def _public(self, threat: Threat) -> ImageSet:
+        """What generative models learn from; in a stress test the attacker's trigger is in some of it."""
+        public, share = self.splits.public, self.spec.public_poison
+        if not share:
+            return public
+        if not isinstance(threat, Backdoor):
+            raise ValueError(f"public_poison={share} needs a trigger; attack {self.spec.attack.name!r} has none")
+        order = torch.randperm(len(public), generator=self.ctx.generator("public poison"), device=public.x.device)
+        rows, x = order[: round(share * len(public))], public.x.clone()
+        x[rows] = threat.trigger(x[rows])
+        return dataclasses.replace(public, x=x)
+
     def _purify(self, poison: Poison, poisoned: list[ImageSet]) -> list[ImageSet]:
         train, trials, k = self.splits.train, poison.trials, poison.budget
         if self.defense.per_image:  # the shared base once, then only what each trial changed
@@ -228,14 +241,19 @@ class _Experiment:
             sets = [clean_poison.apply(base, t) for t in range(trials)]
             show_purification(train, poison, purified, self.defense, self.ctx)
             return sets
-        return [self._purify_set(s) for s in poisoned]
+        sets = [self._purify_set(s) for s in poisoned]
+        if len(sets[0]) == len(train):  # none was dropped: rows are still the attacker's
+            first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
+            rows = torch.cat([torch.arange(len(train), device=first.index.device), first.index[0]])
+            show_purification(train, first, sets[0][rows], self.defense, self.ctx)
+        return sets
 
     def _purify_set(self, data: ImageSet) -> ImageSet:
         def compute(inner: Context) -> Bundle:
             out = self.defense.purify(data, inner)
             return Bundle({"x": out.x, "y": out.y})
 
-        key = [fingerprint(data.x, data.y), fingerprint(self.splits.public.x), self._defense_key()]
+        key = [fingerprint(data.x, data.y), fingerprint(self.public.x), self._defense_key()]
         done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 

@@ -121,6 +121,8 @@ def show_chains(clean: Tensor, poisoned: Tensor, defense: Defense, ctx: Context)
             chain.energies[:, n:],
             distance(poisoned),
             distance(clean),
+            chain.used,
+            chain.moments,
         ),
     )
 

@@ -44,6 +44,10 @@ SMALL: dict[str, Any] = {
     "chain_steps": 2,
     "health_every": 2,
     "min_psnr": 0,
+    "ddpm_updates": 4,
+    "ddpm_batch_size": 8,
+    "ddpm_steps": 3,
+    "repetitions": 2,
     "weights": "train",
 }
 

@@ -173,9 +173,9 @@ def test_weights_are_found_for_exactly_their_key(shelf: Path) -> None:
     assert [weights.find(key) for key in others] == [None, None, None]
 
 
-def test_weights_over_two_megabytes_are_refused(shelf: Path) -> None:
-    with pytest.raises(ValueError, match="may take 2097152 bytes, these take 2097156"):
-        weights.ship(["key"], {"w": torch.zeros(2**19 + 1)}, HEALTH, "a command")
+def test_weights_over_five_megabytes_are_refused(shelf: Path) -> None:
+    with pytest.raises(ValueError, match="may take 5242880 bytes, these take 5242884"):
+        weights.ship(["key"], {"w": torch.zeros(5 * 2**18 + 1)}, HEALTH, "a command")
     assert not shelf.exists()
 
 
@@ -189,23 +189,23 @@ def prepared(**params: Any) -> tuple[PureGenEBM, list[Event]]:
 def test_a_defense_uses_shipped_weights_and_says_so(shelf: Path) -> None:
     trained, _ = prepared(weights="train")
     key = weights.key(digits().public.x, trained.config.ebm(), trained.config.sampler())
-    moved = {name: w + 1 for name, w in trained.network.state_dict().items()}
+    moved = {name: w + 1 for name, w in trained.energy_model.state_dict().items()}
     weights.ship(key, moved, HEALTH, "a command")
 
     shipped, heard = prepared(weights="shipped")
 
-    assert all(torch.equal(w, moved[name]) for name, w in shipped.network.state_dict().items())
+    assert all(torch.equal(w, moved[name]) for name, w in shipped.energy_model.state_dict().items())
     assert any("a command" in e.message for e in heard if isinstance(e, Log))
 
 
 def test_asked_to_train_a_defense_ignores_shipped_weights(shelf: Path) -> None:
     trained, _ = prepared(weights="train")
     key = weights.key(digits().public.x, trained.config.ebm(), trained.config.sampler())
-    weights.ship(key, {n: w + 1 for n, w in trained.network.state_dict().items()}, HEALTH, "a command")
+    weights.ship(key, {n: w + 1 for n, w in trained.energy_model.state_dict().items()}, HEALTH, "a command")
 
     again, _ = prepared(weights="train")
 
-    pairs = zip(again.network.parameters(), trained.network.parameters(), strict=True)
+    pairs = zip(again.energy_model.parameters(), trained.energy_model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 

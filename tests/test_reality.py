@@ -137,3 +137,16 @@ def test_poisoned_photographs_work_and_purification_stops_them(measure: Measure)
         poison_success=("<=", 0.20),
         accuracy_loss=("<=", 0.05),
     )
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_noise_and_back_weakens_poisoned_photographs(measure: Measure) -> None:
+    found = measure("cifar10", "bullseye_polytope", "puregen_ddpm")
+    found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
+
+    assert not missed(
+        found,
+        poison_success_undefended=(">=", 0.70),
+        poison_success=("<=", 0.50),
+        accuracy_loss=("<=", 0.06),
+    )

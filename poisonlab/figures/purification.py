@@ -65,7 +65,7 @@ def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.F
         figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(colour, 0.15), **band)
         figure.add_scatter(x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour})
     _mark(figure, float(steps[shown]))
-    layout(figure, "Langevin step", "energy", 340)
+    layout(figure, "step", "energy", 340)
     if zoom:
         late = torch.cat([trace.clean_energy, trace.poisoned_energy[len(steps) // 3 :]]).float().numpy()
         low, high = float(np.nanmin(late)), float(np.nanmax(late))
@@ -96,7 +96,7 @@ def distances(trace: LangevinTrace, shown: int) -> go.Figure:
     where = crossing(trace)
     if where is not None:
         figure.add_vline(x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}")
-    return layout(figure, "Langevin step", "mean L2 distance, pixels in [0, 1]", 340)
+    return layout(figure, "step", "mean L2 distance, pixels in [0, 1]", 340)
 
 
 def pca_paths(trace: LangevinTrace, shown: int, image: int) -> go.Figure:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from poisonlab.config import Config, param
 
+Visit = Callable[[int, Tensor], None]  # steps done, state
+
 
 class LangevinConfig(Config):
     """The sampler's constants; the two clamps are ours, off by default and for small networks only."""
@@ -87,26 +89,41 @@ def langevin(
 
 @dataclass(frozen=True)
 class Chain:
-    """A recorded chain: ``steps`` ``(s,)``, ``states`` uint8 ``(s, n, c, h, w)``, ``energies`` ``(s, n)``."""
+    """A recorded walk that purifies images.
+
+    Attributes:
+        steps: ``(s,)``, the recorded steps.
+        states: uint8 ``(s, n, c, h, w)``.
+        energies: ``(s, n)``, NaN without an energy model.
+        used: steps after which purification stops; the record may go on.
+        moments: what was done up to each recorded step, in words.
+    """
 
     steps: Tensor
     states: Tensor
     energies: Tensor
+    used: int
+    moments: list[str]
 
 
 def record(
-    energy: nn.Module, x: Tensor, keep: Collection[int], config: LangevinConfig, generator: torch.Generator
-) -> Chain:
-    """Run a chain from ``x`` (float32, [-1, 1]) up to the last step in ``keep`` and keep those states."""
+    walk: Callable[[Visit], Tensor], energy: Callable[[Tensor], Tensor], keep: Collection[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps, states and energies of a walk, as a :class:`Chain` holds them.
+
+    Args:
+        walk: calls what it is given with the number of steps done and the state before every step, and returns the
+            end, which is ``max(keep)`` steps away.
+        energy: of float32 states in [-1, 1].
+    """
     kept = sorted(set(keep))
     states: list[Tensor] = []
     energies: list[Tensor] = []
 
-    def visit(step: int, state: Tensor, e: Tensor) -> None:
+    def visit(step: int, state: Tensor) -> None:
         if step in kept:
             states.append(to_bytes(state))
-            energies.append(e)
+            energies.append(energy(state))
 
-    # one step more than asked: a state is visited, with its energy, before the step that leaves it
-    langevin(energy, x, kept[-1] + 1, config, generator, visit)
-    return Chain(torch.tensor(kept), torch.stack(states), torch.stack(energies))
+    visit(kept[-1], walk(visit))
+    return torch.tensor(kept), torch.stack(states), torch.stack(energies)

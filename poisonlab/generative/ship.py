@@ -1,6 +1,6 @@
-"""Train the energy model of a quick spec and put its weights into the repository:
+"""Train a generative model of a quick spec and put its weights into the repository:
 
-    python -m poisonlab.generative.ship --dataset digits
+    python -m poisonlab.generative.ship --dataset digits --model ebm
 
 Runs of that spec then find them by the hash of their parameters and of the public images.
 """
@@ -15,33 +15,33 @@ from poisonlab.config import make_spec
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.events import Event, Log, Metric
-from poisonlab.generative import ebm, weights
+from poisonlab.generative import weights
+from poisonlab.generative.recipes import Recipe
+
+DEFENSES = {"ebm": "puregen_ebm", "ddpm": "puregen_ddpm"}  # whose parameters are those of the family
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, choices=list(registry.dataset))
-    dataset = parser.parse_args().dataset
+    parser.add_argument("--model", default="ebm", choices=list(DEFENSES))
+    chosen = parser.parse_args()
 
-    spec = make_spec(dataset, "bullseye_polytope", "puregen_ebm")
+    spec = make_spec(chosen.dataset, "bullseye_polytope", DEFENSES[chosen.model])
     pool, test = spec.dataset.build().load()
     public = divide(pool, test, spec.dataset.params, spec.protocol).public
-    defense = spec.defense.params
-    config, sampler = defense.ebm(), defense.sampler()
+    params = spec.defense.params
+    recipe: Recipe = params.energy_recipe() if chosen.model == "ebm" else params.diffusion_recipe()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    network, health = ebm.train_ebm(
-        public.x.to(device), config, sampler, Context(device=device, seed=config.seed, send=_print)
-    )
-    key = weights.key(public.x, config, sampler)
-    path = weights.ship(
-        key, network.state_dict(), vars(health), f"python -m poisonlab.generative.ship --dataset {dataset}"
-    )
+    network, health = recipe.train(public.x.to(device), Context(device=device, seed=recipe.seed, send=_print))
+    command = f"python -m poisonlab.generative.ship --dataset {chosen.dataset} --model {recipe.kind}"
+    path = weights.ship(recipe.key(public.x), network.state_dict(), vars(health), command, recipe.kind)
     print(f"{path}: {health}")
 
 
 def _print(event: Event) -> None:
-    if isinstance(event, Log) or (isinstance(event, Metric) and event.name == "ebm_psnr"):
+    if isinstance(event, Log) or (isinstance(event, Metric) and event.name in ("ebm_psnr", "ddpm_psnr", "loss")):
         print(event, file=sys.stderr, flush=True)
 
 

@@ -17,7 +17,7 @@ from poisonlab.config import Config, digest
 from poisonlab.stages import fingerprint
 
 FOLDER = Path(__file__).parent / "weights"
-MAX_BYTES = 2 * 2**20
+MAX_BYTES = 5 * 2**20
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Shipped:
     command: str
 
 
-def key(public: Tensor, config: Config, sampler: Config) -> list[Any]:
-    """All that decides an energy model: its training images and its two configurations."""
-    return [fingerprint(public), config.model_dump(mode="json"), sampler.model_dump(mode="json")]
+def key(images: Tensor, *configs: Config) -> list[Any]:
+    """All that decides a generative model: its training images and its configurations."""
+    return [fingerprint(images), *(config.model_dump(mode="json") for config in configs)]
 
 
-def path_of(key: Any) -> Path:
-    return FOLDER / f"ebm-{digest(key)}.safetensors"
+def path_of(key: Any, kind: str = "ebm") -> Path:
+    return FOLDER / f"{kind}-{digest(key)}.safetensors"
 
 
-def exists(key: Any) -> bool:
-    return path_of(key).exists()
+def exists(key: Any, kind: str = "ebm") -> bool:
+    return path_of(key, kind).exists()
 
 
-def find(key: Any) -> Shipped | None:
-    """The weights trained under exactly ``key``, or ``None``."""
-    path = path_of(key)
+def find(key: Any, kind: str = "ebm") -> Shipped | None:
+    """The weights of a kind of model trained under exactly ``key``, or ``None``."""
+    path = path_of(key, kind)
     if not path.exists():
         return None
     with safe_open(path, framework="pt") as file:
@@ -54,16 +54,16 @@ def find(key: Any) -> Shipped | None:
     return Shipped(path.name, tensors, json.loads(header["health"]), header["command"])
 
 
-def ship(key: Any, tensors: dict[str, Tensor], health: dict[str, float], command: str) -> Path:
+def ship(key: Any, tensors: dict[str, Tensor], health: dict[str, float], command: str, kind: str = "ebm") -> Path:
     """Write weights into the repository.
 
     Raises:
-        ValueError: they take more than 2 MB.
+        ValueError: they take more than 5 MB.
     """
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     if size > MAX_BYTES:
         raise ValueError(f"shipped weights may take {MAX_BYTES} bytes, these take {size}")
     FOLDER.mkdir(exist_ok=True)
     header = {"spec": json.dumps(key), "health": json.dumps(health), "command": command}
-    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path_of(key), metadata=header)
-    return path_of(key)
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path_of(key, kind), metadata=header)
+    return path_of(key, kind)

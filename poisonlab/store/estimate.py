@@ -87,7 +87,7 @@ class EstimateQueries:
             if same_attack:
                 cached.update(_ATTACK_STAGES)
             if same_defense:
-                cached.add("ebm")
+                cached.update(("ebm", "ddpm"))
             if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
                 cached.update(("purify", "defended_victim", "repair", "drive"))
         return {stage for stage in cached if next((self.results / "cache").glob(f"{stage}-*"), None)}

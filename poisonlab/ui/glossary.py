@@ -190,7 +190,7 @@ _DEFINED = {
     ),
     "health_psnr": Definition(
         "PSNR",
-        "Of held-out clean images after 50 steps: too low means that the walk destroys pictures.",
+        "Of held-out clean images after 50 steps of the model: too low means that the walk destroys pictures.",
         rate=False,
     ),
     "health_energy_gap": Definition(
@@ -200,6 +200,14 @@ _DEFINED = {
     ),
     "health_bank_energy_spread": Definition(
         "Energy spread", "Standard deviation of the energies of the model's own samples.", rate=False
+    ),
+    "health_psnr_noised": Definition(
+        "PSNR when noised", "Of the same images before the diffusion model took the noise away.", rate=False
+    ),
+    "health_validation_loss": Definition(
+        "Validation loss",
+        "Mean squared error of the noise that the diffusion model sees in held-out images: 1 would be none of it.",
+        rate=False,
     ),
     "health_noise_auroc": Definition(
         "Noise AUROC",
@@ -281,6 +289,8 @@ def define(name: str) -> Definition:
         return _DEFINED[name]
     if name.startswith("ebm_") and (inner := _DEFINED.get(f"health_{name.removeprefix('ebm_')}")):
         return Definition(f"Energy model: {inner.label}", inner.text, inner.rate)
+    if name.startswith("ddpm_") and (inner := _DEFINED.get(f"health_{name.removeprefix('ddpm_')}")):
+        return Definition(f"Diffusion model: {inner.label}", inner.text, inner.rate)
     for suffix, part in _SUFFIXES.items():
         base = name.removesuffix(suffix)
         if base != name and base in _DEFINED:

@@ -79,7 +79,7 @@ def test_every_parameter_of_every_victim_is_in_the_form(page: AppTest, name: str
 
 def test_training_and_run_parameters_are_in_the_form(page: AppTest) -> None:
     assert_shows(page, "training", list(TrainingConfig.model_fields))
-    assert_shows(page, "run", ["clean_images", "protocol", "precision"])
+    assert_shows(page, "run", ["clean_images", "protocol", "precision", "public_poison"])
 
     page.selectbox(key="new_attack").set_value("bullseye_polytope").run()
 
@@ -92,7 +92,7 @@ def test_training_and_run_parameters_are_in_the_form(page: AppTest) -> None:
 def test_every_field_of_a_spec_can_be_chosen() -> None:
     """A new field of the spec must find its place on this page."""
     chosen_outside = {"dataset", "attack", "defense", "victim", "preset", "seed"}
-    in_form = {"training", "head", "fine_tune", "clean_images", "protocol", "precision"}
+    in_form = {"training", "head", "fine_tune", "clean_images", "protocol", "precision", "public_poison"}
 
     assert set(ExperimentSpec.model_fields) == chosen_outside | in_form
 

@@ -1,0 +1,43 @@
+"""PureGen-Naive: the energy model's walk, then the diffusion model's."""
+
+from poisonlab.config import param
+from poisonlab.defenses.puregen import (
+    CLAMPED,
+    ONE_LEVEL,
+    PUBLIC_PART,
+    QUICK_DDPM,
+    QUICK_EBM,
+    ROLLED_BACK,
+    THREAT_MODEL,
+    DiffusionConfig,
+    EnergyConfig,
+    LearnedConfig,
+    PureGen,
+    Vector,
+)
+from poisonlab.registry import Card, defense
+
+TABLE = "PureGen, table 10"
+
+
+class PureGenNaiveConfig(EnergyConfig, DiffusionConfig, LearnedConfig):
+    steps: int = param(150, "Langevin steps, T_EBM", quick=150, ge=0, le=5000, source=TABLE)
+    ddpm_steps: int = param(75, "Noise levels there and back, T_DDPM", quick=40, ge=1, le=1000, source=TABLE)
+
+
+@defense("puregen_naive")
+class PureGenNaive(PureGen):
+    """Bhat et al., NeurIPS 2024, arXiv:2405.18627, appendix C: Psi_T with T = (T_EBM, T_DDPM, 1)."""
+
+    Config = PureGenNaiveConfig
+    card = Card(
+        title="PureGen-Naive",
+        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",
+        summary="Both walks, one after the other: downhill in energy first, then into noise and back with a diffusion "
+        "model.",
+        threat_model=THREAT_MODEL,
+        deviations=(CLAMPED, PUBLIC_PART, ONE_LEVEL, QUICK_EBM, QUICK_DDPM, ROLLED_BACK),
+    )
+
+    def vector(self) -> Vector:
+        return self.config.steps, self.config.ddpm_steps, 1

@@ -1,0 +1,143 @@
+"""How each kind of generative model comes to its weights: shipped ones where they fit, else trained, once for all
+defenses that ask for the same."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from poisonlab import artifacts
+from poisonlab.config import Config
+from poisonlab.context import Context
+from poisonlab.generative import ddpm, ebm, unet, weights
+from poisonlab.generative.langevin import LangevinConfig
+from poisonlab.stages import Bundle
+
+
+class Recipe(ABC):
+    """One kind of model with its parameters.
+
+    Class attributes:
+        kind: name of its stage and of its shipped files. title: for people. code: what decides its weights.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    code: ClassVar[ModuleType]
+
+    @property
+    @abstractmethod
+    def configs(self) -> tuple[Config, ...]:
+        """All that decides the weights, the images aside."""
+
+    @property
+    @abstractmethod
+    def seed(self) -> int:
+        """The model's own."""
+
+    @abstractmethod
+    def network(self, channels: int, generator: torch.Generator) -> nn.Module: ...
+
+    @abstractmethod
+    def train(self, images: Tensor, ctx: Context) -> tuple[nn.Module, Any]:
+        """The frozen network and its health, a dataclass of numbers."""
+
+    @abstractmethod
+    def verdict(self, health: dict[str, float]) -> str:
+        """Whether a model of this health is of use, in a few words."""
+
+    def key(self, images: Tensor) -> list[Any]:
+        return weights.key(images, *self.configs)
+
+
+@dataclass(frozen=True)
+class EnergyRecipe(Recipe):
+    """An energy model."""
+
+    kind = "ebm"
+    title = "energy model"
+    code = ebm
+
+    config: ebm.EBMConfig
+    sampler: LangevinConfig
+
+    @property
+    def configs(self) -> tuple[Config, ...]:
+        return self.config, self.sampler
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    def network(self, channels: int, generator: torch.Generator) -> nn.Module:
+        return ebm.energy_network(self.config, channels, generator)
+
+    def train(self, images: Tensor, ctx: Context) -> tuple[nn.Module, Any]:
+        return ebm.train_ebm(images, self.config, self.sampler, ctx)
+
+    def verdict(self, health: dict[str, float]) -> str:
+        if health["noise_auroc"] > 0.6:
+            return "tells noisy from clean images"
+        return "hardly tells noisy from clean images: purification is weak"
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe(Recipe):
+    """A diffusion model."""
+
+    kind = "ddpm"
+    title = "diffusion model"
+    code = ddpm
+
+    config: ddpm.DDPMConfig
+
+    @property
+    def configs(self) -> tuple[Config, ...]:
+        return (self.config,)
+
+    @property
+    def seed(self) -> int:
+        return self.config.ddpm_seed
+
+    def network(self, channels: int, generator: torch.Generator) -> nn.Module:
+        return unet.noise_network(self.config.ddpm_network, channels, generator)
+
+    def train(self, images: Tensor, ctx: Context) -> tuple[nn.Module, Any]:
+        return ddpm.train_ddpm(images, self.config, ctx)
+
+    def verdict(self, health: dict[str, float]) -> str:
+        if health["psnr"] > health["psnr_noised"] + 1:
+            return "brings noised images nearer to what they were"
+        return "hardly undoes the noise it adds: purification destroys pictures"
+
+
+def learn(recipe: Recipe, images: Tensor, shipped: bool, ctx: Context) -> nn.Module:
+    """The frozen network of a recipe learned from uint8 images ``(n, c, h, w)``; a stage of its own.
+
+    Args:
+        shipped: use the weights in the repository where they fit exactly.
+    """
+    key = recipe.key(images)
+
+    def compute(inner: Context) -> Bundle:
+        if shipped and (found := weights.find(key, recipe.kind)):
+            inner.log(f"{recipe.title}: shipped weights {found.name}, trained by: {found.command}")
+            _report(recipe, found.health, "shipped weights", inner)
+            return Bundle(found.tensors)
+        network, health = recipe.train(images, inner.reseeded(recipe.seed))
+        _report(recipe, vars(health), "trained in this run", inner)
+        return Bundle(dict(network.state_dict()), vars(health))
+
+    stage_key = [*key, shipped and weights.exists(key, recipe.kind)]
+    learned = ctx.stage(recipe.kind, stage_key, [recipe.code, weights], compute)
+    network = recipe.network(images.shape[1], ctx.generator("unused"))
+    network.load_state_dict(learned.tensors)
+    return network.requires_grad_(False)
+
+
+def _report(recipe: Recipe, health: dict[str, float], origin: str, ctx: Context) -> None:
+    verdict = f"{recipe.title}, {origin}; {recipe.verdict(health)}"
+    ctx.artifact(f"{recipe.kind}_health", artifacts.ModelHealth(health, verdict))
