@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, layout
 
 ROW_HEIGHT = 44
+NAMED_PAIRS = 12  # of attack and defense that a legend can hold
 
 
 def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
@@ -41,20 +42,26 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
     """Clean accuracy against attack success: below and to the right is better.
 
     One marker a group with its interval over seeds where there is one. Colour is the defense, shape the
-    attack; a thin line leads from the undefended model to the defended one.
+    attack; a thin line leads from the undefended model to the defended one. Of many pairs there are no lines, and
+    the legend names the defenses alone: attacks are told by pointing.
     """
     figure = go.Figure()
     shown = rows.dropna(subset=["clean_accuracy", "success"])
     defenses, attacks = sorted(shown["defense"].unique()), sorted(shown["attack"].unique())
-    _add_moves(figure, shown)
-    for (defense, attack), part in shown.groupby(["defense", "attack"], sort=True):
+    pairs = shown.groupby(["defense", "attack"], sort=True)
+    few, named = len(pairs) <= NAMED_PAIRS, set()
+    if few:
+        _add_moves(figure, shown)
+    for (defense, attack), part in pairs:
         figure.add_scatter(
             x=part["clean_accuracy"],
             y=part["success"],
             mode="markers",
-            name=f"{defense} against {attack}",
+            name=f"{defense} against {attack}" if few else defense,
+            legendgroup=None if few else defense,
+            showlegend=few or defense not in named,
             marker={
-                "size": 12,
+                "size": 12 if few else 9,
                 "color": CATEGORICAL[defenses.index(defense) % len(CATEGORICAL)],
                 "symbol": SYMBOLS[attacks.index(attack) % len(SYMBOLS)],
                 "line": {"width": 1, "color": "white"},
@@ -63,9 +70,10 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
             error_y=_interval(part, "success"),
             customdata=np.stack([part["dataset"], part["victim"], part["n"], part["source"]], axis=1),
             hovertemplate="%{customdata[0]}, %{customdata[1]}, n=%{customdata[2]}, %{customdata[3]}<br>"
-            "clean accuracy %{x:.1%}, success %{y:.1%}<extra>%{fullData.name}</extra>",
+            f"clean accuracy %{{x:.1%}}, success %{{y:.1%}}<extra>{defense} against {attack}</extra>",
         )
-    layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420)
+        named.add(defense)
+    layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420 if few else 560)
     seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
     low = min(seen.min() - 0.02, 0.9)
     figure.update_xaxes(tickformat=".0%", range=[low, 1.01])  # a wide frame: a tenth of a point is no difference
