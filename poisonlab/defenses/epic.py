@@ -124,7 +124,7 @@ class EPIC(Defense):
         threat_model="Defender trains the model from scratch, on a training set that may be poisoned, without any "
         "clean images.",
         deviations=(
-            "A class's share of the medoids is rounded, the repository rounds up.",
+            "A class's share of the medoids is rounded.",
             "Training from scratch only: the linear and fine-tuning settings of the publications are refused.",
             "The preset quick starts after 2 epochs of 8 (digits: 4) and goes on every 2 (digits: 4).",
         ),
