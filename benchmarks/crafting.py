@@ -12,11 +12,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ratio import compare, options
-from poisonlab import machine, registry
-from poisonlab.attacks.bullseye_polytope import BullseyePolytopeConfig, craft
+from benchmarks.ratio import compare, options, untrained
+from poisonlab import machine
+from poisonlab.attacks.bullseye_polytope import BullseyePolytope, BullseyePolytopeConfig
+from poisonlab.attacks.surrogates import Surrogate
 from poisonlab.context import Context
-from poisonlab.models.base import initialise
 
 GOAL = 1.10
 
@@ -27,13 +27,7 @@ def main() -> int:
     preset = BullseyePolytopeConfig.for_preset("quick", chosen.like.removesuffix("-quick"))
     config = preset.model_copy(update={"steps": chosen.steps})
     ctx = Context(device=chosen.device)
-    channels = chosen.shape[0]
-    method = registry.victim[chosen.victim]
-    model = method(method.Config()).network(
-        chosen.shape, 10, torch.full((channels,), 0.5), torch.full((channels,), 0.25)
-    )
-    model = initialise(model.to(chosen.device), ctx.generator("init")).eval().requires_grad_(False)
-    model = model.to(memory_format=torch.channels_last)
+    model = untrained(chosen, ctx).requires_grad_(False)
 
     shape = (config.targets, config.poisons, *chosen.shape)
     draws = ctx.generator("images")
@@ -47,7 +41,8 @@ def main() -> int:
         for _ in range(chosen.steps):
             torch.autograd.grad(model.features(resident).sum(), resident)
 
-    return compare(lambda: craft(model, base, targets, config, ctx), bare, GOAL, chosen)
+    attack, surrogates = BullseyePolytope(config), [Surrogate(model, 1, 0.0, 1, draws)]
+    return compare(lambda: attack.craft(surrogates, base, targets, ctx), bare, GOAL, chosen)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ratio import compare, options
-from poisonlab import machine, registry
+from benchmarks.ratio import compare, options, untrained
+from poisonlab import machine
 from poisonlab.attacks.gradient_matching import GradientMatchingConfig, craft
 from poisonlab.context import Context
-from poisonlab.models.base import initialise
 
 GOAL = 1.10
 
@@ -28,13 +27,7 @@ def main() -> int:
     preset = GradientMatchingConfig.for_preset("quick", chosen.like.removesuffix("-quick"))
     config = preset.model_copy(update={"steps": chosen.steps})
     ctx = Context(device=chosen.device)
-    channels = chosen.shape[0]
-    method = registry.victim[chosen.victim]
-    model = method(method.Config()).network(
-        chosen.shape, 10, torch.full((channels,), 0.5), torch.full((channels,), 0.25)
-    )
-    model = initialise(model.to(chosen.device), ctx.generator("init")).eval()
-    model = model.to(memory_format=torch.channels_last)
+    model = untrained(chosen, ctx)
     weights = tuple(model.parameters())
 
     draws = ctx.generator("images")

@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 
+from poisonlab import registry
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, initialise
+
 SIZES = {"digits": ((1, 16, 16), 50), "cifar10-quick": ((3, 16, 16), 128), "cifar10": ((3, 32, 32), 128)}
 
 
@@ -42,6 +46,14 @@ def options(
     chosen.shape, chosen.batch = SIZES[chosen.like]
     chosen.device = torch.device(chosen.device)
     return chosen
+
+
+def untrained(chosen: argparse.Namespace, ctx: Context) -> Classifier:
+    """The victim that was chosen, for ten classes, with random weights, in eval mode."""
+    method, channels = registry.victim[chosen.victim], chosen.shape[0]
+    statistics_of = torch.full((channels,), 0.5), torch.full((channels,), 0.25)
+    model = method(method.Config()).network(chosen.shape, 10, *statistics_of).to(chosen.device)
+    return initialise(model, ctx.generator("init")).eval().to(memory_format=torch.channels_last)
 
 
 def medians(measured: Callable[[], Any], bare: Callable[[], Any], chosen: argparse.Namespace) -> tuple[float, float]:
