@@ -98,18 +98,15 @@ def train_from_scratch(
 
     def compute(inner: Context) -> Bundle:
         hook = make_hook(inner) if make_hook else None
-        trained: dict[
-            int, Classifier
-        ] = {}  # the same set again, as for the controls of a targeted attack, costs nothing
+        # the same set again, as for the controls of a targeted attack, costs nothing
+        trained: dict[int, Classifier] = {}
         for data in sets:
             if id(data) not in trained:
                 trained[id(data)] = network = new_network(spec, data, inner)
                 train_network(network, data, spec.training, inner, hook)
         learned = hook.learned() if hook else {}
-        return Bundle(
-            Victims.of([trained[id(data)] for data in sets]).tensors()
-            | {f"learned.{name}": value for name, value in learned.items()}
-        )
+        victims = Victims.of([trained[id(data)] for data in sets])
+        return Bundle(victims.tensors() | {f"learned.{name}": value for name, value in learned.items()})
 
     key = [
         fingerprint(*(t for s in sets for t in (s.x, s.y))),
