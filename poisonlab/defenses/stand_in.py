@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.awm import MaskedModel, ascend
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.training import batches
 from poisonlab.types import Dial, ImageSet
 
 BATCH = 128
-NAMING_EPOCHS, NAMING_LR = 4, 10.0  # one round of AWM's ascent, which ends at the backdoor's class
+RACE_BATCH, RACE_STEPS = 32, 2  # images, and steps of every class's pattern at each strength, while the class is named
 SUFFICIENT = 0.9  # success at which the pattern grows no more
 PASSES = 2  # over the images at each strength
 WEAKEST, STRONGEST, GROWTH = 0.009, 0.3, 1.25  # root mean square of the pattern, of intensities in [0, 1]
@@ -43,42 +42,65 @@ class StandIn:
 
 
 def find_stand_in(model: Classifier, clean: ImageSet, ctx: Context) -> StandIn:
-    """Name the class by AWM's ascent, then let a pattern grow until it leads there.
-
-    D <- D - (r / 2) g / ||g||_2,   g = grad_D L(f(x + D), c),   ||D||_2 <= r,   r growing
-    """
+    """Name the class, then let a pattern grow until it leads there."""
     model = model.requires_grad_(False)
     images, draws = as_floats(clean.x), ctx.generator("stand-in")
-    target = _named_class(model, images, len(clean.classes), draws)
+    target = _named_class(model, images, clean.y, len(clean.classes), ctx.generator("stand-in", "race"))
     others = (clean.y != target).nonzero().squeeze(1)
-    wanted = torch.full((len(images),), target, device=images.device)
     found = StandIn(torch.zeros_like(images[:1]), target)
-    strength = WEAKEST
-    while len(others) and strength <= STRONGEST and found.success(model, clean) < SUFFICIENT:
-        radius, pattern = strength * math.sqrt(images[0].numel()), found.pattern
+    for radius in _radii(images):
+        if not len(others) or found.success(model, clean) >= SUFFICIENT:
+            break
+        pattern = found.pattern
         for index in batches(len(others), BATCH, PASSES, draws):
-            rows = others[index]
-            pattern = pattern.detach().requires_grad_()
-            loss = F.cross_entropy(model(images[rows] + pattern), wanted[rows])
-            (gradient,) = torch.autograd.grad(loss, pattern)
-            pattern = pattern.detach() - radius / 2 * gradient / gradient.norm().clamp_min(1e-12)
-            pattern = pattern * (radius / pattern.norm().clamp_min(1e-12)).clamp_max(1)
+            pattern = _grow(pattern, images[others[index]], [target], model, radius)
         found = StandIn(pattern, target)
-        strength *= GROWTH
     return found
 
 
-def _named_class(model: Classifier, images: Tensor, classes: int, draws: torch.Generator) -> int:
-    """The class at which the ascent away from the model's own answers ends."""
-    masked = MaskedModel(model)
-    with torch.no_grad():
-        answers = model(images).argmax(1)
-    pattern = torch.zeros_like(images[:1])
-    for index in batches(len(images), BATCH, NAMING_EPOCHS, draws):
-        pattern = ascend(pattern, images[index], answers[index], masked, masked.weights, NAMING_LR)
-    with torch.inference_mode():
-        said = model((images + pattern).clamp(0, 1)).argmax(1)
-    return int(torch.bincount(said, minlength=classes).argmax())
+def _radii(images: Tensor) -> list[float]:
+    """L2 norms that a pattern may have, one after the other."""
+    steps = math.floor(math.log(STRONGEST / WEAKEST) / math.log(GROWTH)) + 1
+    return [WEAKEST * GROWTH**step * math.sqrt(images[0].numel()) for step in range(steps)]
+
+
+def _grow(patterns: Tensor, images: Tensor, targets: list[int], model: Classifier, radius: float) -> Tensor:
+    """One step of every target's pattern towards its class, on the same images:
+
+    D <- D - (r / 2) g / ||g||_2,   g = grad_D L(f(x + D), c),   ||D||_2 <= r
+
+    Args:
+        patterns: float ``(t, c, h, w)``. images: ``(n, c, h, w)`` in [0, 1]. radius: r.
+    """
+    wanted = torch.tensor(targets, device=images.device).repeat_interleave(len(images))
+    patterns = patterns.detach().requires_grad_()
+    shown = (images + patterns[:, None]).flatten(0, 1)  # (t n, c, h, w)
+    loss = F.cross_entropy(model(shown), wanted, reduction="sum") / len(images)
+    (gradient,) = torch.autograd.grad(loss, patterns)
+    patterns = patterns.detach() - radius / 2 * gradient / _norms(gradient)
+    return patterns * (radius / _norms(patterns)).clamp_max(1)
+
+
+def _norms(patterns: Tensor) -> Tensor:
+    return patterns.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+
+
+def _named_class(model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator) -> int:
+    """The class that the weakest pattern reaches: the patterns of all classes grow until the first leads to its own."""
+    patterns, success = images.new_zeros(classes, *images.shape[1:]), torch.zeros(classes)
+    for radius in _radii(images):
+        for _ in range(RACE_STEPS):
+            shown = images[torch.randint(len(images), (RACE_BATCH,), generator=draws, device=images.device)]
+            patterns = _grow(patterns, shown, list(range(classes)), model, radius)
+        rows = torch.randint(len(images), (RACE_BATCH,), generator=draws, device=images.device)
+        with torch.inference_mode():
+            said = model((images[rows] + patterns[:, None]).clamp(0, 1).flatten(0, 1)).argmax(1).view(classes, -1)
+        ranks = torch.arange(classes, device=images.device)[:, None]
+        other = labels[rows] != ranks  # an image of the class itself proves nothing
+        success = ((said == ranks) & other).sum(1) / other.sum(1).clamp_min(1)
+        if success.max() >= SUFFICIENT:
+            break
+    return int(success.argmax())
 
 
 def dial_by_rule(
