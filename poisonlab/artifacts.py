@@ -61,7 +61,7 @@ class PurificationTrace:
     """Training images as the attacker left them and as the defense returned them.
 
     ``original``, ``before``, ``after`` are uint8 ``(n, c, h, w)``; ``poisoned`` is bool ``(n,)``:
-    for the other images ``original`` equals ``before``. ``surviving`` is float32, one for each poisoned image:
+    for the other images ``original`` equals ``before``. ``surviving`` is float32 ``(n,)``:
     ||Psi(x+d) - Psi(x)|| / ||d||, both purified with the same noise, NaN where d is 0; empty in records that do not say
     and of a defense that does not treat each image by itself.
     """

@@ -31,7 +31,10 @@ def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defen
     untouched[poison.index.flatten()] = False
     plain = untouched.nonzero().squeeze(1)[:UNTOUCHED]
     clean, before_poison = train[rows], poison.images[trial, position]
-    measurable = defense.per_image and len(rows)
+    surviving = torch.zeros(0)
+    if defense.per_image and len(rows):
+        share = surviving_share(clean, before_poison, defense, ctx)
+        surviving = torch.cat([share.cpu(), torch.full((len(plain),), torch.nan)])
     ctx.artifact(
         "purification",
         artifacts.PurificationTrace(
@@ -39,7 +42,7 @@ def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defen
             torch.cat([before_poison, train.x[plain]]),
             torch.cat([after_poison, purified.x[plain]]),
             torch.arange(len(rows) + len(plain)) < len(rows),
-            surviving_share(clean, before_poison, defense, ctx).cpu() if measurable else torch.zeros(0),
+            surviving,
         ),
     )
     if poison.budget == 0:
