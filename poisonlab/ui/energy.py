@@ -10,7 +10,7 @@ from poisonlab.artifacts import EnergyHistogram, ModelHealth, PurificationTrace
 from poisonlab.figures.purification import ZOOMS, energy_histogram
 from poisonlab.metrics import auroc, psnr
 from poisonlab.ui import glossary
-from poisonlab.ui.wording import NONE, escape, number
+from poisonlab.ui.wording import NONE, escape, number, percent
 
 HELP = glossary.help_for("energy")
 FEW = 30  # images below which an AUROC says little
@@ -19,14 +19,13 @@ FEW = 30  # images below which an AUROC says little
 def histogram(energies: EnergyHistogram) -> None:
     """The three groups, how well the energy tells them apart, and where the reader looks."""
     clean, poisoned, purified = (e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified))
-    for column, name, values in zip(
-        st.columns(3), ("poisoned", "purified"), (poisoned, purified), strict=False
-    ):  # fmt: skip
-        known = len(clean) and len(values)
-        column.metric(
-            f"AUROC, {name} against clean", f"{auroc(clean, values):.3f}" if known else NONE, border=True,
-            help=glossary.help_for("auroc"),
-        )  # fmt: skip
+    groups = (("poisoned", poisoned), ("purified", purified))
+    aurocs = [(name, f"{auroc(clean, values):.3f}" if len(clean) and len(values) else NONE) for name, values in groups]
+    columns = st.columns(3)
+    for column, (name, value) in zip(columns, aurocs, strict=False):
+        column.metric(f"AUROC, {name} against clean", value, border=True, help=glossary.help_for("auroc"))
+    meaning = glossary.define("way_back")
+    columns[2].metric(meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text)
     zoom = st.segmented_control(
         "Show", list(ZOOMS), default=next(iter(ZOOMS)), required=True, key="zoom", bind="query-params",
         help="Poison can lie so far out that the other two become one bar.",
@@ -38,11 +37,21 @@ def histogram(energies: EnergyHistogram) -> None:
     )
     st.markdown(
         "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has somewhere "
-        "to go. Purified images should lie where the clean ones do: an AUROC near 0.5. Far below it they look *more* "
-        "natural to the model than real images: the walk went on too long, or into a hollow of the model's own."
+        "to go. Purified images should lie where the clean ones do: an AUROC near 0.5 says so strictly. One near 1 says "
+        "that they stay recognisable, be it by a hair: the way back tells how far they came, and zooming in how near "
+        "that is. One near 0 says that they look *more* natural to the model than real images: the walk went on too "
+        "long, or into a hollow of the model's own."
     )
     if len(poisoned) < FEW:
         st.caption(f"Only {len(poisoned)} poisoned images: their AUROC is a rough number.")
+
+
+def way_back(clean: Tensor, poisoned: Tensor, purified: Tensor) -> float | None:
+    """How much of the rise in energy purification took back, by medians; ``None`` where poison raised nothing."""
+    if not min(len(clean), len(poisoned), len(purified)):
+        return None
+    low, high, now = (float(values.median()) for values in (clean, poisoned, purified))
+    return (high - now) / (high - low) if high > low else None
 
 
 def soundness(healths: Sequence[ModelHealth], trace: PurificationTrace | None) -> None:

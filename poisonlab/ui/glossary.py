@@ -88,6 +88,11 @@ _DEFINED = {
         "energy cannot tell them apart, 1 means it always can.",
         rate=False,
     ),
+    "way_back": Definition(
+        "Way back",
+        "Median energy of poisoned images minus that of purified ones, as a share of poisoned minus clean: 100 % means "
+        "that purification took back all that the poison had raised, more that it went below the clean images.",
+    ),
     "surviving_share": Definition(
         "Surviving share",
         "How much of the perturbation d is left after purification Psi: ||Psi(x+d) - Psi(x)|| / ||d||, both purified "
