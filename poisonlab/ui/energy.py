@@ -37,10 +37,10 @@ def histogram(energies: EnergyHistogram) -> None:
     )
     st.markdown(
         "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has somewhere "
-        "to go. Purified images should lie where the clean ones do: an AUROC near 0.5 says so strictly. One near 1 says "
-        "that they stay recognisable, be it by a hair: the way back tells how far they came, and zooming in how near "
-        "that is. One near 0 says that they look *more* natural to the model than real images: the walk went on too "
-        "long, or into a hollow of the model's own."
+        "to go. Purified images should lie where the clean ones do: an AUROC near 0.5 says so strictly. One near 1 "
+        "says that they stay recognisable, be it by a hair: the way back tells how far they came, and zooming in how "
+        "near that is. One near 0 says that they look *more* natural to the model than real images: the walk went on "
+        "too long, or into a hollow of the model's own."
     )
     if len(poisoned) < FEW:
         st.caption(f"Only {len(poisoned)} poisoned images: their AUROC is a rough number.")
