@@ -23,10 +23,12 @@ found = page.load(record, "EnergyHistogram", "PurificationTrace")
 st.subheader("Energies", anchor=False, help=energy.HELP)
 if energies := found.get("EnergyHistogram"):
     energy.histogram(energies)
+elif (trace := found.get("PurificationTrace")) and not trace.poisoned.any():
+    st.info("Nothing was poisoned in this run: there are no energies to compare.")
 else:
     st.info(
-        f"{escape(record.spec.defense.name)} has no energy model, or nothing was poisoned: there are no energies to "
-        "show. A diffusion model only knows which noise an image seems to hold, not how natural it looks."
+        f"{escape(record.spec.defense.name)} has no energy model: there are no energies to show. A diffusion model only "
+        "knows which noise an image seems to hold, not how natural it looks."
     )
 
 energy.soundness(page.load_all(record, "ModelHealth"), found.get("PurificationTrace"))

@@ -38,7 +38,8 @@ if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
         galleries.purified([(label, beside.take(shown, rows)) for label, _, shown in runs])
     else:
         st.info(f"There are no {which} images to show.")
-    navigation.link("energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id)
+    if {item.kind for item in record.artifacts} & set(navigation.SHOWS["energy"]):
+        navigation.link("energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id)
 
 purification.strengths(record)
 page.other_views(record, here="purification")
