@@ -27,8 +27,8 @@ elif (trace := found.get("PurificationTrace")) and not trace.poisoned.any():
     st.info("Nothing was poisoned in this run: there are no energies to compare.")
 else:
     st.info(
-        f"{escape(record.spec.defense.name)} has no energy model: there are no energies to show. A diffusion model only "
-        "knows which noise an image seems to hold, not how natural it looks."
+        f"{escape(record.spec.defense.name)} has no energy model: there are no energies to show. A diffusion model "
+        "only knows which noise an image seems to hold, not how natural it looks."
     )
 
 energy.soundness(page.load_all(record, "ModelHealth"), found.get("PurificationTrace"))
