@@ -1,16 +1,12 @@
-"""Purification: training images before and after a defense cleaned them."""
+"""Purification: training images before and after defenses cleaned them, and what more or less of it gives."""
 
 import streamlit as st
-import torch
 
-from poisonlab.figures import purification as figures
-from poisonlab.metrics import auroc
-from poisonlab.ui import galleries, glossary, page, selector
-from poisonlab.ui.wording import escape, number
+from poisonlab.ui import beside, galleries, glossary, navigation, page, purification, selector
 
 page.header(
     "Purification",
-    "Training images as the attacker left them, as the defense returned them, and what an energy model thinks of them.",
+    "Training images as the attacker left them and as one or more defenses returned them.",
     "Purification must wipe out a perturbation it has never seen and yet leave the picture alone; here you "
     "see whether it did both.",
 )
@@ -19,45 +15,32 @@ record = selector.choose_run("purification", "Here you would see images before a
 if record is None:
     st.stop()
 page.headline(record.metrics)
-found = page.load(record, "PurificationTrace", "EnergyHistogram", "ModelHealth")
+st.markdown(page.about(record.spec.defense))
 
-if trace := found.get("PurificationTrace"):
+if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
     st.subheader("Before and after", anchor=False, help=glossary.help_for("psnr"))
-    st.markdown(page.about(record.spec.defense))
+    name, others = beside.choose(
+        record, "PurificationTrace", 3, "Runs of other defenses against the same poisons: the same images, purified."
+    )
+    found = [(label, other, page.load(other, "PurificationTrace").get("PurificationTrace")) for label, other in others]
+    runs = [(name, record, trace), *((label, other, shown) for label, other, shown in found if shown is not None)]
+    traces = beside.shared(trace, [shown for _, _, shown in runs[1:]])
+    runs = [(label, other, shown) for (label, other, _), shown in zip(runs, traces, strict=True)]
+    purification.numbers(runs)
     which = st.segmented_control(
         "Images", ["poisoned", "untouched"], default="poisoned", required=True, key="which", bind="query-params",
         help="Poisoned images should lose their perturbation; untouched ones should stay as they are.",
     )  # fmt: skip
-    rows = trace.poisoned if which == "poisoned" else ~trace.poisoned
-    galleries.purified(trace.original[rows], trace.before[rows], trace.after[rows])
+    rows = (traces[0].poisoned if which == "poisoned" else ~traces[0].poisoned).nonzero().squeeze(1)
+    if len(traces[0].before) < len(trace.before):
+        st.caption(f"{len(traces[0].before)} of the {len(trace.before)} images of this run were shown by all of them.")
+    if len(rows):
+        galleries.purified([(label, beside.take(shown, rows)) for label, _, shown in runs])
+    else:
+        st.info(f"There are no {which} images to show.")
+    if {item.kind for item in record.artifacts} & set(navigation.SHOWS["energy"]):
+        navigation.link("energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id)
 
-if energies := found.get("EnergyHistogram"):
-    st.subheader("Energy", anchor=False, help=glossary.help_for("energy"))
-    clean, poisoned, purified = (e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified))
-    if min(len(clean), len(poisoned), len(purified)):
-        left, right, _ = st.columns(3)
-        for column, name, values in ((left, "poisoned", poisoned), (right, "purified", purified)):
-            column.metric(
-                f"AUROC, {name} against clean", f"{auroc(clean, values):.3f}", border=True,
-                help=glossary.help_for("auroc"),
-            )  # fmt: skip
-    zoom = st.toggle("Zoom in on clean and purified images", key="zoom", bind="query-params")
-    st.plotly_chart(
-        figures.energy_histogram(energies, zoom),
-        key="energies",
-        alt="Histogram of the energies of clean, poisoned and purified images",
-    )
-    st.markdown(
-        "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has "
-        "somewhere to go. Purified images should lie where the clean ones do."
-    )
-
-if health := found.get("ModelHealth"):
-    st.subheader("Is the generative model sound?", anchor=False)
-    st.markdown(escape(health.verdict))
-    for column, (name, value) in zip(st.columns(max(3, len(health.values))), health.values.items(), strict=False):
-        meaning = glossary.define(f"health_{name}")
-        column.metric(meaning.label, number(value, 4), border=True, help=meaning.text)
-
+purification.strengths(record)
 page.other_views(record, here="purification")
 page.reproduce(record)

@@ -61,13 +61,16 @@ class PurificationTrace:
     """Training images as the attacker left them and as the defense returned them.
 
     ``original``, ``before``, ``after`` are uint8 ``(n, c, h, w)``; ``poisoned`` is bool ``(n,)``:
-    for the other images ``original`` equals ``before``.
+    for the other images ``original`` equals ``before``. ``surviving`` is float32 ``(n,)``:
+    ||Psi(x+d) - Psi(x)|| / ||d||, both purified with the same noise, NaN where d is 0; empty in records that do not say
+    and of a defense that does not treat each image by itself.
     """
 
     original: Tensor
     before: Tensor
     after: Tensor
     poisoned: Tensor
+    surviving: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @_kind
@@ -84,6 +87,7 @@ class LangevinTrace:
             Distances are in units of pixel intensities in [0, 1].
         used: steps after which the defense stopped; -1 in records that do not say.
         moments: what was done up to each recorded step; empty in records that do not say.
+        same_noise: whether both walks of an image had the same noise, so that only the poison tells them apart.
     """
 
     steps: Tensor
@@ -95,6 +99,7 @@ class LangevinTrace:
     from_clean: Tensor
     used: int = -1
     moments: list[str] = field(default_factory=list)
+    same_noise: bool = False
 
 
 @_kind

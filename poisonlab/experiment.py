@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from poisonlab import detection, inspection
-from poisonlab.artifacts import IsolatedRows, NeuronScores, TriggerReconstruction
+from poisonlab.artifacts import IsolatedRows, NeuronScores, PurificationTrace, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.surrogates import DropoutTraining
 from poisonlab.config import ExperimentSpec, VictimPart
@@ -31,11 +31,11 @@ from poisonlab.inspection import (
     show_detection,
     show_drive,
     show_poison,
-    show_purification,
     show_recovered,
 )
 from poisonlab.models.base import Classifier
 from poisonlab.observation import Observer
+from poisonlab.purification import show_purification, surviving_metrics
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook
 from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
@@ -114,6 +114,8 @@ class _Experiment:
         measured = self._evaluate(threat, control, undefended, defended) | spotted
         if isolated := self._shown(IsolatedRows):
             measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
+        if trace := self._shown(PurificationTrace):
+            measured |= surviving_metrics(trace)
         if dial and isinstance(threat, Backdoor):
             chosen = self.spec.attack.model_dump(mode="json")
             measured |= measure_settings(dial, undefended.member(0), self.splits.test, threat, chosen, ctx)

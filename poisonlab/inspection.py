@@ -16,8 +16,6 @@ from poisonlab.training import Diverged
 from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Targeted
 
 SHOWN = 24  # images of a gallery
-CHAINS = 8  # images whose Langevin chains are recorded
-ENERGIES = 2000  # images of an energy histogram
 
 
 def examples(poison: Poison, count: int) -> tuple[Tensor, Tensor]:
@@ -65,64 +63,6 @@ def show_targets(threat: Targeted, said: dict[str, Tensor], classes: tuple[str, 
             said["_undefended"],
             said[""],
             list(classes),
-        ),
-    )
-
-
-def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defense: Defense, ctx: Context) -> None:
-    """Images before and after, energies of clean, poisoned and purified, and chains of a few of them.
-
-    Args:
-        purified: the base set followed by the poisons of all trials, as the defense returned them.
-    """
-    trial, position = examples(poison, SHOWN // 2)
-    rows = poison.index[trial, position]
-    after_poison = purified.x[len(train) + trial.to(rows.device) * poison.budget + position.to(rows.device)]
-    untouched = torch.ones(len(train), dtype=torch.bool, device=rows.device)
-    untouched[poison.index.flatten()] = False
-    plain = untouched.nonzero().squeeze(1)[: SHOWN // 2]
-    before_poison = poison.images[trial, position]
-    ctx.artifact(
-        "purification",
-        artifacts.PurificationTrace(
-            torch.cat([train.x[rows], train.x[plain]]),
-            torch.cat([before_poison, train.x[plain]]),
-            torch.cat([after_poison, purified.x[plain]]),
-            torch.arange(len(rows) + len(plain)) < len(rows),
-        ),
-    )
-    if poison.budget == 0:
-        return  # energies and chains are shown for clean and poisoned images side by side
-    everything = poison.images.flatten(0, 1)[:ENERGIES]
-    energies = [defense.energy(x) for x in (train.x[:ENERGIES], everything, purified.x[len(train) :][:ENERGIES])]
-    if all(e is not None for e in energies):
-        ctx.artifact("energies", artifacts.EnergyHistogram(*[e.cpu() for e in energies if e is not None]))
-    show_chains(train.x[rows[:CHAINS]], before_poison[:CHAINS], defense, ctx)
-
-
-def show_chains(clean: Tensor, poisoned: Tensor, defense: Defense, ctx: Context) -> None:
-    """Chains from clean images and from their poisoned versions, recorded side by side."""
-    chain = defense.trace(torch.cat([clean, poisoned]), ctx)
-    if chain is None:
-        return
-    n = len(clean)
-    clean_states, poisoned_states = chain.states[:, :n], chain.states[:, n:]  # (s, n, c, h, w)
-
-    def distance(start: Tensor) -> Tensor:
-        return ((poisoned_states.float() - start.float()) / 255).flatten(2).norm(dim=2)  # (s, n)
-
-    ctx.artifact(
-        "langevin",
-        artifacts.LangevinTrace(
-            chain.steps,
-            clean_states,
-            poisoned_states,
-            chain.energies[:, :n],
-            chain.energies[:, n:],
-            distance(poisoned),
-            distance(clean),
-            chain.used,
-            chain.moments,
         ),
     )
 

@@ -108,7 +108,7 @@ def test_a_targeted_run_measures_three_models() -> None:
     names = {"clean_accuracy", "poison_success"}
     expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
 
-    assert expected | {"targets"} == metrics.keys() and metrics["targets"] == 3
+    assert expected | {"targets", "surviving_share"} == metrics.keys() and metrics["targets"] == 3
 
 
 def test_two_launches_at_once_compute_each_stage_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class Defense:
             are purified once.
         needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
+        strength: the parameters, whole numbers, that say how hard it purifies.
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class Defense:
     card: ClassVar[Card]
     per_image: ClassVar[bool] = True
     needs_clean_images: ClassVar[bool] = True
+    strength: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -59,6 +59,7 @@ class JPEG(Defense):
     is stored as JPEG once; test images are not touched."""
 
     Config = JPEGConfig
+    strength = ("quality",)
     card = Card(
         title="JPEG compression",
         paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix E.1",

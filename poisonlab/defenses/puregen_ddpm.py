@@ -23,6 +23,7 @@ class PureGenDDPM(PureGen):
     """Bhat et al., NeurIPS 2024, arXiv:2405.18627: Psi_T with T = (0, T_DDPM, 1), on training images only."""
 
     Config = PureGenDDPMConfig
+    strength = ("ddpm_steps",)
     card = Card(
         title="PureGen-DDPM",
         paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627",

@@ -31,6 +31,7 @@ class PureGenEBM(PureGen):
     """Bhat et al., NeurIPS 2024, arXiv:2405.18627: Psi_T with T = (T_EBM, 0, 1), on training images only."""
 
     Config = PureGenEBMConfig
+    strength = ("steps",)
     card = Card(
         title="PureGen-EBM",
         paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627",

@@ -36,6 +36,7 @@ class PureGenFilt(PureGen):
     with T = (0, T_DDPM, 1)."""
 
     Config = PureGenFiltConfig
+    strength = ("ddpm_steps",)
     per_image = False  # the energy above which an image is purified depends on all others
     card = Card(
         title="PureGen-Filt",

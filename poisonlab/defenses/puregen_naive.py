@@ -30,6 +30,7 @@ class PureGenNaive(PureGen):
     """Bhat et al., NeurIPS 2024, arXiv:2405.18627, appendix C: Psi_T with T = (T_EBM, T_DDPM, 1)."""
 
     Config = PureGenNaiveConfig
+    strength = ("steps", "ddpm_steps")
     card = Card(
         title="PureGen-Naive",
         paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",

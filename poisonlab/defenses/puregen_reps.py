@@ -33,6 +33,7 @@ class PureGenReps(PureGen):
     """Bhat et al., NeurIPS 2024, arXiv:2405.18627, appendix C: Psi_T with T = (T_EBM, T_DDPM, T_Reps)."""
 
     Config = PureGenRepsConfig
+    strength = ("repetitions", "steps", "ddpm_steps")
     card = Card(
         title="PureGen-Reps",
         paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",

@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
 
-from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, layout
+from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, error_bars, layout
 
 ROW_HEIGHT = 44
 NAMED_PAIRS = 12  # of attack and defense that a legend can hold
@@ -66,8 +66,8 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
                 "symbol": SYMBOLS[attacks.index(attack) % len(SYMBOLS)],
                 "line": {"width": 1, "color": "white"},
             },
-            error_x=_interval(part, "clean_accuracy"),
-            error_y=_interval(part, "success"),
+            error_x=error_bars(part, "clean_accuracy"),
+            error_y=error_bars(part, "success"),
             customdata=np.stack([part["dataset"], part["victim"], part["n"], part["source"]], axis=1),
             hovertemplate="%{customdata[0]}, %{customdata[1]}, n=%{customdata[2]}, %{customdata[3]}<br>"
             f"clean accuracy %{{x:.1%}}, success %{{y:.1%}}<extra>{defense} against {attack}</extra>",
@@ -94,12 +94,3 @@ def _add_moves(figure: go.Figure, rows: pd.DataFrame) -> None:
         x=x, y=y, mode="lines", name="from undefended", line={"color": CONTROL, "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )  # fmt: skip
-
-
-def _interval(part: pd.DataFrame, name: str) -> dict[str, object]:
-    """Plotly's error bars from ``name_low`` and ``name_high``; rows without an interval get none."""
-    low, high = part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float)
-    finite = np.isfinite(low) & np.isfinite(high)
-    plus = np.where(finite, (high.clip(upper=1) - part[name]).clip(lower=0), 0)
-    minus = np.where(finite, (part[name] - low.clip(lower=0)).clip(lower=0), 0)
-    return {"type": "data", "array": plus, "arrayminus": minus, "symmetric": False, "thickness": 1}

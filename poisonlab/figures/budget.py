@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, SYMBOLS, layout
+from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, SYMBOLS, error_bars, layout
 
 ASIDE = 1.03  # neighbouring lines stand this factor apart, so that their bars do not cover each other
 
@@ -46,7 +46,7 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
             figure.add_scatter(
                 x=part["clean_images"] * aside, y=part[name], mode="lines+markers", name=line, legendgroup=line,
                 showlegend=column == 1, line={"color": colour, "dash": DASHES[number % len(DASHES)]},
-                marker={"symbol": symbol, "size": 9}, error_y=_interval(part, name), 
+                marker={"symbol": symbol, "size": 9}, error_y=error_bars(part, name), 
                 customdata=part[["clean_images", "n"]],
                 hovertemplate=f"{line}, %{{customdata[0]}} images, n=%{{customdata[1]}}<br>"
                 f"mean {title} %{{y:.1%}}<extra></extra>",
@@ -66,10 +66,3 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
     seen = (rows["clean_accuracy"].min(), rows["clean_accuracy_undefended"].min(), means["clean_accuracy_low"].min())
     figure.update_yaxes(range=[min(0.8, np.nanmin(seen) - 0.04), 1.01], col=1)  # the few points that a repair costs
     return figure
-
-
-def _interval(part: pd.DataFrame, name: str) -> dict[str, object]:
-    """Plotly's error bars; a point of a single seed gets none."""
-    up = (part[f"{name}_high"] - part[name]).fillna(0).clip(lower=0)
-    down = (part[name] - part[f"{name}_low"]).fillna(0).clip(lower=0)
-    return {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.2, "width": 4}

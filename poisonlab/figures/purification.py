@@ -1,38 +1,46 @@
 """Energies before and after purification, and chains on their way."""
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 from sklearn.decomposition import PCA
 
 from poisonlab.artifacts import EnergyHistogram, LangevinTrace
-from poisonlab.figures.style import CLEAN, CONTROL, POISONED, PURIFIED, layout, rgba
+from poisonlab.figures.style import CLEAN, CONTROL, POISONED, PURIFIED, error_bars, layout, rgba
 
 BINS = 48
+# what the axis of energies covers -> the groups that decide it, and the share of them that is cut off at each end
+ZOOMS = {
+    "all": (("clean", "poisoned", "purified"), 0.005),
+    "clean and purified": (("clean", "purified"), 0.005),
+    "the middle of the clean ones": (("clean",), 0.1),
+}
 
 
-def energy_histogram(energies: EnergyHistogram, zoom: bool = False) -> go.Figure:
+def energy_histogram(energies: EnergyHistogram, zoom: str = "all") -> go.Figure:
     """Energies of clean, poisoned and purified poisoned images over common bins, as shares.
 
-    The few outermost values count into the outermost bins.
+    The few outermost values count into the outermost bins; zoomed in, what lies beyond the axis is left out.
 
     Args:
-        zoom: only as wide as the clean and the purified images need; what lies beyond is left out.
+        zoom: one of ``ZOOMS``.
     """
     groups = {
         "clean": (energies.clean, CLEAN),
         "poisoned": (energies.poisoned, POISONED),
         "purified": (energies.purified, PURIFIED),
     }
-    everything = torch.cat([values.float() for name, (values, _) in groups.items() if not zoom or name != "poisoned"])
-    everything = everything[everything.isfinite()]
-    # the outermost 0.5 % would squeeze all others into a few bins
-    low, high = np.quantile(everything.numpy(), [0.005, 0.995]) if len(everything) else (0.0, 1.0)
+    deciding, outside = ZOOMS[zoom]
+    shown = torch.cat([groups[name][0].float() for name in deciding])
+    shown = shown[shown.isfinite()]
+    # the outermost values would squeeze all others into a few bins
+    low, high = np.quantile(shown.numpy(), [outside, 1 - outside]) if len(shown) else (0.0, 1.0)
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
     figure = go.Figure()
     for name, (values, colour) in groups.items():
         finite = values.float().numpy()[np.isfinite(values.float().numpy())]
-        counts, _ = np.histogram(finite if zoom else np.clip(finite, low, high), edges)
+        counts, _ = np.histogram(np.clip(finite, low, high) if zoom == "all" else finite, edges)
         figure.add_bar(
             x=(edges[1:] + edges[:-1]) / 2,
             y=counts / max(1, len(finite)),
@@ -70,6 +78,77 @@ def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.F
         late = torch.cat([trace.clean_energy, trace.poisoned_energy[len(steps) // 3 :]]).float().numpy()
         low, high = float(np.nanmin(late)), float(np.nanmax(late))
         figure.update_yaxes(range=[low - 0.1 * (high - low), high + 0.1 * (high - low) + 1e-9])
+    return figure
+
+
+def surviving_share(trace: LangevinTrace) -> torch.Tensor:
+    """||Psi_t(x+d) - Psi_t(x)|| / ||d|| at each recorded step, ``(s, n)``; of images with a perturbation only."""
+    apart = ((trace.poisoned_images.float() - trace.clean_images.float()) / 255).flatten(2).norm(dim=2)
+    return (apart / apart[:1])[:, apart[0] > 0]
+
+
+def survival(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
+    """How much of the perturbation is left along the walk: the mean over images with their range, and one of them.
+
+    Args:
+        shown: index of the marked step. image: the one with a line of its own.
+    """
+    steps, share = trace.steps.numpy(), surviving_share(trace).numpy()
+    figure = go.Figure()
+    if share.shape[1]:
+        band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        figure.add_scatter(x=steps, y=share.max(1), **band)
+        figure.add_scatter(x=steps, y=share.min(1), fill="tonexty", fillcolor=rgba(PURIFIED, 0.15), **band)
+        figure.add_scatter(x=steps, y=share.mean(1), name=f"mean of {share.shape[1]}", line={"color": PURIFIED})
+    single = (trace.poisoned_images[:, image].float() - trace.clean_images[:, image].float()).flatten(1).norm(dim=1)
+    if single[0] > 0:
+        line = {"color": POISONED, "dash": "dash"}
+        figure.add_scatter(x=steps, y=(single / single[0]).numpy(), name=f"image {image + 1}", line=line)
+    figure.add_hline(y=1, line={"color": CONTROL, "width": 1})
+    _mark(figure, float(steps[shown]))
+    layout(figure, "step", "share of the perturbation left", 420)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int) -> go.Figure:
+    """Clean accuracy against attack success as the strength of a purification varies, from value to value.
+
+    Args:
+        rows: one a run: ``value``, ``seed``, rates, and those of the undefended model and the control.
+        means: one a value, with intervals where there are any.
+        own: the value of the run on the page.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=rows["success"], y=rows["clean_accuracy"], mode="markers", name="one seed", hoverinfo="skip",
+        marker={"color": rgba(PURIFIED, 0.35), "size": 6}, showlegend=bool((means["n"] > 1).any()),
+    )  # fmt: skip
+    seen = means["value"] == own
+    survived = [f", {s:.0%} of the perturbation left" if np.isfinite(s) else "" for s in means["surviving_share"]]
+    figure.add_scatter(
+        x=means["success"], y=means["clean_accuracy"], mode="lines+markers+text", name=f"by {knob}",
+        text=means["value"].astype(str), textposition="top center", line={"color": PURIFIED},
+        marker={"color": PURIFIED, "size": [15 if mine else 10 for mine in seen],
+                "symbol": ["star" if mine else "circle" for mine in seen]},
+        error_x=error_bars(means, "success"), error_y=error_bars(means, "clean_accuracy"),
+        customdata=np.stack([means["value"].astype(str), means["n"].astype(str), survived], 1),
+        hovertemplate=f"{knob} %{{customdata[0]}}, n=%{{customdata[1]}}<br>success %{{x:.1%}}, "
+        "accuracy %{y:.1%}%{customdata[2]}<extra></extra>",
+    )  # fmt: skip
+    before = rows[["success_undefended", "clean_accuracy_undefended"]].mean()
+    if np.isfinite(before).all():
+        figure.add_scatter(
+            x=[before.iloc[0]], y=[before.iloc[1]], mode="markers", name="undefended",
+            marker={"color": POISONED, "symbol": "square", "size": 12},
+            hovertemplate="undefended: success %{x:.1%}, accuracy %{y:.1%}<extra></extra>",
+        )  # fmt: skip
+    if np.isfinite(level := float(rows["control"].mean())):
+        figure.add_vline(x=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text="control")
+    layout(figure, "attack success", "clean accuracy", 430)
+    figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
+    low = np.nanmin([rows["clean_accuracy"].min(), means["clean_accuracy_low"].min(), before.iloc[1]])
+    figure.update_yaxes(tickformat=".0%", range=[min(0.8, low - 0.04), 1.02])
     return figure
 
 

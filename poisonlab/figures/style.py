@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 # Okabe and Ito: safe for colour-blind readers. The same thing has the same colour on every page.
@@ -34,3 +36,12 @@ def rgba(colour: str, alpha: float) -> str:
     """``#RRGGBB`` with an opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
+
+
+def error_bars(part: pd.DataFrame, name: str) -> dict[str, object]:
+    """Plotly's error bars of the column ``name`` from ``name_low`` and ``name_high``; rows without one get none."""
+    low, high = part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float)
+    finite = np.isfinite(low) & np.isfinite(high)
+    plus = np.where(finite, (high.clip(upper=1) - part[name]).clip(lower=0), 0)
+    minus = np.where(finite, (part[name] - low.clip(lower=0)).clip(lower=0), 0)
+    return {"type": "data", "array": plus, "arrayminus": minus, "symmetric": False, "thickness": 1.2, "width": 4}

@@ -15,6 +15,7 @@ from poisonlab.store.estimate import EstimateQueries
 from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
+from poisonlab.store.purification import PurificationQueries
 from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
 from poisonlab.store.trials import TrialQueries
@@ -26,7 +27,10 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, ClaimQueries, EstimateQueries):
+class Store(
+    JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, PurificationQueries, ClaimQueries,
+    EstimateQueries,
+):  # fmt: skip
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:

@@ -1,45 +1,23 @@
 """Which setting the Budget page shows, and the runs that are missing from it."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from poisonlab import registry, runtime
-from poisonlab.config import PRESETS, ExperimentSpec, SpecError, make_spec
+from poisonlab.config import PRESETS, ExperimentSpec
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
-from poisonlab.ui import glossary, launch, link, navigation, page
-from poisonlab.ui.command import changed, sweep_command
-from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
-from poisonlab.ui.matrix import MAX_JOBS
+from poisonlab.ui import glossary, link, navigation, page, series
+from poisonlab.ui.command import changed
+from poisonlab.ui.experiment import DEFAULTS
 from poisonlab.ui.wording import escape
 
 KINDS = ("dataset", "attack", "preset", "victim")
 PRESETS_OWN = "preset"  # the setting that no run was measured in yet
 USUAL_DEFENSES = 4  # lines that the launcher starts with, at most
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all runs of a picture share; ``values`` are those that the preset does not have."""
-
-    dataset: str
-    attack: str
-    victim: str
-    preset: Any
-    values: dict[str, Any]
-    rows: pd.DataFrame
-
-    def spec(self, defense: str, clean_images: int, seed: int) -> ExperimentSpec:
-        return make_spec(
-            self.dataset, self.attack, defense, preset=self.preset, seed=seed, victim=self.victim,
-            overrides=self.values | {"clean_images": clean_images},
-        )  # fmt: skip
 
 
 def learns_from_clean_images(defense: str) -> bool:
@@ -50,14 +28,16 @@ def learns_from_clean_images(defense: str) -> bool:
     return bool(kind.overrides("repair") and kind.needs_clean_images)
 
 
-def choose() -> Setting:
+def choose() -> series.Setting:
     """Dataset, attack, victim and preset, each in the URL; and, of several settings that these have, which one."""
     store = runtime.get().store
     with st.container(border=True):
         names: dict[str, Any] = {}
         for column, kind in zip(st.columns(len(KINDS)), KINDS, strict=True):
             options: list[str] = list(PRESETS if kind == "preset" else registry.KINDS[kind])
-            usual = _usual_victim(names) if kind == "victim" else DEFAULTS.get(kind, PRESETS[0])
+            usual = DEFAULTS.get(kind, PRESETS[0])
+            if kind == "victim":
+                usual = series.usual_victim(names["dataset"], names["preset"])
             options = [usual, *(o for o in options if o != usual)]
             link.hint_choice(_key(kind, names), kind, options)
             names[kind] = column.selectbox(kind.capitalize(), options, key=_key(kind, names), bind="query-params")
@@ -71,16 +51,12 @@ def choose() -> Setting:
             )  # fmt: skip
     rows = store.budget(chosen)
     rows = rows[rows["defense"].map(learns_from_clean_images).astype(bool)].reset_index(drop=True)
-    return Setting(**names, values=values.get(chosen, {}), rows=rows)
+    return series.Setting(**names, values=values.get(chosen, {}), rows=rows)
 
 
 def _key(kind: str, names: Mapping[str, str]) -> str:
     """Of a selector in the URL; each dataset and preset has its own usual victim."""
     return f"of_{kind}_{names['dataset']}_{names['preset']}" if kind == "victim" else f"of_{kind}"
-
-
-def _usual_victim(names: Mapping[str, str]) -> str:
-    return str(registry.dataset[names["dataset"]].presets[names["preset"]]["victim"])
 
 
 def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -104,7 +80,7 @@ def _named(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "the preset's values"
 
 
-def elsewhere(setting: Setting) -> None:
+def elsewhere(setting: series.Setting) -> None:
     """Instead of a picture: what it would show, a way to fill it, and links to what was measured."""
     every = runtime.get().store.budget_settings()
     taught = every["defenses"].map(lambda names: any(map(learns_from_clean_images, names))).astype(bool)
@@ -122,9 +98,9 @@ def elsewhere(setting: Setting) -> None:
             navigation.link("budget", f"{row['dataset']} × {row['attack']} ({row['preset']})", **query)
 
 
-def series(setting: Setting) -> list[int]:
+def usual_budgets(setting: series.Setting) -> list[int]:
     """1, 2, 5, 10, ...: from one image a class to 5 % of the training set."""
-    spec = setting.spec("none", 0, 0)
+    spec = setting.spec("none", 0, {"clean_images": 0})
     dataset: Any = spec.dataset.params
     training = dataset.train_images if spec.protocol == "from_scratch" else dataset.head_images
     every = getattr(registry.dataset[setting.dataset], "class_count", 10)
@@ -134,7 +110,7 @@ def series(setting: Setting) -> list[int]:
     return [first, *(n for n in steps if 1.5 * first <= n <= last / 1.5), *([last] if last > first else [])]
 
 
-def launcher(setting: Setting) -> None:
+def launcher(setting: series.Setting) -> None:
     """Queue the points that are missing from the chosen lines."""
     st.subheader("Measure more", anchor=False)
     options = [name for name in registry.defense if learns_from_clean_images(name)]
@@ -143,50 +119,15 @@ def launcher(setting: Setting) -> None:
     defenses = left.multiselect(
         "Defenses", options, default=measured or [page.UNLEARNING_DEMO[2]], key="budget_defense", bind="query-params",
     )  # fmt: skip
-    usual = ", ".join(str(n) for n in series(setting))
+    usual = ", ".join(str(n) for n in usual_budgets(setting))
     text = right.text_input(
         "Clean images", usual, key="budgets", bind="query-params", max_chars=200,
         help=f"{glossary.help_for('clean_images')} Whole numbers, separated by commas; at first from one image a class "
         "to 5 % of the training set.",
     )  # fmt: skip
-    left, right = st.columns(2)
-    first = link.number(left, "First seed", 0, MAX_SEED, key="budget_seed", help=SEED_HELP)
-    count = link.number(right, "Seeds", 1, MAX_REPEATS, key="budget_seeds", help=REPEATS_HELP, usual=3)
-    budgets = list(dict.fromkeys(int(n) for n in re.findall(r"[0-9]{1,6}", text)))
-    seeds = [first + i for i in range(count)]
-    if not re.fullmatch(r"[0-9,\s]+", text) or not budgets or not defenses:
+    seeds = series.choose_seeds(*st.columns(2), "budget", count=3)
+    budgets = series.whole_numbers(text)
+    if not budgets or not defenses:
         st.info("Choose at least one defense and one number of clean images, such as 10, 50, 500.")
         return
-    if len(defenses) * len(budgets) * len(seeds) > MAX_JOBS:
-        st.error(f"These are more than the {MAX_JOBS} runs that can be queued at once; choose fewer.")
-        return
-    _queue(setting, defenses, budgets, seeds)
-
-
-def _queue(setting: Setting, defenses: list[str], budgets: list[int], seeds: list[int]) -> None:
-    store = runtime.get().store
-    try:
-        specs = [setting.spec(d, n, seed) for seed, d, n in product(seeds, defenses, budgets)]
-    except SpecError as error:
-        st.error(escape(error), icon=":material/error:")
-        return
-    known = set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | store.queued()
-    missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
-    if missing:
-        launch.cost(missing)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button(f"Queue {len(missing)} missing runs", type="primary", icon=":material/playlist_add:")
-            device = launch.device()
-        if pressed:
-            page.submit(missing, device)
-    else:
-        st.success("All of these points are measured or queued.")
-    usual = _usual_victim({"dataset": setting.dataset, "preset": setting.preset})
-    st.code(
-        sweep_command(
-            [setting.dataset], [setting.attack], defenses, seeds, setting.preset,
-            victim="" if setting.victim == usual else setting.victim, clean_images=budgets, settings=setting.values,
-        ),
-        language="bash",
-        wrap_lines=True,
-    )  # fmt: skip
+    series.launcher(setting, defenses, seeds, "clean_images", budgets)

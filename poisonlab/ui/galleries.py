@@ -1,10 +1,13 @@
 """Rows of images that belong together, a page of them at a time."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 import torch
 
-from poisonlab.artifacts import PoisonGallery, TargetGallery, TriggerReconstruction, TriggerTruth
+from poisonlab.artifacts import PoisonGallery, PurificationTrace, TargetGallery, TriggerReconstruction, TriggerTruth
 from poisonlab.metrics import psnr
+from poisonlab.ui import glossary
 from poisonlab.ui.images import amplified, strip
 from poisonlab.ui.wording import escape
 
@@ -124,33 +127,54 @@ def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> 
     return f"{named}, which is not the attacker's class: the search ended at another weakness of the model."
 
 
-def purified(original: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> None:
-    """Before, after, what purification changed, and how far each is from the clean image."""
-    factor, part = controls(4, len(before))
-    original, before, after = original[part], before[part], after[part]
-    was, now = psnr(before, original), psnr(after, original)
-    numbers = range(len(before))
+def purified(runs: Sequence[tuple[str, PurificationTrace]]) -> None:
+    """Original, as given, purified by each run, and what each changed.
+
+    Args:
+        runs: name of the defense and its record, all of the same images.
+    """
+    first = runs[0][1]
+    factor, part = controls(4, len(first.before))
+    original, before = first.original[part], first.before[part]
+    numbers = range(part.start + 1, part.stop + 1)
+    if first.poisoned[part].any():
+        strip(
+            "Original",
+            original,
+            [""] * len(original),
+            [f"training image {i} before it was poisoned" for i in numbers],
+            "What the image was before the attacker came. No defense gets to see it.",
+        )
     strip(
         "Before purification",
         before,
-        [_decibels(v) for v in was],
-        [f"training image {i + 1} before purification" for i in numbers],
-        "What the defense was given. The number is the PSNR against the clean image.",
+        [_decibels(v) for v in psnr(before, original)],
+        [f"training image {i} before purification" for i in numbers],
+        "What the defense was given. The number is the PSNR against the original.",
     )
-    strip(
-        "After purification",
-        after,
-        [_decibels(v) for v in now],
-        [f"training image {i + 1} after purification" for i in numbers],
-        "What the victim trains on instead. The number is the PSNR against the clean image.",
-    )
-    strip(
-        f"What purification changed × {factor}",
-        amplified(before, after, factor),
-        [f"PSNR {_decibels(v)}" for v in psnr(after, before)],
-        [f"amplified change of training image {i + 1}" for i in numbers],
-        AMPLIFY_HELP,
-    )
+    for name, trace in runs:
+        after = trace.after[part]
+        left = trace.surviving[part] if len(trace.surviving) else torch.full((len(after),), torch.nan)
+        strip(
+            f"After purification by {escape(name)}",
+            after,
+            [
+                _decibels(value) + (f"  \n{share:.0%} left" if share == share else "")
+                for value, share in zip(psnr(after, original), left.tolist(), strict=True)
+            ],
+            [f"training image {i} after purification by {name}" for i in numbers],
+            "What the victim trains on instead. The number is the PSNR against the original. Left is the share of the "
+            "perturbation that survives: " + glossary.help_for("surviving_share"),
+        )
+    for name, trace in runs:
+        after = trace.after[part]
+        strip(
+            f"What {escape(name)} changed × {factor}",
+            amplified(before, after, factor),
+            [f"PSNR {_decibels(v)}" for v in psnr(after, before)],
+            [f"amplified change of training image {i} by {name}" for i in numbers],
+            AMPLIFY_HELP,
+        )
 
 
 def _decibels(value: torch.Tensor) -> str:

@@ -62,6 +62,20 @@ _DEFINED = {
         "plainly visible. Identical images have no finite value.",
         rate=False,
     ),
+    "psnr_untouched_purified": Definition(
+        "PSNR of purified clean images",
+        "Of training images that nobody poisoned, after purification against before: what it costs.",
+        rate=False,
+    ),
+    "psnr_poisoned_given": Definition(
+        "PSNR of poisoned images", "Against what they were before the attacker came.", rate=False
+    ),
+    "psnr_poisoned_purified": Definition(
+        "PSNR of purified poisoned images",
+        "Against what they were before the attacker came. It may be lower than before purification, which adds changes "
+        "of its own: what counts is whether the perturbation is gone.",
+        rate=False,
+    ),
     "energy": Definition(
         "Energy",
         "What the energy model says of an image: low means that it looks like the clean images the model "
@@ -70,9 +84,20 @@ _DEFINED = {
     ),
     "auroc": Definition(
         "AUROC",
-        "Probability that a poisoned image has a higher energy than a clean one. 0.5 means the energy "
-        "cannot tell them apart, 1 means it always can.",
+        "Probability that a poisoned image, or a purified one, has a higher energy than a clean one. 0.5 means the "
+        "energy cannot tell them apart, 1 means it always can.",
         rate=False,
+    ),
+    "way_back": Definition(
+        "Way back",
+        "Median energy of poisoned images minus that of purified ones, as a share of poisoned minus clean: 100 % means "
+        "that purification took back all that the poison had raised, more that it went below the clean images.",
+    ),
+    "surviving_share": Definition(
+        "Surviving share",
+        "How much of the perturbation d is left after purification Psi: ||Psi(x+d) - Psi(x)|| / ||d||, both purified "
+        "with the same noise, averaged over the poisons shown. 100 % means that purification did nothing to it, above "
+        "100 % that it made the two images more different. Lower is better.",
     ),
     "distance": Definition(
         "Distance",

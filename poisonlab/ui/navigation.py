@@ -29,6 +29,7 @@ PAGES = {
         ("unlearning", "Unlearning", ":material/trending_down:"),
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
+        ("energy", "Energy", ":material/bar_chart:"),
     ],
 }
 
@@ -38,8 +39,9 @@ SHOWS = {
     "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),
-    "purification": ("PurificationTrace", "EnergyHistogram"),
+    "purification": ("PurificationTrace",),
     "langevin": ("LangevinTrace",),
+    "energy": ("EnergyHistogram", "ModelHealth"),
 }
 
 

@@ -150,11 +150,16 @@ def reproduce(record: Any) -> None:
 
 def load(record: Any, *kinds: str) -> dict[str, Any]:
     """Artifacts of the given kinds by kind, the last of each; unreadable ones are named, not fatal."""
-    found = {}
+    return {kind: found[-1] for kind in kinds if (found := load_all(record, kind))}
+
+
+def load_all(record: Any, kind: str) -> list[Any]:
+    """Artifacts of one kind, in the order in which they were recorded; unreadable ones are named, not fatal."""
+    found = []
     for item in record.artifacts:
-        if item.kind in kinds:
+        if item.kind == kind:
             try:
-                found[item.kind] = _artifact(record.run_id, item.name, item.sha256)
+                found.append(_artifact(record.run_id, item.name, item.sha256))
             except (ValueError, OSError) as error:
                 st.warning(escape(f"{item.name} of this run cannot be read: {error}"))
     return found

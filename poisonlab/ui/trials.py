@@ -2,8 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -12,15 +10,13 @@ from PIL import Image
 
 from poisonlab import metrics, registry, runtime
 from poisonlab.artifacts import TargetGallery
-from poisonlab.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.figures.style import POISONED
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
-from poisonlab.ui import glossary, launch, link, navigation, page, tables
-from poisonlab.ui.command import changed, sweep_command
-from poisonlab.ui.experiment import MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
+from poisonlab.ui import glossary, link, navigation, page, series, tables
+from poisonlab.ui.command import changed
 from poisonlab.ui.images import enlarged
-from poisonlab.ui.wording import NONE, escape, percent
+from poisonlab.ui.wording import NONE, percent
 
 THREATS = {"targets": "targeted", "classes": "backdoor"}
 DEMOS = {"targets": page.TARGETED_DEMO, "classes": page.BACKDOOR_DEMO}
@@ -28,26 +24,7 @@ PICTURE = 48  # pixels of a target in the table
 COLUMN = st.column_config
 
 
-@dataclass(frozen=True)
-class Setting:
-    """An attack with its parameters; ``values`` are those that the preset does not have."""
-
-    dataset: str
-    attack: str
-    victim: str
-    preset: Any
-    values: dict[str, Any]
-    rows: pd.DataFrame
-
-    def spec(self, defense: str, target_class: int | None, seed: int) -> ExperimentSpec:
-        aimed = {} if target_class is None else {"attack.target_class": target_class}
-        return make_spec(
-            self.dataset, self.attack, defense, preset=self.preset, seed=seed, victim=self.victim,
-            overrides=self.values | aimed,
-        )  # fmt: skip
-
-
-def choose(view: str) -> Setting | None:
+def choose(view: str) -> series.Setting | None:
     """One of the measured attacks, in the URL; ``None`` where there is none yet."""
     store, found = runtime.get().store, {}
     for row in store.trial_settings(THREATS[view]).to_dict("records"):
@@ -62,7 +39,7 @@ def choose(view: str) -> Setting | None:
         return None
     chosen = link.choice(st, "Attack", list(found), lambda name: _label(found[name], view), key=f"{view}_of")
     names = {k: found[chosen][k] for k in ("dataset", "attack", "victim", "preset", "values")}
-    return Setting(**names, rows=store.trials(chosen))
+    return series.Setting(**names, rows=store.trials(chosen))
 
 
 def _label(row: dict[str, Any], view: str) -> str:
@@ -94,7 +71,7 @@ def resolution(n: int) -> str:
     )
 
 
-def choose_run(setting: Setting) -> Any | None:
+def choose_run(setting: series.Setting) -> Any | None:
     """The record of one run of the setting, in the URL; those with a defense come first."""
     rows = setting.rows.sort_values("defense", key=lambda names: names == "none", kind="stable")
     labels = {row["run_id"]: f"{row['line']}, seed {row['seed']}" for row in rows.to_dict("records")}
@@ -159,7 +136,7 @@ def _picture(image: Any) -> str:
 # -- classes --------------------------------------------------------------------------------------------
 
 
-def class_names(setting: Setting) -> list[str]:
+def class_names(setting: series.Setting) -> list[str]:
     """As a run of the setting calls them, else their numbers."""
     record = page.known(str(setting.rows["run_id"].iloc[0]))
     found = page.load(record, "TriggerTruth") if record else {}
@@ -208,7 +185,7 @@ def class_table(lines: pd.DataFrame, names: list[str]) -> None:
 # -- more of them ---------------------------------------------------------------------------------------
 
 
-def launcher(setting: Setting, view: str, class_count: int) -> None:
+def launcher(setting: series.Setting, view: str, class_count: int) -> None:
     """Queue trials that are missing: every target class, or more seeds with other targets."""
     st.subheader("Measure more", anchor=False)
     measured = [name for name in setting.rows["defense"].unique() if name in list(registry.defense)]
@@ -216,35 +193,12 @@ def launcher(setting: Setting, view: str, class_count: int) -> None:
     defenses = left.multiselect(
         "Defenses", list(registry.defense), default=measured, key=f"{view}_defense", bind="query-params"
     )
-    first = link.number(middle, "First seed", 0, MAX_SEED, key=f"{view}_seed", help=SEED_HELP)
-    count = link.number(right, "Seeds", 1, MAX_REPEATS, key=f"{view}_seeds", help=REPEATS_HELP)
+    seeds = series.choose_seeds(middle, right, view)
     if not defenses:
         st.info("Choose at least one defense; none is one, too.")
         return
-    seeds, classes = [first + i for i in range(count)], range(class_count) if view == "classes" else [None]
-    try:
-        specs = [setting.spec(d, c, seed) for seed, d, c in product(seeds, defenses, classes)]
-    except SpecError as error:
-        st.error(escape(error), icon=":material/error:")
-        return
-    known = set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | runtime.get().store.queued()
-    missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
-    if missing:
-        launch.cost(missing)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button(f"Queue {len(missing)} missing runs", type="primary", icon=":material/playlist_add:")
-            device = launch.device()
-        if pressed:
-            page.submit(missing, device)
-    else:
-        st.success("All of these trials are measured or queued.")
-    usual = str(registry.dataset[setting.dataset].presets[setting.preset]["victim"])
-    command = sweep_command(
-        [setting.dataset], [setting.attack], defenses, seeds, setting.preset,
-        victim="" if setting.victim == usual else setting.victim, settings=setting.values,
-    )  # fmt: skip
     if view == "classes":
-        numbers = " ".join(str(c) for c in classes)
-        command = f'for class in {numbers}; do\n  {command} --set "attack.target_class=$class"\ndone'
-    st.code(command, language="bash", wrap_lines=True)
+        series.launcher(setting, defenses, seeds, "attack.target_class", range(class_count), what="trials")
+    else:
+        series.launcher(setting, defenses, seeds, what="trials")
     navigation.link("leaderboard", "All repeats as rows", attack=setting.attack, dataset=setting.dataset)

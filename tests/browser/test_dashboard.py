@@ -180,7 +180,22 @@ def test_unknown_run_in_a_link_is_explained(address: str, page: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 1920])
-@pytest.mark.parametrize("name", ["", "experiment", "jobs", "leaderboard", "claims", "poisons", "triggers", "neurons"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "experiment",
+        "jobs",
+        "leaderboard",
+        "claims",
+        "poisons",
+        "triggers",
+        "neurons",
+        "purification",
+        "langevin",
+        "energy",
+    ],
+)
 def test_nothing_is_cut_off(address: str, page: Any, name: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}/{name}")

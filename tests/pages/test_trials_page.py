@@ -50,9 +50,8 @@ def test_few_classes_are_named_as_few_and_the_others_queued(
     app.multiselect[0].set_value(["none"]).run()
     assert button(app, "Queue 9 missing runs")
     command = app.code[-1].value
-    assert (
-        command.startswith("for class in 0 1 2 3 4 5 6 7 8 9; do") and '--set "attack.target_class=$class"' in command
-    )
+    assert command.startswith("for target_class in 0 1 2 3 4 5 6 7 8 9; do")
+    assert '--set "attack.target_class=$target_class"' in command
     assert f"dataset.train_images={TINY_BACKDOOR['dataset.train_images']}" in command
 
     next(b for b in app.button if b.label.startswith("Queue")).click().run()
