@@ -19,6 +19,7 @@ from poisonlab.generative.langevin import Chain, LangevinConfig, Visit, langevin
 from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, learn
 from poisonlab.generative.sources import PUBLIC, Source, training_images
 from poisonlab.metrics import psnr
+from poisonlab.stages import Bundle
 from poisonlab.types import ImageSet
 
 FRAMES = 25  # recorded steps of a shown walk; more make the page heavy
@@ -165,9 +166,10 @@ class PureGen(Defense):
         return x
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        vector, done = self.vector(), []
+        vector, kept = self.vector(), ctx.resume()
         steps, chunks = steps_of(vector), data.x.split(BATCH)
-        for number, chunk in enumerate(chunks):
+        done = list(kept.tensors["x"].split(BATCH)) if kept else []  # chunks of an interrupted attempt
+        for number, chunk in list(enumerate(chunks))[len(done) :]:
 
             def visit(step: int, x: Tensor, number: int = number) -> None:
                 ctx.progress(number * steps + step + 1, len(chunks) * steps)
@@ -175,6 +177,7 @@ class PureGen(Defense):
             start = to_model_range(chunk).contiguous(memory_format=torch.channels_last)
             draws = ctx.generator("langevin", str(number))
             done.append(to_bytes(self.psi(start, vector, draws, ctx, visit)))
+            ctx.keep(lambda: Bundle({"x": torch.cat(done)}))
         purified = torch.cat(done)
         shown = slice(0, 512)
         ctx.metric("psnr_purified", steps, psnr(purified[shown], data.x[shown]).clamp_max(99).mean().item())
