@@ -10,7 +10,6 @@ from torch import Tensor
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.pixels import round_within
 from poisonlab.attacks.surrogates import Loss, Surrogate, mean_gradient, parse_surrogates, surrogates_of
-from poisonlab.checkpoint import Checkpoint
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.models.base import predict
