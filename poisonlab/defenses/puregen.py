@@ -28,7 +28,7 @@ BATCH = 512  # images that walk together
 CLAMPED = "Purified images are clamped and rounded to 8 bits; the released code wraps values around."
 PUBLIC_PART = (
     "The models learn from a disjoint part of the same dataset by default; the paper takes the ImageNet part of "
-    "CINIC-10. Another dataset can be named as source; its labels are not used."
+    "CINIC-10, which the source cinic10 stands for. Any dataset can be named as source; its labels are not used."
 )
 QUICK_EBM = (
     "The preset quick uses a small energy model that diverges under the plain recipe, hence SiLU, a penalty on squared "
@@ -54,6 +54,9 @@ class LearnedConfig(Config):
         PUBLIC,
         description="What they learn from: public, a part of the dataset that is not attacked, or another dataset's "
         "name, whose images are made to fit",
+    )
+    source_images: int = Field(
+        0, ge=0, le=10**6, description="Images taken of another dataset, at most; 0 for as many as are public"
     )
     weights: Literal["shipped", "train"] = Field(
         "shipped", description="Use the weights in this repository where they fit these parameters, or always train"
@@ -130,7 +133,7 @@ class PureGen(Defense):
 
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config = self.config
-        images = training_images(config.source, public)
+        images = training_images(config.source, public, config.source_images)
         if isinstance(config, EnergyConfig):
             self.energy_model = learn(config.energy_recipe(), images, config.weights == "shipped", ctx)
         if isinstance(config, DiffusionConfig):
