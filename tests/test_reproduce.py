@@ -115,6 +115,35 @@ def test_slices_leave_no_half_run_and_go_on_at_the_last_whole_stage(
     assert len({r.spec.group() for r in records(results)}) == len(records(results)) == 3
 
 
+LEARNED = {
+    'name = "clp" }': 'name = "puregen_ebm", settings = { "defense.architecture" = "light", "defense.filters" = 4, '
+    '"defense.updates" = 8, "defense.batch_size" = 8, "defense.bank_size" = 16, "defense.chain_steps" = 2, '
+    '"defense.health_every" = 1, "defense.min_psnr" = 0, "defense.steps" = 2 } }',
+    '"dataset.train_images" = 120': '"dataset.train_images" = 120\n"dataset.public_images" = 130',
+}
+
+
+def test_a_long_stage_is_left_in_its_midst_and_ends_with_the_same_numbers(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "learned", **LEARNED))
+    monkeypatch.setattr("poisonlab.partial.EVERY", 0.0)
+    only = [*TOY, "--defenses", "cut"]
+    run_cli(capsys, *only, "--results", str(tmp_path / "straight"))
+    slow_clock(monkeypatch, 5.0)
+    unfinished = set[str]()
+    for _ in range(30):
+        code, out, _ = run_cli(capsys, *only, "--minutes", "1")
+        unfinished |= {path.name.split("-")[1] for path in results.glob("cache/unfinished-*")}
+        assert code == 0, out
+        if out.endswith("1 of 1 done\n"):
+            break
+
+    (straight,), (sliced,) = records(tmp_path / "straight"), records(results)
+    assert "ebm" in unfinished
+    assert sliced.metrics == straight.metrics and sliced.points == straight.points
+
+
 def test_a_stage_longer_than_a_whole_slice_is_an_error_and_no_endless_loop(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
