@@ -33,7 +33,7 @@ def choose() -> tuple[PublishedTable, Recipe]:
     recipe = right.segmented_control(
         "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
         bind="query-params", disabled=known[name].reproduce is None,
-        help="faster: one cycle of some 30 epochs, a few minutes on a GPU. published: as many epochs as there.",
+        help="faster: fewer epochs, as the setting below says. published: as many epochs as there.",
     )  # fmt: skip
     return known[name], "published" if recipe == "published" else "faster"
 
@@ -129,9 +129,12 @@ def _here(spec: ExperimentSpec) -> list[str]:
     attack, training = spec.attack.params.model_dump(), spec.training
     share, of = attack.get("poison_rate"), attack.get("rate_of", "all").replace("_", "-")
     poisoned = "as the attack's card says" if share is None else f"{100 * share:g} % of {_OF.get(of, of)}"
+    if "poisons" in attack:
+        poisoned = f"{attack['poisons']:,} images for each target"
+    attacked = params.train_images if spec.protocol == "from_scratch" else params.head_images
     title = registry.KINDS["victim"][spec.victim.name].card.title
     return [
-        f"{registry.KINDS['dataset'][spec.dataset.name].card.title}, {params.train_images:,} to train on",
+        f"{registry.KINDS['dataset'][spec.dataset.name].card.title}, {attacked:,} to train on",
         title,
         f"{poisoned} ({spec.attack.name})",
         f"{spec.clean_images:,}, held out",
