@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--only", metavar="ATTACK,...", help="these attacks of the table")
     again.add_argument("--defenses", metavar="DEFENSE,...", help="these defenses of the table")
     again.add_argument("--seed", type=int, default=0)
-    again.add_argument("--minutes", type=float, default=9.0, help="starts no stage that would not end within these")
+    again.add_argument("--minutes", type=float, default=9.0, help="starts nothing that would be lost at their end")
     again.add_argument(
         "--published-epochs", action="store_true", help="train as long as the publication, not the faster recipe"
     )

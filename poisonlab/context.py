@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch.nn import Module
 
-from poisonlab.events import ArtifactReady, Event, Log, Metric, Observed, Progress, StageFinished, StageStarted
+from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Observed, Progress, StageFinished, StageStarted
+from poisonlab.partial import Partial
 from poisonlab.stages import Bundle, StageCache
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class Context:
         precision: autocast type of network passes on CUDA.
         stage_name: the stage being computed, attached to every event.
         observer: takes phase, step and model in mid-repair; changes neither of them, nor any random state.
+        partial: the unfinished work of the stage being computed; ``None`` where nothing is cached.
     """
 
     device: torch.device = torch.device("cpu")
@@ -42,6 +44,7 @@ class Context:
     precision: torch.dtype = torch.float32
     stage_name: str = ""
     observer: Callable[[str, int, Module], None] | None = None
+    partial: Partial | None = None
     _observed: list[float] = field(default_factory=list, repr=False)  # seconds of this stage that were the observer's
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
 
@@ -83,6 +86,28 @@ class Context:
             yield item
             self.progress(done, total)
 
+    # -- going on after an interruption -----------------------------------------------------------
+
+    def resume(self) -> Bundle | None:
+        """What an interrupted attempt at this stage kept last; what that one reported is reported again.
+
+        To be called once, before the work, by whoever does the whole of a stage. The stage ends with the numbers of
+        one that was never interrupted.
+        """
+        if self.partial is None:
+            return None
+        kept = self.partial.load()
+        if kept:
+            self.log(f"goes on after {self.partial.spent:.0f} s of an interrupted attempt")
+        self.emit(Kept(self.stage_name))
+        return kept and kept.to(self.device)
+
+    def keep(self, done: Callable[[], Bundle]) -> None:
+        """Where the stage could be left: store how far it has come, at most every ``partial.EVERY`` seconds."""
+        if self.partial and self.partial.due():
+            self.partial.save(done())
+            self.emit(Kept(self.stage_name))
+
     # -- the experimenter -------------------------------------------------------------------------
 
     def observe(self, phase: str, step: int, model: Module) -> None:
@@ -123,7 +148,7 @@ class Context:
             code: objects whose source decides the result; a change of it changes the key.
             compute: called with a context whose events carry the stage's name.
         """
-        inner = dataclasses.replace(self, stage_name=name, _observed=[])
+        inner = dataclasses.replace(self, stage_name=name, partial=None, _observed=[])
         self.emit(StageStarted(name))
         started = time.perf_counter()
         if self.cache is None:

@@ -63,7 +63,14 @@ class Observed:
     seconds: float
 
 
-Event = Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished | Observed
+@dataclass(frozen=True)
+class Kept:
+    """All that a long stage has done so far is on disk: it can be left here and go on in another run."""
+
+    stage: str
+
+
+Event = Kept | Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished | Observed
 
 
 class Cancelled(Exception):  # noqa: N818 - a request, not an error

@@ -3,7 +3,8 @@
 A stage's folder is named by the hash of exactly what its result depends on: its key, the device
 type and the source code behind it. It is written under a temporary name and renamed when whole,
 so a killed process leaves nothing that could be taken for a result. A file lock a key makes two
-jobs (threads or processes) that need the same stage compute it once.
+jobs (threads or processes) that need the same stage compute it once. What a long stage keeps on its
+way lies beside it, in the same form under another name, until the stage is whole.
 """
 
 import ast
@@ -33,6 +34,7 @@ from torch import Tensor
 from poisonlab import artifacts
 from poisonlab.config import canonical_json
 from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress
+from poisonlab.partial import Partial
 
 if TYPE_CHECKING:
     from poisonlab.context import Context
@@ -63,7 +65,7 @@ class CacheError(RuntimeError):
 
 
 # Source of these modules carries results from place to place but never changes a number.
-_PLUMBING = {"config", "registry", "events", "context", "stages", "artifacts", "types"}
+_PLUMBING = {"config", "registry", "events", "context", "stages", "partial", "artifacts", "types"}
 
 
 @functools.cache
@@ -209,7 +211,18 @@ class StageCache:
             ctx.send(event)
             heard.append(event)
 
-        bundle = compute(dataclasses.replace(ctx, send=send))
+        inner = dataclasses.replace(ctx, send=send)
+        unfinished = self.root / f"unfinished-{folder.name}"
+        partial = Partial(
+            lambda: self._read(unfinished, inner), lambda done: self._write(unfinished, name, key, done, heard)
+        )
+        bundle = compute(dataclasses.replace(inner, partial=partial))
+        self._write(folder, name, key, bundle, heard)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return bundle
+
+    def _write(self, folder: Path, name: str, key: Any, bundle: Bundle, heard: list[Event]) -> None:
+        """A stage's bundle and what it reported, in place of what lies there of an unfinished one."""
         temporary = self.root / f".{folder.name}.{uuid.uuid4().hex[:8]}"
         try:
             temporary.mkdir(parents=True)
@@ -233,12 +246,12 @@ class StageCache:
                 "artifacts": shown,
             }
             (temporary / "stage.json").write_text(json.dumps(record))
+            shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
         except (OSError, SafetensorError) as error:  # the latter stands for a full disk, too
             raise self._unusable(name, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return bundle
 
     def _unusable(self, name: str, error: Exception) -> CacheError:
         return CacheError(

@@ -5,13 +5,14 @@ fine-tuning defense all run through :func:`fit`; what differs comes in as a :cla
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from poisonlab.checkpoint import Checkpoint
 from poisonlab.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.context import Context
 from poisonlab.types import ImageSet
@@ -118,6 +119,7 @@ def fit(
     total: int,
     ctx: Context,
     gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
+    draws: Sequence[torch.Generator] | None = None,
 ) -> None:
     """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
 
@@ -125,13 +127,20 @@ def fit(
         prepare: row indices of a batch -> ``(x, y)`` on the device.
         steps: row indices of each step; without any, only the learning rate goes on.
         gradient: what a step goes along, for methods that need more than one pass.
+        draws: all that ``prepare`` draws from; given, an interrupted stage that is nothing but this training goes on
+            where it was, after running through the ``steps`` that were taken.
 
     Raises:
         Diverged: the mean loss of a stretch of steps is not finite.
     """
     report = max(1, total // 100)
-    seen, taken = torch.zeros((), device=ctx.device), 0
+    seen, taken, begun = torch.zeros((), device=ctx.device), 0, 0
+    checkpoint = Checkpoint({**model.state_dict(), "loss": seen}, optimiser, draws or (), schedule)
+    if draws is not None and (kept := ctx.resume()):
+        begun, taken = checkpoint.load(kept).values()
     for step, index in enumerate(steps, 1):
+        if step <= begun:
+            continue
         if len(index):
             x, y = prepare(index)
             optimiser.zero_grad(set_to_none=True)
@@ -147,6 +156,8 @@ def fit(
             seen.zero_()
             taken = 0
         ctx.progress(step, total)
+        if draws is not None and step < total:
+            ctx.keep(partial(checkpoint.bundle, step=step, taken=taken))
 
 
 def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context) -> Tensor:
@@ -161,11 +172,13 @@ def train_network(
     ctx: Context,
     hook: TrainingHook | None = None,
     phase: str = "",
+    whole_stage: bool = False,
 ) -> None:
     """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
 
     Args:
         phase: the experimenter may look at the model after epochs, under this name; empty for not at all.
+        whole_stage: the stage is nothing but this training, so that without a hook it goes on after an interruption.
     """
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimiser = torch.optim.SGD(
@@ -178,7 +191,10 @@ def train_network(
     )
     schedule = learning_rate(optimiser, config, total)
     model.to(memory_format=torch.channels_last).train()
-    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook(), phase, config.label_smoothing)
+    resumable = whole_stage and hook is None  # a hook may have learned something
+    _learn(
+        model, data, config, optimiser, schedule, ctx, hook or TrainingHook(), phase, config.label_smoothing, resumable
+    )
 
 
 def fine_tune(
@@ -206,6 +222,7 @@ def _learn(
     hook: TrainingHook,
     phase: str = "",
     label_smoothing: float = 0.0,
+    resumable: bool = False,
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
     steps_an_epoch, drawn = steps_in_epoch(len(data), config.batch_size), data
@@ -242,6 +259,7 @@ def _learn(
         total,
         ctx,
         partial(hook.backward, model),
+        [draws] if resumable else None,
     )
     hook.end(ctx)
     model.eval()

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,36 +88,54 @@ def train_from_scratch(
     make_hook: Callable[[Context], TrainingHook | None] | None = None,
     hook_key: Any = None,
 ) -> Victims:
-    """One network for each training set, all from the same start. A stage of its own.
+    """One network for each training set, all from the same start. Each is a stage of its own.
 
     Args:
-        make_hook: called with the stage's own context, so that what the hook reports is kept with the stage.
+        make_hook: called with a stage's own context, so that what the hook reports is kept with the stage.
         hook_key: JSON-able; everything that decides what the hook does.
     """
     template = new_network(spec, sets[0], ctx)
     hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
 
-    def compute(inner: Context) -> Bundle:
-        hook = make_hook(inner) if make_hook else None
-        # the same set again, as for the controls of a targeted attack, costs nothing
-        trained: dict[int, Classifier] = {}
-        for data in sets:
-            if id(data) not in trained:
-                trained[id(data)] = network = new_network(spec, data, inner)
-                train_network(network, data, spec.training, inner, hook)
+    def train(data: ImageSet, inner: Context) -> Bundle:
+        hook, network = make_hook(inner) if make_hook else None, new_network(spec, data, inner)
+        train_network(network, data, spec.training, inner, hook, whole_stage=True)
         learned = hook.learned() if hook else {}
-        victims = Victims.of([trained[id(data)] for data in sets])
-        return Bundle(victims.tensors() | {f"learned.{name}": value for name, value in learned.items()})
+        return Bundle(Victims.of([network]).tensors() | {f"learned.{name}": value for name, value in learned.items()})
 
     key = [
-        fingerprint(*(t for s in sets for t in (s.x, s.y))),
         spec.victim.model_dump(mode="json"),
         spec.training.model_dump(mode="json"),
         spec.seed,
         hook_key if hooked else None,
     ]
     code = [training, type(spec.victim.build()), *([type(hooked)] if hooked else [])]
-    return Victims.from_tensors(template, ctx.stage(name, key, code, compute).tensors)
+    return _each(name, template, sets, key, code, train, ctx)
+
+
+def _each(
+    name: str,
+    network: Classifier,
+    sets: list[ImageSet],
+    key: list[Any],
+    code: list[object],
+    train: Callable[[ImageSet, Context], Bundle],
+    ctx: Context,
+) -> Victims:
+    """A stage for each different set; the same set again, as for the controls of a targeted attack, costs nothing."""
+    different = list({id(s): s for s in sets}.values())
+    members = [
+        Victims.from_tensors(network, ctx.stage(name, [fingerprint(s.x, s.y), *key], code, partial(train, s)).tensors)
+        for s in different
+    ]
+    place = torch.tensor([[id(s) for s in different].index(id(s)) for s in sets], device=ctx.device)
+    varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
+    return Victims(members[-1].network, {k: _rows(v, place) for k, v in varying.items()}, members[-1].learned)
+
+
+def _rows(stacked: Tensor, place: Tensor) -> Tensor:
+    """Rows of ``stacked``; one that serves all trials, as the control does, takes no memory twice."""
+    return stacked.expand(len(place), *stacked.shape[1:]) if len(stacked) == 1 else stacked[place]
 
 
 def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: list[ImageSet], ctx: Context) -> Victims:
@@ -148,37 +167,25 @@ def train_fine_tuned(
     make_hook: Callable[[Context], TrainingHook | None] | None = None,
     hook_key: Any = None,
 ) -> Victims:
-    """For each training set the whole extractor, trained on under a fresh head that all sets share. A stage of its own.
+    """For each training set the whole extractor, trained on under a fresh head that all sets share. Each is a stage.
 
     Args:
         make_hook, hook_key: as in :func:`train_from_scratch`.
     """
-    network, different = extractor.member(0), list({id(s): s for s in sets}.values())
+    network = extractor.member(0)
     hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
 
-    def compute(inner: Context) -> Bundle:
-        hook = make_hook(inner) if make_hook else None
-        members = []
-        for data in different:
-            member = extractor.member(0).requires_grad_(True)
-            initialise(member.head, inner.generator("heads"))
-            fine_tune(member, data, spec.fine_tune, inner, hook)
-            members.append(member)
-        return Bundle(Victims.of(members).tensors())
+    def train(data: ImageSet, inner: Context) -> Bundle:
+        member = extractor.member(0).requires_grad_(True)
+        initialise(member.head, inner.generator("heads"))
+        fine_tune(member, data, spec.fine_tune, inner, make_hook(inner) if make_hook else None)
+        return Bundle(Victims.of([member]).tensors())
 
     key = [
-        fingerprint(*(t for s in different for t in (s.x, s.y))),
         fingerprint(*extractor.tensors().values()),
         spec.fine_tune.model_dump(mode="json"),
         spec.seed,
         hook_key if hooked else None,
     ]
     code = [training, train_fine_tuned, *([type(hooked)] if hooked else [])]
-    learned = Victims.from_tensors(network, ctx.stage(name, key, code, compute).tensors)
-    place = torch.tensor([[id(s) for s in different].index(id(s)) for s in sets], device=ctx.device)
-    return Victims(learned.network, {k: _member(v, place) for k, v in learned.varying.items()})
-
-
-def _member(stacked: Tensor, place: Tensor) -> Tensor:
-    """Rows of ``stacked``; one that serves all trials, as the control does, takes no memory twice."""
-    return stacked.expand(len(place), *stacked.shape[1:]) if len(stacked) == 1 else stacked[place]
+    return _each(name, network, sets, key, code, train, ctx)

@@ -51,6 +51,13 @@ other = { none = { success = 99.0, provenance = "recalled" } }
 """
 
 
+# two target classes a cell
+OVER = {
+    'name = "badnets" }': 'name = "badnets", over = { "attack.target_class" = [0, 7] } }',
+    "success = 12.5, success_sd = 3.0": "success = 12.5, success_sd = 3.0, success_max = 20.0",
+}
+
+
 def toy_folder(folder: Path, **replaced: str) -> Path:
     """A folder with the toy table, pieces of its text replaced (``old="new"`` by ``**{"old": "new"}``)."""
     text = TOY

@@ -16,8 +16,8 @@ PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
 
 # Layers from the bottom up; a module imports from its own layer and from those below only.
 LAYERS: list[set[str]] = [
-    {"config", "settings", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
-    {"data", "models", "metrics", "training", "generative", "catalogue", "published"},
+    {"config", "settings", "registry", "types", "events", "artifacts", "stages", "partial", "context", "__init__"},
+    {"data", "models", "metrics", "checkpoint", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
     {"victims", "detection", "inspection", "purification", "observation", "evaluation", "experiment"},
     {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice"},

@@ -11,6 +11,7 @@ from poisonlab.data import cinic10
 from poisonlab.data.base import DataError
 from poisonlab.data.cifar10 import CLASSES
 from poisonlab.data.cinic10 import Cinic10, Cinic10Config, imagenet_part
+from poisonlab.generative.sources import training_images
 from poisonlab.types import ImageSet
 
 SPLITS = ("train", "valid", "test")
@@ -64,6 +65,7 @@ def test_the_imagenet_part_is_known_by_its_file_names(folder: Path) -> None:
     assert reds(train) == [20 + label for label in range(10)] and train.y.tolist() == list(range(10))
     assert reds(both) == [*range(20, 30), *range(80, 90)] and both.shape == (3, 16, 16)
     assert train.shape == (3, 32, 32)
+    assert sorted(training_images("cinic10", both)[:, 0, 5, 5].tolist()) == reds(train)  # as a source, no CIFAR-10
 
 
 def test_the_tensor_file_is_enough_until_pictures_come_or_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,10 +83,12 @@ def test_what_a_hook_learned_comes_back_with_the_cached_victim(tmp_path: Path) -
 def test_only_the_undefended_victim_trains_with_the_attackers_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[str, bool, bool]] = []
 
-    def spy(model: Module, data: ImageSet, config: Any, ctx: Context, hook: TrainingHook | None = None) -> None:
+    def spy(
+        model: Module, data: ImageSet, config: Any, ctx: Context, hook: TrainingHook | None = None, **more: Any
+    ) -> None:
         clean = control_labels.setdefault("y", data.y)
         trained.append((ctx.stage_name, hook is not None, torch.equal(data.y, clean)))
-        train_network(model, data, config, ctx, hook)
+        train_network(model, data, config, ctx, hook, **more)
 
     control_labels: dict[str, Tensor] = {}
     monkeypatch.setattr("poisonlab.victims.train_network", spy)

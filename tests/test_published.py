@@ -7,7 +7,7 @@ from published_helpers import toy_folder
 
 from poisonlab import registry
 from poisonlab.metrics import der
-from poisonlab.published.specs import NotRunnable, cells, spec_of
+from poisonlab.published.specs import NotRunnable, cells, spec_of, specs_of
 from poisonlab.published.tables import PublishedError, published_tables
 from poisonlab.store import Store
 
@@ -64,11 +64,12 @@ def test_every_cell_is_runnable_or_says_what_is_missing(name: str) -> None:
     for attack, defense in cells(table):
         for recipe in ("faster", "published"):
             try:
-                spec = spec_of(table, attack, defense, recipe, seed=3)
+                specs = specs_of(table, attack, defense, recipe, seed=3)
             except NotRunnable as reason:
                 assert "does not fit" not in str(reason)
             else:
-                assert (spec.preset, spec.seed, spec.victim.name) == ("paper", 3, table.reproduce.victim)
+                assert {(spec.preset, spec.victim.name) for spec in specs} == {("paper", table.reproduce.victim)}
+                assert len({(spec.group(), spec.seed) for spec in specs}) == len(table.attacks[attack].choices())
 
 
 def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
@@ -80,6 +81,47 @@ def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
     assert (spec.training.epochs, spec.training.schedule, spec.precision) == (30, "one_cycle", "bfloat16")
     longer = spec_of(published_tables()["ftsam_cifar10"], "badnets", "ft", "published")
     assert (longer.training.epochs, longer.training.lr) == (100, 0.01)
+
+
+@pytest.mark.parametrize(("table", "attack", "runs", "targets"), [
+    ("puregen_scratch", "gm", 10, 100), ("puregen_scratch", "ns", 10, 0), ("puregen_tiny_imagenet", "gm", 10, 100),
+    ("puregen_linear", "black", 2, 50), ("puregen_linear", "white", 1, 100), ("puregen_fine_tune", "bp", 1, 50),
+    ("puregen_power", "ns_16_10", 10, 0),
+])  # fmt: skip
+def test_a_cell_covers_the_published_targets_or_classes(table: str, attack: str, runs: int, targets: int) -> None:
+    specs = specs_of(published_tables()[table], attack, "none")
+
+    assert len(specs) == runs
+    if targets:
+        assert sum(spec.attack.params.targets for spec in specs) == targets
+    else:
+        assert [spec.attack.params.target_class for spec in specs] == list(range(10))
+
+
+@pytest.mark.parametrize(("table", "attack", "steps", "temperature", "levels"), [
+    ("puregen_scratch", "ns", 150, 1e-4, 75), ("puregen_linear", "black", 500, 7.5e-5, 125),
+    ("puregen_fine_tune", "bp", 1000, 1e-4, 125),
+])  # fmt: skip
+def test_purification_goes_as_far_as_published_for_its_scenario(
+    table: str, attack: str, steps: int, temperature: float, levels: int
+) -> None:
+    ebm, ddpm = (spec_of(published_tables()[table], attack, f"puregen_{kind}", "published") for kind in ("ebm", "ddpm"))
+
+    assert (ebm.defense.params.steps, ebm.defense.params.purify_temperature) == (steps, temperature)
+    assert ddpm.defense.params.ddpm_steps == levels
+    assert {ebm.defense.params.source, ddpm.defense.params.source} == {"cinic10"}
+    assert (ebm.defense.params.filters, ddpm.defense.params.ddpm_network) == (128, "L")
+
+
+def test_poisons_are_the_published_share() -> None:
+    tables = published_tables()
+    scratch, tiny = (spec_of(tables[name], "gm", "none") for name in ("puregen_scratch", "puregen_tiny_imagenet"))
+    strong = spec_of(tables["puregen_power"], "ns_16_10", "none")
+
+    for spec, share in ((scratch, 0.01), (tiny, 0.0025)):
+        assert spec.attack.params.poisons / spec.dataset.params.train_images == pytest.approx(share, rel=0.01)
+    assert (strong.attack.params.eps, strong.attack.params.poison_rate) == (16, 0.1)
+    assert strong.attack.params.test_multiplier == 1
 
 
 def test_no_key_of_a_method_shadows_another_method() -> None:

@@ -230,6 +230,7 @@ def test_another_dataset_as_source_gives_as_many_images_in_the_shape_of_the_publ
 
     assert torch.equal(training_images("public", public), public.x)
     assert training_images("digits", smaller).shape == (len(public), 3, 8, 8)
+    assert training_images("digits", smaller, most=200).shape == (200, 3, 8, 8)
 
 
 def test_an_unknown_source_is_refused_with_the_choices() -> None:

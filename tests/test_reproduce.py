@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_helpers import toy_folder
+from published_helpers import OVER, toy_folder
 
 from poisonlab import cli
+from poisonlab.published.specs import specs_of
+from poisonlab.published.tables import published_tables
 from poisonlab.records import read_record
 from poisonlab.store import Store
 from poisonlab.timeslice import TimeSlice
@@ -61,6 +63,34 @@ def test_other_recipes_seeds_and_choices_are_other_runs(results: Path, capsys: p
     assert [(r.spec.training.epochs, r.spec.seed) for r in records(results)] == [(1, 0), (2, 4)]
 
 
+def test_a_cell_of_several_runs_is_their_mean(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "over", **OVER))
+
+    code, out, _ = run_cli(capsys, *TOY, "--defenses", "tuned")
+
+    lines, found = out.splitlines(), records(results)
+    assert code == 0 and lines[-1] == "2 of 2 done"
+    assert [r.spec.attack.params.target_class for r in found] == [0, 7]
+    first, second = (100 * r.metrics["asr"] for r in found)
+    assert lines[0].startswith("BadNets × Fine-tuning, target_class 0: accuracy ") and "published" not in lines[0]
+    mean, sd, worst = (first + second) / 2, abs(first - second) / 2**0.5, max(first, second)
+    assert f"success {mean:.2f} ± {sd:.2f}, at most {worst:.2f} (12.50 ± 3.00, at most 20.00 published)" in lines[2]
+
+    # one of the two is lost
+    next(p for p in results.glob("runs/*/run.json") if found[1].run_id in str(p)).unlink()
+    _, out, _ = run_cli(capsys, *TOY, "--defenses", "tuned", "--list")
+    assert out.splitlines()[2].endswith("1 of 2 done")
+
+
+def test_groups_of_trials_are_seeds_that_no_repeat_shares(tmp_path: Path) -> None:
+    replaced = {'name = "badnets" }': 'name = "badnets", over = { seed = [0, 1, 2] } }'}
+    table = published_tables(toy_folder(tmp_path / "seeds", **replaced))["toy"]
+
+    assert [[s.seed for s in specs_of(table, "badnets", "none", seed=n)] for n in (0, 1)] == [[0, 1, 2], [3, 4, 5]]
+
+
 def slow_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Every look at the clock takes ``seconds``: a stage of some steps becomes long."""
     ticks = iter(range(1_000_000))
@@ -83,6 +113,35 @@ def test_slices_leave_no_half_run_and_go_on_at_the_last_whole_stage(
     assert said[0] == "0 of 3 done, run the same command again"
     assert said[-1] == "3 of 3 done" and len(said) > 2
     assert len({r.spec.group() for r in records(results)}) == len(records(results)) == 3
+
+
+LEARNED = {
+    'name = "clp" }': 'name = "puregen_ebm", settings = { "defense.architecture" = "light", "defense.filters" = 4, '
+    '"defense.updates" = 8, "defense.batch_size" = 8, "defense.bank_size" = 16, "defense.chain_steps" = 2, '
+    '"defense.health_every" = 1, "defense.min_psnr" = 0, "defense.steps" = 2 } }',
+    '"dataset.train_images" = 120': '"dataset.train_images" = 120\n"dataset.public_images" = 130',
+}
+
+
+def test_a_long_stage_is_left_in_its_midst_and_ends_with_the_same_numbers(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "learned", **LEARNED))
+    monkeypatch.setattr("poisonlab.partial.EVERY", 0.0)
+    only = [*TOY, "--defenses", "cut"]
+    run_cli(capsys, *only, "--results", str(tmp_path / "straight"))
+    slow_clock(monkeypatch, 5.0)
+    unfinished = set[str]()
+    for _ in range(30):
+        code, out, _ = run_cli(capsys, *only, "--minutes", "1")
+        unfinished |= {path.name.split("-")[1] for path in results.glob("cache/unfinished-*")}
+        assert code == 0, out
+        if out.endswith("1 of 1 done\n"):
+            break
+
+    (straight,), (sliced,) = records(tmp_path / "straight"), records(results)
+    assert "ebm" in unfinished
+    assert sliced.metrics == straight.metrics and sliced.points == straight.points
 
 
 def test_a_stage_longer_than_a_whole_slice_is_an_error_and_no_endless_loop(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from poisonlab.config import ExperimentSpec
-from poisonlab.events import Event, Progress, StageFinished, StageStarted
+from poisonlab.events import Event, Kept, Progress, StageFinished, StageStarted
 from poisonlab.timeslice import SliceOver, TimeSlice
 
 
@@ -82,3 +82,33 @@ def test_repairs_are_judged_by_repairs_of_the_same_defense(spec: Callable[..., E
     work(time_slice, clock, "repair", 30, 1)
 
     assert time_slice.computed == 2
+
+
+def pieces(time_slice: TimeSlice, clock: Clock, stage: str, count: int, each: float) -> None:
+    """A stage that keeps its work after each of its pieces; they take ``each`` seconds."""
+    time_slice(StageStarted(stage))
+    time_slice(Kept(stage))
+    for piece in range(1, count + 1):
+        for part in (0.5, 1):
+            clock.now += each / 2
+            time_slice(Progress(stage, int(10 * (piece - 1 + part)), 10 * count))
+        time_slice(Kept(stage))
+    time_slice(StageFinished(stage, count * each, False))
+
+
+def test_a_stage_that_keeps_its_work_is_left_at_the_last_piece_that_fits(spec: Callable[..., ExperimentSpec]) -> None:
+    time_slice, clock, _ = begun(spec(), 100)
+
+    with pytest.raises(SliceOver) as over:
+        pieces(time_slice, clock, "ebm", 20, 30)
+
+    assert clock.now == 190.0 and time_slice.computed == 3 and over.value.seconds == 30
+
+
+def test_a_piece_that_is_longer_than_the_slice_is_left_at_its_end(spec: Callable[..., ExperimentSpec]) -> None:
+    time_slice, clock, _ = begun(spec(), 100)
+
+    with pytest.raises(SliceOver):
+        pieces(time_slice, clock, "ebm", 20, 300)
+
+    assert time_slice.computed == 0

@@ -15,6 +15,7 @@ from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
+from poisonlab.stages import Bundle
 from poisonlab.training import augment
 from poisonlab.types import Poison, Targeted
 
@@ -168,16 +169,22 @@ class GradientMatching(Attack):
         draws = ctx.generator("gradient matching", "choice")
         chosen, adversarial = choose_targets(view.candidates, predict(models[0], view.candidates.x), cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in adversarial])
-        total, done = cfg.targets * cfg.restarts * cfg.steps, itertools.count(1)
-        best = []
-        for trial in range(cfg.targets):
+        kept = ctx.resume() or Bundle({"images": train.x[:0]}, {"losses": []})
+        images, losses = list(kept.tensors["images"]), kept.data["losses"]  # of the trials that are done
+        total, done = (
+            cfg.targets * cfg.restarts * cfg.steps,
+            itertools.count(1 + len(losses) * cfg.restarts * cfg.steps),
+        )
+        for trial in range(len(losses), cfg.targets):
             setup = train.x[index[trial]], train.y[index[trial]], chosen.x[trial, None], adversarial[trial, None]
             noise = ctx.generator("gradient matching", "craft", str(trial))
             tries = [
                 craft(models, *setup, cfg, noise, lambda: ctx.progress(next(done), total)) for _ in range(cfg.restarts)
             ]
-            best.append(min(tries, key=lambda made: made[1][-1] if made[1] else 0.0))
-        images, losses = zip(*best, strict=True)
+            best, curve = min(tries, key=lambda made: made[1][-1] if made[1] else 0.0)
+            images.append(best)
+            losses.append(curve)
+            ctx.keep(lambda: Bundle({"images": torch.stack(images)}, {"losses": losses}))
         for step in [*range(1, cfg.steps, EVERY), *([cfg.steps] if cfg.steps else [])]:
             ctx.metric("alignment_loss", step, sum(curve[step - 1] for curve in losses) / len(losses))
         state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": adversarial}

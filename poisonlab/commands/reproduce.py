@@ -2,15 +2,18 @@
 
 import argparse
 import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poisonlab import machine
 from poisonlab.commands.results import index
+from poisonlab.commands.wording import compared, measured
 from poisonlab.config import ExperimentSpec
-from poisonlab.published.specs import NotRunnable, cells, spec_of
-from poisonlab.published.tables import Method, PublishedTable, Recipe, published_tables
+from poisonlab.published.specs import NotRunnable, cells, specs_of
+from poisonlab.published.tables import Method, PublishedTable, Recipe, Settings, published_tables
 from poisonlab.records import RECORD, RecordError, RunRecord, new_run_id, read_record
 from poisonlab.terminal import FAILED, OK, ProgressLine, UsageError, say, table
 
@@ -20,15 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell of the table that can be measured, under one seed."""
+    """One run of a cell of the table.
+
+    Attributes:
+        part: which run of its cell, such as ``target_class 3``; empty for the only one.
+    """
 
     attack: str
     defense: str
     spec: ExperimentSpec
+    part: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
         return self.spec.group(), self.spec.seed
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        return self.attack, self.defense
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -68,13 +80,21 @@ def _jobs(published: PublishedTable, options: argparse.Namespace) -> tuple[list[
     for attack, defense in cells(published):
         if (attacks is None or attack in attacks) and (defenses is None or defense in defenses):
             try:
-                jobs.append(Job(attack, defense, spec_of(published, attack, defense, recipe, options.seed)))
+                specs = specs_of(published, attack, defense, recipe, options.seed)
             except NotRunnable as reason:
                 quoted.append((attack, defense, str(reason)))
+                continue
+            choices = published.attacks[attack].choices()
+            jobs += [Job(attack, defense, s, _part(choice)) for s, choice in zip(specs, choices, strict=True)]
     return jobs, quoted
 
 
-def _chosen(option: str, text: str | None, known: dict[str, Method]) -> list[str] | None:
+def _part(choice: Settings) -> str:
+    """``{"attack.target_class": 3}`` -> ``target_class 3``."""
+    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in choice.items())
+
+
+def _chosen(option: str, text: str | None, known: Mapping[str, Method]) -> list[str] | None:
     """Keys of the table, by key or else by registered name, which several may share; ``None`` for all."""
     if text is None:
         return None
@@ -110,7 +130,7 @@ def _key(record: RunRecord) -> tuple[str, int]:
 def _work(published: PublishedTable, jobs: list[Job], past: list[RunRecord], options: argparse.Namespace) -> int:
     from poisonlab.timeslice import SliceOver, TimeSlice  # noqa: PLC0415 - slow, and --list needs none
 
-    done = {_key(record) for record in past if record.state == "done"}
+    done = {_key(record): record for record in past if record.state == "done"}
     failed_before = {_key(record) for record in past if record.state == "failed"}
     open_jobs = [job for job in jobs if job.key not in done]
     open_jobs.sort(key=lambda job: job.key in failed_before)  # what failed before is tried again last
@@ -126,8 +146,8 @@ def _work(published: PublishedTable, jobs: list[Job], past: list[RunRecord], opt
             stopped = over
             break
         if record.state == "done":
-            done.add(job.key)
-            print(f"{_name(published, job)}: {_compared(published, job, record)}", flush=True)
+            done[job.key] = record
+            _tell(published, job, record, [done.get(other.key) for other in jobs if other.cell == job.cell])
         else:
             failures += 1
             print(f"{_name(published, job)}: {record.state}; {record.message}", flush=True)
@@ -168,22 +188,22 @@ def _run(job: Job, time_slice: "TimeSlice", options: argparse.Namespace) -> RunR
 # -- words --------------------------------------------------------------------------------------------
 
 
-def _name(published: PublishedTable, job: Job) -> str:
+def _tell(published: PublishedTable, job: Job, record: RunRecord, of_cell: Sequence[RunRecord | None]) -> None:
+    """What a run measured, and its cell once that is whole."""
+    if job.part:
+        print(f"{_name(published, job)}: {measured(record)}, {record.seconds:.0f} s", flush=True)
+    if whole := [r for r in of_cell if r] if all(of_cell) else []:
+        number = published.values.get(job.attack, {}).get(job.defense)
+        took = f"{len(whole)} runs" if job.part else f"{record.seconds:.0f} s"
+        print(f"{_cell_name(published, job)}: {compared(number, whole)}, {took}", flush=True)
+
+
+def _cell_name(published: PublishedTable, job: Job) -> str:
     return f"{published.attacks[job.attack].label} × {published.defenses[job.defense].label}"
 
 
-def _compared(published: PublishedTable, job: Job, record: RunRecord) -> str:
-    """Accuracy and success in percent, published ones in brackets."""
-    number = published.values.get(job.attack, {}).get(job.defense)
-    shown = (
-        ("accuracy", record.metrics.get("clean_accuracy"), number and number.accuracy),
-        ("success", record.metrics.get(published.success), number and number.success),
-    )
-    parts = []
-    for name, measured, reported in shown:
-        value = "diverged" if measured is None else f"{100 * measured:.2f}"
-        parts.append(f"{name} {value} ({'-' if reported is None else f'{reported:.2f}'} published)")
-    return f"{', '.join(parts)}, {record.seconds:.0f} s"
+def _name(published: PublishedTable, job: Job) -> str:
+    return f"{_cell_name(published, job)}{', ' if job.part else ''}{job.part}"
 
 
 def _overview(tables: dict[str, PublishedTable]) -> str:
@@ -198,7 +218,7 @@ def _overview(tables: dict[str, PublishedTable]) -> str:
 def _state(published: PublishedTable, attack: str, defense: str) -> str | None:
     """Why a cell cannot be run, or ``None``."""
     try:
-        spec_of(published, attack, defense)
+        specs_of(published, attack, defense)
     except NotRunnable as reason:
         return str(reason)
     return None
@@ -208,10 +228,14 @@ def _cells(
     published: PublishedTable, jobs: list[Job], quoted: list[tuple[str, str, str]], past: list[RunRecord]
 ) -> str:
     states = {_key(record): record.state for record in sorted(past, key=lambda r: (r.state == "done", r.finished))}
-    rows: list[tuple[Any, ...]] = []
+    of_cell: dict[tuple[str, str], list[str]] = defaultdict(list)
     for job in jobs:
-        rows.append((job.attack, job.defense, *_reported(published, job.attack, job.defense),
-                     states.get(job.key, "to do")))  # fmt: skip
+        of_cell[job.cell].append(states.get(job.key, "to do"))
+    rows: list[tuple[Any, ...]] = []
+    for cell, found in of_cell.items():
+        done = found.count("done")
+        state = found[0] if len(set(found)) == 1 else f"{done} of {len(found)} done"
+        rows.append((*cell, *_reported(published, *cell), state))
     rows += [(a, d, *_reported(published, a, d), f"published only: {reason}") for a, d, reason in quoted]
     return table(("attack", "defense", "accuracy", "success", "here"), rows)
 

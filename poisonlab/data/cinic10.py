@@ -81,6 +81,10 @@ class Cinic10:
         test = ImageSet(pool_to(tensors["test_x"], size), tensors["test_y"].long(), CLASSES, "test")
         return train, test
 
+    def as_source(self) -> ImageSet:
+        """What generative models learn from: the images that are not CIFAR-10's."""
+        return imagenet_part(self.config.size)
+
 
 def imagenet_part(size: int = SIDE, valid: bool = False) -> ImageSet:
     """The images that do not stem from CIFAR-10: what PureGen trains on to purify CIFAR-10 (section 4.1).

@@ -19,6 +19,7 @@ from poisonlab.generative.langevin import Chain, LangevinConfig, Visit, langevin
 from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, learn
 from poisonlab.generative.sources import PUBLIC, Source, training_images
 from poisonlab.metrics import psnr
+from poisonlab.stages import Bundle
 from poisonlab.types import ImageSet
 
 FRAMES = 25  # recorded steps of a shown walk; more make the page heavy
@@ -27,7 +28,7 @@ BATCH = 512  # images that walk together
 CLAMPED = "Purified images are clamped and rounded to 8 bits; the released code wraps values around."
 PUBLIC_PART = (
     "The models learn from a disjoint part of the same dataset by default; the paper takes the ImageNet part of "
-    "CINIC-10. Another dataset can be named as source; its labels are not used."
+    "CINIC-10, which the source cinic10 stands for. Any dataset can be named as source; its labels are not used."
 )
 QUICK_EBM = (
     "The preset quick uses a small energy model that diverges under the plain recipe, hence SiLU, a penalty on squared "
@@ -53,6 +54,9 @@ class LearnedConfig(Config):
         PUBLIC,
         description="What they learn from: public, a part of the dataset that is not attacked, or another dataset's "
         "name, whose images are made to fit",
+    )
+    source_images: int = Field(
+        0, ge=0, le=10**6, description="Images taken of another dataset, at most; 0 for as many as are public"
     )
     weights: Literal["shipped", "train"] = Field(
         "shipped", description="Use the weights in this repository where they fit these parameters, or always train"
@@ -129,7 +133,7 @@ class PureGen(Defense):
 
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config = self.config
-        images = training_images(config.source, public)
+        images = training_images(config.source, public, config.source_images)
         if isinstance(config, EnergyConfig):
             self.energy_model = learn(config.energy_recipe(), images, config.weights == "shipped", ctx)
         if isinstance(config, DiffusionConfig):
@@ -165,9 +169,10 @@ class PureGen(Defense):
         return x
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        vector, done = self.vector(), []
+        vector, kept = self.vector(), ctx.resume()
         steps, chunks = steps_of(vector), data.x.split(BATCH)
-        for number, chunk in enumerate(chunks):
+        done = list(kept.tensors["x"].split(BATCH)) if kept else []  # chunks of an interrupted attempt
+        for number, chunk in list(enumerate(chunks))[len(done) :]:
 
             def visit(step: int, x: Tensor, number: int = number) -> None:
                 ctx.progress(number * steps + step + 1, len(chunks) * steps)
@@ -175,6 +180,7 @@ class PureGen(Defense):
             start = to_model_range(chunk).contiguous(memory_format=torch.channels_last)
             draws = ctx.generator("langevin", str(number))
             done.append(to_bytes(self.psi(start, vector, draws, ctx, visit)))
+            ctx.keep(lambda: Bundle({"x": torch.cat(done)}))
         purified = torch.cat(done)
         shown = slice(0, 512)
         ctx.metric("psnr_purified", steps, psnr(purified[shown], data.x[shown]).clamp_max(99).mean().item())

@@ -14,8 +14,9 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
     """One line a defense: a ring where the publication is, a disc where the measurement is, a bar between them.
 
     Args:
-        rows: columns ``label``, and for ``clean_accuracy`` and ``success`` the measured value with ``_low`` and
-            ``_high``, and the ``_published`` one; missing values, and rows without any, are left out.
+        rows: columns ``label``, ``n`` and ``wanted`` runs, and for ``clean_accuracy`` and ``success`` the measured
+            value with ``_low``, ``_high`` and ``_sd``, and the ``_published`` one with ``_published_sd``; missing
+            values, and rows without any, are left out.
     """
     columns = [f"{name}{kind}" for name, _, _ in _PANELS for kind in ("", "_published")]
     rows = rows.dropna(subset=columns, how="all")
@@ -28,16 +29,17 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
             x=shown[f"{name}_published"], y=shown["label"], mode="markers", name="published", legendgroup="published",
             showlegend=column == 1, row=1, col=column,
             marker={"symbol": "circle-open", "size": 13, "color": CONTROL, "line": {"width": 2.5}},
-            hovertemplate=f"%{{y}}<br>published {title} %{{x:.2%}}<extra></extra>",
+            customdata=[_deviation(sd) for sd in shown[f"{name}_published_sd"]],
+            hovertemplate=f"%{{y}}<br>published {title} %{{x:.2%}}%{{customdata}}<extra></extra>",
         )  # fmt: skip
         shown = rows.dropna(subset=[name])
         low, high = (shown[f"{name}_{side}"].fillna(shown[name]) for side in ("low", "high"))
         figure.add_scatter(
             x=shown[name], y=shown["label"], mode="markers", name=f"measured: {title.split(' (')[0]}",
-            row=1, col=column, marker={"size": 11, "color": colour}, customdata=shown["n"],
+            row=1, col=column, marker={"size": 11, "color": colour}, customdata=_runs(shown, name),
             error_x={"type": "data", "array": high - shown[name], "arrayminus": shown[name] - low,
                      "symmetric": False, "thickness": 1},
-            hovertemplate=f"%{{y}}<br>measured {title} %{{x:.2%}}, n=%{{customdata}}<extra></extra>",
+            hovertemplate=f"%{{y}}<br>measured {title} %{{x:.2%}}%{{customdata}}<extra></extra>",
         )  # fmt: skip
         figure.update_xaxes(tickformat=".0%", range=_frame(rows, name), row=1, col=column)
     height = 150 + ROW_HEIGHT * max(2, len(rows))
@@ -46,6 +48,16 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
     order = list(rows["label"])[::-1]  # the first on top
     figure.update_yaxes(categoryorder="array", categoryarray=order, range=[-0.6, len(order) - 0.4])
     return figure
+
+
+def _deviation(sd: float) -> str:
+    return "" if pd.isna(sd) else f" ± {sd:.2%}"
+
+
+def _runs(rows: pd.DataFrame, name: str) -> list[str]:
+    """`` ± 3.20%, n=4 of 10``: deviation over the runs, and how many there are."""
+    columns = zip(rows[f"{name}_sd"], rows["n"], rows["wanted"], strict=True)
+    return [f"{_deviation(sd)}, n={n}" + (f" of {wanted}" if wanted > 1 else "") for sd, n, wanted in columns]
 
 
 def _add_gaps(figure: go.Figure, rows: pd.DataFrame, name: str, column: int) -> None:

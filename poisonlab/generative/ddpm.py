@@ -160,8 +160,21 @@ def decibel(error: float) -> float:
     return 10 * math.log10(4 / error) if error > 0 else math.inf
 
 
+class _OnPairs(nn.Module):
+    """A noise predictor on pairs (x_t, t), as the training loop calls it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, noised: tuple[Tensor, Tensor]) -> Tensor:
+        return self.network(*noised)
+
+
 def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, Health]:
     """Train a noise predictor on images: mean squared error, steps drawn evenly from the ``ddpm_levels`` lowest.
+
+    As a whole stage: an interrupted one goes on where it was.
 
     Args:
         x: uint8 ``(n, c, h, w)``, at least 128 images; the last 64 are held out for the health check.
@@ -185,12 +198,12 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
         noised = schedule.diffuse(clean, t, noise).contiguous(memory_format=torch.channels_last)
         return (noised, t), noise  # type: ignore[return-value]
 
-    def loss(noised: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
-        return F.mse_loss(network(*noised).float(), noise)
+    def loss(predicted: Tensor, noise: Tensor) -> Tensor:
+        return F.mse_loss(predicted.float(), noise)
 
     epochs = math.ceil(total / steps_in_epoch(len(data), config.ddpm_batch_size))
     order = islice(batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches")), total)
-    fit(nn.Identity(), prepare, loss, optimiser, rate, order, total, ctx)
+    fit(_OnPairs(network), prepare, loss, optimiser, rate, order, total, ctx, draws=[draws])
     network.requires_grad_(False)
     health = check_health(network, held_out, config.ddpm_levels, ctx)
     for name, value in vars(health).items():

@@ -14,12 +14,14 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from poisonlab.checkpoint import Checkpoint
 from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.generative.langevin import LangevinConfig, langevin, to_model_range
@@ -190,6 +192,8 @@ class _Snapshot:
 def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Context) -> tuple[nn.Module, Health]:
     """Train an energy model on images and return its last healthy state.
 
+    As a whole stage: an interrupted one goes on at the last healthy state it kept.
+
     Args:
         x: uint8 ``(n, c, h, w)``, at least 128 images; the last 64 are held out for health checks.
 
@@ -203,6 +207,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     energy = energy_network(config, x.shape[1], ctx.generator("ebm", "init"))
     averaged = AveragedModel(energy, multi_avg_fn=running_mean(config.weight_averaging))
     optimiser = torch.optim.Adam(energy.parameters(), lr=config.lr)
+    networks = {"energy": energy, "averaged": averaged}
 
     def noisy_data(count: int) -> Tensor:
         rows = torch.randint(len(data), (count,), generator=draws, device=x.device)
@@ -213,6 +218,18 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     lr_factor, rollbacks = 1.0, 0
     good: _Snapshot | None = None
     update = 0
+
+    def checkpoint() -> Checkpoint:
+        learned = {f"{name}.{k}": v for name, net in networks.items() for k, v in net.state_dict().items()}
+        return Checkpoint(learned | {"bank": bank}, optimiser, [draws])
+
+    def snapshot(health: Health) -> _Snapshot:
+        state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimiser)])
+        return _Snapshot(update, *state, bank.clone(), health)
+
+    if kept := ctx.resume():
+        update, lr_factor, rollbacks, health = checkpoint().load(kept).values()
+        good = snapshot(Health(**health))
     while update < config.updates:
         for group in optimiser.param_groups:
             group["lr"] = config.lr * lr_factor * decay(update / config.updates, config.lr_decay)
@@ -244,8 +261,9 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
         for name, value in vars(health).items():
             ctx.metric(f"ebm_{name}", update, value)
         if health.sound(config):
-            state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimiser)])
-            good = _Snapshot(update, *state, bank.clone(), health)
+            good = snapshot(health)
+            counts = {"update": update, "lr_factor": lr_factor, "rollbacks": rollbacks, "health": vars(health)}
+            ctx.keep(partial(checkpoint().bundle, **counts))
             continue
         rollbacks += 1
         if good is None or rollbacks > MAX_ROLLBACKS:

@@ -23,8 +23,11 @@ def _known(source: str) -> str:
 Source = Annotated[str, AfterValidator(_known)]  # "public" or a dataset's name
 
 
-def training_images(source: Source, public: ImageSet) -> Tensor:
-    """Images of ``source``, uint8, on the device and in the shape of ``public``, and as many where there are so many.
+def training_images(source: Source, public: ImageSet, most: int = 0) -> Tensor:
+    """Images of ``source``, uint8, on the device and in the shape of ``public``.
+
+    Args:
+        most: of another dataset, so many where there are so many; 0 for as many as are public.
 
     Raises:
         DataError: the other dataset cannot be read.
@@ -32,8 +35,10 @@ def training_images(source: Source, public: ImageSet) -> Tensor:
     if source == PUBLIC:
         return public.x
     method = registry.dataset[source]
-    pool, _ = method(method.Config()).load()
-    chosen = proportional_order(pool.y, derive(0, "source", source))[: len(public)]
+    other = method(method.Config())
+    # some datasets hold images of others, which a generative model is not to learn from
+    pool = other.as_source() if hasattr(other, "as_source") else other.load()[0]
+    chosen = proportional_order(pool.y, derive(0, "source", source))[: most or len(public)]
     return fitted(pool.x[chosen], public.shape).to(public.x.device)
 
 

@@ -1,4 +1,4 @@
-"""From a cell of a published table to the experiment that would measure it here."""
+"""From a cell of a published table to the experiments that would measure it here."""
 
 from poisonlab import registry
 from poisonlab.config import ExperimentSpec, SpecError, make_spec
@@ -9,10 +9,14 @@ class NotRunnable(ValueError):
     """A cell that can only be quoted; the message says why."""
 
 
-def spec_of(
+def specs_of(
     table: PublishedTable, attack: str, defense: str, recipe: Recipe = "faster", seed: int = 0
-) -> ExperimentSpec:
-    """The spec of a cell, preset ``paper``; ``attack`` and ``defense`` are the table's own keys.
+) -> list[ExperimentSpec]:
+    """The specs of a cell, preset ``paper``: one for each choice of its attack, of which the cell is the mean.
+
+    Args:
+        attack, defense: the table's own keys.
+        seed: another one, another repeat of the cell.
 
     Raises:
         NotRunnable: no method or no dataset here stands for what the table names.
@@ -23,14 +27,35 @@ def spec_of(
     for kind, name in (("dataset", plan.dataset), ("victim", plan.victim)):
         if name not in registry.KINDS[kind]:
             raise NotRunnable(f"there is no {kind} {name} here")
-    methods = {"attack": table.attacks[attack], "defense": table.defenses[defense]}
+    methods: dict[str, Method] = {"attack": table.attacks[attack], "defense": table.defenses[defense]}
     names = {kind: _registered(kind, method) for kind, method in methods.items()}
     chosen = plan.faster if recipe == "faster" else plan.published
-    settings = {**plan.settings, **chosen, **methods["attack"].settings, **methods["defense"].settings}
-    try:
-        return make_spec(plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=settings)
-    except SpecError as error:
-        raise NotRunnable(f"the spec does not fit: {error}") from None
+    settings = {**plan.settings, **chosen}
+    for method in methods.values():
+        settings |= method.settings | (method.faster if recipe == "faster" else {})
+    choices = table.attacks[attack].choices()
+    specs = []
+    for choice in choices:
+        if "seed" in choice:
+            choice["seed"] += seed * len(table.attacks[attack].over["seed"])
+        own = settings | choice
+        try:
+            spec = make_spec(plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=own)
+        except SpecError as error:
+            raise NotRunnable(f"the spec does not fit: {error}") from None
+        specs.append(spec)
+    return specs
+
+
+def spec_of(
+    table: PublishedTable, attack: str, defense: str, recipe: Recipe = "faster", seed: int = 0
+) -> ExperimentSpec:
+    """The first of a cell's specs.
+
+    Raises:
+        NotRunnable: as :func:`specs_of`.
+    """
+    return specs_of(table, attack, defense, recipe, seed)[0]
 
 
 def _registered(kind: str, method: Method) -> str:

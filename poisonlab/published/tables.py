@@ -6,6 +6,7 @@ in percent there and rates in [0, 1] everywhere else.
 """
 
 import functools
+import itertools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ Recipe = Literal["faster", "published"]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Text = Annotated[str, Field(min_length=1)]
-Settings = dict[str, bool | int | float | str]
+Value = bool | int | float | str
+Settings = dict[str, Value]
 
 
 class PublishedError(ValueError):
@@ -30,12 +32,16 @@ class PublishedError(ValueError):
 
 
 class Number(Config):
-    """What one cell reports, in percent; ``[ACC, success]`` in a file, or a table where more is known of it."""
+    """What one cell reports, in percent; ``[ACC, success]`` in a file, or a table where more is known of it.
+
+    ``success_max`` is the worst of the runs, such as one a target class, that ``success`` is the mean of.
+    """
 
     accuracy: Percent | None = None
     success: Percent | None = None
     accuracy_sd: Percent | None = None
     success_sd: Percent | None = None
+    success_max: Percent | None = None
     provenance: Provenance | None = Field(None, description="Where it differs from the table's")
 
     @model_validator(mode="before")
@@ -60,11 +66,28 @@ class Method(Config):
     Attributes:
         name: the registered name here; ``None`` where no method of this program stands for it.
         settings: dotted parameter -> value, where the table's setting differs from the method's defaults.
+        faster: more of them, under the faster recipe alone.
     """
 
     label: Text
     name: Key | None = None
     settings: Settings = {}
+    faster: Settings = {}
+
+
+class AttackMethod(Method):
+    """An attack, whose cells may stand for several runs.
+
+    Attributes:
+        over: dotted parameter -> values, a run for each, of which a cell is the mean. ``seed`` splits a cell of many
+            trials into runs of fewer: its values are 0 to k - 1.
+    """
+
+    over: dict[str, Annotated[tuple[Value, ...], Field(min_length=1)]] = {}
+
+    def choices(self) -> list[Settings]:
+        """What each of a cell's runs sets of ``over``; one run that sets nothing where there is none."""
+        return [dict(zip(self.over, values, strict=True)) for values in itertools.product(*self.over.values())]
 
 
 class Setting(Config):
@@ -107,7 +130,7 @@ class PublishedTable(Config):
     notes: tuple[Text, ...] = ()
     setting: Setting
     reproduce: Reproduce | None = None
-    attacks: dict[Key, Method]
+    attacks: dict[Key, AttackMethod]
     defenses: dict[Key, Method]
     values: dict[Key, dict[Key, Number]]
 

@@ -31,14 +31,16 @@ WITH said AS (
     WHERE latest AND preset = 'paper' AND spec_group IN (SELECT spec_group FROM asked)
     QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY finished DESC, run_id DESC) = 1
 ), found AS (
-    SELECT spec_group, count(*) AS n, avg(clean_accuracy) AS clean_accuracy, avg(success) AS success,
-        stddev_samp(clean_accuracy) AS _accuracy_spread, stddev_samp(success) AS _success_spread
-    FROM seeds GROUP BY spec_group
+    SELECT attack, defense, count(*) AS n, avg(clean_accuracy) AS clean_accuracy, avg(success) AS success,
+        stddev_samp(clean_accuracy) AS clean_accuracy_sd, stddev_samp(success) AS success_sd,
+        max(success) AS success_max
+    FROM asked JOIN seeds USING (spec_group) GROUP BY attack, defense
+), cells AS (
+    SELECT DISTINCT attack, defense FROM asked
 )
 SELECT attack, defense, provenance, clean_accuracy_published, clean_accuracy_published_sd, success_published,
-    success_published_sd, spec_group AS "group", coalesce(n, 0) AS n, clean_accuracy, success,
-    _accuracy_spread, _success_spread
-FROM said FULL JOIN asked USING (attack, defense) LEFT JOIN found USING (spec_group)
+    success_published_sd, coalesce(n, 0) AS n, clean_accuracy, success, clean_accuracy_sd, success_sd, success_max
+FROM said FULL JOIN cells USING (attack, defense) LEFT JOIN found USING (attack, defense)
 """
 
 
@@ -51,18 +53,20 @@ class ClaimQueries:
         """One row a cell of a published table: what it reports, and what runs of the preset ``paper`` measured.
 
         Args:
-            groups: attack and defense by the table's own keys, and the ``group()`` of the spec that measures the cell.
+            groups: attack and defense by the table's own keys, and the ``group()`` of a spec that measures the cell;
+                several for a cell that is a mean over several specs, none of them twice.
 
         Returns:
-            ``attack``, ``defense``, ``provenance``, ``clean_accuracy`` and ``success`` (means over ``n`` seeds, 95 %
-            intervals as ``_low`` and ``_high``), the same as ``_published`` with ``_published_sd``; NaN where there
-            is none. A cell that is only published, or only measured, has one half.
+            ``attack``, ``defense``, ``provenance``, ``clean_accuracy`` and ``success`` (means over ``n`` runs, 95 %
+            intervals as ``_low`` and ``_high``, deviations as ``_sd``), ``success_max``, the same as ``_published``
+            with ``_published_sd``; NaN where there is none. A cell that is only published, or only measured, has one
+            half.
         """
         columns = [list(column) for column in zip(*groups, strict=True)] if groups else [[], [], []]
         rows = self.db.frame(_CLAIMS, [table_id, *columns])
-        for name, spread in (("clean_accuracy", "_accuracy_spread"), ("success", "_success_spread")):
-            rows[f"{name}_low"], rows[f"{name}_high"] = student(rows[name], rows[spread], rows["n"])
-        return rows.drop(columns=["_accuracy_spread", "_success_spread"])
+        for name in ("clean_accuracy", "success"):
+            rows[f"{name}_low"], rows[f"{name}_high"] = student(rows[name], rows[f"{name}_sd"], rows["n"])
+        return rows
 
 
 def copy_published(db: Database) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import ExperimentSpec
-from poisonlab.published.specs import NotRunnable, cells, spec_of
+from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.cards import linked
@@ -17,6 +17,8 @@ from poisonlab.ui.wording import NONE, escape
 RECIPES = ("faster", "published")
 FIRST = "ftsam_cifar10"
 BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = "both", "published only", "measured only", "not measured yet"
+IN_PART = "measured in part"  # some of the runs that the cell is the mean of
+OPEN = (TO_MEASURE, IN_PART)
 
 
 def choose() -> tuple[PublishedTable, Recipe]:
@@ -31,26 +33,31 @@ def choose() -> tuple[PublishedTable, Recipe]:
     recipe = right.segmented_control(
         "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
         bind="query-params", disabled=known[name].reproduce is None,
-        help="faster: one cycle of some 30 epochs, a few minutes on a GPU. published: as many epochs as there.",
+        help="faster: fewer epochs, as the setting below says. published: as many epochs as there.",
     )  # fmt: skip
     return known[name], "published" if recipe == "published" else "faster"
 
 
-def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[tuple[str, str], ExperimentSpec]]:
+def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[tuple[str, str], list[ExperimentSpec]]]:
     """One row a cell that is published or measured or could be, and the specs behind those that can be run.
 
-    The columns of ``store.claims``, with ``attack`` and ``defense`` as labels, ``cell`` as their keys, the
-    differences in points, ``state``, which says where only one of the two exists, and ``why``.
+    The columns of ``store.claims``, with ``attack`` and ``defense`` as labels, ``cell`` as their keys, ``wanted``,
+    the runs that the cell is the mean of, ``success_published_max``, the differences in points, ``state``, which says
+    where only one of the two exists, and ``why``.
     """
-    specs, reasons = {}, {}
+    specs: dict[tuple[str, str], list[ExperimentSpec]] = {}
+    reasons = {}
     for cell in cells(table):
         try:
-            specs[cell] = spec_of(table, *cell, recipe)
+            specs[cell] = specs_of(table, *cell, recipe)
         except NotRunnable as reason:
             reasons[cell] = str(reason)
-    groups = [(attack, defense, spec.group()) for (attack, defense), spec in specs.items()]
+    groups = [(*cell, group) for cell, own in specs.items() for group in sorted({spec.group() for spec in own})]
     rows = runtime.get().store.claims(table.id, groups)
     rows["cell"] = list(zip(rows["attack"], rows["defense"], strict=True))
+    rows["wanted"] = [len(specs.get(cell, ())) for cell in rows["cell"]]
+    highest = {(attack, defense): number.success_max for attack, defense, number in table.numbers()}
+    rows["success_published_max"] = [_rate(highest.get(cell)) for cell in rows["cell"]]
     order = {cell: place for place, cell in enumerate(_in_table_order(table))}
     rows = rows.sort_values("cell", key=lambda column: column.map(order), ignore_index=True)
     rows["attack_key"] = rows["attack"]
@@ -67,8 +74,14 @@ def _in_table_order(table: PublishedTable) -> list[tuple[str, str]]:
     return [(attack, defense) for attack in table.attacks for defense in table.defenses]
 
 
+def _rate(percent: float | None) -> float:
+    return float("nan") if percent is None else percent / 100
+
+
 def _state(row: dict[str, Any], reasons: dict[tuple[str, str], str]) -> str:
     published = not (pd.isna(row["success_published"]) and pd.isna(row["clean_accuracy_published"]))
+    if 0 < row["n"] < row["wanted"]:
+        return IN_PART
     if row["n"]:
         return BOTH if published else ONLY_MEASURED
     return ONLY_PUBLISHED if row["cell"] in reasons else TO_MEASURE
@@ -116,9 +129,12 @@ def _here(spec: ExperimentSpec) -> list[str]:
     attack, training = spec.attack.params.model_dump(), spec.training
     share, of = attack.get("poison_rate"), attack.get("rate_of", "all").replace("_", "-")
     poisoned = "as the attack's card says" if share is None else f"{100 * share:g} % of {_OF.get(of, of)}"
+    if "poisons" in attack:
+        poisoned = f"{attack['poisons']:,} images for each target"
+    attacked = params.train_images if spec.protocol == "from_scratch" else params.head_images
     title = registry.KINDS["victim"][spec.victim.name].card.title
     return [
-        f"{registry.KINDS['dataset'][spec.dataset.name].card.title}, {params.train_images:,} to train on",
+        f"{registry.KINDS['dataset'][spec.dataset.name].card.title}, {attacked:,} to train on",
         title,
         f"{poisoned} ({spec.attack.name})",
         f"{spec.clean_images:,}, held out",
@@ -129,23 +145,37 @@ def _here(spec: ExperimentSpec) -> list[str]:
 _OF = {"all": "all training images", "non-target": "the non-target images", "target": "the target class"}
 
 
+OF = "k of N: the cell is a mean over N runs, such as one a target class, of which k are measured."
+_SPREADS = {
+    "success_published_sd": "± published",
+    "success_sd": "± measured",
+    "success_published_max": "worst published",
+    "success_max": "worst measured",
+}
+
+
 def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
-    """Every cell: published, measured, difference."""
-    column = st.column_config
+    """Every cell: published, measured, difference; deviations and worst runs where the table has any."""
+    column, rows = st.column_config, rows.copy()
+    rows["runs"] = [
+        f"{n} of {wanted}" if wanted > 1 else str(n) for n, wanted in zip(rows["n"], rows["wanted"], strict=True)
+    ]
+    spreads = [name for name in _SPREADS if (rows["wanted"] > 1).any() and rows[name].notna().any()]
     points = "Measured minus published, in percentage points."
     success = "ASR" if table.success == "asr" else "PSR"
     st.dataframe(
         rows,
         column_order=[
             "attack", "label", "clean_accuracy_published", "clean_accuracy", "clean_accuracy_difference",
-            "success_published", "success", "success_difference", "n", "state", "provenance", "why",
+            "success_published", "success", "success_difference", *spreads, "runs", "state", "provenance", "why",
         ],
         column_config={
             "attack": "Attack",
             "label": "Defense",
             "state": column.TextColumn("State", help="Which of the two exist."),
             "why": column.TextColumn("Why not here", help="Why a cell is only published."),
-            "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
+            "runs": column.TextColumn("n", help=f"{glossary.help_for('n')} {OF}", width="small"),
+            **{name: tables.percentage(table.success, f"{success} {said}") for name, said in _SPREADS.items()},
             "clean_accuracy_published": tables.percentage("clean_accuracy", "ACC published"),
             "clean_accuracy": tables.percentage("clean_accuracy", "ACC measured"),
             "clean_accuracy_difference": column.NumberColumn("Δ ACC", help=points, format="%+.2f", width="small"),
@@ -165,11 +195,12 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
 def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: str) -> None:
     """What is not measured yet, and the command that does it."""
     states = rows["state"]
-    open_cells, measured = int((states == TO_MEASURE).sum()), int((rows["n"] > 0).sum())
+    open_cells, measured = int(states.isin(OPEN).sum()), int(states.isin((BOTH, ONLY_MEASURED)).sum())
+    begun = int((rows["n"] > 0).sum())
     if open_cells + measured == 0:
         st.info("None of this table can be measured here; its numbers are quoted only.")
         return
-    if not measured:
+    if not begun:
         st.info(
             f"Nothing of this table is measured yet: {open_cells} cells are open. They want a GPU; the command below "
             "measures them in slices of nine minutes and goes on where it stopped. On a machine of its own, bring its "
@@ -180,7 +211,7 @@ def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: s
     else:
         st.caption("Every cell that can be run is measured. This command measured them.")
     here = rows[rows["attack_key"] == attack]
-    only = attack if open_cells and len(table.attacks) > 1 and (here["state"] == TO_MEASURE).any() else None
+    only = attack if open_cells and len(table.attacks) > 1 and here["state"].isin(OPEN).any() else None
     st.code(reproduce_command(table.id, recipe), language="bash", wrap_lines=True)
     if only:
         st.caption(f"Only {escape(table.attacks[only].label)}:")

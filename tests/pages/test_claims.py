@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from page_helpers import Open, words
-from published_helpers import toy_folder
+from published_helpers import OVER, toy_folder
 
 from poisonlab import runtime
 from poisonlab.config import ExperimentSpec
-from poisonlab.published.specs import spec_of
+from poisonlab.published.specs import spec_of, specs_of
 from poisonlab.published.tables import published_tables
 from poisonlab.recording import run_and_record
 
@@ -105,3 +105,22 @@ def test_the_same_numbers_under_the_preset_quick_are_not_shown(open_page: Open, 
     app = open_page(tmp_path, "claims")
 
     assert list(app.dataframe[-1].value["n"].unique()) == [0]
+
+
+def test_a_cell_over_target_classes_shows_mean_deviation_and_how_many(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "tables", **OVER))
+    table = published_tables()["toy"]
+    measure(tmp_path, *specs_of(table, "badnets", "tuned"), specs_of(table, "badnets", "none")[1])
+
+    app = open_page(tmp_path, "claims")
+
+    cells = app.dataframe[-1].value.set_index(["attack", "label"])
+    tuned, none = cells.loc[("BadNets", "Fine-tuning")], cells.loc[("BadNets", "No defense")]
+    runs = runtime.get().store.runs(defense="ft")["success"]
+    assert (tuned["runs"], tuned["state"]) == ("2 of 2", "both")
+    assert (none["runs"], none["state"]) == ("1 of 2", "measured in part")
+    assert tuned["success"] == pytest.approx(runs.mean()) and tuned["success_sd"] == pytest.approx(runs.std())
+    assert tuned["success_max"] == runs.max() and tuned["success_published_max"] == pytest.approx(0.2)
+    assert "1 cells are measured, 2 are open" in words(app)
