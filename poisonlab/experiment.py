@@ -232,7 +232,7 @@ class _Experiment:
         order = torch.randperm(len(public), generator=self.ctx.generator("public poison"), device=public.x.device)
         rows, x = order[: round(share * len(public))], public.x.clone()
         x[rows] = threat.trigger(x[rows])
-        return dataclasses.replace(public, x=x)
+        return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 
     def _purify(self, poison: Poison, poisoned: Sequence[ImageSet]) -> Sequence[ImageSet]:
         train, trials, k = self.splits.train, poison.trials, poison.budget
