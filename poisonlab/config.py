@@ -204,8 +204,13 @@ class ExperimentSpec(Config):
             raise ValueError(
                 f"source {self.dataset.name!r} is the attacked dataset, poisons included; public names its other part"
             )
+        if self.public_poison and getattr(self.defense.params, "source", "public") != "public":
+            raise ValueError(
+                f"public_poison={self.public_poison} puts the trigger into public images, of which source "
+                f"{self.defense.params.source!r} makes no use; set one of them"
+            )
         if self.protocol == "linear_transfer" and defense.overrides("training_hook"):
-            raise ValueError(f"defense {self.defense.name!r} changes training from scratch; a linear head has none")
+            raise ValueError(f"defense {self.defense.name!r} changes the training of a network; a linear head has none")
         return self
 
     def group(self) -> str:

@@ -33,7 +33,7 @@ class Context:
         cache: finished stages; ``None`` computes everything anew.
         precision: autocast type of network passes on CUDA.
         stage_name: the stage being computed, attached to every event.
-        observer: takes phase, step and model in mid-repair; changes neither of them, nor any random state.
+        observer: takes phase, step and model before a run ends; changes neither of them, nor any random state.
         partial: the unfinished work of the stage being computed; ``None`` where nothing is cached.
     """
 
@@ -111,11 +111,12 @@ class Context:
     # -- the experimenter -------------------------------------------------------------------------
 
     def observe(self, phase: str, step: int, model: Module) -> None:
-        """Let the experimenter look at a model in mid-repair. What is seen stays there, its time is not the method's.
+        """Let the experimenter look at a model. What is seen stays there, its time is not the method's.
 
         Args:
-            phase: what is being done to the model, such as ``unlearning``.
-            step: how often it was done; 0 is the model that the phase starts from.
+            phase: what is being done to the model, such as ``unlearning``; ``trials`` where it is the finished one of
+                a trial.
+            step: how often it was done, or the trial's number from 1 on; 0 is the model that the phase starts from.
         """
         if self.observer is None:
             return

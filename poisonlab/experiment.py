@@ -8,7 +8,7 @@ defenses against one attack craft the poison and train the victim once.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -34,12 +34,11 @@ from poisonlab.inspection import (
     show_recovered,
 )
 from poisonlab.models.base import Classifier
-from poisonlab.observation import Observer
+from poisonlab.observation import Observer, Tally
 from poisonlab.purification import show_purification, surviving_metrics
 from poisonlab.stages import Bundle, fingerprint
-from poisonlab.training import TrainingHook
 from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
-from poisonlab.victims import Victims, train_fine_tuned, train_from_scratch, train_transfer
+from poisonlab.victims import MakeHook, Victims, train_fine_tuned, train_from_scratch, train_transfer
 
 T = TypeVar("T")
 
@@ -98,15 +97,14 @@ class _Experiment:
         hooked = self.attack.training_hook(poison, ctx) is not None
         if not hooked:
             show_poison(train, poison, ctx)
-        control = self._train("control", [train] * poison.trials)
+        control = self._train("control", [train], poison.trials)
         if hooked:  # the victim's training teaches the attacker the final trigger
             undefended = self._train_hooked(poison)
             poison = self.attack.settle(poison, undefended.learned, train)
             show_poison(train, poison, ctx)
-        else:
-            undefended = self._train("victim", self._poisoned(poison))
-        threat = self.attack.threat(poison, len(train.classes))
-        poisoned = self._poisoned(poison)
+        threat, poisoned = self.attack.threat(poison, len(train.classes)), poison.sets(train)
+        if not hooked:
+            undefended = self._train("victim", poisoned, poison.trials, tally=self._tally("victim", threat))
         self.public = self._public(threat)
         self.defense.prepare(self.public, ctx)
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
@@ -137,7 +135,7 @@ class _Experiment:
         first = self.ctx.seed + 1_000_003
 
         def clean_model() -> Classifier:
-            return self._train("attackers_model", [splits.train], first).member(0)
+            return self._train("attackers_model", [splits.train], seed=first).member(0)
 
         def extractor() -> Classifier:
             return clean_model() if self.spec.protocol == "from_scratch" else self._extractor().member(0)
@@ -166,30 +164,39 @@ class _Experiment:
         code = [type(self.attack), _Experiment]
         return Poison.from_tensors(self.ctx.stage("poison", key, code, compute).tensors)
 
-    def _poisoned(self, poison: Poison) -> list[ImageSet]:
-        return [poison.apply(self.splits.train, t) for t in range(poison.trials)]
-
     def _train_hooked(self, poison: Poison) -> Victims:
         """Undefended victims in whose training the attacker has a hand."""
-        sets, make_hook = [self.splits.train] * poison.trials, partial(self.attack.training_hook, poison)
+        make_hook = partial(self.attack.training_hook, poison)
         key = [self.spec.attack.model_dump(mode="json"), fingerprint(*poison.tensors().values())]
-        return self._train("victim", sets, make_hook=make_hook, hook_key=key)
+        return self._train("victim", [self.splits.train], poison.trials, make_hook=make_hook, hook_key=key)
 
     def _train(
         self,
         name: str,
-        sets: list[ImageSet],
+        sets: Sequence[ImageSet],
+        trials: int = 1,
+        *,
         seed: int | None = None,
-        make_hook: Callable[[Context], TrainingHook | None] | None = None,
+        make_hook: MakeHook | None = None,
         hook_key: Any = None,
+        tally: Tally | None = None,
     ) -> Victims:
-        """Victims of the spec's protocol, one for each training set."""
+        """Victims of the spec's protocol, one for each training set, which is a trial's own or the same for all."""
         spec, ctx = self._reseeded(seed)
-        if self.spec.protocol == "from_scratch":
-            return train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
+        if self.spec.protocol == "linear_transfer":
+            return train_transfer(name, spec, self._extractor(), sets, trials, ctx)
+        ctx = dataclasses.replace(ctx, observer=tally)
         if self.spec.protocol == "fine_tune_transfer":
-            return train_fine_tuned(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
-        return train_transfer(name, spec, self._extractor(), sets, ctx)
+            victims = train_fine_tuned(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
+        else:
+            victims = train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
+        return victims.serving(trials)
+
+    def _tally(self, stage: str, threat: Threat) -> Tally | None:
+        """Reports what the victim of each trial says of its target as soon as it is trained."""
+        if isinstance(threat, Backdoor):
+            return None
+        return Tally(threat, dataclasses.replace(self.ctx, stage_name=stage))
 
     def _extractor(self) -> Victims:
         """The pretrained network that all victims of a transfer protocol start from."""
@@ -202,7 +209,7 @@ class _Experiment:
         return self.spec.model_copy(update={"seed": seed}), self.ctx.reseeded(seed)
 
     def _defend(
-        self, poison: Poison, poisoned: list[ImageSet], undefended: Victims, threat: Threat
+        self, poison: Poison, poisoned: Sequence[ImageSet], undefended: Victims, threat: Threat
     ) -> tuple[Victims, Dial | None]:
         """The moments of the defense that change data or models; those it does not override cost nothing."""
         kind = type(self.defense)
@@ -210,8 +217,9 @@ class _Experiment:
         if kind.overrides("purify"):
             sets = self._purify(poison, poisoned)
         if sets is not poisoned or kind.overrides("training_hook"):
-            make_hook, key = self.defense.training_hook, self._defense_key()
-            victims = self._train("defended_victim", sets, make_hook=make_hook, hook_key=key)
+            name, make_hook, key = "defended_victim", self.defense.training_hook, self._defense_key()
+            tally = self._tally(name, threat)
+            victims = self._train(name, sets, poison.trials, make_hook=make_hook, hook_key=key, tally=tally)
         if kind.overrides("repair"):
             victims, dial = self._repair(victims, threat)
         return victims, dial
@@ -226,9 +234,9 @@ class _Experiment:
         order = torch.randperm(len(public), generator=self.ctx.generator("public poison"), device=public.x.device)
         rows, x = order[: round(share * len(public))], public.x.clone()
         x[rows] = threat.trigger(x[rows])
-        return dataclasses.replace(public, x=x)
+        return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 
-    def _purify(self, poison: Poison, poisoned: list[ImageSet]) -> list[ImageSet]:
+    def _purify(self, poison: Poison, poisoned: Sequence[ImageSet]) -> Sequence[ImageSet]:
         train, trials, k = self.splits.train, poison.trials, poison.budget
         if self.defense.per_image:  # the shared base once, then only what each trial changed
             flat = ImageSet(
@@ -239,10 +247,8 @@ class _Experiment:
             purified = self._purify_set(flat)
             base = dataclasses.replace(train, x=purified.x[: len(train)])
             images = purified.x[len(train) :].view(trials, k, *train.shape)
-            clean_poison = dataclasses.replace(poison, images=images)
-            sets = [clean_poison.apply(base, t) for t in range(trials)]
             show_purification(train, poison, purified, self.defense, self.ctx)
-            return sets
+            return dataclasses.replace(poison, images=images).sets(base)
         sets = [self._purify_set(s) for s in poisoned]
         if len(sets[0]) == len(train):  # none was dropped: rows are still the attacker's
             first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
@@ -269,27 +275,29 @@ class _Experiment:
 
         def compute(inner: Context) -> Bundle:
             repaired, knob = [], Bundle()
-            for trial in range(victims.trials):
-                model = victims.member(trial)
-                shown = dataclasses.replace(inner, observer=None if trial else look)
+            for number in range(victims.members):
+                model = victims.member(number)
+                shown = dataclasses.replace(inner, observer=None if number else look)
                 result = self.defense.repair(model, clean, shown)
                 if isinstance(result, Dial):
                     knob = Bundle(result.tensors(), result.data())
                     result = result.apply(model, result.chosen)
                 repaired.append(result)
+                inner.observe("trials", number + 1, result)
             if trace := observer.trace():
                 inner.artifact("repair_trace", trace)
             return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
         key = [*seen, self._defense_key()]
+        ctx = dataclasses.replace(self.ctx, observer=self._tally("repair", threat))
         done = ctx.stage("repair", key, [type(self.defense), Observer], compute)
         scores = self._shown(NeuronScores)
         if isinstance(threat, Backdoor) and scores and scores.modules:
             show = partial(show_drive, self.defense, victims.member(0), scores, observer, len(clean))
             ctx.stage("drive", key, [type(self.defense), inspection], show)
         dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
-        return Victims.from_tensors(victims.network, done.tensors), dial
+        return Victims.from_tensors(victims.network, done.tensors).serving(victims.trials), dial
 
     def _clean_images(self) -> ImageSet:
         """The defender's trusted images."""

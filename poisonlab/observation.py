@@ -1,4 +1,4 @@
-"""What the experimenter sees of a model in mid-repair. The defense shows the model and learns nothing."""
+"""What the experimenter sees of models before a run is over. Whoever trains or repairs them learns nothing."""
 
 import copy
 
@@ -6,9 +6,10 @@ import torch
 from torch.nn import Module
 
 from poisonlab.artifacts import RepairTrace
-from poisonlab.models.base import accuracy
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, accuracy, predict
 from poisonlab.stages import fingerprint
-from poisonlab.types import Backdoor, ImageSet, Threat
+from poisonlab.types import Backdoor, ImageSet, Targeted, Threat
 
 LOOKED_AT = 500  # test images of each kind: a share seen on them is off by about 2 points
 
@@ -56,3 +57,20 @@ class Observer:
             torch.tensor(asr),
             len(self.clean),
         )
+
+
+class Tally:
+    """Shown the victim of one trial after the other, counts the targets that are given the attacker's class.
+
+    Args:
+        ctx: of the run, not of the stage, so that a cached stage does not depend on the targets; named like the stage.
+    """
+
+    def __init__(self, threat: Targeted, ctx: Context) -> None:
+        self.threat, self.ctx, self.hits = threat, ctx, 0
+
+    def __call__(self, phase: str, step: int, model: Classifier) -> None:
+        """The victim of trial ``step``, from 1 on."""
+        said = predict(model, self.threat.images[step - 1 : step])
+        self.hits += int(said == self.threat.adversarial_labels[step - 1])
+        self.ctx.metric("targets_hit", step, self.hits)

@@ -53,6 +53,11 @@ class Bundle:
 
 def fingerprint(*tensors: Tensor) -> str:
     """Hash of the contents of tensors: a stage that is keyed by it depends on exactly these numbers."""
+    return fingerprint_of(tensors)
+
+
+def fingerprint_of(tensors: Iterable[Tensor]) -> str:
+    """The same of tensors that are made one after the other and need not lie in memory together."""
     hasher = hashlib.sha256()
     for tensor in tensors:
         hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

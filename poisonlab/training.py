@@ -33,7 +33,8 @@ class TrainingHook:
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
         """The set that epoch ``number``, from 1 on, draws its batches from, before any is drawn.
 
-        The model is in train mode, and is to be left so and unchanged.
+        The model is in the mode it is trained in, which under frozen batch norm is eval mode. It is to be left
+        unchanged; a mode that is left behind is undone before the next batch.
 
         Args:
             data: the whole training set, not to be changed; the answer is no longer than it.

@@ -106,6 +106,10 @@ class Poison:
         y[self.index[trial]] = self.labels[trial]
         return replace(train, x=x, y=y)
 
+    def sets(self, train: ImageSet) -> "PoisonedSets":
+        """The poisoned training sets of all trials."""
+        return PoisonedSets(train, self)
+
     def tensors(self) -> dict[str, Tensor]:
         """Flat form for the stage cache; :meth:`from_tensors` is its inverse."""
         own = {"index": self.index, "images": self.images, "labels": self.labels}
@@ -116,6 +120,20 @@ class Poison:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
         state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
         return cls(tensors["index"], tensors["images"], tensors["labels"], state)
+
+
+@dataclass(frozen=True)
+class PoisonedSets(Sequence[ImageSet]):
+    """A training set for each trial, made anew whenever it is read: memory holds the clean one and what was changed."""
+
+    train: ImageSet
+    poison: Poison
+
+    def __len__(self) -> int:
+        return self.poison.trials
+
+    def __getitem__(self, trial: int) -> ImageSet:  # type: ignore[override]
+        return self.poison.apply(self.train, range(len(self))[trial])
 
 
 @dataclass(frozen=True)

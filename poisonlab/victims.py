@@ -1,10 +1,10 @@
 """Trained victims and how they come to be: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from poisonlab import training
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, predict
-from poisonlab.stages import Bundle, fingerprint
+from poisonlab.stages import Bundle, fingerprint, fingerprint_of
 from poisonlab.training import TrainingHook, fine_tune, train_heads, train_network
 from poisonlab.types import ImageSet
+
+MakeHook = Callable[[Context], TrainingHook | None]
 
 
 @dataclass(frozen=True)
@@ -24,31 +26,43 @@ class Victims:
 
     Attributes:
         network: the architecture with the shared weights, in eval mode.
-        varying: state-dict name -> ``(trials, ...)``; these replace the network's own in each trial.
+        varying: state-dict name -> ``(members, ...)``; these replace the network's own in each member.
         learned: what a hook learned while the last one trained; no part of the victims themselves.
+        shared_by: trials that each member serves, as all share the control of a targeted attack.
     """
 
     network: Classifier
     varying: dict[str, Tensor]
     learned: dict[str, Tensor] = field(default_factory=dict)
+    shared_by: int = 1
+
+    @property
+    def members(self) -> int:
+        return len(next(iter(self.varying.values())))
 
     @property
     def trials(self) -> int:
-        return len(next(iter(self.varying.values())))
+        return self.members * self.shared_by
 
-    def member(self, trial: int) -> Classifier:
-        """The classifier of one trial, a copy of its own."""
+    def serving(self, trials: int) -> Self:
+        """The same victims for a number of trials, a multiple of theirs."""
+        return replace(self, shared_by=trials // self.members)
+
+    def member(self, number: int) -> Classifier:
+        """One classifier, a copy of its own."""
         model = copy.deepcopy(self.network)
-        model.load_state_dict({k: v[trial] for k, v in self.varying.items()}, strict=False)
+        model.load_state_dict({k: v[number] for k, v in self.varying.items()}, strict=False)
         return model.eval().requires_grad_(False)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Labels of uint8 images, int64 ``(trials, n)``."""
+        """Labels of uint8 images, int64 ``(trials, n)``; each member is asked once."""
         if set(self.varying) <= {"head.weight", "head.bias"}:
             features = extract(self.network, x)
             logits = torch.einsum("nd,tcd->tnc", features, self.varying["head.weight"])
-            return (logits + self.varying["head.bias"][:, None]).argmax(2)
-        return torch.stack([predict(self.member(t), x) for t in range(self.trials)])
+            said = (logits + self.varying["head.bias"][:, None]).argmax(2)
+        else:
+            said = torch.stack([predict(self.member(m), x) for m in range(self.members)])
+        return said.repeat_interleave(self.shared_by, 0)
 
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache: what varies, and the rest once."""
@@ -83,73 +97,108 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
 def train_from_scratch(
     name: str,
     spec: ExperimentSpec,
-    sets: list[ImageSet],
+    sets: Sequence[ImageSet],
     ctx: Context,
-    make_hook: Callable[[Context], TrainingHook | None] | None = None,
+    make_hook: MakeHook | None = None,
     hook_key: Any = None,
 ) -> Victims:
     """One network for each training set, all from the same start. Each is a stage of its own.
 
     Args:
+        sets: read one after the other, never together.
         make_hook: called with a stage's own context, so that what the hook reports is kept with the stage.
         hook_key: JSON-able; everything that decides what the hook does.
     """
     template = new_network(spec, sets[0], ctx)
-    hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
 
-    def train(data: ImageSet, inner: Context) -> Bundle:
-        hook, network = make_hook(inner) if make_hook else None, new_network(spec, data, inner)
+    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
+        network = new_network(spec, data, inner)
         train_network(network, data, spec.training, inner, hook, whole_stage=True)
-        learned = hook.learned() if hook else {}
-        return Bundle(Victims.of([network]).tensors() | {f"learned.{name}": value for name, value in learned.items()})
+        return network
 
-    key = [
-        spec.victim.model_dump(mode="json"),
-        spec.training.model_dump(mode="json"),
-        spec.seed,
-        hook_key if hooked else None,
-    ]
-    code = [training, type(spec.victim.build()), *([type(hooked)] if hooked else [])]
-    return _each(name, template, sets, key, code, train, ctx)
+    key = [spec.victim.model_dump(mode="json"), spec.training.model_dump(mode="json"), spec.seed]
+    code = [training, type(spec.victim.build())]
+    return _one_by_one(name, template, train, sets, key, code, ctx, make_hook, hook_key)
 
 
-def _each(
+def train_fine_tuned(
     name: str,
-    network: Classifier,
-    sets: list[ImageSet],
+    spec: ExperimentSpec,
+    extractor: Victims,
+    sets: Sequence[ImageSet],
+    ctx: Context,
+    make_hook: MakeHook | None = None,
+    hook_key: Any = None,
+) -> Victims:
+    """For each training set the whole extractor, trained on under a fresh head that all sets share. Each is a stage.
+
+    Args:
+        sets, make_hook, hook_key: as in :func:`train_from_scratch`.
+    """
+
+    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
+        network = extractor.member(0).requires_grad_(True)
+        initialise(network.head, inner.generator("heads"))
+        fine_tune(network, data, spec.fine_tune, inner, hook)
+        return network
+
+    key = [fingerprint(*extractor.tensors().values()), spec.fine_tune.model_dump(mode="json"), spec.seed]
+    code = [training, train_fine_tuned]
+    return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
+
+
+def _one_by_one(
+    name: str,
+    template: Classifier,
+    train: Callable[[ImageSet, Context, TrainingHook | None], Classifier],
+    sets: Sequence[ImageSet],
     key: list[Any],
     code: list[object],
-    train: Callable[[ImageSet, Context], Bundle],
     ctx: Context,
+    make_hook: MakeHook | None,
+    hook_key: Any,
 ) -> Victims:
-    """A stage for each different set; the same set again, as for the controls of a targeted attack, costs nothing."""
-    different = list({id(s): s for s in sets}.values())
-    members = [
-        Victims.from_tensors(network, ctx.stage(name, [fingerprint(s.x, s.y), *key], code, partial(train, s)).tensors)
-        for s in different
-    ]
-    place = torch.tensor([[id(s) for s in different].index(id(s)) for s in sets], device=ctx.device)
+    """A network for each set, a stage of its own, in the order of the sets; the experimenter may look at each."""
+    unwatched = replace(ctx, observer=None)  # a hook is handed no object that knows the threat
+    hooked = make_hook(unwatched) if make_hook else None  # to be asked for its class alone
+    key = [*key, hook_key if hooked else None]
+    code = [*code, *([type(hooked)] if hooked else [])]
+
+    def compute(data: ImageSet, inner: Context) -> Bundle:
+        hook = make_hook(inner) if make_hook else None
+        network = train(data, inner, hook)
+        learned = hook.learned() if hook else {}
+        return Bundle(Victims.of([network]).tensors() | {f"learned.{part}": value for part, value in learned.items()})
+
+    members = []
+    for number, data in enumerate(sets, 1):
+        done = unwatched.stage(name, [fingerprint(data.x, data.y), *key], code, partial(compute, data))
+        members.append(Victims.from_tensors(template, done.tensors))
+        if ctx.observer:
+            ctx.observer("trials", number, members[-1].member(0))
     varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
-    return Victims(members[-1].network, {k: _rows(v, place) for k, v in varying.items()}, members[-1].learned)
+    return Victims(members[-1].network, varying, members[-1].learned)
 
 
-def _rows(stacked: Tensor, place: Tensor) -> Tensor:
-    """Rows of ``stacked``; one that serves all trials, as the control does, takes no memory twice."""
-    return stacked.expand(len(place), *stacked.shape[1:]) if len(stacked) == 1 else stacked[place]
+def train_transfer(
+    name: str, spec: ExperimentSpec, extractor: Victims, sets: Sequence[ImageSet], trials: int, ctx: Context
+) -> Victims:
+    """A linear head for each trial on the extractor's frozen features, from a start of its own. A stage of its own.
 
-
-def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: list[ImageSet], ctx: Context) -> Victims:
-    """A linear head for each training set on the extractor's frozen features. A stage of its own."""
+    Args:
+        sets: one for each trial, or one for all.
+    """
     network = extractor.member(0)
 
     def compute(inner: Context) -> Bundle:
-        features = torch.stack([extract(network, s.x) for s in sets])  # (trials, n, d)
-        labels = torch.stack([s.y for s in sets])
+        features = torch.stack([extract(network, s.x) for s in sets]).expand(trials, -1, -1)  # (trials, n, d)
+        labels = torch.stack([s.y for s in sets]).expand(trials, -1)
         heads = train_heads(features, labels, len(sets[0].classes), spec.head, inner)
         return Bundle({"varying.head.weight": heads.weight, "varying.head.bias": heads.bias})
 
     key = [
-        fingerprint(*(t for s in sets for t in (s.x, s.y))),
+        _contents(sets),
+        trials,
         fingerprint(*extractor.tensors().values()),
         spec.head.model_dump(mode="json"),
         spec.seed,
@@ -158,34 +207,6 @@ def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: li
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
 
 
-def train_fine_tuned(
-    name: str,
-    spec: ExperimentSpec,
-    extractor: Victims,
-    sets: list[ImageSet],
-    ctx: Context,
-    make_hook: Callable[[Context], TrainingHook | None] | None = None,
-    hook_key: Any = None,
-) -> Victims:
-    """For each training set the whole extractor, trained on under a fresh head that all sets share. Each is a stage.
-
-    Args:
-        make_hook, hook_key: as in :func:`train_from_scratch`.
-    """
-    network = extractor.member(0)
-    hooked = make_hook(ctx) if make_hook else None  # to be asked for its class alone
-
-    def train(data: ImageSet, inner: Context) -> Bundle:
-        member = extractor.member(0).requires_grad_(True)
-        initialise(member.head, inner.generator("heads"))
-        fine_tune(member, data, spec.fine_tune, inner, make_hook(inner) if make_hook else None)
-        return Bundle(Victims.of([member]).tensors())
-
-    key = [
-        fingerprint(*extractor.tensors().values()),
-        spec.fine_tune.model_dump(mode="json"),
-        spec.seed,
-        hook_key if hooked else None,
-    ]
-    code = [training, train_fine_tuned, *([type(hooked)] if hooked else [])]
-    return _each(name, network, sets, key, code, train, ctx)
+def _contents(sets: Sequence[ImageSet]) -> str:
+    """Hash of training sets, which may be made one after the other."""
+    return fingerprint_of(t for s in sets for t in (s.x, s.y))

@@ -6,7 +6,9 @@ from core_helpers import noise_images
 from torch import Tensor, nn
 
 from poisonlab.context import derive
+from poisonlab.generative.ebm import EBMConfig, energy_network
 from poisonlab.generative.langevin import (
+    CPU_SLICE,
     LangevinConfig,
     Visit,
     energy_gradient,
@@ -96,6 +98,16 @@ def test_gradient_of_each_image_is_its_own() -> None:
     e, gradient = energy_gradient(Quadratic(0.5), x)
 
     assert torch.allclose(gradient, x) and e.shape == (3,)
+
+
+def test_slices_do_not_change_the_gradient_of_an_image() -> None:
+    energy = energy_network(EBMConfig(architecture="light", filters=4), 1, derive(0, "init")).requires_grad_(False)
+    x = torch.rand(2 * CPU_SLICE + 3, 1, 8, 8, generator=derive(0, "x")).requires_grad_()
+    (whole,) = torch.autograd.grad(energy(x).sum(), x)
+
+    e, gradient = energy_gradient(energy, x)
+
+    assert torch.allclose(gradient, whole, atol=1e-6) and torch.allclose(e, energy(x), atol=1e-6)
 
 
 def test_a_half_precision_network_leaves_the_state_in_float32() -> None:

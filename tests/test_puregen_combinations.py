@@ -13,7 +13,7 @@ from poisonlab.config import digest, make_spec
 from poisonlab.context import Context
 from poisonlab.defenses import puregen
 from poisonlab.defenses.puregen import PureGen, moment, steps_of
-from poisonlab.events import ArtifactReady, Event, StageFinished
+from poisonlab.events import ArtifactReady, Event, Log, StageFinished
 from poisonlab.experiment import run_experiment
 from poisonlab.generative import ddpm, weights
 from poisonlab.generative.langevin import to_model_range
@@ -262,6 +262,38 @@ def test_a_stress_test_puts_the_trigger_into_a_share_of_the_public_images(monkey
 
     assert changed.sum() == round(0.5 * len(clean))
     assert not (stressed != clean)[:, :, :8].any()  # the patch is in the lower right corner
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({}, "images: public;"),
+        ({"defense.source": "cifar10"}, "images of another dataset: cifar10;"),
+        ({"public_poison": 0.5}, "images: public, 50% of them with the trigger;"),
+    ],
+    ids=["public", "shifted", "poisoned"],
+)
+@pytest.mark.parametrize("defense", ["puregen_ebm", "puregen_ddpm"])
+def test_the_health_of_a_model_names_what_it_learned_from(
+    defense: str, overrides: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = registry.dataset["digits"]
+    monkeypatch.setattr(registry.dataset["cifar10"], "load", lambda self: method(method.Config()).load())
+    known = registry.defense[defense].Config.model_fields
+    brief: dict[str, Any] = {"dataset.train_images": 100, "dataset.test_images": 60, "dataset.public_images": 130}
+    brief |= {"training.epochs": 1} | {k: v for k, v in TARGETED.items() if k.removeprefix("defense.") in known}
+    ctx, heard = listening()
+    run_experiment(make_spec("digits", "badnets", defense, overrides=brief | overrides), ctx)
+    (health,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name.endswith("health")]
+
+    assert f"trained in this run, {said}" in health.verdict
+    assert health.verdict in [e.message for e in heard if isinstance(e, Log)]
+
+
+def test_a_stress_test_of_public_images_that_are_not_used_is_refused() -> None:
+    stressed = {"public_poison": 0.5, "defense.source": "cifar10"}
+    with pytest.raises(ValueError, match="public_poison=0.5 puts the trigger into public images, of which source 'cif"):
+        make_spec("digits", "badnets", "puregen_ebm", overrides=stressed)
 
 
 def test_a_stress_test_without_a_trigger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

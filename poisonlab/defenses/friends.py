@@ -85,14 +85,14 @@ class FriendlyNoise(TrainingHook):
 
     def _befriend(self, data: ImageSet) -> ImageSet:
         draws = self.ctx.generator("friends", "start")
-        trained = [p for p in self.model.parameters() if p.requires_grad]
+        trained, mode = [p for p in self.model.parameters() if p.requires_grad], self.model.training
         self.model.eval().requires_grad_(False)
         changed = []
         for part in data.x.split(CHUNK):
             x = as_floats(part)
             eta = friendly_noise(self.model, x, self.config, draws)
             changed.append(((x + eta).clamp(0, 1) * 255).round().to(torch.uint8))
-        self.model.train()
+        self.model.train(mode)
         for parameter in trained:
             parameter.requires_grad_()
         return ImageSet(torch.cat(changed), data.y, data.classes, data.split)
@@ -119,13 +119,14 @@ class Friends(Defense):
         "arXiv:2208.10224",
         summary="A poison is a small perturbation found with care. Drown it: give each training image the largest "
         "noise that does not change what the network says of it, and shake it anew each time it is shown.",
-        threat_model="Defender trains the model from scratch, on a training set that may be poisoned, without any "
+        threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "
         "clean images.",
         deviations=(
             "The noise is optimised with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
             "Images with their friendly noise are rounded to 8 bits.",
             "Fresh noise is added after crop and flip, so the border of a crop gets it, too.",
-            "Training from scratch only: the linear and fine-tuning settings of the publications are refused.",
+            "Linear transfer is refused. Fine-tuning has the parameters of training from scratch; its repository "
+            "makes the noise before the first epoch there.",
             "The preset quick makes the noise after 2 epochs of 8 (digits: 4).",
         ),
     )

@@ -17,7 +17,7 @@ from poisonlab.defenses.base import Defense, evenly
 from poisonlab.generative import ddpm, ebm
 from poisonlab.generative.langevin import Chain, LangevinConfig, Visit, langevin, record, to_bytes, to_model_range
 from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, learn
-from poisonlab.generative.sources import PUBLIC, Source, training_images
+from poisonlab.generative.sources import PUBLIC, Source, described, training_images
 from poisonlab.metrics import psnr
 from poisonlab.stages import Bundle
 from poisonlab.types import ImageSet
@@ -134,10 +134,11 @@ class PureGen(Defense):
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config = self.config
         images = training_images(config.source, public, config.source_images)
+        origin, shipped = described(config.source, public), config.weights == "shipped"
         if isinstance(config, EnergyConfig):
-            self.energy_model = learn(config.energy_recipe(), images, config.weights == "shipped", ctx)
+            self.energy_model = learn(config.energy_recipe(), images, origin, shipped, ctx)
         if isinstance(config, DiffusionConfig):
-            self.noise_model = learn(config.diffusion_recipe(), images, config.weights == "shipped", ctx)
+            self.noise_model = learn(config.diffusion_recipe(), images, origin, shipped, ctx)
 
     def psi(self, x: Tensor, vector: Vector, generator: torch.Generator, ctx: Context, visit: Visit) -> Tensor:
         """Psi_T of float32 images ``(n, c, h, w)`` in [-1, 1].

@@ -114,10 +114,11 @@ class DiffusionRecipe(Recipe):
         return "hardly undoes the noise it adds: purification destroys pictures"
 
 
-def learn(recipe: Recipe, images: Tensor, shipped: bool, ctx: Context) -> nn.Module:
+def learn(recipe: Recipe, images: Tensor, origin: str, shipped: bool, ctx: Context) -> nn.Module:
     """The frozen network of a recipe learned from uint8 images ``(n, c, h, w)``; a stage of its own.
 
     Args:
+        origin: where the images are from, for people.
         shipped: use the weights in the repository where they fit exactly.
     """
     key = recipe.key(images)
@@ -125,19 +126,20 @@ def learn(recipe: Recipe, images: Tensor, shipped: bool, ctx: Context) -> nn.Mod
     def compute(inner: Context) -> Bundle:
         if shipped and (found := weights.find(key, recipe.kind)):
             inner.log(f"{recipe.title}: shipped weights {found.name}, trained by: {found.command}")
-            _report(recipe, found.health, "shipped weights", inner)
+            _report(recipe, found.health, f"shipped weights, {origin}", inner)
             return Bundle(found.tensors)
         network, health = recipe.train(images, inner.reseeded(recipe.seed))
-        _report(recipe, vars(health), "trained in this run", inner)
+        _report(recipe, vars(health), f"trained in this run, {origin}", inner)
         return Bundle(dict(network.state_dict()), vars(health))
 
-    stage_key = [*key, shipped and weights.exists(key, recipe.kind)]
+    stage_key = [*key, origin, shipped and weights.exists(key, recipe.kind)]
     learned = ctx.stage(recipe.kind, stage_key, [recipe.code, weights], compute)
     network = recipe.network(images.shape[1], ctx.generator("unused"))
     network.load_state_dict(learned.tensors)
     return network.requires_grad_(False)
 
 
-def _report(recipe: Recipe, health: dict[str, float], origin: str, ctx: Context) -> None:
-    verdict = f"{recipe.title}, {origin}; {recipe.verdict(health)}"
+def _report(recipe: Recipe, health: dict[str, float], history: str, ctx: Context) -> None:
+    verdict = f"{recipe.title}, {history}; {recipe.verdict(health)}"
+    ctx.log(verdict)
     ctx.artifact(f"{recipe.kind}_health", artifacts.ModelHealth(health, verdict))

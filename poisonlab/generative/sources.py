@@ -42,6 +42,11 @@ def training_images(source: Source, public: ImageSet, most: int = 0) -> Tensor:
     return fitted(pool.x[chosen], public.shape).to(public.x.device)
 
 
+def described(source: Source, public: ImageSet) -> str:
+    """What :func:`training_images` are, in words."""
+    return f"images: {public.split}" if source == PUBLIC else f"images of another dataset: {source}"
+
+
 def fitted(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """uint8 images ``(n, c, h, w)`` brought to ``shape``: colours averaged or a grey repeated, resized bilinearly."""
     channels, height, width = shape

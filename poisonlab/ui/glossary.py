@@ -265,6 +265,12 @@ _DEFINED = {
         rate=False,
     ),
     "diverged": Definition("Diverged", "Runs in which some number was not finite.", rate=False),
+    "targets_hit": Definition(
+        "Targets hit so far",
+        "Targets given the attacker's class, over the trials whose victim is finished. Reported while a run goes on; "
+        "stages from the cache report nothing.",
+        rate=False,
+    ),
     "targets": Definition(
         "Targets", "Number of target images, each an independent trial with its own poisons.", rate=False
     ),

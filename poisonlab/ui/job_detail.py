@@ -50,6 +50,7 @@ def _detail(run_id: str) -> None:
     job = _job(run_id)
     if job is None:
         return
+    points = store.points(run_id)
     row = {"dataset": job.dataset, "attack": job.attack, "defense": job.defense}
     st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -67,11 +68,13 @@ def _detail(run_id: str) -> None:
         st.text(job.message)
     if job.state == "running" and job.started is not None:
         st.caption(_pace(job, job.started))
+        for sentence in so_far(points):
+            st.markdown(sentence)
     record = page.known(run_id) if job.state == "done" else None
     if record is not None:
         page.headline(record.metrics)
         page.other_views(record, here="jobs")
-    curves(store.points(run_id), run_id)
+    curves(points, run_id)
     logs(job.logs)
     st.code(run_command(job.spec), language="bash", wrap_lines=True)
 
@@ -82,6 +85,15 @@ def _pace(job: Job, started: datetime) -> str:
     usual = runtime.get().store.estimate(job.spec).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
     return f"Running for {duration(elapsed)}.{beside}"
+
+
+def so_far(points: pd.DataFrame) -> list[str]:
+    """What the trials of each stage have shown until now."""
+    counts = points[points["name"] == "targets_hit"].sort_values("step").groupby("stage", sort=False).last()
+    return [
+        f"{_MODELS[stage]}: **{int(value)} of {step} targets** so far are given the attacker's class."
+        for stage, step, value in zip(counts.index, counts["step"], counts["value"], strict=True)
+    ]
 
 
 def _recorded(record: Any) -> None:
@@ -96,6 +108,7 @@ def _recorded(record: Any) -> None:
     page.reproduce(record)
 
 
+_MODELS = {"victim": "Undefended", "defended_victim": "Defended", "repair": "Repaired"}
 _COLOURS: dict[str, Any] = {
     "running": "blue", "done": "green", "failed": "red", "interrupted": "orange", "cancelled": "gray", "queued": "gray",
 }  # fmt: skip

@@ -4,11 +4,13 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 from page_helpers import Open, tiny_backdoor, words
 from streamlit.testing.v1 import AppTest
 
 from poisonlab import runtime
+from poisonlab.ui.job_detail import so_far
 
 
 def wait_until(condition: object, seconds: float = 60) -> None:
@@ -106,3 +108,14 @@ def test_unknown_job_gets_a_friendly_message(open_page: Open, filled: Path) -> N
     app = open_page(filled, "jobs", job="../../secret")
 
     assert "no job with the id in this link" in app.warning[0].value
+
+
+def test_a_running_job_counts_the_targets_hit_so_far() -> None:
+    rows = [("victim", 1, 1.0), ("victim", 2, 1.0), ("victim", 3, 2.0), ("defended_victim", 1, 0.0)]
+    points = pd.DataFrame([(stage, "targets_hit", step, value) for stage, step, value in rows])
+    points.columns = ["stage", "name", "step", "value"]
+
+    said = " ".join(so_far(points))
+
+    assert "Undefended: **2 of 3 targets**" in said and "Defended: **0 of 1 targets**" in said
+    assert so_far(points[points["name"] == "loss"]) == []
