@@ -17,6 +17,7 @@ from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
 from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
+from poisonlab.store.sweeps import SweepQueries
 from poisonlab.store.trials import TrialQueries
 
 DATABASE = "poisonlab.duckdb"
@@ -26,7 +27,16 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, ClaimQueries, EstimateQueries):
+class Store(
+    JobQueries,
+    RunQueries,
+    LeaderboardQueries,
+    BudgetQueries,
+    TrialQueries,
+    ClaimQueries,
+    EstimateQueries,
+    SweepQueries,
+):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:
@@ -47,6 +57,7 @@ class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQuer
         try:
             copy_published(self.db)
             self.refresh()
+            self.index_sweeps()
         except BaseException:
             self.db.close()
             raise

@@ -30,6 +30,7 @@ PAGES = {
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
     ],
+    "Learn": [("multilevel", "Three players", ":material/groups_3:")],
 }
 
 # What a run must have recorded for a page to show something of it, the typical kind first.
