@@ -10,7 +10,7 @@ from poisonlab.ui.wording import escape
 page.header(
     "Three players",
     "A regression that learns while somebody moves its training data, beside one that learns undisturbed.",
-    "Expecting an enemy costs something on clean data and may pay when the inputs turn out noisy: where is the break-even?",
+    "Expecting an enemy costs something on clean data and may pay when inputs turn out noisy: where is the break-even?",
 )
 for column, (name, says, formula) in zip(
     st.columns(3),
@@ -35,12 +35,10 @@ table = multilevel.choose_table()
 settings = multilevel.choose_settings()
 
 st.subheader("Predict first", anchor=False)
-guess = st.radio(
-    f"The trilevel model trained against an adversary with penalty {settings.penalty:g}. On fresh test rows, will its "
-    "mean error be lower than that of the bilevel model?",
-    list(multilevel.GUESSES), index=None, format_func=lambda name: multilevel.GUESSES[name], key="guess",
-    bind="query-params", horizontal=True,
-)  # fmt: skip
+guess = multilevel.predict(
+    f"The trilevel model was trained against an adversary with penalty {settings.penalty:g}. On fresh test rows, will "
+    "its mean error be lower than that of the bilevel model?"
+)
 if guess is None:
     st.info("Choose an answer to see what happens. Then move the sliders.")
 else:
@@ -71,9 +69,7 @@ else:
                 "Noise of deviation σ on the inputs adds σ² times the squared length of the weights to the expected "
                 "error, so a curve is a parabola, and the model with the shorter weights rises less:"
             )
-            st.latex(
-                r"\mathbb{E}\lVert y-(x+\sigma z)^\top\theta\rVert^2 = (y-x^\top\theta)^2 + \sigma^2\lVert\theta\rVert^2"
-            )
+            st.latex(r"\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2 = (y-x^\top\theta)^2 + \sigma^2\lVert\theta\rVert^2")
         multilevel.ways(table, played)
 
 st.subheader("All penalties at once", anchor=False)

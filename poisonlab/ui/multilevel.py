@@ -60,8 +60,8 @@ def choose_table() -> Table:
     """diabetes, or the table that somebody brings; one that cannot be used is explained and replaced."""
     with st.expander("Bring your own table", icon=":material/upload:"):
         st.markdown(
-            "A CSV with a header, numbers only, no gaps, at most 30 inputs and 20,000 rows. It stays in this session: a "
-            "link restores the sliders, not the table."
+            "A CSV with a header, numbers only, no gaps, at most 30 inputs and 20,000 rows. It stays in this session: "
+            "a link restores the sliders, not the table."
         )
         upload = st.file_uploader("CSV", type="csv", max_upload_size=max(1, MAX_BYTES // 2**20))
         if upload is None:
@@ -111,6 +111,18 @@ def _slider(place: Any, label: str, options: tuple[Any, ...], usual: Any, key: s
     )
 
 
+def predict(question: str) -> str | None:
+    """The reader's answer, a key of ``GUESSES``, kept in the URL; ``None`` before there is one."""
+    asked, number = link.read("guess")
+    answers = list(GUESSES)
+    before = answers.index(asked[0]) if asked and asked[0] in answers else None
+    guess = st.radio(
+        question, answers, index=before, format_func=lambda name: GUESSES[name], key=f"guess_{number}", horizontal=True
+    )
+    link.write("guess", [guess] if guess else [])
+    return guess
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)  # what a slider did not change is not played again
 def _played(sha256: str, _table: Table, rules: str, penalty: float | None, order: Order, seeds: int) -> Played:
     spec = SweepSpec()
@@ -149,7 +161,7 @@ def verdict(compared: Comparison) -> str:
     if compared.verdict == "diverged":
         return f"{said[0].upper()}{said[1:]}."
     sure = (
-        "At no noise up to 3 is that sure: the 95 % interval of the paired difference always holds zero or lies above it."
+        "At no noise up to 3 is that sure for trilevel: the 95 % interval of the difference never lies below zero."
         if compared.sure is None
         else f"Trilevel is better with a 95 % interval below zero from noise {compared.sure[0]:.2f} to "
         f"{'3, where we stop looking' if compared.sure[1] >= 3 else f'{compared.sure[1]:.2f}'}."
@@ -239,9 +251,10 @@ def show_kept(record: SweepRecord) -> None:
     spec, note = record.spec, record.table
     rules = spec.rules
     st.caption(escape(
-        f"{note.name}: {note.rows:,} rows, {len(note.features)} inputs, predicting {note.target} · {ORDERS[spec.order]} "
-        f"· {rules.attacker_steps} attacker, {rules.learner_steps} learner, {rules.outer_steps} hyperparameter steps · "
-        f"{spec.seeds} splits · {record.created:%Y-%m-%d %H:%M} UTC · {record.seconds:.0f} s"
+        f"{note.name}: {note.rows:,} rows, {len(note.features)} inputs, predicting {note.target} · "
+        f"{ORDERS[spec.order]} · {rules.attacker_steps} attacker, {rules.learner_steps} learner, "
+        f"{rules.outer_steps} hyperparameter steps · {spec.seeds} splits · "
+        f"{record.created:%Y-%m-%d %H:%M} UTC · {record.seconds:.0f} s"
     ))  # fmt: skip
     outcomes = list(record.outcomes)
     st.plotly_chart(
