@@ -4,13 +4,13 @@ import streamlit as st
 
 from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel.comparison import comparisons
-from poisonlab.ui import multilevel, page
+from poisonlab.ui import multilevel, page, sweeps
 from poisonlab.ui.wording import escape
 
 page.header(
     "Three players",
     "A regression that learns while somebody moves its training data, beside one that learns undisturbed.",
-    "Expecting an enemy costs something on clean data and may pay when inputs turn out noisy: where is the break-even?",
+    "Expecting an enemy costs something on clean data and may pay when inputs turn out noisy; the curves show where.",
 )
 for column, (name, says, formula) in zip(
     st.columns(3),
@@ -73,12 +73,12 @@ else:
         multilevel.ways(table, played)
 
 st.subheader("All penalties at once", anchor=False)
-sweeps, record = multilevel.kept()
-if st.button("Play every bounded penalty and keep the result", icon=":material/save:"):
-    multilevel.keep(table, settings)
+all_kept, record = sweeps.kept()
+if st.button("Play every penalty from 6 and keep the result", icon=":material/save:"):
+    sweeps.keep(table, settings)
 if record is not None:
-    multilevel.show_kept(record)
-multilevel.choose_kept(sweeps, record)
+    sweeps.show(record)
+sweeps.links(all_kept, record)
 st.caption(
     "Method: R. Sato, M. Tanaka, A. Takeda, *A Gradient Method for Multilevel Optimization*, NeurIPS 2021 "
     "(arXiv 2105.13954). The same from a shell: `python -m poisonlab multilevel --help`."

@@ -59,8 +59,8 @@ class Comparison:
         ended = f"; {self.diverged} of {self.n} ended in numbers that are not finite" if self.diverged else ""
         return (
             f"The adversary is unbounded at penalty {self.penalty:g} in {self.unbounded} of {self.n} seeds{ended}: the "
-            "penalty does not exceed d |theta|^2, so moving the data further always pays and only the finite number of "
-            "steps holds it. Raise the penalty."
+            "penalty does not exceed d |theta|^2, so against these weights moving the data further always pays and "
+            "only the finite number of steps holds it. Raise the penalty."
         )
 
 

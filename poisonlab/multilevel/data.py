@@ -14,7 +14,7 @@ from torch import Tensor
 from poisonlab.context import derive
 from poisonlab.multilevel.poisoning import Regression
 
-MAX_BYTES, MAX_ROWS, MAX_FEATURES, MAX_NAME = 2 * 2**20, 20_000, 30, 60
+MAX_BYTES, MAX_ROWS, MAX_FEATURES, MAX_NAME = 2 * 2**20, 10_000, 30, 60
 LARGEST = 1e12  # of a value; beyond it squares lose their meaning
 MIN_TEST_ROWS = 20
 

@@ -68,7 +68,7 @@ def smooth_l1(x: Tensor, mu: float) -> Tensor:
     """|x| with a quartic inside ``[-mu, mu]``: value, slope and curvature agree at its ends."""
     inside = x.clamp(-mu, mu)
     quartic = 3 * mu / 8 + inside.square() * (3 / (4 * mu) - inside.square() / (8 * mu**3))
-    return quartic + (x.abs() - mu).clamp_min(0)
+    return quartic + torch.relu(x.abs() - mu)  # relu: no slope of its own at the kink
 
 
 def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> list[Level]:
@@ -95,8 +95,9 @@ def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> l
     def cost_slope(upper: Point) -> Callable[[Tensor], Tensor]:
         _, theta = upper
         pull = (data.y - data.x @ theta) @ theta.mT * (2 / n)
-        curvature = theta @ theta.mT * (2 / n)  # (games, d, d), the same for every row of P
-        return lambda p: torch.baddbmm(pull, p, curvature, alpha=-1) + 2 * price * p
+        identity = torch.eye(d, dtype=theta.dtype, device=theta.device)
+        curvature = 2 * price * identity - theta @ theta.mT * (2 / n)  # (games, d, d), the same for every row of P
+        return lambda p: torch.baddbmm(pull, p, curvature)
 
     def loss_slope(upper: Point) -> Callable[[Tensor], Tensor]:
         return _loss_slope(upper[0], data.x + upper[1], data.y, rules.smoothing)

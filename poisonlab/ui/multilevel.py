@@ -1,30 +1,23 @@
-"""What the page of three players asks, plays and keeps."""
+"""What the page of three players asks, plays and says."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures import multilevel as figures
-from poisonlab.multilevel import record as records
-from poisonlab.multilevel.comparison import Comparison, cells, comparisons
+from poisonlab.multilevel.comparison import Comparison, cells
 from poisonlab.multilevel.data import MAX_BYTES, Table, TableError, diabetes, read_table, split
 from poisonlab.multilevel.poisoning import ORDERS, Order, Rules
-from poisonlab.multilevel.record import SweepRecord
-from poisonlab.multilevel.sweep import Outcome, Played, SweepSpec, play, sweep
-from poisonlab.records import RecordError
-from poisonlab.ui import link, navigation
+from poisonlab.multilevel.sweep import Outcome, Played, SweepSpec, play
+from poisonlab.ui import link
 from poisonlab.ui.wording import escape
 
 PENALTIES = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 1000.0)
 NOISES = tuple(round(0.05 * i, 2) for i in range(31))
-STEPS = {"attacker": (1, 2, 3, 5, 10, 20), "learner": (1, 3, 5, 10, 20, 30), "outer": (5, 10, 15, 20, 30)}
-SEEDS = (10, 20, 30)
-KEPT_NOISES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5)
+STEPS = {"attacker": (1, 2, 3, 5, 8, 10), "learner": (1, 3, 5, 10, 20), "outer": (5, 10, 15, 20)}
+SEEDS = (10, 20)
 GUESSES = {
     "always": "Yes, at every noise",
     "above": "Only when the noise is large",
@@ -60,8 +53,8 @@ def choose_table() -> Table:
     """diabetes, or the table that somebody brings; one that cannot be used is explained and replaced."""
     with st.expander("Bring your own table", icon=":material/upload:"):
         st.markdown(
-            "A CSV with a header, numbers only, no gaps, at most 30 inputs and 20,000 rows. It stays in this session: "
-            "a link restores the sliders, not the table."
+            "A CSV with a header, numbers only, no gaps, at most 30 inputs, 160 to 10,000 rows. It stays in this "
+            "session: a link restores the sliders, not the table."
         )
         upload = st.file_uploader("CSV", type="csv", max_upload_size=max(1, MAX_BYTES // 2**20))
         if upload is None:
@@ -208,87 +201,3 @@ def ways(table: Table, played: dict[str, Played]) -> None:
         key="weights",
         alt=f"The learner's weights after each step of lambda, on split {seed}, for both models",
     )
-
-
-# -- kept sweeps ----------------------------------------------------------------------------------------
-
-
-def keep(table: Table, settings: Settings) -> None:
-    """Play every penalty, keep the result, and open it."""
-    penalties = tuple(p for p in PENALTIES if p >= 6)
-    bar = st.progress(0.0, "Playing every penalty")
-    start = time.perf_counter()
-    spec = settings.spec(penalties, KEPT_NOISES)
-    outcomes = sweep(table, spec, lambda step, total: bar.progress(step / total) and None)
-    record = records.make_record(table, spec, outcomes, time.perf_counter() - start)
-    running = runtime.get()
-    records.write(record, running.results)
-    running.store.add_sweep(record)
-    st.query_params["sweep"] = record.sweep_id
-    st.rerun()
-
-
-def kept() -> tuple[pd.DataFrame, SweepRecord | None]:
-    """All kept sweeps, and the one that the URL asks for."""
-    store = runtime.get().store
-    store.index_sweeps()
-    asked = st.query_params.get("sweep")
-    if asked is None:
-        return store.sweeps(), None
-    try:
-        record = store.sweep(asked)
-    except RecordError as error:
-        st.warning(escape(error))
-        record = None
-    else:
-        if record is None:
-            st.warning("There is no sweep with the id in this link among the results here.")
-    return store.sweeps(), record
-
-
-def show_kept(record: SweepRecord) -> None:
-    """A kept sweep: differences against noise, where they cross, and its numbers."""
-    spec, note = record.spec, record.table
-    rules = spec.rules
-    st.caption(escape(
-        f"{note.name}: {note.rows:,} rows, {len(note.features)} inputs, predicting {note.target} · "
-        f"{ORDERS[spec.order]} · {rules.attacker_steps} attacker, {rules.learner_steps} learner, "
-        f"{rules.outer_steps} hyperparameter steps · {spec.seeds} splits · "
-        f"{record.created:%Y-%m-%d %H:%M} UTC · {record.seconds:.0f} s"
-    ))  # fmt: skip
-    outcomes = list(record.outcomes)
-    st.plotly_chart(
-        figures.differences(spec.noises, bands(outcomes, spec.noises, paired=True)),
-        key="kept_differences",
-        alt="Test error of trilevel minus bilevel against noise, a line with its interval for each penalty",
-    )
-    st.caption(
-        "Shaded: 95 % intervals of the paired difference over splits. A penalty where a split diverged has none."
-    )
-    compared = comparisons(outcomes)
-    st.dataframe(
-        pd.DataFrame(
-            {
-                "penalty": [c.penalty for c in compared],
-                "means": [TRUTHS[c.verdict].format(crossing=c.crossing) for c in compared],
-                "interval below zero at noise": [
-                    "nowhere" if c.sure is None else f"{c.sure[0]:.2f} to {c.sure[1]:.2f}" for c in compared
-                ],
-                "unbounded": [f"{c.unbounded} of {c.n}" for c in compared],
-            }
-        ),
-        hide_index=True,
-        alt="For each penalty where trilevel has the lower error than bilevel",
-    )
-    results = runtime.get().store.sweep_results(record.sweep_id)
-    st.download_button("Every game as CSV", results.to_csv(index=False), f"{record.sweep_id}.csv", "text/csv")
-
-
-def choose_kept(sweeps: pd.DataFrame, shown: SweepRecord | None) -> None:
-    """Links to the newest sweeps kept here."""
-    others = sweeps[sweeps["sweep_id"] != shown.sweep_id] if shown else sweeps
-    if len(others):
-        st.markdown("Kept before, here or from the command line:")
-    for row in others.head(10).to_dict("records"):
-        label = f"{row['table']}, {ORDERS[row['order']]}, {row['seeds']} splits, {row['created']:%Y-%m-%d %H:%M}"
-        navigation.link("multilevel", escape(label), sweep=row["sweep_id"])
