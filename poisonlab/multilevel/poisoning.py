@@ -66,9 +66,8 @@ class Rules(Config):
 
 def smooth_l1(x: Tensor, mu: float) -> Tensor:
     """|x| with a quartic inside ``[-mu, mu]``: value, slope and curvature agree at its ends."""
-    inside = x.clamp(-mu, mu)
-    quartic = 3 * mu / 8 + inside.square() * (3 / (4 * mu) - inside.square() / (8 * mu**3))
-    return quartic + torch.relu(x.abs() - mu)  # relu: no slope of its own at the kink
+    quartic = 3 * mu / 8 + x.square() * (3 / (4 * mu) - x.square() / (8 * mu**3))
+    return torch.where(x.abs() > mu, x.abs(), quartic)
 
 
 def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> list[Level]:
