@@ -1,4 +1,5 @@
-"""The same specs from a shell: ``python -m poisonlab list|run|sweep|reproduce|leaderboard|export|import|doctor``.
+"""The same specs from a shell: ``python -m poisonlab list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
+``multilevel``, whose games have specs of their own.
 
 Results go to stdout, everything said on the way to stderr. Exit codes: 0 done, 1 a run failed or the
 machine refused, 2 a command that cannot be, always with one line that says what is allowed.
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from poisonlab import catalogue, machine
-from poisonlab.commands import experiments, reproduce, results
+from poisonlab.commands import experiments, multilevel, reproduce, results
 from poisonlab.config import PRESETS, SpecError
 from poisonlab.published.tables import PublishedError
 from poisonlab.records import RecordError
@@ -77,6 +78,18 @@ def _parser() -> argparse.ArgumentParser:
         "--published-epochs", action="store_true", help="train as long as the publication, not the faster recipe"
     )
     again.add_argument("--device", choices=machine.DEVICES, default="auto")
+
+    games = command("multilevel", multilevel.multilevel, "Regression under a poisoner: three players against two")
+    games.add_argument("--data", type=Path, metavar="FILE", help="a CSV of numbers; scikit-learn's diabetes by default")
+    games.add_argument("--target", default="", help="the column to be predicted; the last one by default")
+    games.add_argument("--penalty", help="what the attacker pays, separated by commas")
+    games.add_argument("--noise", help="deviations of noise on the test inputs, separated by commas")
+    games.add_argument("--seeds", type=int, help="how many random splits")
+    games.add_argument("--order", choices=multilevel.ORDERS, help="who foresees whom")
+    games.add_argument("--set", action="append", default=[], metavar="param=value", help="such as attacker_steps=30")
+    games_form = games.add_mutually_exclusive_group()
+    games_form.add_argument("--csv", action="store_true", help="every game as CSV")
+    games_form.add_argument("--json", action="store_true", help="the whole record")
 
     listing = command("list", results.list_, "What can be chosen, with parameters, bounds and sources")
     listing.add_argument("what", nargs="?", choices=list(catalogue.PLURALS))

@@ -38,7 +38,7 @@ class DDPMConfig(Config):
         250, "Noise levels learned, the lowest of 1000", quick=75, ge=1, le=1000, source="PureGen, section 3.2"
     )
     ddpm_updates: int = param(
-        41_000, "Parameter updates", quick={"*": 1000, "digits": 500}, ge=1, le=10**6, source=PAPER
+        41_000, "Parameter updates", quick={"*": 1000, "cifar10": 8000, "digits": 500}, ge=1, le=10**6, source=PAPER
     )
     ddpm_batch_size: int = param(256, "Images in an update", quick=64, ge=2, le=4096, unit="images", source=PAPER)
     ddpm_lr: float = param(1e-4, "Peak of AdamW's learning rate, cosine", quick=3e-3, gt=0, le=1, source=PAPER)

@@ -18,6 +18,7 @@ from poisonlab.store.published import ClaimQueries, copy_published
 from poisonlab.store.purification import PurificationQueries
 from poisonlab.store.rows import delete_run
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
+from poisonlab.store.sweeps import SweepQueries
 from poisonlab.store.trials import TrialQueries
 
 DATABASE = "poisonlab.duckdb"
@@ -28,9 +29,16 @@ log = logging.getLogger(__name__)
 
 
 class Store(
-    JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, PurificationQueries, ClaimQueries,
+    JobQueries,
+    RunQueries,
+    LeaderboardQueries,
+    BudgetQueries,
+    TrialQueries,
+    PurificationQueries,
+    ClaimQueries,
     EstimateQueries,
-):  # fmt: skip
+    SweepQueries,
+):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:
@@ -51,6 +59,7 @@ class Store(
         try:
             copy_published(self.db)
             self.refresh()
+            self.index_sweeps()
         except BaseException:
             self.db.close()
             raise

@@ -31,6 +31,7 @@ PAGES = {
         ("langevin", "Langevin", ":material/timeline:"),
         ("energy", "Energy", ":material/bar_chart:"),
     ],
+    "Learn": [("multilevel", "Three players", ":material/groups_3:")],
 }
 
 # What a run must have recorded for a page to show something of it, the typical kind first.

@@ -10,7 +10,9 @@ from poisonlab import runtime
 LOOK = ("poisons", "triggers", "neurons", "unlearning", "purification", "langevin", "energy")
 
 
-@pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", *LOOK])
+@pytest.mark.parametrize(
+    "name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", "multilevel", *LOOK]
+)
 def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)
 

@@ -1,0 +1,85 @@
+"""Three players: a hyperparameter, a learner and an attacker who poisons its data, against the game without him."""
+
+import streamlit as st
+
+from poisonlab.figures import multilevel as figures
+from poisonlab.multilevel.comparison import comparisons
+from poisonlab.ui import multilevel, page, sweeps
+from poisonlab.ui.wording import escape
+
+page.header(
+    "Three players",
+    "A regression that learns while somebody moves its training data, beside one that learns undisturbed.",
+    "Expecting an enemy costs something on clean data and may pay when inputs turn out noisy; the curves show where.",
+)
+for column, (name, says, formula) in zip(
+    st.columns(3),
+    (
+        ("Hyperparameter", "chooses how strongly weights are penalised, judged on untouched validation rows.",
+         r"\min_\lambda\; f_1 = \tfrac1a\lVert y_v - X_v\theta\rVert^2"),
+        ("Attacker", "moves the training inputs by P to make the learner's fit worse, and pays for every move.",
+         r"\max_P\; \tfrac1n\lVert y-(X+P)\theta\rVert^2 - \tfrac{c}{nd}\lVert P\rVert^2"),
+        ("Learner", "fits its weights to the moved data, with the penalty it was given.",
+         r"\min_\theta\; \tfrac1n\lVert y-(X+P)\theta\rVert^2 + \tfrac{e^\lambda}{d}\lVert\theta\rVert_{1,\mu}"),
+    ),
+    strict=True,
+):  # fmt: skip
+    with column.container(border=True, height="stretch"):
+        st.markdown(f"**{name}** {says}")
+        st.latex(formula)
+st.markdown(
+    "**Trilevel** is the game of all three. **Bilevel** is the game without the attacker (P = 0). Each player takes a "
+    "few steps of gradient descent, foreseeing those below: a K-step unrolled game, not its exact solution."
+)
+table = multilevel.choose_table()
+settings = multilevel.choose_settings()
+
+st.subheader("Predict first", anchor=False)
+guess = multilevel.predict(
+    f"The trilevel model was trained against an adversary with penalty {settings.penalty:g}. On fresh test rows, will "
+    "its mean error be lower than that of the bilevel model?"
+)
+if guess is None:
+    st.info("Choose an answer to see what happens. Then move the sliders.")
+else:
+    with st.spinner("Playing"):
+        played = multilevel.both(table, settings)
+    outcomes = [*played["bilevel"].outcomes, *played["trilevel"].outcomes]
+    (compared,) = comparisons(outcomes)
+    if compared.warning():
+        st.warning(escape(compared.warning()))
+    if compared.verdict != "diverged":
+        found = "As you predicted: " if guess == compared.verdict else "Not as you predicted: "
+        st.markdown(f"**{found}** {multilevel.verdict(compared)}")
+    else:
+        st.markdown(multilevel.verdict(compared))
+    bands = multilevel.bands(outcomes, multilevel.NOISES, paired=False)
+    if "trilevel" in bands and "bilevel" in bands:
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            st.plotly_chart(
+                figures.noise_curves(multilevel.NOISES, bands, settings.noise, compared.crossing),
+                key="curves",
+                alt="Test error of both models against noise on the test inputs, with intervals over splits",
+            )
+            st.caption("Lines are means over random splits, shaded 95 % intervals of the mean.")
+        with right:
+            multilevel.at_noise(outcomes, settings.noise)
+            st.markdown(
+                "Noise of deviation σ on the inputs adds σ² times the squared length of the weights to the expected "
+                "error, so a curve is a parabola, and the model with the shorter weights rises less:"
+            )
+            st.latex(r"\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2 = (y-x^\top\theta)^2 + \sigma^2\lVert\theta\rVert^2")
+        multilevel.ways(table, played)
+
+st.subheader("All penalties at once", anchor=False)
+all_kept, record = sweeps.kept()
+if st.button("Play every penalty from 6 and keep the result", icon=":material/save:"):
+    sweeps.keep(table, settings)
+if record is not None:
+    sweeps.show(record)
+sweeps.links(all_kept, record)
+st.caption(
+    "Method: R. Sato, M. Tanaka, A. Takeda, *A Gradient Method for Multilevel Optimization*, NeurIPS 2021 "
+    "(arXiv 2105.13954). The same from a shell: `python -m poisonlab multilevel --help`."
+)
