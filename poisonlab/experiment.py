@@ -38,7 +38,14 @@ from poisonlab.observation import Observer, Tally
 from poisonlab.purification import show_purification, surviving_metrics
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
-from poisonlab.victims import MakeHook, Victims, train_fine_tuned, train_from_scratch, train_transfer
+from poisonlab.victims import (
+    MakeHook,
+    Victims,
+    train_fine_tuned,
+    train_from_scratch,
+    train_hooked_heads,
+    train_transfer,
+)
 
 T = TypeVar("T")
 
@@ -183,10 +190,12 @@ class _Experiment:
     ) -> Victims:
         """Victims of the spec's protocol, one for each training set, which is a trial's own or the same for all."""
         spec, ctx = self._reseeded(seed)
-        if self.spec.protocol == "linear_transfer":
+        if self.spec.protocol == "linear_transfer" and make_hook is None:
             return train_transfer(name, spec, self._extractor(), sets, trials, ctx)
         ctx = dataclasses.replace(ctx, observer=tally)
-        if self.spec.protocol == "fine_tune_transfer":
+        if make_hook and self.spec.protocol == "linear_transfer":
+            victims = train_hooked_heads(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
+        elif self.spec.protocol == "fine_tune_transfer":
             victims = train_fine_tuned(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
         else:
             victims = train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
@@ -217,7 +226,8 @@ class _Experiment:
         if kind.overrides("purify"):
             sets = self._purify(poison, poisoned)
         if sets is not poisoned or kind.overrides("training_hook"):
-            name, make_hook, key = "defended_victim", self.defense.training_hook, self._defense_key()
+            name, key = "defended_victim", self._defense_key()
+            make_hook = self.defense.training_hook if kind.overrides("training_hook") else None
             tally = self._tally(name, threat)
             victims = self._train(name, sets, poison.trials, make_hook=make_hook, hook_key=key, tally=tally)
         if kind.overrides("repair"):

@@ -213,10 +213,31 @@ def fine_tune(
     _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
 
 
+def train_head(
+    model: nn.Module, head: nn.Module, data: ImageSet, config: HeadConfig, ctx: Context, hook: TrainingHook
+) -> None:
+    """Train ``head``, the last part of ``model``, in place, all below it frozen; a hook may change the images.
+
+    Where none does, :func:`train_heads` gets the same from features computed once.
+    """
+    model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    head.requires_grad_(True)
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    optimiser, schedule = _of_heads(list(head.parameters()), config, total)
+    _learn(model, data, config, optimiser, schedule, ctx, hook)
+
+
+def _of_heads(
+    parameters: list[nn.Parameter], config: HeadConfig, total: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimiser = torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return optimiser, torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 2, total * 3 // 4])
+
+
 def _learn(
     model: nn.Module,
     data: ImageSet,
-    config: TrainingConfig | FineTuneConfig,
+    config: TrainingConfig | FineTuneConfig | HeadConfig,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     ctx: Context,
@@ -232,7 +253,9 @@ def _learn(
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         model.train(mode)  # a hook may have looked at it in another
-        x = augment(drawn.x[index], config.crop_padding, config.flip, draws)
+        x = drawn.x[index]
+        if not isinstance(config, HeadConfig):
+            x = augment(x, config.crop_padding, config.flip, draws)
         x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
         return hook.batch(x, drawn.y[index], index)
 
@@ -301,8 +324,7 @@ def train_heads(features: Tensor, y: Tensor, classes: int, config: HeadConfig, c
     heads = HeadStack(trials, d, classes, ctx.generator("heads"))
     by_row, labels = features.transpose(0, 1).contiguous(), y.T.contiguous()  # (n, trials, ...)
     total = config.epochs * steps_in_epoch(n, config.batch_size)
-    optimiser = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 2, total * 3 // 4])
+    optimiser, schedule = _of_heads(list(heads.parameters()), config, total)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")

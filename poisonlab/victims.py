@@ -14,7 +14,7 @@ from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, predict
 from poisonlab.stages import Bundle, fingerprint, fingerprint_of
-from poisonlab.training import TrainingHook, fine_tune, train_heads, train_network
+from poisonlab.training import TrainingHook, fine_tune, train_head, train_heads, train_network
 from poisonlab.types import ImageSet
 
 MakeHook = Callable[[Context], TrainingHook | None]
@@ -205,6 +205,32 @@ def train_transfer(
     ]
     learned = ctx.stage(name, key, [training], compute).tensors
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
+
+
+def train_hooked_heads(
+    name: str,
+    spec: ExperimentSpec,
+    extractor: Victims,
+    sets: Sequence[ImageSet],
+    ctx: Context,
+    make_hook: MakeHook,
+    hook_key: Any,
+) -> Victims:
+    """For each training set a linear head on the frozen extractor, trained on images, which a hook may change.
+
+    Args:
+        sets, make_hook, hook_key: as in :func:`train_from_scratch`.
+    """
+
+    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
+        network = extractor.member(0)
+        initialise(network.head, inner.generator("heads"))
+        train_head(network, network.head, data, spec.head, inner, hook or TrainingHook())
+        return network
+
+    key = [fingerprint(*extractor.tensors().values()), spec.head.model_dump(mode="json"), spec.seed]
+    code = [training, train_hooked_heads]
+    return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
 
 
 def _contents(sets: Sequence[ImageSet]) -> str:

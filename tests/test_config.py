@@ -75,12 +75,6 @@ def test_an_attack_under_the_wrong_protocol_names_the_right_one() -> None:
     assert "'badnets' runs under from_scratch, not 'linear_transfer'" in refused(protocol="linear_transfer")
 
 
-def test_a_defense_of_training_needs_a_network_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.defense["none"], "training_hook", lambda self, ctx: None)
-    with pytest.raises(SpecError, match="'none' changes the training of a network; a linear head has none"):
-        make_spec("digits", "bullseye_polytope", "none")
-
-
 def test_an_infinite_value_is_refused() -> None:
     assert "training.lr" in refused(training__lr=float("inf"))
 

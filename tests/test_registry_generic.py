@@ -406,12 +406,7 @@ def test_every_method_has_a_card(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("defense", DEFENSES)
-def test_every_pair_makes_a_spec_or_says_why_not(attack: str, defense: str) -> None:
-    transfer = registry.attack[attack].protocols[0] == "linear_transfer"
-    if transfer and registry.defense[defense].overrides("training_hook"):
-        with pytest.raises(ValueError, match="a linear head has none"):
-            make_spec("digits", attack, defense)
-        return
+def test_every_pair_makes_a_spec(attack: str, defense: str) -> None:
     assert make_spec("digits", attack, defense).defense.name == defense
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import digits, listening, network
+from core_helpers import digits, listening, network, same_state, state_of
 from torch.nn import Module
 
 from poisonlab import registry
@@ -17,7 +17,7 @@ from poisonlab.models.base import predict
 from poisonlab.observation import Tally
 from poisonlab.training import TrainingHook, train_network
 from poisonlab.types import ImageSet, Poison, Targeted
-from poisonlab.victims import Victims
+from poisonlab.victims import Victims, train_hooked_heads, train_transfer
 
 TINY: dict[str, Any] = {
     "dataset.train_images": 200, "dataset.test_images": 60, "dataset.public_images": 130, "training.epochs": 2,
@@ -98,3 +98,25 @@ def test_each_trial_tells_whether_its_target_was_hit(moment: str, monkeypatch: p
         assert [e.step for e in mine] == [1, 2, 3] and mine[-1].value == round(3 * measured[rate])
     assert told[-1].stage == {"training_hook": "defended_victim", "repair": "repair"}[moment]
     assert seen and not any(isinstance(ctx.observer, Tally) for ctx in seen)
+
+
+def test_a_head_trained_under_a_hook_leaves_all_below_it_alone() -> None:
+    spec = make_spec("digits", "bullseye_polytope", "epic", overrides={"head.epochs": 20})
+    train, extractor = digits().train, Victims.of([network(digits().train, width=4)])
+    ctx = Context(seed=spec.seed)
+    hooked = train_hooked_heads("test", spec, extractor, [train], ctx, lambda inner: TrainingHook(), "plain")
+    plain = train_transfer("test", spec, extractor, [train], 1, ctx)
+
+    assert same_state(state_of(hooked.member(0).body), state_of(extractor.member(0).body))
+    right = [(v.predict(train.x)[0] == train.y).float().mean().item() for v in (hooked, plain)]
+    assert min(right) > 0.3 and abs(right[0] - right[1]) < 0.1  # other starts, the same features
+
+
+@pytest.mark.parametrize("defense", ["epic", "friends"])
+def test_defenses_of_training_work_on_linear_heads(defense: str) -> None:
+    overrides = TINY | {"dataset.pretrain_images": 200, "dataset.head_images": 60, "head.epochs": 12}
+    del overrides["dataset.train_images"]
+    spec = make_spec("digits", "bullseye_polytope", defense, overrides=overrides)
+    measured = run_experiment(spec, Context()).metrics
+
+    assert 0 <= measured["poison_success"] <= 1 and measured["clean_accuracy"] > 0.2

@@ -126,8 +126,8 @@ class EPIC(Defense):
         "clean images.",
         deviations=(
             "A class's share of the medoids is rounded.",
-            "Linear transfer is refused. Fine-tuning has the parameters of training from scratch; its repository "
-            "takes s = 0.6 there, every epoch after the fifth.",
+            "Transfer has the parameters of training from scratch; its repository takes s = 0.2 every epoch up to the "
+            "tenth for a linear head, s = 0.6 every epoch after the fifth for fine-tuning.",
             "The preset quick starts after 2 epochs of 8 (digits: 4) and goes on every 2 (digits: 4).",
         ),
     )

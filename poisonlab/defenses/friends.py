@@ -125,8 +125,8 @@ class Friends(Defense):
             "The noise is optimised with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
             "Images with their friendly noise are rounded to 8 bits.",
             "Fresh noise is added after crop and flip, so the border of a crop gets it, too.",
-            "Linear transfer is refused. Fine-tuning has the parameters of training from scratch; its repository "
-            "makes the noise before the first epoch there.",
+            "Transfer has the parameters of training from scratch; its repository makes the noise before the first "
+            "epoch there.",
             "The preset quick makes the noise after 2 epochs of 8 (digits: 4).",
         ),
     )
