@@ -124,10 +124,14 @@ def train_transfer(name: str, spec: ExperimentSpec, extractor: Victims, sets: li
     network = extractor.member(0)
 
     def compute(inner: Context) -> Bundle:
-        features = torch.stack([extract(network, s.x) for s in sets])  # (trials, n, d)
-        labels = torch.stack([s.y for s in sets])
-        heads = train_heads(features, labels, len(sets[0].classes), spec.head, inner)
-        return Bundle({"varying.head.weight": heads.weight, "varying.head.bias": heads.bias})
+        alike = len({len(s) for s in sets}) == 1  # else a defense dropped images, and heads cannot be trained together
+        heads = []
+        for stack in [sets] if alike else [[s] for s in sets]:
+            features = torch.stack([extract(network, s.x) for s in stack])  # (trials, n, d)
+            labels = torch.stack([s.y for s in stack])
+            heads.append(train_heads(features, labels, len(sets[0].classes), spec.head, inner))
+        learned = {"weight": torch.cat([h.weight for h in heads]), "bias": torch.cat([h.bias for h in heads])}
+        return Bundle({f"varying.head.{name}": value for name, value in learned.items()})
 
     key = [
         fingerprint(*(t for s in sets for t in (s.x, s.y))),

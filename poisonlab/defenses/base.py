@@ -23,6 +23,7 @@ class Defense:
             are purified once.
         needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
+        filters: once its detection has accused images, the victim is trained anew without them.
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class Defense:
     card: ClassVar[Card]
     per_image: ClassVar[bool] = True
     needs_clean_images: ClassVar[bool] = True
+    filters: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
