@@ -63,7 +63,7 @@ class SpectralSignatures(Defense):
             "It always accuses the same share of every class, in a clean training set, too: the share of clean images "
             "accused is never small.",
             "The paper gives no verdict on a model. Here a class is named if its features vary along v by far more "
-            "than those of the median class: largest singular value / sqrt(n), two robust standard deviations.",
+            "than those of the median class: largest singular value / sqrt(n), 3.5 robust deviations.",
             "It is made for few poisons: where half of a class is poisoned, both ends are alike.",
         ),
     )

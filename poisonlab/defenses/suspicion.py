@@ -15,8 +15,8 @@ CONSISTENCY = 1.4826  # of the median absolute deviation, for normal scores
 
 class OutlierRule(Config):
     anomaly: float = param(
-        2.0, "A class is named if its score lies this many robust standard deviations above the median class's",
-        ge=0, le=100, source="Neural Cleanse; the paper names no class",
+        3.5, "A class is named if its score lies more than this many robust standard deviations above the median",
+        ge=0, le=100, source="Iglewicz and Hoaglin's usual limit of outliers; the paper names no class",
     )  # fmt: skip
 
 
