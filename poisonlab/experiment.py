@@ -4,7 +4,8 @@
 
 Every run measures three models on the same images: a control trained without poison, the undefended
 victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
-defenses against one attack craft the poison and train the victim once.
+defenses against one attack craft the poison and train the victim once. A defense that filters has
+its victim trained anew without the images that detection accused.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ from poisonlab.events import Log
 from poisonlab.models.base import Classifier
 from poisonlab.types import Detection, ImageSet
 
-N, POISONED = 100, 15
+N, POISONED = 300, 45
 
 
 def heaps(n: int = N, apart: int = POISONED, features: int = 16) -> Tensor:
@@ -42,7 +42,7 @@ def test_two_heaps_are_told_apart(reduction: str) -> None:
 
 
 def test_the_small_heap_is_accused_and_its_class_named() -> None:
-    found = judged(POISONED)
+    found = judged(POISONED, dimensions=3)
 
     assert found.target == 1 and found.accused is not None
     assert found.accused.nonzero().squeeze(1).tolist() == list(range(N, N + POISONED))

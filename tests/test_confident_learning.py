@@ -21,12 +21,12 @@ from poisonlab.defenses.own_training import train_anew
 from poisonlab.events import Log
 from poisonlab.types import Detection, ImageSet
 
-RECIPE = {"epochs": 4, "batch_size": 20, "schedule": "one_cycle", "crop_padding": 0, "flip": False, "folds": 3}
+RECIPE = {"epochs": 16, "batch_size": 20, "schedule": "one_cycle", "crop_padding": 0, "flip": False, "folds": 3}
 
 
 def judged(data: ImageSet, ctx: Context | None = None, **params: Any) -> Detection:
     defense = ConfidentLearning(ConfidentConfig(**RECIPE | params))
-    return defense.detect(network(data, width=4), data, data, ctx or Context())
+    return defense.detect(network(data, width=8), data, data, ctx or Context())
 
 
 def noisy(n: int = 300, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -79,9 +79,9 @@ def test_folds_are_balanced_within_classes_and_over_rare_ones() -> None:
 def test_no_network_judges_an_image_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     data, trained, judges = digits().train[:30], [], []
 
-    def spy(model: Any, part: ImageSet, *more: Any, **kwargs: Any) -> Any:
-        trained.append({image.numpy().tobytes() for image in part.x})
-        return train_anew(model, part, *more, **kwargs)
+    def spy(model: Any, images: ImageSet, *more: Any, **kwargs: Any) -> Any:
+        trained.append({image.numpy().tobytes() for image in images.x})
+        return train_anew(model, images, *more, **kwargs)
 
     def look(judge: Any, x: Tensor) -> Tensor:
         judges.append({image.numpy().tobytes() for image in x})

@@ -118,7 +118,7 @@ def test_heads_are_trained_on_sets_that_lost_different_numbers_of_images(monkeyp
     monkeypatch.setattr(experiment, "divide", lambda *_: digits("linear_transfer"))
     overrides = {
         "attack.targets": 2,
-        "attack.iterations": 2,
+        "attack.steps": 2,
         "training.epochs": 1,
         "head.epochs": 1,
         "clean_images": 10,

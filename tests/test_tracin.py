@@ -23,7 +23,8 @@ def mislabelled() -> tuple[ImageSet, torch.Tensor]:
 
 
 def judged(data: ImageSet, seed: int = 0) -> Detection:
-    return TracIn(TracInConfig(**RECIPE)).detect(network(data, width=4), data, data, Context(seed=seed))  # type: ignore[arg-type]
+    method = TracIn(TracInConfig(**RECIPE | {"epochs": 12}))
+    return method.detect(network(data, width=8), data, data, Context(seed=seed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

@@ -4,6 +4,8 @@ import copy
 import dataclasses
 from typing import Literal
 
+import torch
+
 from poisonlab.config import TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.events import Event, Metric, Progress
@@ -60,6 +62,7 @@ def train_anew(
         if not isinstance(event, Metric):  # the curve of a network that is thrown away tells nothing
             ctx.send(event)
 
-    network = initialise(copy.deepcopy(model).requires_grad_(True), ctx.generator("own network", str(part)))
-    train_network(network, data, recipe, dataclasses.replace(ctx, send=send), hook)  # type: ignore[arg-type]
-    return network.requires_grad_(False)  # type: ignore[return-value]
+    network = copy.deepcopy(model).requires_grad_(True).to(memory_format=torch.contiguous_format)  # one order of draws
+    initialise(network, ctx.generator("own network", str(part)))
+    train_network(network, data, recipe, dataclasses.replace(ctx, send=send), hook)
+    return network.requires_grad_(False)
