@@ -54,7 +54,7 @@ def test_the_rule_agrees_with_cleanlab() -> None:
     theirs = cleanlab.find_label_issues(y.numpy(), p.numpy(), n_jobs=1)
 
     # counts are rounded one by one here, and such that rows add up there
-    assert int((label_issues(p, y) != torch.from_numpy(theirs)).sum()) <= 4 and int(theirs.sum()) > 20
+    assert int((label_issues(p, y) != torch.from_numpy(theirs)).sum()) <= 2 and int(theirs.sum()) > 20
 
 
 def test_issues_move_with_the_images_and_a_class_without_images_disturbs_nobody() -> None:

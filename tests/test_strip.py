@@ -62,12 +62,12 @@ def test_entropy_is_that_of_the_sum_of_normalised_images_in_bits() -> None:
 
     p = model(x + 0.5 * other).softmax(1)
 
-    assert float(blended_entropy(model, data.x[:1], data.x[1:, None], 0.5, Context())) == pytest.approx(
+    assert float(blended_entropy(model, data.x[:1], data.x[1:, None], 1, 0.5, Context())) == pytest.approx(
         -float((p * p.log2()).sum()), abs=1e-5
     )
     even = planted()
     even.head.weight.zero_()
-    assert float(blended_entropy(even, data.x, data.x[:1, None], 1.0, Context())[0]) == pytest.approx(
+    assert float(blended_entropy(even, data.x, data.x[:1, None], 1, 1.0, Context())[0]) == pytest.approx(
         math.log2(CLASSES), abs=1e-6
     )
 

@@ -52,7 +52,8 @@ def test_the_highest_class_above_the_threshold_is_named_or_nobody_and_the_log_sa
     ctx, heard = listening()
     scores, each = torch.tensor([0.0, 3.0, 2.0]), torch.zeros(4)
 
-    assert accusation("s", scores, 1.0, each, each > 0, ctx).target == 1 and not heard
+    assert accusation("s", scores, 1.0, each, each > 0, ctx).target == 1
+    assert not heard
     assert not accusation("s", scores, 3.0, each, each > 0, ctx).backdoored
     assert isinstance(heard[0], Log) and "no verdict" in heard[0].message
 

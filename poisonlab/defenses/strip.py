@@ -1,6 +1,7 @@
 """STRIP: blend an image with others; a prediction that nothing disturbs hangs on a trigger."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -30,20 +31,22 @@ class StripConfig(OutlierRule):
     )  # fmt: skip
 
 
-def blended_entropy(model: Classifier, x: Tensor, overlays: Tensor, weight: float, ctx: Context) -> Tensor:
+def blended_entropy(
+    model: Classifier, x: Tensor, overlays: Iterable[Tensor], count: int, weight: float, ctx: Context
+) -> Tensor:
     """Mean entropy in bits of what ``model`` says of each image blended with each of its overlays, ``(n,)``.
 
     Args:
         x: uint8 ``(n, c, h, w)``.
-        overlays: uint8 ``(k, m, c, h, w)`` with m = n, or m = 1 where all images share them.
+        overlays: ``count`` times uint8 ``(m, c, h, w)``, with m = n, or m = 1 where all images share one.
     """
     total = torch.zeros(len(x), device=x.device)
     with torch.inference_mode():
-        for overlay in ctx.track(overlays, len(overlays)):
+        for overlay in ctx.track(overlays, count):
             other = overlay.expand_as(x)
             parts = zip(x.split(EVALUATION_BATCH), other.split(EVALUATION_BATCH), strict=True)
             total += torch.cat([_entropy(model, *part, weight) for part in parts])
-    return total.clone() / len(overlays)
+    return total.clone() / count
 
 
 def _entropy(model: Classifier, x: Tensor, other: Tensor, weight: float) -> Tensor:
@@ -95,14 +98,15 @@ class Strip(Defense):
         if len(clean) > 2:
             trusted = clean.x[order]
             count = min(cfg.overlays, len(clean) - 1)
-            others = torch.stack([trusted.roll(-k, 0) for k in range(1, count + 1)])  # never an image with itself
-            bound = boundary(blended_entropy(model, trusted, others, cfg.weight, ctx), cfg.false_rejections)
+            others = (trusted.roll(-k, 0) for k in range(1, count + 1))  # never an image with itself
+            bound = boundary(blended_entropy(model, trusted, others, count, cfg.weight, ctx), cfg.false_rejections)
         if bound < 0:
             ctx.log(
                 f"the entropies of the {len(clean)} clean images are too few or too widely spread for a boundary: "
                 "nobody is accused", "warning",
             )  # fmt: skip
-        entropies = blended_entropy(model, suspects.x, clean.x[order[: cfg.overlays], None], cfg.weight, ctx)
+        overlays = clean.x[order[: cfg.overlays], None]
+        entropies = blended_entropy(model, suspects.x, overlays, len(overlays), cfg.weight, ctx)
         accused = entropies <= bound
         shares = accused_shares(accused, suspects)
         threshold = outlier_threshold(shares, cfg.anomaly, LEAST_SPREAD)

@@ -26,7 +26,7 @@ def judged_classes(suspects: ImageSet, ctx: Context) -> Iterator[tuple[int, Tens
     few = [suspects.classes[label] for label, count in enumerate(counts) if count < FEWEST]
     if few:
         ctx.log(f"fewer than {FEWEST} images, so nothing is said of: {', '.join(few)}", "warning")
-    for label, count in enumerate(counts):
+    for label, count in ctx.track(enumerate(counts), len(counts)):
         if count >= FEWEST:
             yield label, (suspects.y == label).nonzero().squeeze(1)
 
