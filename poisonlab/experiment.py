@@ -4,7 +4,8 @@
 
 Every run measures three models on the same images: a control trained without poison, the undefended
 victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
-defenses against one attack craft the poison and train the victim once.
+defenses against one attack craft the poison and train the victim once. A defense that filters has
+its victim trained anew without the images that detection accused.
 """
 
 import dataclasses
@@ -94,6 +95,7 @@ class _Experiment:
     def __init__(self, spec: ExperimentSpec, ctx: Context) -> None:
         self.spec, self.ctx = spec, dataclasses.replace(ctx, send=partial(self._hear, ctx.send))
         self.artifacts: list[Any] = []  # shown so far, by cached stages too
+        self.found: dict[int, Detection | None] = {}  # by trial: what detection said of the undefended victims
         self.attack: Attack = spec.attack.build()
         self.defense: Defense = spec.defense.build()
         self.splits = self._load()
@@ -225,6 +227,8 @@ class _Experiment:
         sets, victims, dial = poisoned, undefended, None
         if kind.overrides("purify"):
             sets = self._purify(poison, poisoned)
+        if kind.filters:
+            sets = self._without_accused(poisoned, undefended)
         if sets is not poisoned or kind.overrides("training_hook"):
             name, key = "defended_victim", self._defense_key()
             make_hook = self.defense.training_hook if kind.overrides("training_hook") else None
@@ -321,7 +325,7 @@ class _Experiment:
             return {}
         train, target = self.splits.train, threat.target_class if poison.budget else None
         suspect, innocent = undefended.member(0), control.member(0)
-        found = self._detect("detect", suspect, poisoned)
+        found = self._found(0, undefended, poisoned)
         found_control = self._detect("detect_control", innocent, train)
         if found is None or found_control is None:
             return {}
@@ -330,6 +334,22 @@ class _Experiment:
         show_recovered(found, suspect, self._clean_images(), self.ctx)
         measured = detection.verdicts(found, found_control, target)
         return measured | detection.sample_metrics(found, found_control, is_poisoned)
+
+    def _found(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:
+        """What detection says of a trial's undefended victim; asked for twice, it is computed once."""
+        if trial not in self.found:
+            self.found[trial] = self._detect("detect", undefended.member(trial), poisoned)
+        return self.found[trial]
+
+    def _without_accused(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
+        """Each trial's training set without the images that detection accuses; the given list if it accuses none."""
+        kept, dropped = [], 0
+        for trial, data in enumerate(poisoned):
+            found = self._found(trial, undefended, data)
+            innocent = slice(None) if found is None or found.accused is None else ~found.accused
+            kept.append(data[innocent])
+            dropped += len(data) - len(kept[-1])
+        return kept if dropped else poisoned
 
     def _detect(self, name: str, model: Classifier, suspects: ImageSet) -> Detection | None:
         clean = self._clean_images()

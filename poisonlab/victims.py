@@ -191,10 +191,15 @@ def train_transfer(
     network = extractor.member(0)
 
     def compute(inner: Context) -> Bundle:
-        features = torch.stack([extract(network, s.x) for s in sets]).expand(trials, -1, -1)  # (trials, n, d)
-        labels = torch.stack([s.y for s in sets]).expand(trials, -1)
-        heads = train_heads(features, labels, len(sets[0].classes), spec.head, inner)
-        return Bundle({"varying.head.weight": heads.weight, "varying.head.bias": heads.bias})
+        alike = len({len(s) for s in sets}) == 1  # else a defense dropped images, and heads cannot be trained together
+        heads = []
+        for stack in [sets] if alike else [[s] for s in sets]:
+            shown = trials if alike else 1
+            features = torch.stack([extract(network, s.x) for s in stack]).expand(shown, -1, -1)  # (trials, n, d)
+            labels = torch.stack([s.y for s in stack]).expand(shown, -1)
+            heads.append(train_heads(features, labels, len(sets[0].classes), spec.head, inner))
+        learned = {"weight": torch.cat([h.weight for h in heads]), "bias": torch.cat([h.bias for h in heads])}
+        return Bundle({f"varying.head.{name}": value for name, value in learned.items()})
 
     key = [
         _contents(sets),

@@ -24,6 +24,7 @@ class Defense:
         needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
         strength: the parameters, whole numbers, that say how hard it purifies.
+        filters: once its detection has accused images, the victim is trained anew without them.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Defense:
     per_image: ClassVar[bool] = True
     needs_clean_images: ClassVar[bool] = True
     strength: ClassVar[tuple[str, ...]] = ()
+    filters: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
