@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from poisonlab import detection, inspection
-from poisonlab.artifacts import IsolatedRows, NeuronScores, TriggerReconstruction
+from poisonlab import detection, inspection, metrics, review
+from poisonlab.artifacts import FlaggedRows, IsolatedRows, NeuronScores, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.surrogates import DropoutTraining
 from poisonlab.config import ExperimentSpec, VictimPart
@@ -33,12 +33,13 @@ from poisonlab.inspection import (
     show_poison,
     show_purification,
     show_recovered,
+    show_suspicion,
 )
 from poisonlab.models.base import Classifier
 from poisonlab.observation import Observer
 from poisonlab.stages import Bundle, fingerprint
 from poisonlab.training import TrainingHook
-from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
+from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Threat, joined
 from poisonlab.victims import Victims, train_fine_tuned, train_from_scratch, train_transfer
 
 T = TypeVar("T")
@@ -112,6 +113,11 @@ class _Experiment:
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
         defended, dial = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended) | spotted
+        if isinstance(threat, Corruption):
+            measured |= self._corruption(poison, undefended, defended)
+        if flagged := self._shown(FlaggedRows):
+            measured |= review.flag_metrics(flagged, self._poisoned_rows(poison), train)
+            review.show_flags(flagged, self._poisoned_rows(poison), poisoned[0], train, ctx)
         if isolated := self._shown(IsolatedRows):
             measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
         if dial and isinstance(threat, Backdoor):
@@ -210,8 +216,8 @@ class _Experiment:
         if sets is not poisoned or kind.overrides("training_hook"):
             make_hook, key = self.defense.training_hook, self._defense_key()
             victims = self._train("defended_victim", sets, make_hook=make_hook, hook_key=key)
-        if kind.overrides("repair"):
-            victims, dial = self._repair(victims, threat)
+        if kind.repairs():
+            victims, dial = self._repair(victims, sets, threat)
         return victims, dial
 
     def _public(self, threat: Threat) -> ImageSet:
@@ -257,9 +263,14 @@ class _Experiment:
         done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
-    def _repair(self, victims: Victims, threat: Threat) -> tuple[Victims, Dial | None]:
-        """Repaired victims, and the knob of the last one's repair where it has one."""
+    def _repair(self, victims: Victims, sets: list[ImageSet], threat: Threat) -> tuple[Victims, Dial | None]:
+        """Repaired victims, and the knob of the last one's repair where it has one.
+
+        Args:
+            sets: what each victim was trained on, for a defense that asks for it.
+        """
         ctx, clean = self.ctx, self._clean_images()
+        asks = type(self.defense).overrides("repair_with_suspects")
         observer = Observer(self.splits.test, threat)  # looks at the first trial
 
         def look(phase: str, step: int, model: Module) -> None:  # a defense is handed no object that knows the threat
@@ -267,10 +278,14 @@ class _Experiment:
 
         def compute(inner: Context) -> Bundle:
             repaired, knob = [], Bundle()
+            result: Classifier | Dial
             for trial in range(victims.trials):
                 model = victims.member(trial)
                 shown = dataclasses.replace(inner, observer=None if trial else look)
-                result = self.defense.repair(model, clean, shown)
+                if asks:
+                    result = self.defense.repair_with_suspects(model, clean, sets[trial], shown)
+                else:
+                    result = self.defense.repair(model, clean, shown)
                 if isinstance(result, Dial):
                     knob = Bundle(result.tensors(), result.data())
                     result = result.apply(model, result.chosen)
@@ -280,7 +295,9 @@ class _Experiment:
             return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
-        key = [*seen, self._defense_key()]
+        key: list[object] = [*seen, self._defense_key()]
+        if asks:
+            key.append(fingerprint(*(t for s in sets for t in (s.x, s.y))))
         done = ctx.stage("repair", key, [type(self.defense), Observer], compute)
         scores = self._shown(NeuronScores)
         if isinstance(threat, Backdoor) and scores and scores.modules:
@@ -296,20 +313,30 @@ class _Experiment:
     def _spot(
         self, poison: Poison, poisoned: ImageSet, threat: Threat, control: Victims, undefended: Victims
     ) -> dict[str, float]:
-        """Detection on the victim with its training set, and on the control with its own: false alarms count, too."""
-        if not isinstance(threat, Backdoor) or not type(self.defense).overrides("detect"):
+        """Detection on the victim with its training set, and on the control with its own: false alarms count, too.
+
+        Where nobody attacks, only scores of images are measured: there is no backdoor to be named.
+        """
+        backdoored = isinstance(threat, Backdoor)
+        if not (backdoored or isinstance(threat, Corruption)) or not type(self.defense).overrides("detect"):
             return {}
-        train, target = self.splits.train, threat.target_class if poison.budget else None
+        train, target = (
+            self.splits.train,
+            threat.target_class if isinstance(threat, Backdoor) and poison.budget else None,
+        )
         suspect, innocent = undefended.member(0), control.member(0)
         found = self._detect("detect", suspect, poisoned)
         found_control = self._detect("detect_control", innocent, train)
         if found is None or found_control is None:
             return {}
         is_poisoned = self._poisoned_rows(poison)
-        show_detection(found, found_control, is_poisoned, target, train.classes, self.ctx)
+        show_suspicion(found, found_control, is_poisoned, self.ctx)
+        measured = detection.sample_metrics(found, found_control, is_poisoned)
+        if not backdoored:
+            return measured
+        show_detection(found, found_control, target, train.classes, self.ctx)
         show_recovered(found, suspect, self._clean_images(), self.ctx)
-        measured = detection.verdicts(found, found_control, target)
-        return measured | detection.sample_metrics(found, found_control, is_poisoned)
+        return detection.verdicts(found, found_control, target) | measured
 
     def _detect(self, name: str, model: Classifier, suspects: ImageSet) -> Detection | None:
         clean = self._clean_images()
@@ -331,6 +358,20 @@ class _Experiment:
 
         uncached = dataclasses.replace(self.ctx, cache=None)
         return uncached.stage("evaluate", None, [], compute).data["metrics"]
+
+    def _corruption(self, poison: Poison, undefended: Victims, defended: Victims) -> dict[str, float]:
+        """What perfect knowledge would give: a victim from scratch on the clean rows and the trusted images.
+
+        No defender has it: the rows are the experimenter's.
+        """
+        bad, train, test = self._poisoned_rows(poison), self.splits.train, self.splits.test
+        best = self._train("retrained", [joined(train[~bad], self._clean_images())])
+        if type(self.defense).repairs():
+            review.show_confusion(undefended.member(0), defended.member(0), test, self.ctx)
+        return {
+            "clean_accuracy_retrained": metrics.clean_accuracy(best.predict, test),
+            "corrupted": bad.double().mean().item(),
+        }
 
     def _poisoned_rows(self, poison: Poison) -> Tensor:
         """bool ``(n,)`` of the first trial's training set."""

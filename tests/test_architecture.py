@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"config", "settings", "registry", "types", "events", "artifacts", "stages", "context", "__init__"},
     {"data", "models", "metrics", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
-    {"victims", "detection", "inspection", "observation", "evaluation", "experiment"},
+    {"victims", "detection", "inspection", "review", "observation", "evaluation", "experiment"},
     {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},
