@@ -17,8 +17,8 @@ TANNO = "Tanno et al. 2022"
 
 class InputCorruptionConfig(Config):
     noise: Literal["gaussian", "salt_and_pepper"] = param(
-        "gaussian", "Added to each pixel, or pixels replaced by black or white", elsewhere={"digits": "salt_and_pepper"},
-        source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
+        "gaussian", "Added to each pixel, or pixels replaced by black or white",
+        elsewhere={"digits": "salt_and_pepper"}, source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
     )  # fmt: skip
     affected_classes: int = param(4, "Classes, drawn at random, in which images are spoilt", ge=1, source=TANNO)
     poison_rate: float = param(0.3, "Share of the images of these classes", gt=0, le=1, source=TANNO)

@@ -23,6 +23,7 @@ from poisonlab.training import TrainingHook, fine_tune
 from poisonlab.types import ImageSet
 
 CHUNK = 128  # images whose gradients are held at once
+TANNO = "Tanno et al. 2022"
 OURS = "ours; the paper anchors with kappa 1 and stops early"
 
 
@@ -34,16 +35,14 @@ class InfluenceConfig(Config):
     only_positive: bool = param(False, "Of these, flag only images with a positive score", source="ours")
     kappa: float = param(1e-3, "Strength of the anchor to the given weights", ge=0, le=1000, source=OURS)
     fisher_images: int = param(
-        0, "Training images, drawn at random, that the Fisher information is averaged over; 0 for all", quick=1000, ge=0,
-        unit="images", source="Tanno et al. 2022",
+        0, "Training images, drawn at random, that the Fisher information is averaged over; 0 for all", quick=1000,
+        ge=0, unit="images", source=TANNO,
     )  # fmt: skip
-    adapt_epochs: int = param(
-        100, "Passes over the trusted images", quick=30, ge=1, le=1000, source="Tanno et al. 2022"
-    )
-    adapt_batch: int = param(64, "Images in a step", ge=2, le=4096, unit="images", source="Tanno et al. 2022")
+    adapt_epochs: int = param(100, "Passes over the trusted images", quick=30, ge=1, le=1000, source=TANNO)
+    adapt_batch: int = param(64, "Images in a step", quick=16, ge=2, le=4096, unit="images", source=TANNO)
     adapt_lr: float = param(
-        1e-3, "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the steps", quick=3e-3, gt=0, le=1,
-        source="Tanno et al. 2022, where it is constant",
+        1e-3, "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the steps", gt=0, le=1,
+        source=f"{TANNO}, where it is constant",
     )  # fmt: skip
 
 

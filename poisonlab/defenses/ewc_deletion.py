@@ -21,9 +21,7 @@ TANNO = "Tanno et al. 2022"
 
 
 class EWCDeletionConfig(InfluenceConfig):
-    gamma: float = param(
-        0.03, "Weight of the deletion against the anchor", gt=0, le=10, source=f"{TANNO}: 0.01 to 0.05"
-    )
+    gamma: float = param(0.03, "Deletion against the anchor", gt=0, le=10, source=f"{TANNO}: 0.01 to 0.05")
     epochs: int = param(100, "Most passes over the flagged images", quick=10, ge=1, le=1000, source=TANNO)
     batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images", source=TANNO)
     lr: float = param(1e-3, "Adam learning rate", quick=1e-4, gt=0, le=1, source=TANNO)

@@ -25,9 +25,7 @@ class Relabel(Defense):
         summary="If a label is wrong, the image may still be useful: give every flagged image what a model trained "
         "without the suspects believes of it.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
-        deviations=(
-            "The paper relabels by its own influence function; here EWC influence flags and a model relabels.",
-        ),
+        deviations=("The paper relabels by its own influence function; here EWC influence flags, a model relabels.",),
     )
 
     def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:

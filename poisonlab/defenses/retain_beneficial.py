@@ -67,8 +67,8 @@ class RetainBeneficial(Defense):
             "what was found is separated into beneficial and detrimental information, and the beneficial part is used. "
             "How each of this is done is ours.",
             "The score is that of Tanno et al. with the trusted images in place of the model's failures.",
-            "Batch norm stays as it is while scores are computed. The Fisher information is empirical; the preset quick "
-            "averages it over 1,000 images.",
+            "Batch norm stays as it is while scores are computed. The preset quick averages the empirical Fisher "
+            "information over 1,000 images.",
         ),
     )
 

@@ -12,6 +12,7 @@ from poisonlab.records import RecordError
 from poisonlab.store.budget import BudgetQueries
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
+from poisonlab.store.flags import FlagQueries
 from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
@@ -26,7 +27,9 @@ BATCH = 200  # runs indexed in one transaction
 log = logging.getLogger(__name__)
 
 
-class Store(JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, TrialQueries, ClaimQueries, EstimateQueries):
+class Store(
+    JobQueries, RunQueries, LeaderboardQueries, BudgetQueries, FlagQueries, TrialQueries, ClaimQueries, EstimateQueries
+):
     """All that pages and runner know of the past; for every thread of the one process that owns it.
 
     Attributes:

@@ -27,6 +27,7 @@ PAGES = {
         ("triggers", "Triggers", ":material/my_location:"),
         ("neurons", "Neurons", ":material/hub:"),
         ("unlearning", "Unlearning", ":material/trending_down:"),
+        ("repair", "Repair", ":material/build:"),
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
     ],
@@ -38,6 +39,7 @@ SHOWS = {
     "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),
+    "repair": ("FlagReview", "ConfusionChange", "SampleSuspicion"),
     "purification": ("PurificationTrace", "EnergyHistogram"),
     "langevin": ("LangevinTrace",),
 }
