@@ -24,7 +24,6 @@ from poisonlab.types import ImageSet
 
 CHUNK = 128  # images whose gradients are held at once
 TANNO = "Tanno et al. 2022"
-OURS = "ours; the paper anchors with kappa 1 and stops early"
 
 
 class InfluenceConfig(Config):
@@ -33,7 +32,7 @@ class InfluenceConfig(Config):
         source="ours; the defender does not know the true share",
     )  # fmt: skip
     only_positive: bool = param(False, "Of these, flag only images with a positive score", source="ours")
-    kappa: float = param(1e-3, "Strength of the anchor to the given weights", ge=0, le=1000, source=OURS)
+    kappa: float = param(1.0, "Strength of the anchor to the given weights", ge=0, le=1000, source=TANNO)
     fisher_images: int = param(
         0, "Training images, drawn at random, that the Fisher information is averaged over; 0 for all", quick=1000,
         ge=0, unit="images", source=TANNO,
