@@ -44,12 +44,12 @@ def poison_success(predicted: Tensor, threat: Targeted) -> float:
 
 
 def accuracy_losses(measured: Mapping[str, float]) -> dict[str, float]:
-    """How far ``clean_accuracy`` of the victim and of the repaired model lies below the control's.
+    """How far each ``clean_accuracy`` lies below the control's, 0 for the control itself.
 
     In [-1, 1]: a repair that knows more than the control may gain.
     """
     best = measured["clean_accuracy_control"]
-    return {f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_undefended", "")}
+    return {f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_control", "_undefended", "")}
 
 
 def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_after: float) -> float:

@@ -268,3 +268,18 @@ def test_flags_by_hand() -> None:
         "returned_clean": 1.0, "relabelled_right": 1.0,
     }  # fmt: skip
     assert review.flag_metrics(found, bad[:5], train) == {}
+
+
+@pytest.mark.real
+@pytest.mark.timeout(900)
+def test_over_flagged_digits_are_repaired_better_when_some_images_come_back(tmp_path: Any) -> None:
+    share = {"defense.flag_share": 0.72}  # three times the share of wrong labels
+
+    def measured(defense: str) -> dict[str, float]:
+        spec = make_spec("digits", "label_noise", defense, overrides=share)
+        return run_experiment(spec, Context(cache=StageCache(tmp_path))).metrics
+
+    kept, lost = measured("retain_beneficial"), measured("finetune_without")
+
+    assert kept["flag_auroc"] >= 0.9 and kept["returned_clean"] >= 0.95
+    assert kept["clean_accuracy"] >= lost["clean_accuracy"] >= kept["clean_accuracy_undefended"]
