@@ -8,6 +8,7 @@ positive score: what the trusted images teach speaks against this image with thi
 """
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -81,8 +82,8 @@ class Anchor(TrainingHook):
         ]
         return self.strength / 2 * torch.stack(terms).sum()
 
-    def backward(self, model: nn.Module, forward: object) -> Tensor:
-        value = forward() + self.penalty(model)  # type: ignore[operator]
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        value = forward() + self.penalty(model)
         value.backward()
         return value.detach()
 
