@@ -32,6 +32,7 @@ if gallery := found.get("PoisonGallery"):
     )
     galleries.poisons(gallery)
 
+if gallery and bool(changed.any()):
     st.subheader("Spectrum of the perturbation", anchor=False, help=glossary.help_for("spectrum"))
     figure, words = st.columns([3, 2], gap="medium")
     figure.plotly_chart(

@@ -205,6 +205,71 @@ class IsolatedRows:
     loss: Tensor
 
 
+FATES = ("kept out", "returned", "relabelled")  # what becomes of a flagged image
+
+
+@_kind
+@dataclass(frozen=True)
+class FlaggedRows:
+    """Training images that a repair suspects, and what it does with each.
+
+    Attributes:
+        scores: float32 ``(n,)``, one for each training image, higher is more suspicious.
+        rows: int64 ``(k,)``, the flagged ones, the highest score first.
+        fate: int64 ``(k,)``, positions in ``FATES``.
+        labels: int64 ``(k,)``, the label that each was used with, -1 for one kept out.
+    """
+
+    scores: Tensor
+    rows: Tensor
+    fate: Tensor
+    labels: Tensor
+
+
+@_kind
+@dataclass(frozen=True)
+class FlagReview:
+    """What a repair flagged, beside the truth that only the experimenter knows.
+
+    Attributes:
+        clean, bad: float32 scores of the clean and of the corrupted or poisoned training images.
+        precision, recall: float32 ``(s,)``, of flagging the ``flagged`` highest, int64 ``(s,)``.
+        chosen: how many the repair flagged.
+        counts: int64 ``(3, 2)``, flagged images by fate, clean and bad ones.
+        images: uint8 ``(m, c, h, w)``, a sample of the flagged images evenly along their ranks ``rank``, the highest
+            score being 1.
+        score: float32 ``(m,)``; ``fate`` as in :class:`FlaggedRows`; ``given``, ``true`` and ``used``: labels, int64
+            ``(m,)``, with ``used`` -1 for an image kept out; ``is_bad`` bool ``(m,)``.
+    """
+
+    clean: Tensor
+    bad: Tensor
+    flagged: Tensor
+    precision: Tensor
+    recall: Tensor
+    chosen: int
+    counts: Tensor
+    images: Tensor
+    rank: Tensor
+    score: Tensor
+    fate: Tensor
+    given: Tensor
+    true: Tensor
+    used: Tensor
+    is_bad: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
+class ConfusionChange:
+    """Test images by true class (rows) and answer (columns): int64 ``(classes, classes)`` before and after a repair."""
+
+    before: Tensor
+    after: Tensor
+    classes: list[str]
+
+
 @_kind
 @dataclass(frozen=True)
 class NeuronScores:

@@ -197,7 +197,7 @@ class ExperimentSpec(Config):
         if self.protocol not in wanted:
             raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
         defense = registry.defense[self.defense.name]
-        looks = defense.overrides("repair") or defense.overrides("detect")
+        looks = defense.repairs() or defense.overrides("detect")
         if looks and defense.needs_clean_images and self.clean_images == 0:
             raise ValueError(f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more")
         if getattr(self.defense.params, "source", "") == self.dataset.name:

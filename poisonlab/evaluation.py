@@ -13,7 +13,7 @@ from poisonlab.context import Context
 from poisonlab.inspection import show_dial, show_targets, show_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.stages import Bundle, fingerprint
-from poisonlab.types import Backdoor, Dial, ImageSet, Threat
+from poisonlab.types import Backdoor, Corruption, Dial, ImageSet, Threat
 from poisonlab.victims import Victims
 
 
@@ -40,6 +40,8 @@ def measure_models(
         if recovered and threat.target_class is not None:
             out |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
         return out
+    if isinstance(threat, Corruption):
+        return out | metrics.accuracy_losses(out)
     said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
     out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
     out["targets"] = float(len(threat.images))

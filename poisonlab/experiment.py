@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from poisonlab import detection, inspection
-from poisonlab.artifacts import IsolatedRows, NeuronScores, PurificationTrace, TriggerReconstruction
+from poisonlab import detection, inspection, metrics, review
+from poisonlab.artifacts import FlaggedRows, IsolatedRows, NeuronScores, PurificationTrace, TriggerReconstruction
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.surrogates import DropoutTraining
 from poisonlab.config import ExperimentSpec, VictimPart
@@ -33,12 +33,13 @@ from poisonlab.inspection import (
     show_drive,
     show_poison,
     show_recovered,
+    show_suspicion,
 )
 from poisonlab.models.base import Classifier
 from poisonlab.observation import Observer, Tally
 from poisonlab.purification import show_purification, surviving_metrics
-from poisonlab.stages import Bundle, fingerprint
-from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Threat
+from poisonlab.stages import Bundle, fingerprint, fingerprint_of
+from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat, joined
 from poisonlab.victims import (
     MakeHook,
     Victims,
@@ -119,6 +120,11 @@ class _Experiment:
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
         defended, dial = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended) | spotted
+        if isinstance(threat, Corruption):
+            measured |= self._corruption(poison, undefended, defended)
+        if flagged := self._shown(FlaggedRows):
+            measured |= review.flag_metrics(flagged, self._poisoned_rows(poison), train)
+            review.show_flags(flagged, self._poisoned_rows(poison), poisoned[0], train, ctx)
         if isolated := self._shown(IsolatedRows):
             measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
         if trace := self._shown(PurificationTrace):
@@ -205,7 +211,7 @@ class _Experiment:
 
     def _tally(self, stage: str, threat: Threat) -> Tally | None:
         """Reports what the victim of each trial says of its target as soon as it is trained."""
-        if isinstance(threat, Backdoor):
+        if not isinstance(threat, Targeted):
             return None
         return Tally(threat, dataclasses.replace(self.ctx, stage_name=stage))
 
@@ -234,8 +240,8 @@ class _Experiment:
             make_hook = self.defense.training_hook if kind.overrides("training_hook") else None
             tally = self._tally(name, threat)
             victims = self._train(name, sets, poison.trials, make_hook=make_hook, hook_key=key, tally=tally)
-        if kind.overrides("repair"):
-            victims, dial = self._repair(victims, threat)
+        if kind.repairs():
+            victims, dial = self._repair(victims, sets, threat)
         return victims, dial
 
     def _public(self, threat: Threat) -> ImageSet:
@@ -279,9 +285,14 @@ class _Experiment:
         done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
-    def _repair(self, victims: Victims, threat: Threat) -> tuple[Victims, Dial | None]:
-        """Repaired victims, and the knob of the last one's repair where it has one."""
+    def _repair(self, victims: Victims, sets: Sequence[ImageSet], threat: Threat) -> tuple[Victims, Dial | None]:
+        """Repaired victims, and the knob of the last one's repair where it has one.
+
+        Args:
+            sets: what each victim was trained on, for a defense that asks for it.
+        """
         ctx, clean = self.ctx, self._clean_images()
+        asks = type(self.defense).overrides("repair_with_suspects")
         observer = Observer(self.splits.test, threat)  # looks at the first trial
 
         def look(phase: str, step: int, model: Module) -> None:  # a defense is handed no object that knows the threat
@@ -289,10 +300,14 @@ class _Experiment:
 
         def compute(inner: Context) -> Bundle:
             repaired, knob = [], Bundle()
+            result: Classifier | Dial
             for number in range(victims.members):
                 model = victims.member(number)
                 shown = dataclasses.replace(inner, observer=None if number else look)
-                result = self.defense.repair(model, clean, shown)
+                if asks:
+                    result = self.defense.repair_with_suspects(model, clean, sets[number], shown)
+                else:
+                    result = self.defense.repair(model, clean, shown)
                 if isinstance(result, Dial):
                     knob = Bundle(result.tensors(), result.data())
                     result = result.apply(model, result.chosen)
@@ -303,7 +318,9 @@ class _Experiment:
             return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
-        key = [*seen, self._defense_key()]
+        key: list[object] = [*seen, self._defense_key()]
+        if asks:
+            key.append(fingerprint_of(t for s in sets for t in (s.x, s.y)))
         ctx = dataclasses.replace(self.ctx, observer=self._tally("repair", threat))
         done = ctx.stage("repair", key, [type(self.defense), Observer], compute)
         scores = self._shown(NeuronScores)
@@ -320,20 +337,30 @@ class _Experiment:
     def _spot(
         self, poison: Poison, poisoned: ImageSet, threat: Threat, control: Victims, undefended: Victims
     ) -> dict[str, float]:
-        """Detection on the victim with its training set, and on the control with its own: false alarms count, too."""
-        if not isinstance(threat, Backdoor) or not type(self.defense).overrides("detect"):
+        """Detection on the victim with its training set, and on the control with its own: false alarms count, too.
+
+        Where nobody attacks, only scores of images are measured: there is no backdoor to be named.
+        """
+        backdoored = isinstance(threat, Backdoor)
+        if not (backdoored or isinstance(threat, Corruption)) or not type(self.defense).overrides("detect"):
             return {}
-        train, target = self.splits.train, threat.target_class if poison.budget else None
+        train, target = (
+            self.splits.train,
+            threat.target_class if isinstance(threat, Backdoor) and poison.budget else None,
+        )
         suspect, innocent = undefended.member(0), control.member(0)
         found = self._found(0, undefended, poisoned)
         found_control = self._detect("detect_control", innocent, train)
         if found is None or found_control is None:
             return {}
         is_poisoned = self._poisoned_rows(poison)
-        show_detection(found, found_control, is_poisoned, target, train.classes, self.ctx)
+        show_suspicion(found, found_control, is_poisoned, self.ctx)
+        measured = detection.sample_metrics(found, found_control, is_poisoned)
+        if not backdoored:
+            return measured
+        show_detection(found, found_control, target, train.classes, self.ctx)
         show_recovered(found, suspect, self._clean_images(), self.ctx)
-        measured = detection.verdicts(found, found_control, target)
-        return measured | detection.sample_metrics(found, found_control, is_poisoned)
+        return detection.verdicts(found, found_control, target) | measured
 
     def _found(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:
         """What detection says of a trial's undefended victim; asked for twice, it is computed once."""
@@ -371,6 +398,20 @@ class _Experiment:
 
         uncached = dataclasses.replace(self.ctx, cache=None)
         return uncached.stage("evaluate", None, [], compute).data["metrics"]
+
+    def _corruption(self, poison: Poison, undefended: Victims, defended: Victims) -> dict[str, float]:
+        """What perfect knowledge would give: a victim from scratch on the clean rows and the trusted images.
+
+        No defender has it: the rows are the experimenter's.
+        """
+        bad, train, test = self._poisoned_rows(poison), self.splits.train, self.splits.test
+        best = self._train("retrained", [joined(train[~bad], self._clean_images())])
+        if type(self.defense).repairs():
+            review.show_confusion(undefended.member(0), defended.member(0), test, self.ctx)
+        return {
+            "clean_accuracy_retrained": metrics.clean_accuracy(best.predict, test),
+            "corrupted": bad.double().mean().item(),
+        }
 
     def _poisoned_rows(self, poison: Poison) -> Tensor:
         """bool ``(n,)`` of the first trial's training set."""

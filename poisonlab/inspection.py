@@ -135,12 +135,11 @@ def show_drive(
 def show_detection(
     victim: Detection,
     control: Detection,
-    poisoned: Tensor,
     target_class: int | None,
     classes: tuple[str, ...],
     ctx: Context,
 ) -> None:
-    """Scores of classes and images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
+    """Scores of classes, the victim's beside the control's."""
 
     def number(label: int | None) -> int:
         return -1 if label is None else label
@@ -158,6 +157,10 @@ def show_detection(
             list(classes),
         ),
     )
+
+
+def show_suspicion(victim: Detection, control: Detection, poisoned: Tensor, ctx: Context) -> None:
+    """Scores of training images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
     scores, accused = victim.sample_scores, victim.accused
     if scores is None or accused is None or control.sample_scores is None or control.accused is None:
         return

@@ -1,7 +1,7 @@
 """Measures of success, each a number in [0, 1] unless it says otherwise, and intervals for them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,6 +41,15 @@ def targeted_predictions(predict: Predict, threat: Targeted) -> Tensor:
 def poison_success(predicted: Tensor, threat: Targeted) -> float:
     """Share of targets given the adversarial label."""
     return (predicted == threat.adversarial_labels).double().mean().item()
+
+
+def accuracy_losses(measured: Mapping[str, float]) -> dict[str, float]:
+    """How far each ``clean_accuracy`` lies below the control's, 0 for the control itself.
+
+    In [-1, 1]: a repair that knows more than the control may gain.
+    """
+    best = measured["clean_accuracy_control"]
+    return {f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_control", "_undefended", "")}
 
 
 def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_after: float) -> float:

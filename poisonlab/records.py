@@ -14,7 +14,7 @@ import secrets
 import stat
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +61,20 @@ def check_run_id(value: Any) -> str:
     except ValueError:
         pass
     raise RecordError(f"{str(value)[:60]!r} is not a run id; ids look like {uuid.UUID(int=0)}")
+
+
+# kind of threat -> the metric of its success
+SUCCESS = {"backdoor": "asr", "targeted": "poison_success", "corruption": "accuracy_loss"}
+
+
+def threat_of(metrics: Mapping[str, Any]) -> str | None:
+    """The kind of threat that a run measured, by its metrics; ``None`` of a run that measured none."""
+    return next((kind for kind, name in SUCCESS.items() if name in metrics), None)
+
+
+def success_name(metrics: Mapping[str, Any]) -> str:
+    """The metric that tells how far the attack succeeded."""
+    return SUCCESS[threat_of(metrics) or "backdoor"]
 
 
 def finite(value: float | None) -> float | None:

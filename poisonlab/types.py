@@ -51,6 +51,11 @@ class ImageSet:
         return replace(self, split=split)
 
 
+def joined(*sets: ImageSet) -> ImageSet:
+    """All images of several sets with the same classes, in order."""
+    return replace(sets[0], x=torch.cat([s.x for s in sets]), y=torch.cat([s.y for s in sets]))
+
+
 @dataclass(frozen=True)
 class Splits:
     """Who may see which images. ``train`` shares no image with any other part.
@@ -165,7 +170,12 @@ class Targeted:
     adversarial_labels: Tensor
 
 
-Threat = Backdoor | Targeted
+@dataclass(frozen=True)
+class Corruption:
+    """Wrong labels or spoilt images that nobody aims anywhere: success is clean accuracy that is lost."""
+
+
+Threat = Backdoor | Targeted | Corruption
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"config", "settings", "registry", "types", "events", "artifacts", "stages", "partial", "context", "__init__"},
     {"data", "models", "metrics", "checkpoint", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
-    {"victims", "detection", "inspection", "purification", "observation", "evaluation", "experiment"},
+    {"victims", "detection", "inspection", "purification", "review", "observation", "evaluation", "experiment"},
     {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice", "multilevel"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},

@@ -35,7 +35,7 @@ from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, channel_statistics
 from poisonlab.training import train_network
-from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 DATASETS, VICTIMS = list(registry.dataset), list(registry.victim)
@@ -43,7 +43,7 @@ METHODS = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[ki
 CONFIGS: list[type[Config]] = [registry.KINDS[k][n].Config for k, n in METHODS]
 CONFIGS += [TrainingConfig, HeadConfig, FineTuneConfig]
 PROTOCOLS = typing.get_args(Protocol)
-MOMENTS = ("prepare", "purify", "training_hook", "repair", "detect")
+MOMENTS = ("prepare", "purify", "training_hook", "repair", "repair_with_suspects", "detect")
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 every_poison = pytest.mark.parametrize("name", [name for name in ATTACKS if registry.attack[name].poisons])
@@ -153,7 +153,7 @@ def test_threat_can_be_measured(name: str) -> None:
         assert wanted.shape == test.y.shape and int(wanted.max()) < len(test.classes)
         if threat.target_class is not None:
             assert bool((wanted == threat.target_class).all())
-    else:
+    elif not isinstance(threat, Corruption):
         assert isinstance(threat, Targeted) and len(threat.images) == poison.trials
         assert bool((threat.true_labels != threat.adversarial_labels).all())
 
@@ -220,6 +220,8 @@ def test_the_same_seed_gives_the_same_purification(name: str) -> None:
 
 def repaired_by(name: str, model: Classifier, clean: ImageSet) -> Classifier:
     """What the defense hands on: its model, or its own choice among the settings of its knob."""
+    if registry.defense[name].overrides("repair_with_suspects"):
+        return prepared(name).repair_with_suspects(model, clean, digits().train[:30], Context(seed=1))
     result = prepared(name).repair(model, clean, Context(seed=1))
     return result.apply(model, result.chosen) if isinstance(result, Dial) else result
 
@@ -227,13 +229,15 @@ def repaired_by(name: str, model: Classifier, clean: ImageSet) -> Classifier:
 @every_defense
 def test_repair_leaves_the_given_model_and_images_untouched(name: str) -> None:
     model, clean = clean_model(), digits().reserve[:20]
-    before, images = state_of(model), clean.x.clone()
+    given = (clean.x, digits().train.x, digits().train.y)
+    before, images = state_of(model), [tensor.clone() for tensor in given]
 
     repaired = repaired_by(name, model, clean)
 
-    assert same_state(state_of(model), before) and torch.equal(clean.x, images)
+    assert same_state(state_of(model), before)
+    assert all(torch.equal(now, then) for now, then in zip(given, images, strict=True))
     assert not model.training and not repaired.training
-    if registry.defense[name].overrides("repair"):
+    if registry.defense[name].repairs():
         assert repaired is not model
     assert repaired(clean.x.float() / 255).shape == (20, 10)
 
@@ -277,13 +281,20 @@ def test_overrides_tells_which_moments_a_class_changes(name: str, moment: str) -
 
 
 @every_defense
+def test_a_repair_uses_the_training_set_or_does_not(name: str) -> None:
+    kind = registry.defense[name]
+
+    assert not (kind.overrides("repair") and kind.overrides("repair_with_suspects"))
+
+
+@every_defense
 def test_a_defense_never_sees_threat_poison_or_test_set(name: str) -> None:
     forbidden = ("threat", "poison", "index", "test")
     for method in [getattr(registry.defense[name], m) for m in (*MOMENTS, "energy", "trace")]:
         for parameter in inspect.signature(method).parameters:
             assert not any(word in parameter for word in forbidden), f"{method.__qualname__}({parameter})"
         hints = {k: v for k, v in typing.get_type_hints(method).items() if k != "return"}
-        assert not {Threat, Poison, Splits, Backdoor, Targeted} & set(hints.values())
+        assert not {Threat, Poison, Splits, Backdoor, Targeted, Corruption} & set(hints.values())
 
 
 @every_defense
@@ -426,7 +437,7 @@ def test_a_repair_that_learns_from_clean_images_is_refused_without_any(name: str
     def specified() -> ExperimentSpec:
         return make_spec("digits", "badnets", name, overrides={"clean_images": 0})
 
-    if (kind.overrides("repair") or kind.overrides("detect")) and kind.needs_clean_images:
+    if (kind.repairs() or kind.overrides("detect")) and kind.needs_clean_images:
         with pytest.raises(ValueError, match="learns from clean images; set clean_images to 1 or more"):
             specified()
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from poisonlab import machine
 from poisonlab.commands.results import index
 from poisonlab.config import ExperimentSpec, SpecError, make_spec
-from poisonlab.records import RunRecord
+from poisonlab.records import RunRecord, success_name
 from poisonlab.registry import KINDS
 from poisonlab.settings import parse_settings
 from poisonlab.terminal import FAILED, OK, ProgressLine, UsageError, say, table
@@ -58,18 +58,14 @@ def sweep(options: argparse.Namespace) -> int:
 _HEADLINE = ("clean_accuracy", "success", "undefended", "control")
 
 
-def _success(record: RunRecord) -> str:
-    return "poison_success" if "poison_success" in record.metrics else "asr"
-
-
 def _headline(record: RunRecord) -> str:
-    name = _success(record)
+    name = success_name(record.metrics)
     shown = (record.metrics.get("clean_accuracy"), record.metrics.get(name))
     return ", ".join("diverged" if v is None else f"{v:.4g}" for v in shown)
 
 
 def _row(record: RunRecord) -> list[Any]:
-    spec, m, name = record.spec, record.metrics, _success(record)
+    spec, m, name = record.spec, record.metrics, success_name(record.metrics)
     values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
     return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.clean_images, spec.seed, record.state, *values]
 

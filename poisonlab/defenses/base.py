@@ -57,6 +57,18 @@ class Defense:
         """
         return model
 
+    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+        """After training, of a defender who still has the training set: a repaired copy, made with it as well.
+
+        A class overrides this moment or :meth:`repair`, not both.
+
+        Args:
+            model: in eval mode; not to be changed.
+            clean: trusted images.
+            suspects: what the model was trained on, poisoned or not, with the labels given there.
+        """
+        return model
+
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection | None:
         """After training: whether ``model`` holds a backdoor, to which class, and which training images brought it.
 
@@ -86,6 +98,11 @@ class Defense:
     def overrides(cls, moment: str) -> bool:
         """Whether this class changes a moment, so that the pipeline can skip the identity."""
         return getattr(cls, moment) is not getattr(Defense, moment)
+
+    @classmethod
+    def repairs(cls) -> bool:
+        """Whether this class changes a trained model, with the training set at hand or without."""
+        return cls.overrides("repair") or cls.overrides("repair_with_suspects")
 
 
 def evenly(steps: int, count: int) -> Collection[int]:

@@ -77,7 +77,8 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
     seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
     low = min(seen.min() - 0.02, 0.9)
     figure.update_xaxes(tickformat=".0%", range=[low, 1.01])  # a wide frame: a tenth of a point is no difference
-    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.04])
+    lowest = shown["success"].min() - 0.02  # below 0 where a repair gained accuracy
+    figure.update_yaxes(tickformat=".0%", range=[min(-0.04, lowest), 1.04])
     return figure
 
 

@@ -65,7 +65,7 @@ class LeaderboardQueries:
     ) -> pd.DataFrame:
         """One row an experiment and source, its seeds together; see ``COLUMNS``.
 
-        Intervals are 95 %, cut to [0, 1]: Student's over the seeds where there are at least two (else
+        Intervals are 95 %, cut to what the measure can be: Student's over the seeds where there are at least two (else
         NaN), Wilson's over the pooled targets for the success of a targeted attack. Of several finished
         runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite.
 
@@ -80,7 +80,9 @@ class LeaderboardQueries:
         board = self.db.arrow(sql, values).to_pandas()  # three times as fast as DuckDB's own frame of strings
         low, high = student(board["clean_accuracy"], board["_accuracy_spread"], board["_accuracy_n"])
         board["clean_accuracy_low"], board["clean_accuracy_high"] = low, high
-        seeds = student(board["success"], board["_success_spread"], board["_success_n"])
+        lost = (board["threat"] == "corruption").to_numpy(dtype=bool)  # a loss of accuracy may be a gain
+        least = np.where(lost, -1.0, 0.0)
+        seeds = student(board["success"], board["_success_spread"], board["_success_n"], least)
         pooled = wilson(board["_hits"], board["_pooled"])
         targeted = (board["threat"] == "targeted").to_numpy(dtype=bool)
         for side, by_target, by_seed in zip(("low", "high"), pooled, seeds, strict=True):
@@ -104,13 +106,15 @@ def plain(board: pd.DataFrame) -> pd.DataFrame:
     return board.assign(run_ids=[" ".join(ids) for ids in board["run_ids"]])
 
 
-def student(mean: Any, spread: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Student's interval of means over seeds, ``(groups,)`` each, cut to [0, 1]; NaN below two seeds."""
+def student(
+    mean: Any, spread: Any, n: Any, least: Any = 0.0, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Student's interval of means over seeds, ``(groups,)`` each, cut to [``least``, 1]; NaN below two seeds."""
     mean, spread, n = (np.asarray(v, dtype=float) for v in (mean, spread, n))
     known, back = np.unique(n, return_inverse=True)  # few different n: the quantile is the slow part
     quantile = np.array([stats.t.ppf((1 + confidence) / 2, k - 1) if k >= 2 else np.nan for k in known])[back]
     half = quantile * spread / np.sqrt(np.maximum(n, 1))
-    return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+    return np.clip(mean - half, least, 1), np.clip(mean + half, least, 1)
 
 
 def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 
 from poisonlab import records
-from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id
+from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id, success_name, threat_of
 from poisonlab.store.database import Database
 from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
 
@@ -165,7 +165,7 @@ def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None
 def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
     """The row of a run: headline metrics under the same names for every kind of threat."""
     m = record.metrics
-    name = "poison_success" if "poison_success" in m else "asr"
+    name = success_name(m)
     return {
         "run_id": record.run_id,
         "home": home,
@@ -174,7 +174,7 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         **spec_columns(record.spec),
         "spec_group": record.spec.group(),
         "state": record.state,
-        "threat": "targeted" if name in m and name != "asr" else "backdoor" if "asr" in m else None,
+        "threat": threat_of(m),
         "revision": record.revision,
         "version": record.version,
         "device": record.device,

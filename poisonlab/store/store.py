@@ -12,6 +12,7 @@ from poisonlab.records import RecordError
 from poisonlab.store.budget import BudgetQueries
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
+from poisonlab.store.flags import FlagQueries
 from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
@@ -33,6 +34,7 @@ class Store(
     RunQueries,
     LeaderboardQueries,
     BudgetQueries,
+    FlagQueries,
     TrialQueries,
     PurificationQueries,
     ClaimQueries,

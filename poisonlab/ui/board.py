@@ -9,6 +9,7 @@ import streamlit as st
 
 from poisonlab import runtime
 from poisonlab.figures.style import POISONED
+from poisonlab.records import SUCCESS
 from poisonlab.store import plain
 from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.wording import NONE, escape, number, percent
@@ -30,8 +31,9 @@ def order() -> tuple[str, str, bool]:
     """Kind of threat, sort column and direction, all in the URL."""
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
     threat = left.segmented_control(
-        "Threat", ["all", "backdoor", "targeted"], default="all", required=True, key="threat", bind="query-params",
-        help="Backdoors are measured by ASR, targeted poisons by poison success: compare within one kind.",
+        "Threat", ["all", *SUCCESS], default="all", required=True, key="threat", bind="query-params",
+        help="Backdoors are measured by ASR, targeted poisons by poison success, corruptions by lost accuracy: compare "
+        "within one kind.",
     )  # fmt: skip
     sort = middle.selectbox("Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params")
     descending = right.toggle("Largest first", key="descending", bind="query-params")

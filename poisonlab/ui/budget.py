@@ -25,7 +25,7 @@ def learns_from_clean_images(defense: str) -> bool:
     if defense not in list(registry.defense):
         return False
     kind = registry.defense[defense]
-    return bool(kind.overrides("repair") and kind.needs_clean_images)
+    return bool(kind.repairs() and kind.needs_clean_images)
 
 
 def choose() -> series.Setting:

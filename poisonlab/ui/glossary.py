@@ -33,7 +33,47 @@ _DEFINED = {
     ),
     "success": Definition(
         "Attack success",
-        "ASR for backdoors, poison success for targeted poisons. Lower is better under a defense.",
+        "ASR for backdoors, poison success for targeted poisons, lost accuracy for wrong labels and spoilt images. "
+        "Lower is better under a defense.",
+    ),
+    "accuracy_loss": Definition(
+        "Lost accuracy",
+        "Wrong labels and spoilt images: clean accuracy of a model trained on the same images before they were "
+        "corrupted, minus that of this model. Below 0 the model is better than that control. Lower is better.",
+    ),
+    "clean_accuracy_retrained": Definition(
+        "Accuracy retrained",
+        "Clean accuracy of a model trained from scratch on the images that are not corrupted and on the defender's "
+        "trusted ones. Only the experimenter knows which these are: what perfect flagging would allow.",
+    ),
+    "corrupted": Definition("Corrupted", "Share of the training images whose label or pixels are wrong."),
+    "flagged": Definition("Flagged", "Share of the training images that the repair suspects."),
+    "flag_auroc": Definition(
+        "Flag AUROC",
+        "Probability that a corrupted or poisoned training image has a higher score than a clean one. 0.5 is chance, 1 "
+        "is best.",
+        rate=False,
+    ),
+    "flag_precision": Definition(
+        "Flag precision", "Share of the flagged images that are corrupted or poisoned; the others are there by mistake."
+    ),
+    "flag_recall": Definition("Flag recall", "Share of the corrupted or poisoned images that are flagged."),
+    "returned_clean": Definition(
+        "Rightly returned", "Share of the images taken back that are clean. Higher is better."
+    ),
+    "relabelled_right": Definition(
+        "Rightly relabelled", "Share of the relabelled images whose most likely new label is the true one."
+    ),
+    "fate": Definition(
+        "Fate",
+        "What a repair does with a flagged image: kept out of the training, returned with its label because a model "
+        "trained without the suspects agrees with it, or relabelled by that model.",
+        rate=False,
+    ),
+    "confusion": Definition(
+        "Confusion matrix",
+        "Share of the test images of each true class (row) that are given each class (column). A perfect model has the "
+        "diagonal alone.",
     ),
     "control": Definition(
         "Control",

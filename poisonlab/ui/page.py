@@ -7,6 +7,7 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import ExperimentSpec, make_spec
+from poisonlab.records import success_name
 from poisonlab.store import StoreError
 from poisonlab.ui import glossary, navigation
 from poisonlab.ui.command import run_command
@@ -15,6 +16,7 @@ from poisonlab.ui.wording import escape, number, percent, run_title
 # The experiments that fill an empty page in a minute or two: (dataset, attack, defense).
 BACKDOOR_DEMO = ("digits", "badnets", "awm")
 UNLEARNING_DEMO = ("digits", "badnets", "rnp")
+REPAIR_DEMO = ("digits", "label_noise", "retain_beneficial")
 TARGETED_DEMO = ("digits", "bullseye_polytope", "puregen_ebm")
 
 
@@ -82,15 +84,21 @@ def row_of(record: Any) -> dict[str, Any]:
     }
 
 
+_MARKS = ("clean_accuracy_control", "clean_accuracy_retrained")  # what a corruption's repair is compared with
+
+
 def headline(metrics: Mapping[str, float | None]) -> None:
     """The four numbers that sum up a run, each defined on hover."""
-    success = "asr" if "asr" in metrics else "poison_success"
+    success = success_name(metrics)
     undefended, accuracy = metrics.get(f"{success}_undefended"), metrics.get("clean_accuracy_undefended")
     shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, colour of a rise
         ("clean_accuracy", metrics.get("clean_accuracy"), accuracy, "normal"),
         (success, metrics.get(success), undefended, "inverse"),
-        (f"{success}_control", metrics.get(f"{success}_control"), None, "off"),
     ]
+    if success == "accuracy_loss":  # of the control it is 0 by definition
+        shown += [(name, metrics.get(name), None, "off") for name in _MARKS]
+    else:
+        shown.append((f"{success}_control", metrics.get(f"{success}_control"), None, "off"))
     if "robust_accuracy" in metrics:
         shown.append(
             (

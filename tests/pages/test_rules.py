@@ -72,7 +72,18 @@ def test_figures_import_no_streamlit() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["clean_accuracy", "asr", "asr_control", "poison_success_undefended", "der", "psnr", "energy"]
+    "name",
+    [
+        "clean_accuracy",
+        "asr",
+        "asr_control",
+        "poison_success_undefended",
+        "accuracy_loss_undefended",
+        "der",
+        "psnr",
+        "clean_accuracy_retrained",
+        "energy",
+    ],
 )
 def test_metrics_are_defined(name: str) -> None:
     assert len(glossary.help_for(name)) > 40
@@ -82,6 +93,7 @@ def test_metrics_are_defined(name: str) -> None:
 def test_success_says_that_lower_is_better() -> None:
     for name in ("asr", "poison_success", "success"):
         assert "Lower is better under a defense" in glossary.help_for(name)
+    assert "Lower is better" in glossary.help_for("accuracy_loss")
 
 
 def test_markdown_is_taken_literally() -> None:

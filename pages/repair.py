@@ -1,0 +1,45 @@
+"""Repair: which training images are held against a model, what becomes of them, and what it is worth."""
+
+import streamlit as st
+
+from poisonlab import runtime
+from poisonlab.figures import repair as figures
+from poisonlab.ui import detection, glossary, page, repair, selector
+
+page.header(
+    "Repair",
+    "Training images that a defense holds harmful, what it does with each, and the model before and after.",
+    "Whoever hunts bad data also catches good data: a repair has to give back what it took by mistake.",
+)
+record = selector.choose_run(
+    "repair", "Here you would see suspected training images sorted into harmful and useful ones.", page.REPAIR_DEMO
+)
+if record is None:
+    st.stop()
+page.headline(record.metrics)
+st.markdown(page.about(record.spec.defense))
+found = page.load(record, "FlagReview", "ConfusionChange", "SampleSuspicion")
+
+if flagged := found.get("FlagReview"):
+    repair.flags(flagged, record.metrics)
+if suspicion := found.get("SampleSuspicion"):
+    detection.samples(suspicion, record.metrics.get("sample_auroc"))
+if change := found.get("ConfusionChange"):
+    repair.confusions(change)
+
+rows = runtime.get().store.flagging(record.run_id)
+if rows["flag_share"].notna().any():
+    st.subheader("What over-flagging costs", anchor=False, help=glossary.help_for("flagged"))
+    st.plotly_chart(
+        figures.over_flagging(rows),
+        key="flagging",
+        alt="Clean accuracy by share of training images flagged, by defense",
+    )
+    st.caption(
+        "All runs that differ from this one in their defense and seed alone. Small marks are seeds, lines their means. "
+        "Flat lines: defenses that flag nothing, the model before any repair, one retrained with perfect knowledge. "
+        "Run a repair with other values of flag_share to add points."
+    )
+
+page.other_views(record, here="repair")
+page.reproduce(record)

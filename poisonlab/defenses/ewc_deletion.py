@@ -1,0 +1,106 @@
+"""EWC deletion: unlearn the flagged images, held back by an anchor, and stop before it hurts."""
+
+import copy
+import math
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.config import FineTuneConfig, param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.culprits import kept_out, state
+from poisonlab.defenses.ewc import Anchor, InfluenceConfig, drawn_fisher, flag, influence
+from poisonlab.models.base import Classifier, logits
+from poisonlab.registry import Card, defense
+from poisonlab.training import fine_tune
+from poisonlab.types import ImageSet
+
+TANNO = "Tanno et al. 2022"
+
+
+class EWCDeletionConfig(InfluenceConfig):
+    gamma: float = param(0.03, "Deletion against the anchor", gt=0, le=10, source=f"{TANNO}: 0.01 to 0.05")
+    epochs: int = param(100, "Most passes over the flagged images", quick=10, ge=1, le=1000, source=TANNO)
+    batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images", source=TANNO)
+    lr: float = param(1e-3, "Adam learning rate", quick=1e-4, gt=0, le=1, source=TANNO)
+
+
+def standing(model: Classifier, clean: ImageSet) -> tuple[float, float]:
+    """How good a model is on the trusted images, for comparison: accuracy, then the lower loss."""
+    said = logits(model, clean.x)
+    accuracy = (said.argmax(1) == clean.y).double().mean().item()
+    return accuracy, -F.cross_entropy(said, clean.y).item()
+
+
+class GuardedAscent(Anchor):
+    """Ascends on the loss of each batch, and remembers the weights that did best on the trusted images.
+
+    Attributes:
+        best: tensors of the model at its best look; what it started from is looked at first.
+    """
+
+    def __init__(self, model: Classifier, fisher: dict[str, Tensor], strength: float, clean: ImageSet) -> None:
+        super().__init__(model, fisher, strength)
+        self.model, self.clean = model, clean
+        self.limit = math.log(len(clean.classes))  # an image that is guessed is forgotten
+        self.best_standing, self.best = standing(model, clean), state(model)
+
+    def epoch(self, number: int, data: ImageSet) -> ImageSet:
+        self.look()
+        return data
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        return -F.cross_entropy(logits, y, reduction="none").clamp(max=self.limit).mean()
+
+    def look(self) -> None:
+        """Keep the weights if they are better on the trusted images than any before."""
+        now = standing(self.model, self.clean)
+        if all(map(math.isfinite, now)) and now > self.best_standing:
+            self.best_standing, self.best = now, state(self.model)
+
+    def end(self, ctx: Context) -> None:
+        self.look()
+
+
+@defense("ewc_deletion")
+class EWCDeletion(Defense):
+    """max over theta of  -log p(C | theta) / |C| - 1 / (2 gamma) (theta - theta^)' diag(F) (theta - theta^),
+
+    stopped where the trusted images fare best: never worse on them than the model that was given.
+    """
+
+    Config = EWCDeletionConfig
+    card = Card(
+        title="EWC deletion",
+        paper="R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving the Right Past Behind, "
+        "NeurIPS 2022, arXiv:2207.04806",
+        summary="Instead of training again without the flagged images, make the model forget them: climb their loss, "
+        "tied by an elastic band to the old weights, and stop when trusted images begin to suffer.",
+        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        deviations=(
+            "The deletion's log-likelihood is a mean over the flagged images; an image ascends no further than the "
+            "loss of a guess. Batch norm stays as it is.",
+            "The early stop looks at the trusted images, not at the model's failures, and keeps the best epoch, the "
+            "start included.",
+        ),
+    )
+
+    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+        cfg: Any = self.config
+        scores = influence(model, clean, suspects, cfg, ctx)
+        rows = flag(scores, cfg)
+        kept_out(scores, rows, ctx)
+        repaired = copy.deepcopy(model)
+        if not len(rows):
+            return repaired
+        fisher = drawn_fisher(model, suspects, cfg.fisher_images, ctx)
+        guard = GuardedAscent(repaired, fisher, 1 / cfg.gamma, clean)
+        recipe = FineTuneConfig(
+            epochs=cfg.epochs, batch_size=cfg.batch_size, lr=cfg.lr, weight_decay=0.0, crop_padding=0, flip=False,
+            frozen_norm=True,
+        )  # fmt: skip
+        fine_tune(repaired.requires_grad_(True), suspects[rows], recipe, ctx, guard)
+        repaired.load_state_dict(guard.best)
+        return repaired.requires_grad_(False)

@@ -1,0 +1,37 @@
+"""Fine-tuning without the flagged images: the plain way to forget harmful data."""
+
+from poisonlab.config import param
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.culprits import CulpritConfig, kept_out, tuned, without
+from poisonlab.defenses.ewc import flag, influence
+from poisonlab.models.base import Classifier
+from poisonlab.registry import Card, defense
+from poisonlab.types import ImageSet, joined
+
+
+class FinetuneWithoutConfig(CulpritConfig):
+    with_clean: bool = param(False, "Fine-tune on the trusted images as well", source="ours")
+
+
+@defense("finetune_without")
+class FinetuneWithout(Defense):
+    """Fine-tuning of the given weights on D minus C, C being the images with the highest EWC influence."""
+
+    Config = FinetuneWithoutConfig
+    card = Card(
+        title="Fine-tuning without suspects",
+        paper="Reference treatment of R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving "
+        "the Right Past Behind, NeurIPS 2022, arXiv:2207.04806",
+        summary="Flag the images that speak against trusted ones, leave them out, and train on. Good when the right "
+        "ones were flagged; every wrongly flagged image is lost.",
+        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        deviations=("SGD by the recipe of the other repairs here; the paper uses Adam and stops early.",),
+    )
+
+    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+        scores = influence(model, clean, suspects, self.config, ctx)
+        rows = flag(scores, self.config)
+        kept_out(scores, rows, ctx)
+        rest = without(suspects, rows)
+        return tuned(model, joined(rest, clean) if self.config.with_clean else rest, self.config, ctx)

@@ -1,0 +1,41 @@
+"""Soft relabelling: flagged images stay, their labels do not."""
+
+import torch
+
+from poisonlab.context import Context
+from poisonlab.defenses.base import Defense
+from poisonlab.defenses.culprits import RELABELLED, CulpritConfig, report, soft_labels, tuned, without
+from poisonlab.defenses.ewc import flag, influence
+from poisonlab.defenses.ft import named
+from poisonlab.models.base import Classifier, logits
+from poisonlab.registry import Card, defense
+from poisonlab.types import ImageSet, joined
+
+
+@defense("relabel")
+class Relabel(Defense):
+    """theta_R = fine-tuning of the given weights on (D minus C) and S; then again, on these and on C with the labels
+    softmax f(x; theta_R)."""
+
+    Config = CulpritConfig
+    card = Card(
+        title="Soft relabelling",
+        paper="Baseline; close to S. Kong, Y. Shen, L. Huang: Resolving Training Biases via Influence-based Data "
+        "Relabeling, ICLR 2022",
+        summary="If a label is wrong, the image may still be useful: give every flagged image what a model trained "
+        "without the suspects believes of it.",
+        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        deviations=("The paper relabels by its own influence function; here EWC influence flags, a model relabels.",),
+    )
+
+    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+        scores = influence(model, clean, suspects, self.config, ctx)
+        rows = flag(scores, self.config)
+        trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]
+        reference = tuned(model, trusted, self.config, named(ctx, "reference"))
+        if not len(rows):
+            report(scores, rows, rows, rows, ctx)
+            return reference
+        answers = logits(reference, flagged.x).softmax(1)
+        report(scores, rows, torch.full_like(rows, RELABELLED), answers.argmax(1), ctx)
+        return tuned(model, joined(trusted, flagged), self.config, ctx, soft_labels(trusted, answers))

@@ -1,0 +1,129 @@
+"""What a repair flags, how well, and what flagging more or fewer images does to accuracy."""
+
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
+import torch
+
+from poisonlab.artifacts import ConfusionChange, FlagReview
+from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, SYMBOLS, layout
+
+BINS = 60
+EXTREME = 0.005  # this share at both ends does not stretch the axis
+FATE_COLOURS = {"kept out": CONTROL, "returned": PURIFIED, "relabelled": "#CC79A7"}
+
+
+def score_histogram(found: FlagReview) -> go.Figure:
+    """How the scores of clean and of bad training images are spread, and where the flags begin."""
+    everything = torch.cat([found.clean, found.bad]).double()
+    low, high = (everything.quantile(q).item() for q in (EXTREME, 1 - EXTREME))
+    edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
+    middles = ((edges[1:] + edges[:-1]) / 2).numpy()
+    figure = go.Figure()
+    for name, scores, colour in (("clean", found.clean, CLEAN), ("corrupted or poisoned", found.bad, POISONED)):
+        counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
+        figure.add_scatter(
+            x=middles, y=counts.numpy(), name=name, mode="lines", fill="tozeroy",
+            line={"color": colour, "shape": "hvh"},
+            hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.0f}} images<extra></extra>",
+        )  # fmt: skip
+    threshold = everything.sort(descending=True).values[found.chosen - 1].item()
+    figure.add_vline(
+        x=min(max(threshold, low), high), line={"color": CONTROL, "dash": "dash"}, annotation_text="flagged from here",
+        annotation_position="top right",
+    )  # fmt: skip
+    return layout(figure, "score; higher is more suspicious", "training images", 340)
+
+
+def precision_recall(found: FlagReview) -> go.Figure:
+    """Precision and recall of flagging the k images with the highest scores; the repair's own k is marked."""
+    figure = go.Figure()
+    for name, values, colour in (("precision", found.precision, CLEAN), ("recall", found.recall, POISONED)):
+        figure.add_scatter(
+            x=found.flagged.numpy(), y=values.numpy(), name=name, mode="lines", line={"color": colour},
+            hovertemplate=f"%{{x}} flagged: {name} %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+    for x, text, place in ((found.chosen, "flagged", "top left"), (len(found.bad), "truly bad", "bottom right")):
+        dash = "dash" if text == "flagged" else "dot"
+        figure.add_vline(x=x, line={"color": CONTROL, "dash": dash}, annotation_text=text, annotation_position=place)
+    layout(figure, "images flagged, k", "share", 340)
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    return figure
+
+
+def ranks(found: FlagReview) -> go.Figure:
+    """The sampled flagged images in the order of their scores, coloured by fate; open marks are clean images."""
+    figure = go.Figure()
+    for number, (name, colour) in enumerate(FATE_COLOURS.items()):
+        mine = found.fate == number
+        if not bool(mine.any()):
+            continue
+        truth = np.where(found.is_bad[mine].numpy(), "corrupted or poisoned", "clean")
+        figure.add_scatter(
+            x=found.rank[mine].numpy(), y=found.score[mine].numpy(), name=name, mode="markers",
+            marker={
+                "color": colour, "size": 9, "symbol": np.where(found.is_bad[mine].numpy(), "circle", "circle-open"),
+            },
+            customdata=truth, hovertemplate=f"rank %{{x}}, score %{{y:.2g}}: %{{customdata}}, {name}<extra></extra>",
+        )  # fmt: skip
+    return layout(figure, "rank; 1 is the most suspicious", "score", 300)
+
+
+def confusion(found: ConfusionChange, after: bool) -> go.Figure:
+    """Shares of each true class by answer, before or after the repair."""
+    counts = (found.after if after else found.before).float()
+    shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
+    figure = px.imshow(
+        shares, x=found.classes, y=found.classes, zmin=0, zmax=1, color_continuous_scale=SEQUENTIAL, aspect="auto",
+        text_auto=".0%" if len(found.classes) <= 10 else False,
+    )  # fmt: skip
+    figure.update_traces(hovertemplate="%{y} read as %{x}: %{z:.1%}<extra></extra>", xgap=1, ygap=1)
+    figure.update_layout(coloraxis_showscale=False)
+    layout(figure, "answer", "true class", 420)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
+    return figure
+
+
+def over_flagging(rows: pd.DataFrame) -> go.Figure:
+    """Clean accuracy against the share flagged: a mark a seed, a line of means a defense; others lie flat.
+
+    Args:
+        rows: as the store's ``flagging`` gives them.
+    """
+    figure = go.Figure()
+    flagging = rows.dropna(subset=["flag_share"])
+    for number, (line, part) in enumerate(flagging.groupby("line", sort=True)):
+        colour = CATEGORICAL[number % len(CATEGORICAL)]
+        symbol = SYMBOLS[number % len(SYMBOLS)]
+        means = part.groupby("flag_share", sort=True)["clean_accuracy"].mean()
+        figure.add_scatter(
+            x=part["flag_share"], y=part["clean_accuracy"], mode="markers", legendgroup=line, showlegend=False,
+            marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}, customdata=part["seed"],
+            hovertemplate=f"{line}, seed %{{customdata}}: %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=means.index, y=means, name=line, mode="lines+markers", legendgroup=line,
+            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker={"symbol": symbol, "size": 9},
+            hovertemplate=f"{line}, %{{x:.0%}} flagged: mean %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+    flat = rows[rows["flag_share"].isna() & (rows["defense"] != "none")]
+    levels = {str(line): part["clean_accuracy"].mean() for line, part in flat.groupby("line", sort=True)}
+    for name in ("undefended", "retrained"):
+        levels[name] = rows[f"clean_accuracy_{name}"].mean()
+    for name, level in levels.items():
+        if np.isfinite(level):
+            figure.add_hline(
+                y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text=name,
+                annotation_position="bottom right",
+            )  # fmt: skip
+    if rows["corrupted"].notna().any():
+        figure.add_vline(
+            x=rows["corrupted"].mean(), line={"color": CONTROL, "dash": "dot", "width": 1},
+            annotation_text="truly bad", annotation_position="top right",
+        )  # fmt: skip
+    layout(figure, "share of the training images flagged", "clean accuracy", 430)
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%")
+    return figure

@@ -1,0 +1,91 @@
+"""In words and images: which training images a repair flagged, and what became of them."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+import torch
+
+from poisonlab.artifacts import FATES, ConfusionChange, FlagReview
+from poisonlab.figures import repair as figures
+from poisonlab.ui import galleries, glossary, link
+from poisonlab.ui.images import strip
+from poisonlab.ui.wording import escape, percent
+
+ANY = "all"
+BADGES = {"kept out": ":gray-badge[kept out]", "returned": ":green-badge[returned]",
+          "relabelled": ":violet-badge[relabelled]"}  # fmt: skip
+
+
+def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
+    """In words: how many were flagged, how many of them rightly, and what came back."""
+    images, bad = len(found.clean) + len(found.bad), len(found.bad)
+    said = (
+        f"Flagged: **{found.chosen}** of {images} training images; {bad} are truly corrupted or poisoned. Of the "
+        f"flagged ones **{percent(metrics.get('flag_precision'))}** are, which is "
+        f"{percent(metrics.get('flag_recall'))} of all that are."
+    )
+    fates = [f"{int(n.sum())} {name}" for name, n in zip(FATES, found.counts, strict=True) if int(n.sum())]
+    said += f" They were {' and '.join(fates)}."
+    if (clean := metrics.get("returned_clean")) is not None:
+        said += f" Of the returned ones **{percent(clean)}** are clean."
+    if (right := metrics.get("relabelled_right")) is not None:
+        said += f" Of the relabelled ones {percent(right)} got their true label."
+    return said
+
+
+def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
+    """Scores, precision and recall, then the flagged images along their ranks."""
+    st.subheader("Who is flagged", anchor=False, help=glossary.help_for("flag_precision"))
+    st.markdown(reading(found, metrics))
+    left, right = st.columns(2, gap="medium")
+    left.plotly_chart(
+        figures.score_histogram(found), key="scores", alt="Scores of clean and of corrupted training images"
+    )
+    right.plotly_chart(
+        figures.precision_recall(found),
+        key="precision",
+        alt="Precision and recall against the number of flagged images",
+    )
+    st.subheader("What becomes of them", anchor=False, help=glossary.help_for("fate"))
+    st.plotly_chart(
+        figures.ranks(found), key="ranks", alt="Scores of flagged images by rank, coloured by what became of them"
+    )
+    st.caption(
+        f"A sample of {len(found.images)} of the {found.chosen} flagged images, evenly along their ranks. Filled marks "
+        "are truly corrupted or poisoned, open ones clean: the defender cannot see that."
+    )
+    gallery(found)
+
+
+def gallery(found: FlagReview) -> None:
+    """The images with given, true and new label."""
+    present = [name for number, name in enumerate(FATES) if bool((found.fate == number).any())]
+    options = [ANY, *present]
+    link.hint_choice("fate", "fate", options)
+    chosen = st.segmented_control("Show", options, default=ANY, required=True, key="fate", bind="query-params")
+    wanted = torch.ones_like(found.is_bad) if chosen == ANY else found.fate == FATES.index(str(chosen))
+    rows = wanted.nonzero().squeeze(1)
+    part = rows[galleries.turn(len(rows), "flagged")]
+    captions, alts = [], []
+    for row in part.tolist():
+        given, true = (escape(found.classes[int(labels[row])]) for labels in (found.given, found.true))
+        fate = FATES[int(found.fate[row])]
+        lines = [f"{int(found.rank[row])}. {BADGES[fate]}", f"labelled **{given}**"]
+        lines.append("spoilt image" if given == true and bool(found.is_bad[row]) else f"is {true}")
+        if fate == "relabelled":
+            lines.append(f"now {escape(found.classes[int(found.used[row])])}")
+        captions.append("  \n".join(lines))
+        alts.append(f"flagged training image labelled {given}, {fate}")
+    strip("Flagged images", found.images[part], captions, alts, "By rank; the true label is for the reader alone.")
+
+
+def confusions(found: ConfusionChange) -> None:
+    """Answers to each class before and after."""
+    st.subheader("Who is taken for whom", anchor=False, help=glossary.help_for("confusion"))
+    left, right = st.columns(2, gap="medium")
+    for column, name, after in ((left, "Before the repair", False), (right, "After it", True)):
+        column.markdown(f"**{name}**")
+        column.plotly_chart(
+            figures.confusion(found, after), key=f"confusion-{after}",
+            alt=f"Confusion matrix {name.lower()}: true class by answer",
+        )  # fmt: skip
