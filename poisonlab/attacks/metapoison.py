@@ -14,13 +14,13 @@ from poisonlab.attacks.pixels import round_within, to_bytes
 from poisonlab.attacks.recolor import Perturbation
 from poisonlab.attacks.rehearsal import Path, plane, rehearse
 from poisonlab.attacks.same_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
+from poisonlab.attacks.staggered import Learner
 from poisonlab.attacks.surrogates import parse_surrogates
-from poisonlab.attacks.unrolling import LookAhead, consecutive, gradient, leaves, moved, with_batch_statistics
+from poisonlab.attacks.unrolling import LookAhead, consecutive
 from poisonlab.config import TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialise
 from poisonlab.registry import Card, attack
-from poisonlab.training import batches
 from poisonlab.types import ImageSet
 
 WARM_UP = 5  # crafting steps over which the rate rises, quadratically
@@ -29,13 +29,17 @@ BINS = 20
 
 
 class MetaPoisonConfig(SameBudgetConfig):
-    models: int = param(24, "Surrogates, spread evenly over the epochs", quick=3, ge=1, le=64, source=REPOSITORY)
+    models: int = param(
+        24, "Surrogates, spread evenly over the epochs", quick={"*": 3, "digits": 2}, ge=1, le=64, source=REPOSITORY
+    )
     epochs: int = param(
         24, "Epochs after which a surrogate is drawn and trained anew", quick=12, ge=1, le=400, source=REPOSITORY
     )
     unroll: int = param(2, "Training steps that are differentiated through (K)", ge=1, le=16, source=REPOSITORY)
-    steps: int = param(60, "Crafting steps, an epoch of each surrogate every one", quick=12, ge=1, le=1000,
-                       source=REPOSITORY)  # fmt: skip
+    steps: int = param(
+        60, "Crafting steps, an epoch of each surrogate every one", quick={"*": 12, "digits": 9}, ge=1, le=1000,
+        source=REPOSITORY,
+    )  # fmt: skip
     step_size: float = param(
         25, "Adam learning rate in bounds, x0.1 after each third of the steps", gt=0, le=1000,
         source=f"{REPOSITORY}: 200/255 at 8/255",
@@ -63,39 +67,6 @@ class MetaPoisonConfig(SameBudgetConfig):
     def _known(cls, text: str) -> str:
         parse_surrogates(text)
         return text
-
-
-class Learner:
-    """A surrogate that learns clean images by plain SGD and starts anew after ``epochs`` of them."""
-
-    def __init__(self, kind: Classifier, train: ImageSet, config: MetaPoisonConfig, number: int, ctx: Context) -> None:
-        self.network, self.train, self.config = with_batch_statistics(kind), train, config
-        self.draws = ctx.generator("metapoison", "surrogate", str(number))
-        self._begin()
-        for _ in range(number * config.epochs // config.models):  # one epoch apart, or as evenly as it goes
-            for rows in self.order():
-                self.learn(rows)
-
-    def _begin(self) -> None:
-        initialise(self.network, self.draws)
-        self.weights = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.age = 0
-
-    def order(self) -> list[Tensor]:
-        """The batches of the next epoch."""
-        if self.age == self.config.epochs:
-            self._begin()
-        self.age += 1
-        return list(batches(len(self.train), self.config.batch, 1, self.draws))
-
-    @property
-    def lr(self) -> float:
-        return self.config.lr * min(1.0, self.age / max(1, self.config.warm_up))
-
-    def learn(self, rows: Tensor) -> None:
-        here = leaves(self.weights)
-        said = torch.func.functional_call(self.network, here, (as_floats(self.train.x[rows]),))
-        self.weights = moved(here, gradient(F.cross_entropy(said, self.train.y[rows]), here), -self.lr)
 
 
 @attack("metapoison")
@@ -240,7 +211,7 @@ class MetaPoison(SameBudget):
         base, poisoned = trials.base[0, :SHOWN], made[0, :SHOWN]
         with torch.no_grad():
             recolored = to_bytes(perturbation.recolored()[: len(base)])
-            moved_by = (perturbation.delta.abs() / perturbation.eps).flatten().cpu()
+            moved_by = (perturbation.delta.abs() / perturbation.eps).clamp_max(1).flatten().cpu()
         ctx.artifact(
             "crafting",
             Crafting(

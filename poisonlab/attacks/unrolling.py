@@ -108,7 +108,7 @@ class LookAhead:
         path = [moved(start, first, -self.lr)]  # theta_1, ..., theta_K
         for x, y in batches[1:-1]:
             here = leaves(path[-1])
-            path.append(moved(here, gradient(F.cross_entropy(self._logits(here, x), y), here), -self.lr))
+            path.append(moved(here, gradient(self.losses(here, x, y)[0], here), -self.lr))
 
         here = leaves(path[-1])
         after = self._adversarial(here, batches[-1][0]) / steps

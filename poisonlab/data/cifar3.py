@@ -6,10 +6,12 @@ import torch
 from pydantic import field_validator
 
 from poisonlab.config import Preset, param
+from poisonlab.data import cifar10
 from poisonlab.data.cifar10 import CLASSES, Cifar10, Cifar10Config
 from poisonlab.registry import Card, dataset
 from poisonlab.types import ImageSet
 
+FILE = cifar10.FILE  # the same images on disk
 KEPT = 3
 
 

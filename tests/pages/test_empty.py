@@ -7,7 +7,7 @@ from page_helpers import Open, words
 
 from poisonlab import runtime
 
-LOOK = ("poisons", "triggers", "neurons", "unlearning", "purification", "langevin")
+LOOK = ("poisons", "crafting", "triggers", "neurons", "unlearning", "purification", "langevin")
 
 
 @pytest.mark.parametrize("name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", *LOOK])
