@@ -33,6 +33,7 @@ class Learner:
         for _ in range(number * config.epochs // config.models):  # one epoch apart, or as evenly as it goes
             for rows in self.order():
                 self.learn(rows)
+            ctx.progress(0, 1)  # a moment to cancel
 
     def _begin(self) -> None:
         initialise(self.network, self.draws)
