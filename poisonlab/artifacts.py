@@ -365,6 +365,44 @@ class SettingsCurve:
 
 @_kind
 @dataclass(frozen=True)
+class Crafting:
+    """How poisons were crafted through unrolled training, and which way they lead the weights of a network.
+
+    Attributes:
+        steps: int64 ``(s,)``, crafting steps; ``unrolled`` and ``plain`` are float32 ``(s,)``, the adversarial loss
+            after and before the unrolled steps, averaged over surrogates, batches and trials.
+        tried: int64 ``(r,)``, crafting steps whose poisons of the first trial a network was trained on, 0 being the
+            random start; ``tried_loss`` and ``tried_probability`` float32 ``(r,)``, what it then said of the target.
+        places: float32 ``(2, epochs + 1, 2)``, checkpoints without and with the final poisons in the plane of their
+            largest variance; ``variance`` float32 ``(2,)``, the shares along its axes.
+        path_loss, path_probability: float32 ``(2, epochs + 1)``, adversarial loss and probability of the wished class.
+        base, recolored, poisoned: uint8 ``(n, c, h, w)``; without colour shifts the second is the first.
+        changes: int64 ``(bins,)``, offsets |delta| / eps of all poisons in equal bins of [0, 1].
+        grids: float32 ``(n, 3, r, r, r)``, shifts of Y, U and V; empty without.
+        eps: in 1/255. colour: bound of the shifts.
+    """
+
+    steps: Tensor
+    unrolled: Tensor
+    plain: Tensor
+    tried: Tensor
+    tried_loss: Tensor
+    tried_probability: Tensor
+    places: Tensor
+    variance: Tensor
+    path_loss: Tensor
+    path_probability: Tensor
+    base: Tensor
+    recolored: Tensor
+    poisoned: Tensor
+    changes: Tensor
+    grids: Tensor
+    eps: float
+    colour: float
+
+
+@_kind
+@dataclass(frozen=True)
 class Curve:
     """Series over a common axis: float32 ``x`` ``(n,)`` and ``y`` ``(series, n)``."""
 

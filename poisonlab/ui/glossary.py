@@ -292,6 +292,39 @@ _DEFINED = {
         "How far the poisons' mean feature is from the target's, relative to its norm: 0 is a bull's eye.",
         rate=False,
     ),
+    "adversarial_loss": Definition(
+        "Adversarial loss",
+        "Largest logit of any other class minus that of the class the attacker wishes for, on the target image "
+        "(Carlini and Wagner). Negative: the target is misread as wished.",
+        rate=False,
+    ),
+    "adversarial_loss_unrolled": Definition(
+        "Adversarial loss, unrolled",
+        "The same after the K training steps that crafting differentiates through, averaged over surrogates of all "
+        "ages. It hardly moves while victims already fall: no sign of whether crafting has converged.",
+        rate=False,
+    ),
+    "adversarial_probability": Definition(
+        "Probability of the wished class", "What a network gives the attacker's class on the target image: its softmax."
+    ),
+    "weight_path": Definition(
+        "Path of the weights",
+        "All weights of a network after each epoch, projected on the two directions in which the checkpoints of both "
+        "trainings vary most. Both start from the same random weights and see the same order of images.",
+        rate=False,
+    ),
+    "perturbation_size": Definition(
+        "Size of the change",
+        "Of every pixel and channel of every poison, as a share of the bound. A peak at 1: the bound is what holds the "
+        "attack back.",
+        rate=False,
+    ),
+    "colour_shift": Definition(
+        "Shift of colours",
+        "Every colour of an image moves by what a smooth grid over brightness and two chroma axes says: equal colours "
+        "move alike, so that the eye takes it for other light.",
+        rate=False,
+    ),
     "psnr_purified": Definition(
         "PSNR of purified images",
         "Against what the defense was given, averaged over the first images.",

@@ -24,6 +24,7 @@ PAGES = {
     ],
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
+        ("crafting", "Crafting", ":material/handyman:"),
         ("triggers", "Triggers", ":material/my_location:"),
         ("neurons", "Neurons", ":material/hub:"),
         ("unlearning", "Unlearning", ":material/trending_down:"),
@@ -38,6 +39,7 @@ PAGES = {
 # What a run must have recorded for a page to show something of it, the typical kind first.
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
+    "crafting": ("Crafting",),
     "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),

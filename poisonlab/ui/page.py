@@ -17,6 +17,7 @@ from poisonlab.ui.wording import escape, number, percent, run_title
 BACKDOOR_DEMO = ("digits", "badnets", "awm")
 UNLEARNING_DEMO = ("digits", "badnets", "rnp")
 REPAIR_DEMO = ("digits", "label_noise", "retain_beneficial")
+CRAFTING_DEMO = ("digits", "metapoison", "none")
 TARGETED_DEMO = ("digits", "bullseye_polytope", "puregen_ebm")
 
 

@@ -7,7 +7,7 @@ from page_helpers import Open, words
 
 from poisonlab import runtime
 
-LOOK = ("poisons", "triggers", "neurons", "unlearning", "repair", "purification", "langevin", "energy")
+LOOK = ("poisons", "crafting", "triggers", "neurons", "unlearning", "repair", "purification", "langevin", "energy")
 
 
 @pytest.mark.parametrize(

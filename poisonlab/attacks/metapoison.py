@@ -1,0 +1,249 @@
+"""MetaPoison: clean-label poisons crafted by differentiating through K steps of training."""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.artifacts import Crafting
+from poisonlab.attacks.pixels import round_within, to_bytes
+from poisonlab.attacks.recolor import Perturbation
+from poisonlab.attacks.rehearsal import Path, plane, rehearse
+from poisonlab.attacks.same_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
+from poisonlab.attacks.staggered import Learner
+from poisonlab.attacks.surrogates import parse_surrogates
+from poisonlab.attacks.unrolling import LookAhead, consecutive
+from poisonlab.config import TrainingConfig, param
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialise
+from poisonlab.registry import Card, attack
+from poisonlab.training import steps_in_epoch
+from poisonlab.types import ImageSet
+
+WARM_UP = 5  # crafting steps over which the rate rises, quadratically
+SHOWN = 8  # images of the crafting artifact
+BINS = 20
+
+
+class MetaPoisonConfig(SameBudgetConfig):
+    models: int = param(
+        24, "Surrogates, spread evenly over the epochs", quick={"*": 3, "digits": 2}, ge=1, le=64, source=REPOSITORY
+    )
+    epochs: int = param(
+        24, "Epochs after which a surrogate is drawn and trained anew", quick=12, ge=1, le=400, source=REPOSITORY
+    )
+    unroll: int = param(2, "Training steps that are differentiated through (K)", ge=1, le=16, source=REPOSITORY)
+    steps: int = param(
+        60, "Crafting steps, an epoch of each surrogate every one", quick={"*": 12, "digits": 9}, ge=1, le=1000,
+        source=REPOSITORY,
+    )  # fmt: skip
+    step_size: float = param(
+        25, "Adam learning rate in bounds, x0.1 after each third of the steps", gt=0, le=1000,
+        source=f"{REPOSITORY}: 200/255 at 8/255",
+    )  # fmt: skip
+    share: float = param(1.0, "Share of a surrogate's batches that are differentiated", quick=0.5, gt=0, le=1)
+    batch: int = param(125, "Images in a surrogate's step", quick=60, ge=2, le=4096, unit="images", source=REPOSITORY)
+    lr: float = param(0.1, "Learning rate of the surrogates, plain SGD", gt=0, le=10, source=REPOSITORY)
+    warm_up: int = param(5, "Epochs over which that rate rises", quick=0, ge=0, le=100, source=REPOSITORY)
+    colour: float = param(
+        0.04, "Bound of colour shifts in Y, U and V, of [0, 1]; 0 for none", quick=0.0, ge=0, le=0.5, source=REPOSITORY
+    )
+    grid: int = param(10, "Nodes along each axis of a colour grid", ge=2, le=32, source=REPOSITORY)
+    smoothness: float = param(1.0, "Weight of the colour grids' roughness", ge=0, le=1e4, source=REPOSITORY)
+    normalise: bool = param(
+        False, "Give every poison's derivative the same length on each surrogate", quick={"*": False, "digits": True}
+    )
+    surrogates: str = param("", "Victims to craft on in turn, such as 'convnet, resnet8'; empty for the victim's own")
+    rehearse: int = param(
+        10, "Steps between two trainings on the first trial's poisons, for display; 0 for none", quick=4, ge=0, le=1000,
+        source=REPOSITORY,
+    )  # fmt: skip
+
+    @field_validator("surrogates")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        parse_surrogates(text)
+        return text
+
+
+@attack("metapoison")
+class MetaPoison(SameBudget):
+    """K-step unrolled crafting on staggered surrogates (Huang et al. 2020, arXiv:2004.00225, Algorithm 1)."""
+
+    Config = MetaPoisonConfig
+    card = Card(
+        title="MetaPoison",
+        paper="W. R. Huang et al.: MetaPoison: Practical General-purpose Clean-label Data Poisoning, NeurIPS 2020, "
+        "arXiv:2004.00225",
+        summary="Correctly labelled images of one class are changed slightly so that a few steps of training on them "
+        "give one chosen image of another class to theirs: the attacker differentiates through those steps, on many "
+        "networks at different ages.",
+        threat_model="Clean label, bounded perturbation (and small shifts of colour) of some training images of one "
+        "class; trains networks of the victim's kind on the clean set, knows neither the victim's start nor its order "
+        "of images.",
+        deviations=(
+            CHOICE,
+            "On small images pixel_collision, which optimises nothing, is as strong or stronger: compare with it. "
+            "Quick is a toy: 3 surrogates and 12 steps at eps 16 on 16x16; published are 24 and 60 at eps 8 on 32x32.",
+            "The surrogates learn clean images, as is the repository's default, without the target in their batches; "
+            "it rides along where the attack differentiates. All trials of a run share the surrogates.",
+            "Victims use batch norm's running statistics in evaluation, surrogates the batch's, as in the repository.",
+            "The runner-up of the loss is the largest other logit; the repository's is never below 0.",
+            "Later unrolled batches hold clean images; the repository puts the first batch's poisons in, as constants.",
+            "Images are clipped and rounded to 8 bits; the repository's victims see floats outside [0, 255], too.",
+            "Colours shift on a grid over Y, U and V up to 0.62, so that a grid of zeros changes nothing; the "
+            "repository's ends at 0.5. Grey images have no grids. Their Adam's rate is as large in bounds as the "
+            "pixels', and smoothness counts once a crafting step.",
+        ),
+    )
+
+    def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
+        cfg: MetaPoisonConfig = self.config
+        kinds = self._kinds(train, model, ctx)
+        learners = [Learner(kinds[n % len(kinds)], train, cfg, n, ctx) for n in range(cfg.models)]
+        perturbation = Perturbation(
+            as_floats(trials.base.flatten(0, 1)), cfg.eps / 255, cfg.colour, cfg.grid, cfg.smoothness, cfg.step_size,
+            ctx.generator("metapoison", "noise"),
+        )  # fmt: skip
+        place = torch.full((len(trials.index), len(train)), -1, device=train.x.device)  # a row's position among poisons
+        place.scatter_(
+            1, trials.index, torch.arange(trials.index.shape[1], device=place.device).expand_as(trials.index)
+        )
+        chance = ctx.generator("metapoison", "share")
+        curves, tries = [], {0: self._bytes(perturbation, trials)[0]}
+        total, done = cfg.steps * cfg.models * steps_in_epoch(len(train), cfg.batch), itertools.count(1)
+
+        def advance() -> None:
+            ctx.progress(next(done), total)
+
+        for step in range(1, cfg.steps + 1):
+            poisons = perturbation.images().detach().clamp(0, 1).view(trials.base.shape)
+            found = [self._epoch(learner, trials, place, poisons, chance, advance) for learner in learners]
+            derivative = torch.stack([gathered for gathered, _ in found]).mean(0)
+            perturbation.step(derivative.flatten(0, 1), self._rate(step))
+            curves.append(torch.tensor([losses for _, losses in found]).nanmean(0))  # unrolled and not
+            for name, value in zip(("adversarial_loss_unrolled", "adversarial_loss"), curves[-1], strict=True):
+                ctx.metric(name, step, value.item())
+            if cfg.rehearse and (step % cfg.rehearse == 0 or step == cfg.steps):
+                tries[step] = self._bytes(perturbation, trials)[0]
+        made = self._bytes(perturbation, trials)
+        if cfg.rehearse:
+            self._show(trials, train, kinds[0], tries, torch.stack(curves, 1), perturbation, made, ctx)
+        return made
+
+    def _kinds(self, train: ImageSet, model: Classifier, ctx: Context) -> list[Classifier]:
+        """The architectures to craft on, their weights still to be drawn."""
+        chosen = parse_surrogates(self.config.surrogates)
+        if not chosen:
+            return [copy.deepcopy(model)]
+        shape = train.shape, len(train.classes), *channel_statistics(train.x)
+        return [part.build().network(*shape).to(ctx.device) for part in chosen]
+
+    def _rate(self, step: int) -> float:
+        """What Adam's rate is multiplied by in step 1, 2, ...."""
+        return min((step / WARM_UP) ** 2, 1.0) * 0.1 ** (3 * (step - 1) // self.config.steps)
+
+    def _epoch(
+        self,
+        learner: Learner,
+        trials: Trials,
+        place: Tensor,
+        poisons: Tensor,
+        chance: torch.Generator,
+        advance: Callable[[], None],
+    ) -> tuple[Tensor, tuple[float, float]]:
+        """Derivatives by the poisons, summed over an epoch of one surrogate, and its mean L_adv unrolled and not."""
+        cfg, train = self.config, learner.train
+        gathered, losses = torch.zeros_like(poisons), []
+        for ahead in consecutive(learner.order(), cfg.unroll + 1):
+            if torch.rand((), generator=chance, device=chance.device) < cfg.share:
+                clean = [(as_floats(train.x[rows]), train.y[rows]) for rows in ahead]
+                for trial, found, inside in self._poisoned(ahead[0], place):
+                    batch = clean[0][0].index_copy(0, inside, poisons[trial, found]), clean[0][1]
+                    look = self._look(learner, trials, trial)
+                    by_poison, *said = look.hypergradient(learner.weights, [batch, *clean[1:]], inside)
+                    gathered[trial, found] += by_poison
+                    losses.append(said)
+            learner.learn(ahead[0])
+            advance()
+        if cfg.normalise:
+            gathered = F.normalize(gathered.flatten(2), dim=2).view_as(gathered)
+        mean = torch.tensor(losses).mean(0) if losses else torch.full((2,), torch.nan)
+        return gathered, (mean[0].item(), mean[1].item())
+
+    @staticmethod
+    def _poisoned(rows: Tensor, place: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Of each trial with poisons in a batch: its number, which poisons they are, and where in the batch."""
+        for trial, positions in enumerate(place[:, rows]):
+            inside = (positions >= 0).nonzero().squeeze(1)
+            if len(inside):
+                yield trial, positions[inside], inside
+
+    @staticmethod
+    def _look(learner: Learner, trials: Trials, trial: int) -> LookAhead:
+        target = as_floats(trials.targets[trial, None])
+        return LookAhead(learner.network, target, trials.adversarial[trial, None], learner.lr)
+
+    def _bytes(self, perturbation: Perturbation, trials: Trials) -> Tensor:
+        """8-bit poisons, within eps of their bases or of these in new colours."""
+        with torch.no_grad():
+            colours = to_bytes(perturbation.recolored())
+            return round_within(perturbation.images(), colours, self.config.eps).view_as(trials.base)
+
+    def _show(
+        self,
+        trials: Trials,
+        train: ImageSet,
+        kind: Classifier,
+        tries: dict[int, Tensor],
+        curves: Tensor,
+        perturbation: Perturbation,
+        made: Tensor,
+        ctx: Context,
+    ) -> None:
+        """Trainings of the first trial from one start: without poison, and with those of some crafting steps."""
+        cfg = self.config
+        recipe = TrainingConfig(
+            epochs=cfg.epochs, batch_size=cfg.batch, lr=cfg.lr, momentum=0.0, weight_decay=0.0, schedule="constant",
+            crop_padding=0, flip=False,
+        )  # fmt: skip
+
+        def train_on(images: Tensor | None) -> Path:
+            x = train.x if images is None else train.x.index_copy(0, trials.index[0], images)
+            start = initialise(copy.deepcopy(kind), ctx.generator("metapoison", "rehearsal"))
+            aim = trials.targets[:1], trials.adversarial[:1]
+            return rehearse(start, dataclasses.replace(train, x=x), recipe, *aim, ctx)  # type: ignore[arg-type]
+
+        clean, paths = train_on(None), [train_on(images) for images in tries.values()]
+        places, variance = plane([clean, paths[-1]])
+        base, poisoned = trials.base[0, :SHOWN], made[0, :SHOWN]
+        with torch.no_grad():
+            recolored = to_bytes(perturbation.recolored()[: len(base)])
+            moved_by = (perturbation.delta.abs() / perturbation.eps).clamp_max(1).flatten().cpu()
+        ctx.artifact(
+            "crafting",
+            Crafting(
+                steps=torch.arange(1, cfg.steps + 1),
+                unrolled=curves[0],
+                plain=curves[1],
+                tried=torch.tensor(list(tries)),
+                tried_loss=torch.stack([path.loss[-1] for path in paths]),
+                tried_probability=torch.stack([path.probability[-1] for path in paths]),
+                places=places,
+                variance=variance,
+                path_loss=torch.stack([clean.loss, paths[-1].loss]),
+                path_probability=torch.stack([clean.probability, paths[-1].probability]),
+                base=base,
+                recolored=recolored,
+                poisoned=poisoned,
+                changes=torch.histc(moved_by, BINS, 0, 1).long(),
+                grids=torch.zeros(0) if perturbation.grids is None else perturbation.grids.detach()[: len(base)],
+                eps=cfg.eps,
+                colour=cfg.colour,
+            ),
+        )

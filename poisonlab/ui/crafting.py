@@ -1,0 +1,48 @@
+"""Poisons that were crafted through unrolled training, in images and words."""
+
+from poisonlab.artifacts import Crafting
+from poisonlab.ui.images import amplified, strip
+from poisonlab.ui.wording import percent
+
+
+def images(trace: Crafting) -> None:
+    """Base, poison, amplified difference, and what the shift of colours alone does."""
+    count, factor = len(trace.base), max(1, int(127 / max(1.0, trace.eps)))
+    change = (trace.poisoned.float() - trace.base.float()).abs().flatten(1).max(1).values
+    blank = [""] * count
+    strip("Base", trace.base, blank, [f"training image {i + 1} before" for i in range(count)])
+    strip("Poison", trace.poisoned, blank, [f"training image {i + 1} as a poison" for i in range(count)])
+    strip(
+        f"Difference × {factor}",
+        amplified(trace.base, trace.poisoned, factor),
+        [f"up to {int(c)}" for c in change],
+        [f"amplified difference of training image {i + 1}" for i in range(count)],
+    )
+    if len(trace.grids):
+        strip(
+            f"Shift of colours × {factor}",
+            amplified(trace.base, trace.recolored, factor),
+            [f"up to {s:.3f}" for s in trace.grids.abs().flatten(1).max(1).values.tolist()],
+            [f"amplified shift of colours of training image {i + 1}" for i in range(count)],
+            "What the colour grid does without the offsets; the number is the largest shift in brightness or chroma, "
+            f"of [0, 1], bounded by {trace.colour:g}.",
+        )
+
+
+def outcome(trace: Crafting) -> str:
+    """What the target's wished class gained between a training without and one with the poisons."""
+    before, after = trace.path_probability[:, -1].tolist()
+    won = trace.path_loss[1, -1].item() < 0
+    verdict = "the target is misread as wished" if won else "the target is not misread as wished"
+    return (
+        f"At the end of the training without poison the class that the attacker wishes for has a probability of "
+        f"**{percent(before)}** on the target, with poison **{percent(after)}**: {verdict}."
+    )
+
+
+def held_back(trace: Crafting) -> str:
+    """How much of the bound is used."""
+    share = trace.changes[-1] / trace.changes.sum().clamp_min(1)
+    return (
+        f"**{percent(share.item())}** of all pixels and channels change by nearly the whole bound of {trace.eps:g}/255."
+    )
