@@ -40,7 +40,9 @@ ONE_LEVEL = (
     "Images are noised exactly to the level of the first reverse step; the released code noises them one of 1000 "
     "levels more."
 )
-QUICK_DDPM = "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 75 lowest noise levels."
+QUICK_DDPM = (
+    "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels (digits: 75)."
+)
 THREAT_MODEL = (
     "Defender holds clean images that are not in the training set, and acts before training. Test images are never "
     "purified."

@@ -35,8 +35,9 @@ class DDPMConfig(Config):
         "L", "UNet of 114, 28 or 7 million parameters, or one of ours for small images", quick="tiny", source=PAPER
     )
     ddpm_levels: int = param(
-        250, "Noise levels learned, the lowest of 1000", quick=75, ge=1, le=1000, source="PureGen, section 3.2"
-    )
+        250, "Noise levels learned, the lowest of 1000", quick={"*": 150, "digits": 75}, ge=1, le=1000,
+        source="PureGen, section 3.2",
+    )  # fmt: skip
     ddpm_updates: int = param(
         41_000, "Parameter updates", quick={"*": 1000, "cifar10": 8000, "digits": 500}, ge=1, le=10**6, source=PAPER
     )
