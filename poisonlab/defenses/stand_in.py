@@ -1,7 +1,7 @@
-"""A stand-in for the trigger, which no defender knows: the weakest pattern that sends clean images to one class.
+"""Stand-ins for the trigger, which no defender knows: weak patterns that send clean images to one class.
 
-A backdoored model has such a pattern, and over the settings of a repair its success falls as the trigger's does. It
-is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at this.
+A backdoored model has one that stands for the trigger: over the settings of a repair its success falls as the trigger's
+does. It is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at this.
 """
 
 import copy
@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
+from poisonlab.defenses.awm import MaskedModel, ascend
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.training import batches
 from poisonlab.types import Dial, ImageSet
 
 BATCH = 128
-RACE_BATCH, RACE_STEPS = 32, 2  # images, and steps of every class's pattern at each strength, while the class is named
+NAMING_EPOCHS, NAMING_LR = 4, 10.0  # one round of AWM's ascent, which ends at the class of a small strong trigger
+RACE_BATCH, RACE_STEPS = 32, 2  # images, and steps of every class's pattern at each strength
 SUFFICIENT = 0.9  # success at which the pattern grows no more
 PASSES = 2  # over the images at each strength
 WEAKEST, STRONGEST, GROWTH = 0.009, 0.3, 1.25  # root mean square of the pattern, of intensities in [0, 1]
@@ -41,11 +43,23 @@ class StandIn:
         return (predict(model, (others + self.pattern).clamp(0, 1)) == self.target).float().mean().item()
 
 
-def find_stand_in(model: Classifier, clean: ImageSet, ctx: Context) -> StandIn:
-    """Name the class, then let a pattern grow until it leads there."""
+def find_stand_ins(model: Classifier, clean: ImageSet, ctx: Context) -> list[StandIn]:
+    """A pattern for each class that one of two searches names, the same class once.
+
+    AWM's ascent finds small strong triggers, and errs where there are many classes; the weakest pattern over all
+    classes is the backdoor's where the trigger is faint and wide.
+    """
     model = model.requires_grad_(False)
-    images, draws = as_floats(clean.x), ctx.generator("stand-in")
-    target = _named_class(model, images, clean.y, len(clean.classes), ctx.generator("stand-in", "race"))
+    images, draws, race = as_floats(clean.x), ctx.generator("stand-in"), ctx.generator("stand-in", "race")
+    classes = len(clean.classes)
+    first = _class_of_ascent(model, images, classes, draws)
+    found = [_grown(first, model, images, clean, draws)]
+    second = _class_of_race(model, images, clean.y, classes, race)
+    return found if second == first else [*found, _grown(second, model, images, clean, race)]
+
+
+def _grown(target: int, model: Classifier, images: Tensor, clean: ImageSet, draws: torch.Generator) -> StandIn:
+    """A pattern that grows until it leads to ``target``."""
     others = (clean.y != target).nonzero().squeeze(1)
     found = StandIn(torch.zeros_like(images[:1]), target)
     for radius in _radii(images):
@@ -85,7 +99,20 @@ def _norms(patterns: Tensor) -> Tensor:
     return patterns.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
-def _named_class(model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator) -> int:
+def _class_of_ascent(model: Classifier, images: Tensor, classes: int, draws: torch.Generator) -> int:
+    """The class at which AWM's ascent away from the model's own answers ends."""
+    masked = MaskedModel(model)
+    with torch.no_grad():
+        answers = model(images).argmax(1)
+    pattern = torch.zeros_like(images[:1])
+    for index in batches(len(images), BATCH, NAMING_EPOCHS, draws):
+        pattern = ascend(pattern, images[index], answers[index], masked, masked.weights, NAMING_LR)
+    with torch.inference_mode():
+        said = model((images + pattern).clamp(0, 1)).argmax(1)
+    return int(torch.bincount(said, minlength=classes).argmax())
+
+
+def _class_of_race(model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator) -> int:
     """The class that the weakest pattern reaches: the patterns of all classes grow until the first leads to its own."""
     patterns, success = images.new_zeros(classes, *images.shape[1:]), torch.zeros(classes)
     for radius in _radii(images):
@@ -114,26 +141,32 @@ def dial_by_rule(
 ) -> Dial:
     """The settings of a repair, of which the clean-data rule chooses one.
 
+    Of several patterns that counts which the repair takes away most cheaply: a backdoor goes at a small price, the
+    pattern of an honest class stays until the class itself suffers.
+
     Args:
         settings: float ``(s,)``; the first changes nothing.
         cost: accuracy of each setting on the clean images ``(s,)`` -> what :func:`choose` weighs against success.
     """
-    stand_in = find_stand_in(model, clean, ctx)
+    stand_ins = find_stand_ins(model, clean, ctx)
     dial = Dial(knob, settings, torch.zeros_like(settings), 0, variants)
     turned = copy.deepcopy(model)
-    score, success = torch.zeros(len(settings)), torch.zeros(len(settings))
+    score, success = torch.zeros(len(settings)), torch.zeros(len(stand_ins), len(settings))
     for position in range(len(settings)):
         dial.turn(turned, position)
         score[position] = accuracy(turned, clean.x, clean.y)
-        success[position] = stand_in.success(turned, clean)
-    return replace(dial, clean_score=score, chosen=choose(success, cost(score)), stand_in=success)
+        success[:, position] = torch.tensor([found.success(turned, clean) for found in stand_ins])
+    pattern, chosen = choose(success, cost(score))
+    return replace(dial, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
 
-def choose(success: Tensor, cost: Tensor) -> int:
-    """The clean-data rule: the first setting with the smallest  s_i / s_0 + cost_i.
+def choose(success: Tensor, cost: Tensor) -> tuple[int, int]:
+    """The clean-data rule: pattern p and setting i with the smallest  s_pi / s_p0 + cost_i, the first of equals.
 
     Args:
-        success: s ``(s,)``, the pattern's success at each setting; the first changes nothing.
+        success: s ``(p, s)``, each pattern's success at each setting; the first setting changes nothing.
         cost: ``(s,)``, what a setting costs, in the same unit: shares of the first success.
     """
-    return int((success / success[0].clamp_min(1e-6) + cost).argmin())
+    left = success / success[:, :1].clamp_min(1e-6) + cost
+    pattern, setting = divmod(int(left.argmin()), len(cost))
+    return pattern, setting
