@@ -1,7 +1,8 @@
 """Stand-ins for the trigger, which no defender knows: weak patterns that send clean images to one class.
 
 A backdoored model has one that stands for the trigger: over the settings of a repair its success falls as the trigger's
-does. It is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at this.
+does. It is found on the model as it was given, from clean images alone: a rule that may not look at ASR may look at
+this.
 """
 
 import copy
