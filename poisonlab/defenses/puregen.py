@@ -97,7 +97,7 @@ class DiffusionConfig(ddpm.DDPMConfig):
     ddpm_steps: int = param(
         125,
         "Noise levels there and back, T_DDPM: 75 from scratch, 125 transfer",
-        quick={"*": 50, "digits": 50},
+        quick={"*": 75, "digits": 50},
         ge=1,
         le=1000,
         source="PureGen, appendix D.2",
