@@ -103,14 +103,15 @@ if guess is not None:
         "Δ only *through training*. Nobody can train to the end for every tiny move, so MetaPoison trains K = 2 steps "
         "ahead and differentiates through them. It does so for 12 networks of different ages at once, because a victim "
         "passes through all ages.",
-        r"\min_{\Delta} \; L_{\mathrm{adv}}\big(x_\star, \text{class 1}; \theta_K(\Delta)\big), \qquad "
-        r"\theta_{k+1} = \theta_k - \eta \nabla L_{\mathrm{train}}(\theta_k; \Delta), \qquad "
+        r"\min_{\Delta} \; \frac1K \sum_{k=1}^{K} L_{\mathrm{adv}}\big(x_\star, \text{class 1}; \theta_k(\Delta)\big), \qquad "
+        r"\theta_1 = \theta_0 - \eta \nabla L_{\mathrm{train}}(\theta_0; X + \Delta), \qquad "
         r"|\Delta_{ij}| \le \varepsilon",
     )
     st.markdown(
+        "The first step, from θ₀ to θ₁, trains on the moved points; the steps after it on other batches.\n\n"
         "**Be fair to the simple way.** In the plane everybody sees the direction to the star, so moving straight at "
-        "it (a *collision*) works as well as crafting, or better. On images no pixel direction is that obvious to a "
-        "network, and there the paper finds that crafting pays. What crafting shows here is that it *discovers* the "
-        "direction without being told."
+        "it (a *collision*) works as well as crafting, or better. What is remarkable is that crafting *finds* "
+        "the direction without being told. The paper is about photographs that change too little to be seen, where the "
+        "right direction is not obvious at all."
     )
 lesson.end("lesson_crafting")

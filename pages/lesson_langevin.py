@@ -104,9 +104,10 @@ if guess is not None:
     scale = LangevinConfig(noise=noise, temperature=temperature).gradient_scale
     lesson.explain(
         f"Each step goes downhill, by {scale:.3g} times the slope of the energy, and adds noise. The pull brings "
-        "points back to the data. The noise makes them forget where they started. A low temperature pulls hard: points fall "
-        "into the nearest valley, and clean ones are pushed to its bottom. A high temperature lets the noise win: all "
-        "points spread, and the clean ones suffer. A step that is too large jumps over the valley. Too few steps leave the poison in, too many cost clean data.",
+        "points back to the data. The noise makes them forget where they started. A low temperature pulls hard: "
+        "points fall into the nearest valley, and clean ones are pushed to its bottom. A high temperature lets the "
+        "noise win: all points spread, and the clean ones suffer. A step that is too large jumps over the valley. Too "
+        "few steps leave the poison in, too many cost clean data.",
         r"x_{k+1} = x_k - \frac{\varepsilon^2}{2\tau} \nabla E(x_k) + \varepsilon\, \xi_k, \qquad "
         r"\xi_k \sim \mathcal{N}(0, I)",
         r"\min_\theta \; \frac1n \sum_{\text{data}} E_\theta(x) - \frac1n \sum_{\text{walkers}} E_\theta(x)",

@@ -53,8 +53,8 @@ if guess is not None:
             plane.boundaries(
                 axis().numpy(),
                 {
-                    "boundary without poison": planted.landscapes[:, 0].numpy(),
-                    f"with {budget}": planted.landscapes[:, place].numpy(),
+                    "boundary without": planted.landscapes[:, 0].numpy(),
+                    f"with {budget} poisons": planted.landscapes[:, place].numpy(),
                 },
                 planted.steps,
                 (planted.train.x.numpy(), planted.train.y.numpy()),
@@ -70,7 +70,7 @@ if guess is not None:
         for column, (name, value, help) in zip(
             st.columns(2),
             (
-                ("Star given to class 1", planted.target[-1, place],
+                ("Star as class 1", planted.target[-1, place],
                  "The probability that the network gives; above one half, the attacker has won."),
                 ("Test accuracy", poisoned,
                  f"On 1,000 honest points that were not trained on. Without poison: {percent(clean)}."),
@@ -82,7 +82,7 @@ if guess is not None:
             digits.shares(
                 [str(b) for b in planting.BUDGETS],
                 {
-                    "Star given to class 1": (planted.target[-1].numpy(), POISONED),
+                    "Star as class 1": (planted.target[-1].numpy(), POISONED),
                     "Test accuracy": (planted.accuracy.numpy(), CLEAN),
                 },
                 "poisons",

@@ -86,7 +86,8 @@ if guess is not None:
         "change that fools the network often runs into it. Not always: every network has other weak spots, and a "
         "pattern that leads to another class than the attacker's is one of those. Masking a weak spot makes the "
         "network more robust in general, and the backdoor fades with it. Weights that clean images need are protected "
-        "by the first term. With a larger pattern, or a smaller α, the backdoor mostly goes sooner and accuracy suffers.",
+        "by the first term. With a larger pattern, or a smaller α, the backdoor mostly goes sooner, and accuracy "
+        "suffers.",
         r"\min_{m \in [0,1]} \; \alpha\, L\big(f(x;\, m \odot \theta),\, y\big) + (1-\alpha) "
         r"\max_{\lVert \Delta \rVert_1 \le \tau} L\big(f(x + \Delta;\, m \odot \theta),\, y\big)",
     )

@@ -22,7 +22,7 @@ def playable(figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence
     figure.update_layout(
         updatemenus=[{
             "type": "buttons", "direction": "left", "showactive": False, "x": 0, "y": 0, "xanchor": "left",
-            "yanchor": "top", "pad": {"t": 62, "r": 8},
+            "yanchor": "top", "pad": {"t": 140},
             "buttons": [
                 {"label": "Reset", "method": "animate", "args": [[names[0]], now]},
                 {"label": "Play", "method": "animate", "args": [None, run]},
@@ -30,11 +30,11 @@ def playable(figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence
             ],
         }],
         sliders=[{
-            "active": len(names) - 1, "x": 0.34, "len": 0.66, "y": 0, "xanchor": "left", "yanchor": "top",
-            "pad": {"t": 44}, "currentvalue": {"prefix": what, "xanchor": "left"},
+            "active": len(names) - 1, "x": 0, "len": 1, "y": 0, "xanchor": "left", "yanchor": "top",
+            "pad": {"t": 70}, "currentvalue": {"prefix": what, "xanchor": "left"},
             "steps": [{"label": name, "method": "animate", "args": [[name], now]} for name in names],
         }],
     )  # fmt: skip
     margin = figure.layout.margin
-    figure.update_layout(height=(figure.layout.height or 340) + 90, margin_b=(margin.b or 50) + 90)
+    figure.update_layout(height=(figure.layout.height or 340) + 140, margin_b=(margin.b or 50) + 140)
     return figure

@@ -70,10 +70,10 @@ def arrows(
         return [
             go.Scatter(
                 x=shafts[:, 0], y=shafts[:, 1], mode="lines", name="moves", line={"color": CONTROL, "width": 1},
-                hoverinfo="skip",
+                hoverinfo="skip", showlegend=False,
             ),
             go.Scatter(
-                x=ends[:, 0], y=ends[:, 1], mode="markers", name="poisons, still labelled class 1",
+                x=ends[:, 0], y=ends[:, 1], mode="markers", name="moved, still class 1",
                 marker={"symbol": "x", "size": 8, "color": POISONED, "line": {"color": "black", "width": 1}},
             ),
         ]  # fmt: skip
@@ -138,7 +138,7 @@ def walks(axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.
         ends = np.stack([clean[moment], poisoned[moment], np.full_like(clean[0], np.nan)], 1).reshape(-1, 2)
         return [
             go.Scatter(
-                x=ends[:, 0], y=ends[:, 1], mode="lines", name="a point and its twin", hoverinfo="skip",
+                x=ends[:, 0], y=ends[:, 1], mode="lines", name="a point and its twin", hoverinfo="skip", showlegend=False,
                 line={"color": "rgba(255, 255, 255, 0.5)", "width": 1},
             ),
             _dots(clean[moment], "from clean points", "#56B4E9", 8),
@@ -177,7 +177,7 @@ def _heights(
 ) -> go.Heatmap:
     low, high = limits or (float(z.min()), float(z.max()))
     return go.Heatmap(
-        x=x, y=y, z=z, zmin=low, zmax=high, colorscale=SEQUENTIAL, zsmooth="best",
+        x=x, y=y, z=z, zmin=low, zmax=high, colorscale=SEQUENTIAL, zsmooth="fast",
         colorbar={"title": title, "thickness": 14},
         hovertemplate="%{z:.2f}<extra></extra>",
     )  # fmt: skip

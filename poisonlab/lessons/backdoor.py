@@ -1,4 +1,4 @@
-"""Lesson: a backdoor in a minute. A white patch on a few relabelled digits, and what it opens (BadNets)."""
+"""Lesson: planting a backdoor. A white patch on a few relabelled digits, and what it opens (BadNets)."""
 
 import functools
 from dataclasses import dataclass

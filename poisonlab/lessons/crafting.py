@@ -63,7 +63,7 @@ class Crafted:
 
 def adversarial_loss(weights: Weights) -> Tensor:
     """L_adv of every network: cross-entropy of the target with the attacker's class, ``(m,)``."""
-    return networks.losses(weights, torch.tensor([TARGET]), torch.tensor([1]))[:, 0]
+    return networks.losses(weights, weights[0].new_tensor([TARGET]), torch.tensor([1]))[:, 0]
 
 
 def sgd_step(weights: Weights, x: Tensor, y: Tensor, differentiable: bool = False) -> Weights:

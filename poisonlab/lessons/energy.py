@@ -1,4 +1,4 @@
-"""Lesson: energy and Langevin. A network learns where data lies, and noisy walks carry moved points back there.
+"""Lesson: energy and walks. A network learns where data lies, and noisy walks carry moved points back there.
 
 The recipe of PureGen's energy model (Bhat et al. 2024, arXiv:2405.18627) with points instead of images:
 

@@ -70,9 +70,9 @@ COURSE = (
         "What a detector flags is not all bad: sorting it beats throwing it away.",
         8,
         "Inspired by L. K. Huang, P. Zhao, J. Huang, S. J. Pan: *Retaining Beneficial Information from Detrimental "
-        "Data for Neural Network Repair*, NeurIPS 2023; the algorithm here is ours. The score is that of R. Tanno et al.: "
-        "*Repairing Neural Networks by Leaving the Right Past Behind*, NeurIPS 2022 (arXiv 2207.04806), with trusted "
-        "images in the place of known failures.",
+        "Data for Neural Network Repair*, NeurIPS 2023; the algorithm here is ours. The score is that of R. Tanno et "
+        "al.: *Repairing Neural Networks by Leaving the Right Past Behind*, NeurIPS 2022 (arXiv 2207.04806), with "
+        "trusted images in the place of known failures.",
     ),
 )  # fmt: skip
 
@@ -120,7 +120,7 @@ def predict(question: str, answers: Mapping[str, str]) -> str | None:
 
 def compare(guess: str, truth: str, says: str) -> None:
     """Whether the prediction came true, and what happened instead."""
-    found = "As you predicted: " if guess == truth else "Not as you predicted: "
+    found = "As you predicted:" if guess == truth else "Not as you predicted:"
     st.markdown(f"**{found}** {says}")
 
 

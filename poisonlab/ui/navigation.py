@@ -34,9 +34,9 @@ PAGES = {
     "Learn": [
         ("lessons", "Lessons", ":material/school:"),
         ("lesson_poison", "What a poison does", ":material/scatter_plot:"),
-        ("lesson_backdoor", "A backdoor in a minute", ":material/door_open:"),
+        ("lesson_backdoor", "Planting a backdoor", ":material/door_open:"),
         ("lesson_crafting", "Learning to craft", ":material/arrow_outward:"),
-        ("lesson_langevin", "Energy and Langevin", ":material/landscape:"),
+        ("lesson_langevin", "Energy and walks", ":material/landscape:"),
         ("lesson_trigger", "Finding the trigger", ":material/search:"),
         ("multilevel", "Three players", ":material/groups_3:"),
         ("lesson_cleaning", "Cleaning the data", ":material/cleaning_services:"),
