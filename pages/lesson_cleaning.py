@@ -19,8 +19,8 @@ SHOWN = 10
 lesson.begin(
     "lesson_cleaning",
     "Some labels in this training set are wrong: 40 % of the ones and sevens, threes and eights, fours and nines were "
-    "swapped with their look-alike. You have 60 images whose labels you trust.",
-    "A detector ranks the 600 others by how suspicious they are, and you flag the top of the list. Nobody tells you "
+    "swapped with their look-alike. You have 40 images whose labels you trust.",
+    "A detector ranks the 500 others by how suspicious they are, and you flag the top of the list. Nobody tells you "
     "where to stop.",
 )
 with st.container(border=True):
@@ -45,14 +45,16 @@ if guess is not None:
         guess,
         best,
         f"{ANSWERS[best][0].lower()}{ANSWERS[best][1:]} gives {percent(accuracy[best])}, the data as it is "
-        f"{percent(accuracy['as it is'])}. The test set has 397 images: a difference of less than a point may be luck.",
+        f"{percent(accuracy['as it is'])}. The test set has 397 images: a difference of a point "
+        "may be luck, so try other draws.",
     )
-    for column, way in zip(st.columns(4), cleaning.WAYS, strict=True):
+    for column, way in zip(st.columns(len(cleaning.WAYS)), cleaning.WAYS, strict=True):
         column.metric(
             way.capitalize(), percent(accuracy[way]), border=True,
             help={
-                "as it is": "Fine-tuned on all 660 images with the labels they came with.",
-                "drop": "Fine-tuned on what was not flagged, and the 60 trusted images.",
+                "as it is": "Fine-tuned on all 540 images with the labels they came with.",
+                "drop": "Fine-tuned on what was not flagged, and the 40 trusted images.",
+                "trusted only": "Fine-tuned on the 40 trusted images alone: what they do without any cleaning.",
                 "take back": "And on the flagged images whose label the second model agrees with.",
                 "take back and relabel": "And on the other flagged ones, with the second model's label.",
             }[way],
@@ -61,12 +63,12 @@ if guess is not None:
     wrong, agrees = cleaned.wrong[order], cleaned.agrees[place, order]
     st.plotly_chart(
         digits.flagged(cleaned.score[order].numpy(), wrong.numpy(), agrees.numpy(), limit),
-        key="flagged",
+        key="ranking",
         alt="All training images by their score, the flagged ones marked by what became of them",
     )
     precision = wrong[:limit].float().mean()
     st.caption(
-        f"{limit} of 600 images are flagged; {percent(precision)} of them really have a wrong label. Those are "
+        f"{limit} of 500 images are flagged; {percent(precision)} of them really have a wrong label. Those are "
         f"{percent(wrong[:limit].sum() / wrong.sum())} of all wrong ones."
     )
     for title, chosen in (("Flagged and taken back", agrees), ("Flagged and not taken back", ~agrees)):
@@ -81,7 +83,7 @@ if guess is not None:
             images.strip(
                 title, shown, words + [""] * len(blank), [f"Digit with {w}" for w in words] + ["none"] * len(blank)
             )
-    names = {"as it is": 6, "drop": 1, "take back": 2, "take back and relabel": 3}
+    names = {"as it is": 6, "trusted only": 4, "drop": 1, "take back": 2, "take back and relabel": 3}
     st.plotly_chart(
         digits.shares(
             [f"{f:g}" for f in cleaning.FACTORS],
@@ -91,14 +93,14 @@ if guess is not None:
             low=0.7,
         ),
         key="ways",
-        alt="Test accuracy against how much is flagged, for four ways to treat what was flagged",
+        alt="Test accuracy against how much is flagged, for five ways to treat what was flagged",
     )
     lesson.explain(
-        "Flag few images, and wrong labels stay. Flag many, and right images are lost. Sorting softens both. A second "
-        "model learns from what was *not* flagged and from the trusted images. Where it agrees with the label of a "
-        "flagged image, the image was probably flagged by mistake: *take it back*. Where it disagrees, the picture may "
-        "still be good and only the label bad: *relabel* it with what the second model says. Relabelling helps while "
-        "the second model is better than the labels it replaces, and hurts where it is not.",
+        "Flag few images, and wrong labels stay. Flag many, and right images are lost. Sorting makes the second "
+        "cheap. A second model learns from what was *not* flagged and from the trusted images. Where it agrees with "
+        "the label of a flagged image, the image was probably flagged by mistake: *take it back*. Where it "
+        "disagrees, the picture may still be good and only the label bad: *relabel* it with what the second model "
+        "says. Relabelling helps while the second model is better than the labels it replaces, and hurts where it is not.",
         r"r(z) = \ell(z; \theta_S) - \ell(z; \theta), \qquad \theta_S = \arg\min_{\theta'} \; "
         r"\frac{1}{|S|}\sum_{z \in S} \ell(z; \theta') + \frac{\lambda}{2} \sum_i F_i\, (\theta'_i - \theta_i)^2",
     )

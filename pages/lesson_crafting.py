@@ -103,9 +103,9 @@ if guess is not None:
         "Δ only *through training*. Nobody can train to the end for every tiny move, so MetaPoison trains K = 2 steps "
         "ahead and differentiates through them. It does so for 12 networks of different ages at once, because a victim "
         "passes through all ages.",
-        r"\min_{\Delta} \; \frac1K \sum_{k=1}^{K} L_{\mathrm{adv}}\big(x_\star, \text{class 1}; \theta_k(\Delta)\big), \qquad "
-        r"\theta_1 = \theta_0 - \eta \nabla L_{\mathrm{train}}(\theta_0; X + \Delta), \qquad "
-        r"|\Delta_{ij}| \le \varepsilon",
+        r"\min_{\Delta} \; \frac1K \sum_{k=1}^{K} L_{\mathrm{adv}}\big(x_\star, \text{class 1}; "
+        r"\theta_k(\Delta)\big), \qquad \theta_1 = \theta_0 - \eta \nabla L_{\mathrm{train}}(\theta_0; X + \Delta), "
+        r"\qquad |\Delta_{ij}| \le \varepsilon",
     )
     st.markdown(
         "The first step, from θ₀ to θ₁, trains on the moved points; the steps after it on other batches.\n\n"

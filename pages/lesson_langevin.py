@@ -23,7 +23,7 @@ with st.container(border=True):
     shape = link.choice(columns[0], "Data", energy.SHAPES, str, key="shape", help="What the energy is learned from.")
     steps = lesson.slider(columns[1], "Steps", (20, 50, 100, 200), 100, "walk", "T: how many steps a point walks.")
     noise = lesson.slider(
-        columns[2], "Step size", (0.02, 0.05, 0.1, 0.2), 0.05, "stride",
+        columns[2], "Step size", (0.02, 0.05, 0.1, 0.2), 0.1, "stride",
         "ε: standard deviation of the noise in a step. The way downhill grows with its square.",
     )  # fmt: skip
     temperature = lesson.slider(

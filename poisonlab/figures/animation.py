@@ -22,7 +22,7 @@ def playable(figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence
     figure.update_layout(
         updatemenus=[{
             "type": "buttons", "direction": "left", "showactive": False, "x": 0, "y": 0, "xanchor": "left",
-            "yanchor": "top", "pad": {"t": 140},
+            "yanchor": "top", "pad": {"t": 162},
             "buttons": [
                 {"label": "Reset", "method": "animate", "args": [[names[0]], now]},
                 {"label": "Play", "method": "animate", "args": [None, run]},
@@ -36,5 +36,5 @@ def playable(figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence
         }],
     )  # fmt: skip
     margin = figure.layout.margin
-    figure.update_layout(height=(figure.layout.height or 340) + 140, margin_b=(margin.b or 50) + 140)
+    figure.update_layout(height=(figure.layout.height or 340) + 155, margin_b=(margin.b or 50) + 155)
     return figure

@@ -10,6 +10,7 @@ from poisonlab.figures.animation import playable
 from poisonlab.figures.style import CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, layout
 
 COLOURS = (CLEAN, POISONED)  # of class 0 and class 1
+HIGHEST = 0.8  # quantile of the energies at which colours end: corners far from any data would take them all
 STAR = {"symbol": "star", "size": 17, "color": "#E69F00", "line": {"color": "black", "width": 1.2}}
 
 
@@ -118,10 +119,11 @@ def landscape_learned(
     axis: np.ndarray, maps: np.ndarray, data: np.ndarray, walkers: np.ndarray, updates: Sequence[int]
 ) -> go.Figure:
     """The energy while it is learned, ``(updates, cells, cells)``, with the walkers that it is taught by."""
+    top = float(np.quantile(maps[-1], HIGHEST))
 
     def drawn(moment: int) -> list[Any]:
         return [
-            _heights(axis, axis, maps[moment], "energy", (float(maps[-1].min()), float(maps[-1].max()))),
+            _heights(axis, axis, maps[moment], "energy", top),
             _dots(walkers[moment], "walkers", POISONED, 6, "diamond"),
         ]
 
@@ -138,7 +140,7 @@ def walks(axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.
         ends = np.stack([clean[moment], poisoned[moment], np.full_like(clean[0], np.nan)], 1).reshape(-1, 2)
         return [
             go.Scatter(
-                x=ends[:, 0], y=ends[:, 1], mode="lines", name="a point and its twin", hoverinfo="skip", showlegend=False,
+                x=ends[:, 0], y=ends[:, 1], mode="lines", name="twins", hoverinfo="skip", showlegend=False,
                 line={"color": "rgba(255, 255, 255, 0.5)", "width": 1},
             ),
             _dots(clean[moment], "from clean points", "#56B4E9", 8),
@@ -146,7 +148,7 @@ def walks(axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.
         ]  # fmt: skip
 
     figure = go.Figure(drawn(-1))
-    figure.add_trace(_heights(axis, axis, energy, "energy"))
+    figure.add_trace(_heights(axis, axis, energy, "energy", float(np.quantile(energy, HIGHEST))))
     _square(figure, float(axis[-1]) + 0.3)
     return playable(figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "Langevin step ")
 
@@ -172,12 +174,10 @@ def _boundary(axis: np.ndarray, landscape: np.ndarray, name: str, colour: str, d
     )  # fmt: skip
 
 
-def _heights(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, title: str, limits: tuple[float, float] | None = None
-) -> go.Heatmap:
-    low, high = limits or (float(z.min()), float(z.max()))
+def _heights(x: np.ndarray, y: np.ndarray, z: np.ndarray, title: str, top: float | None = None) -> go.Heatmap:
     return go.Heatmap(
-        x=x, y=y, z=z, zmin=low, zmax=high, colorscale=SEQUENTIAL, zsmooth="fast",
+        x=x, y=y, z=z, zmin=float(z.min()), zmax=float(z.max()) if top is None else top,
+        colorscale=SEQUENTIAL, zsmooth="fast",
         colorbar={"title": title, "thickness": 14},
         hovertemplate="%{z:.2f}<extra></extra>",
     )  # fmt: skip
@@ -194,7 +194,7 @@ def _square(figure: go.Figure, side: float) -> None:
     """Both axes alike and fixed, so that nothing jumps while it plays."""
     layout(figure, "first coordinate", "second coordinate", 460)
     figure.update_xaxes(range=[-side, side], constrain="domain", zeroline=False)
-    figure.update_yaxes(range=[-side, side], scaleanchor="x", zeroline=False)
+    figure.update_yaxes(range=[-side, side], scaleanchor="x", constrain="domain", zeroline=False)
 
 
 def falling(lines: dict[str, np.ndarray], xtitle: str, ytitle: str, mark: int | None = None) -> go.Figure:

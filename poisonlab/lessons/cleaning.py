@@ -15,9 +15,9 @@ from poisonlab.lessons.backdoor import rows, small_digits
 
 PAIRS = ((1, 7), (3, 8), (4, 9))  # look-alikes whose labels were swapped
 FLIPS = 0.4  # of the images of these classes
-TRAIN, TRUSTED = 600, 60
-FACTORS = (0.5, 1.0, 1.5, 2.0, 3.0)  # flagged images, as a multiple of the wrong ones
-WAYS = ("as it is", "drop", "take back", "take back and relabel")
+TRAIN, TRUSTED = 500, 40
+FACTORS = (0.5, 1.0, 2.0, 3.0, 4.0)  # flagged images, as a multiple of the wrong ones
+WAYS = ("as it is", "trusted only", "drop", "take back", "take back and relabel")
 HIDDEN, LR, STEPS, FINE_TUNING = 40, 0.01, 80, 40
 STIFFNESS = 20.0  # how strongly fine-tuning on the trusted set is held to the old weights, by their importance
 
@@ -87,14 +87,17 @@ def clean(seed: int = 0) -> Cleaned:
     agrees = said == given
     returned = torch.cat([(~caught | agrees).float(), trusted], 1)
     everything = torch.ones(m, TRAIN + TRUSTED)
+    alone = torch.cat([torch.zeros(1, TRAIN), trusted[:1]], 1)
     relabelled = torch.where(caught & ~agrees, said, given)
-    labels = torch.cat([y.expand(m, -1), y.expand(m, -1), torch.cat([relabelled, y[TRAIN:].expand(m, -1)], 1)])
-    counts = torch.cat([everything, returned, everything])
-    (ends,) = networks.train(networks.repeat(theta, 3 * m), x, labels, FINE_TUNING, LR, counts)
+    labels = torch.cat([y.expand(m + 2, -1), torch.cat([relabelled, y[TRAIN:].expand(m, -1)], 1)])
+    counts = torch.cat([everything[:1], alone, returned, everything])
+    (ends,) = networks.train(networks.repeat(theta, 2 * m + 2), x, labels, FINE_TUNING, LR, counts)
 
     tests, truth = rows(test.x), test.y
-    kept, back, soft = networks.accuracy(ends, tests, truth).view(3, m)
-    accuracy = torch.stack([kept, networks.accuracy(reference, tests, truth), back, soft], 1)
+    kept, safe_only, *rest = networks.accuracy(ends, tests, truth).split([1, 1, m, m])
+    accuracy = torch.stack(
+        [kept.expand(m), safe_only.expand(m), networks.accuracy(reference, tests, truth), *rest], 1
+    )  # fmt: skip
     return Cleaned(pool.x[used], given, true, score, ranked, flagged, agrees, said, accuracy)
 
 

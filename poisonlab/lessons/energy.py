@@ -21,7 +21,7 @@ SHAPES = ("ring", "four clouds", "two moons")
 SIDE, CELLS = 1.6, 45  # of the drawn square
 DATA, WALKERS, CHAINS = 1000, 128, 40
 HIDDEN, LR = 64, 3e-3
-UPDATES, WALK, RESTARTS = 160, 6, 0.05  # of training; steps of the walkers in an update, share that starts anew
+UPDATES, WALK, RESTARTS = 240, 4, 0.05  # of training; steps of the walkers in an update, share that starts anew
 CONSTANTS = LangevinConfig(noise=0.1, temperature=0.1)  # of training
 SIZE_PENALTY = 0.02  # on squared energies: only differences have a meaning
 FRAMES = 9
@@ -140,7 +140,7 @@ def learn(shape: str, seed: int = 0) -> Landscape:
         return real.mean() - walked.mean() + SIZE_PENALTY * energies.square().mean()
 
     optimiser = torch.optim.Adam(model.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, total_iters=UPDATES)
     fit(model, prepare, loss, optimiser, schedule, rows(), UPDATES, Context())
     look(UPDATES)
     model.requires_grad_(False)

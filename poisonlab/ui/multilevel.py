@@ -165,7 +165,7 @@ def ways(table: Table, played: dict[str, Played]) -> None:
         alt="Lambda after each of its steps, for both models and every split",
     )
     left.caption("The adversary already keeps the weights short, so lambda falls where that suffices.")
-    seed = right.selectlesson.slider("Split", range(len(played["trilevel"].outcomes)), key="split", bind="query-params")
+    seed = right.select_slider("Split", range(len(played["trilevel"].outcomes)), key="split", bind="query-params")
     moved = played["trilevel"].perturbation
     if moved is not None and moved[seed].isfinite().all():
         right.plotly_chart(

@@ -34,7 +34,7 @@ PAGES = {
     "Learn": [
         ("lessons", "Lessons", ":material/school:"),
         ("lesson_poison", "What a poison does", ":material/scatter_plot:"),
-        ("lesson_backdoor", "Planting a backdoor", ":material/door_open:"),
+        ("lesson_backdoor", "Plant a backdoor", ":material/door_open:"),
         ("lesson_crafting", "Learning to craft", ":material/arrow_outward:"),
         ("lesson_langevin", "Energy and walks", ":material/landscape:"),
         ("lesson_trigger", "Finding the trigger", ":material/search:"),
