@@ -100,7 +100,8 @@ if guess is not None:
         "cheap. A second model learns from what was *not* flagged and from the trusted images. Where it agrees with "
         "the label of a flagged image, the image was probably flagged by mistake: *take it back*. Where it "
         "disagrees, the picture may still be good and only the label bad: *relabel* it with what the second model "
-        "says. Relabelling helps while the second model is better than the labels it replaces, and hurts where it is not.",
+        "says. Relabelling helps while the second model is better than the labels it replaces, and hurts where "
+        "it is not.",
         r"r(z) = \ell(z; \theta_S) - \ell(z; \theta), \qquad \theta_S = \arg\min_{\theta'} \; "
         r"\frac{1}{|S|}\sum_{z \in S} \ell(z; \theta') + \frac{\lambda}{2} \sum_i F_i\, (\theta'_i - \theta_i)^2",
     )
