@@ -4,11 +4,11 @@ import streamlit as st
 
 from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel.comparison import comparisons
-from poisonlab.ui import multilevel, page, sweeps
+from poisonlab.ui import lesson, multilevel, sweeps
 from poisonlab.ui.wording import escape
 
-page.header(
-    "Three players",
+lesson.begin(
+    "multilevel",
     "A regression that learns while somebody moves its training data, beside one that learns undisturbed.",
     "Expecting an enemy costs something on clean data and may pay when inputs turn out noisy; the curves show where.",
 )
@@ -34,14 +34,12 @@ st.markdown(
 table = multilevel.choose_table()
 settings = multilevel.choose_settings()
 
-st.subheader("Predict first", anchor=False)
-guess = multilevel.predict(
+guess = lesson.predict(
     f"The trilevel model was trained against an adversary with penalty {settings.penalty:g}. On fresh test rows, will "
-    "its mean error be lower than that of the bilevel model?"
+    "its mean error be lower than that of the bilevel model?",
+    multilevel.GUESSES,
 )
-if guess is None:
-    st.info("Choose an answer to see what happens. Then move the sliders.")
-else:
+if guess is not None:
     with st.spinner("Playing"):
         played = multilevel.both(table, settings)
     outcomes = [*played["bilevel"].outcomes, *played["trilevel"].outcomes]
@@ -49,8 +47,7 @@ else:
     if compared.warning():
         st.warning(escape(compared.warning()))
     if compared.verdict != "diverged":
-        found = "As you predicted: " if guess == compared.verdict else "Not as you predicted: "
-        st.markdown(f"**{found}** {multilevel.verdict(compared)}")
+        lesson.compare(guess, compared.verdict, multilevel.verdict(compared))
     else:
         st.markdown(multilevel.verdict(compared))
     bands = multilevel.bands(outcomes, multilevel.NOISES, paired=False)
@@ -79,7 +76,5 @@ if st.button("Play every penalty from 6 and keep the result", icon=":material/sa
 if record is not None:
     sweeps.show(record)
 sweeps.links(all_kept, record)
-st.caption(
-    "Method: R. Sato, M. Tanaka, A. Takeda, *A Gradient Method for Multilevel Optimization*, NeurIPS 2021 "
-    "(arXiv 2105.13954). The same from a shell: `python -m poisonlab multilevel --help`."
-)
+st.caption("The same from a shell: `python -m poisonlab multilevel --help`.")
+lesson.end("multilevel")

@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"data", "models", "metrics", "checkpoint", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
     {"victims", "detection", "inspection", "purification", "review", "observation", "evaluation", "experiment"},
-    {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice", "multilevel"},
+    {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice", "multilevel", "lessons"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},
     {"ui"},

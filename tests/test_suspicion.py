@@ -76,9 +76,9 @@ def sets_trained_on(monkeypatch: pytest.MonkeyPatch, spec: Any) -> tuple[list[Im
     seen: list[ImageSet] = []
     plain = training.train_network
 
-    def spy(model: Any, data: ImageSet, *more: Any) -> None:
+    def spy(model: Any, data: ImageSet, *more: Any, **named: Any) -> None:
         seen.append(data)
-        plain(model, data, *more)
+        plain(model, data, *more, **named)
 
     monkeypatch.setattr("poisonlab.victims.train_network", spy)
     return seen, run_experiment(spec, Context()).metrics

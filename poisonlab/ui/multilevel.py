@@ -11,7 +11,7 @@ from poisonlab.multilevel.comparison import Comparison, cells
 from poisonlab.multilevel.data import MAX_BYTES, Table, TableError, diabetes, read_table, split
 from poisonlab.multilevel.poisoning import ORDERS, Order, Rules
 from poisonlab.multilevel.sweep import Outcome, Played, SweepSpec, play
-from poisonlab.ui import link
+from poisonlab.ui import lesson, link
 from poisonlab.ui.wording import escape
 
 PENALTIES = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 1000.0)
@@ -79,41 +79,19 @@ def choose_settings() -> Settings:
             "Who foresees the other moves before it. The paper's attacker foresees how the learner will answer to the "
             "moved data; in the other order the learner foresees the attacker."
         ))  # fmt: skip
-        penalty = _slider(first[1], "Adversary's penalty c", PENALTIES, 10.0, "penalty",
+        penalty = lesson.slider(first[1], "Adversary's penalty c", PENALTIES, 10.0, "penalty",
                           "What moving the data costs. Small: a strong adversary.")  # fmt: skip
-        noise = _slider(first[2], "Noise on the test inputs", NOISES, 0.5, "noise",
+        noise = lesson.slider(first[2], "Noise on the test inputs", NOISES, 0.5, "noise",
                         "Standard deviation of Gaussian noise on the standardised inputs, at test time.")  # fmt: skip
         second = st.columns(4)
-        attacker = _slider(second[0], "Steps of the attacker", STEPS["attacker"], 5, "attacker_steps", "Its T.")
-        learner = _slider(second[1], "Steps of the learner", STEPS["learner"], 20, "learner_steps", "Its T.")
-        outer = _slider(second[2], "Steps of the hyperparameter", STEPS["outer"], 15, "outer_steps",
+        attacker = lesson.slider(second[0], "Steps of the attacker", STEPS["attacker"], 5, "attacker_steps", "Its T.")
+        learner = lesson.slider(second[1], "Steps of the learner", STEPS["learner"], 20, "learner_steps", "Its T.")
+        outer = lesson.slider(second[2], "Steps of the hyperparameter", STEPS["outer"], 15, "outer_steps",
                         "Of lambda, the weight of the learner's penalty.")  # fmt: skip
-        seeds = _slider(second[3], "Random splits", SEEDS, SEEDS[0], "splits",
+        seeds = lesson.slider(second[3], "Random splits", SEEDS, SEEDS[0], "splits",
                         "Each is 40 rows to train on, 100 to validate on, the rest to test on.")  # fmt: skip
     rules = Rules(attacker_steps=attacker, learner_steps=learner, outer_steps=outer)
     return Settings(order, penalty, noise, seeds, rules)
-
-
-def _slider(place: Any, label: str, options: tuple[Any, ...], usual: Any, key: str, help: str) -> Any:
-    shown = {f"{option:g}" for option in options}
-    link.hint_choice(key, label.lower(), [f"{option:g}" for option in options])
-    if st.query_params.get(key, next(iter(shown))) not in shown:
-        st.query_params.pop(key, None)
-    return place.select_slider(
-        label, options, value=usual, key=key, bind="query-params", format_func=lambda v: f"{v:g}", help=help
-    )
-
-
-def predict(question: str) -> str | None:
-    """The reader's answer, a key of ``GUESSES``, kept in the URL; ``None`` before there is one."""
-    asked, number = link.read("guess")
-    answers = list(GUESSES)
-    before = answers.index(asked[0]) if asked and asked[0] in answers else None
-    guess = st.radio(
-        question, answers, index=before, format_func=lambda name: GUESSES[name], key=f"guess_{number}", horizontal=True
-    )
-    link.write("guess", [guess] if guess else [])
-    return guess
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)  # what a slider did not change is not played again

@@ -33,7 +33,16 @@ PAGES = {
         ("langevin", "Langevin", ":material/timeline:"),
         ("energy", "Energy", ":material/bar_chart:"),
     ],
-    "Learn": [("multilevel", "Three players", ":material/groups_3:")],
+    "Learn": [
+        ("lessons", "Lessons", ":material/school:"),
+        ("lesson_poison", "What a poison does", ":material/scatter_plot:"),
+        ("lesson_backdoor", "Plant a backdoor", ":material/door_open:"),
+        ("lesson_crafting", "Learning to craft", ":material/arrow_outward:"),
+        ("lesson_langevin", "Energy and walks", ":material/landscape:"),
+        ("lesson_trigger", "Finding the trigger", ":material/search:"),
+        ("multilevel", "Three players", ":material/groups_3:"),
+        ("lesson_cleaning", "Cleaning the data", ":material/cleaning_services:"),
+    ],
 }
 
 # What a run must have recorded for a page to show something of it, the typical kind first.
@@ -50,10 +59,15 @@ SHOWS = {
 }
 
 
+def title(name: str) -> str:
+    """What the page is called."""
+    return next(t for section in PAGES.values() for n, t, _ in section if n == name)
+
+
 def page(name: str) -> Any:
     """The page object: equal each time it is made, so it can be built wherever a link is needed."""
-    title, icon = next((t, i) for section in PAGES.values() for n, t, i in section if n == name)
-    return st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "home")
+    icon = next(i for section in PAGES.values() for n, _, i in section if n == name)
+    return st.Page(ROOT / "pages" / f"{name}.py", title=title(name), icon=icon, url_path=name, default=name == "home")
 
 
 def sections() -> dict[str, list[Any]]:

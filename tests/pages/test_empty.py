@@ -11,7 +11,7 @@ LOOK = ("poisons", "crafting", "triggers", "neurons", "unlearning", "repair", "p
 
 
 @pytest.mark.parametrize(
-    "name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", "multilevel", *LOOK]
+    "name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", "lessons", "multilevel", *LOOK]
 )
 def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)

@@ -1,0 +1,103 @@
+"""Lesson: a few wrong points move the boundary of a network at one place and leave the rest as it was."""
+
+import streamlit as st
+
+from poisonlab.figures import digits, plane
+from poisonlab.figures.style import CLEAN, POISONED
+from poisonlab.lessons import planting
+from poisonlab.lessons.plane import axis
+from poisonlab.ui import lesson
+from poisonlab.ui.wording import percent
+
+ANSWERS = {"few": "1 to 3", "some": "5 to 12", "many": "20 to 40", "never": "Even 40 are not enough"}
+
+lesson.begin(
+    "lesson_poison",
+    "A network learns to tell two clouds of points apart. An attacker may add a few points of their own choice to "
+    "the training set, with labels of their own choice.",
+    "They want one place, the star, to be taken for class 1. Nobody should notice: on all other points the network "
+    "should be as good as before.",
+)
+with st.container(border=True):
+    columns = st.columns(3)
+    budget = lesson.slider(
+        columns[0], "Poisons", planting.BUDGETS, 8, "poisons",
+        "How many points the attacker adds to the 200 honest ones. This is the attacker's budget.",
+    )  # fmt: skip
+    spread = lesson.slider(
+        columns[1], "Spread of the poisons", (0.1, 0.2, 0.3, 0.45, 0.6), 0.3, "spread",
+        "Standard deviation of the poisons around the star. The clouds themselves have 0.6.",
+    )  # fmt: skip
+    draw = lesson.slider(columns[2], "Random draw", lesson.DRAWS, 0, "draw", "Other points, another start.")
+
+guess = lesson.predict(
+    f"The star lies among 100 honest points of class 0. With a spread of {spread:g}, how many poisons does it take "
+    "until the network gives it to class 1?",
+    ANSWERS,
+)
+if guess is not None:
+    planted = lesson.cached(planting.plant, "Training ten networks")(spread, draw)
+    needed = planted.needed
+    truth = "never" if needed is None else "few" if needed <= 3 else "some" if needed <= 12 else "many"
+    lesson.compare(
+        guess,
+        truth,
+        "even 40 poisons are not enough."
+        if needed is None
+        else f"it takes {needed} of them (tried were {', '.join(map(str, planting.BUDGETS[1:]))}).",
+    )
+    place = planting.BUDGETS.index(budget)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.plotly_chart(
+            plane.boundaries(
+                axis().numpy(),
+                {
+                    "boundary without": planted.landscapes[:, 0].numpy(),
+                    f"with {budget} poisons": planted.landscapes[:, place].numpy(),
+                },
+                planted.steps,
+                (planted.train.x.numpy(), planted.train.y.numpy()),
+                planted.poisons[:budget].numpy(),
+                planting.TARGET,
+            ),
+            key="boundaries",
+            alt="The points, the poisons, and the boundaries of the networks trained with and without them",
+        )
+        st.caption("Play shows both networks while they learn. They start from the same random weights.")
+    with right:
+        clean, poisoned = planted.accuracy[0], planted.accuracy[place]
+        for column, (name, value, help) in zip(
+            st.columns(2),
+            (
+                ("Star as class 1", planted.target[-1, place],
+                 "The probability that the network gives; above one half, the attacker has won."),
+                ("Test accuracy", poisoned,
+                 f"On 1,000 honest points that were not trained on. Without poison: {percent(clean)}."),
+            ),
+            strict=True,
+        ):  # fmt: skip
+            column.metric(name, percent(value), help=help, border=True)
+        st.plotly_chart(
+            digits.shares(
+                [str(b) for b in planting.BUDGETS],
+                {
+                    "Star as class 1": (planted.target[-1].numpy(), POISONED),
+                    "Test accuracy": (planted.accuracy.numpy(), CLEAN),
+                },
+                "poisons",
+                str(budget),
+            ),
+            key="budgets",
+            alt="Probability of class 1 at the star, and test accuracy, against the number of poisons",
+        )
+    lesson.explain(
+        "Training makes the mean loss over all points small, and it does not ask where a point came from. Near the "
+        "star there are few honest points. A few poisons outvote them *there*. The closer the poisons lie together, "
+        "the fewer are needed and the smaller is the dent in the boundary. Accuracy counts the honest points "
+        "everywhere, so it hardly sees the dent: **a good accuracy does not say that nobody tampered with the data.**",
+        r"\min_\theta \; \frac{1}{n+b}\Big(\sum_{i=1}^{n} \ell(x_i, y_i; \theta) "
+        r"+ \sum_{j=1}^{b} \ell(\tilde x_j, \text{class 1}; \theta)\Big)",
+    )
+    st.markdown("Here ℓ is the loss of one point, the n points are honest, and the budget b counts the poisons.")
+lesson.end("lesson_poison")

@@ -1,0 +1,128 @@
+"""Lesson: cleaning the data. Wrong labels are looked for, and what was flagged is sorted instead of thrown away.
+
+Inspired by Huang, Zhao, Huang and Pan (NeurIPS 2023), who keep what is useful in data that does harm; the steps are
+ours, and their score is that of Tanno et al. (2022) with a trusted set in the place of known failures.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.context import derive
+from poisonlab.lessons import networks
+from poisonlab.lessons.backdoor import rows, small_digits
+
+PAIRS = ((1, 7), (3, 8), (4, 9))  # look-alikes whose labels were swapped
+FLIPS = 0.4  # of the images of these classes
+TRAIN, TRUSTED = 500, 40
+FACTORS = (0.5, 1.0, 2.0, 3.0, 4.0)  # flagged images, as a multiple of the wrong ones
+WAYS = ("as it is", "trusted only", "drop", "take back", "take back and relabel")
+HIDDEN, LR, STEPS, FINE_TUNING = 40, 0.01, 80, 40
+STIFFNESS = 20.0  # how strongly fine-tuning on the trusted set is held to the old weights, by their importance
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was flagged, what became of it, and what training on the rest gives.
+
+    Attributes:
+        images: uint8 ``(n, 1, 8, 8)``. given, true: labels ``(n,)``; nobody but the reader sees ``true``.
+        score: how much fine-tuning on trusted images speaks against a label, ``(n,)``.
+        order: the rows from the highest score down.
+        flagged: how many of them each of ``FACTORS`` flags.
+        agrees: whether the model without the flagged rows gives a row its label, ``(factors, n)``.
+        relabelled: what that model says, ``(factors, n)``.
+        accuracy: on test images, ``(factors, ways)``.
+    """
+
+    images: Tensor
+    given: Tensor
+    true: Tensor
+    score: Tensor
+    order: Tensor
+    flagged: list[int]
+    agrees: Tensor
+    relabelled: Tensor
+    accuracy: Tensor
+
+    @property
+    def wrong(self) -> Tensor:
+        return self.given != self.true
+
+
+def swapped(true: Tensor, generator: torch.Generator) -> Tensor:
+    """The labels, of which ``FLIPS`` of those in ``PAIRS`` are swapped with their look-alike."""
+    partner = torch.arange(10)
+    for a, b in PAIRS:
+        partner[a], partner[b] = b, a
+    flip = torch.rand(len(true), generator=generator) < FLIPS
+    return torch.where(flip, partner[true], true)
+
+
+def clean(seed: int = 0) -> Cleaned:
+    """Train on partly wrong labels, score, flag at every factor, sort, and train again in every way."""
+    pool, test = small_digits()
+    order = torch.randperm(len(pool), generator=derive(seed, "cleaning", "images"))
+    used, safe = order[:TRAIN], order[TRAIN : TRAIN + TRUSTED]
+    true = pool.y[used]
+    given = swapped(true, derive(seed, "cleaning", "flips"))
+    x = torch.cat([rows(pool.x[used]), rows(pool.x[safe])])
+    y = torch.cat([given, pool.y[safe]])
+    on_data = torch.cat([torch.ones(TRAIN), torch.zeros(TRUSTED)])[None]
+    first = networks.draw((64, HIDDEN, 10), 1, derive(seed, "cleaning", "start"))
+    (theta,) = networks.train(first, x, y, STEPS, LR, on_data)
+
+    score = _score(theta, x, y)
+    ranked = score.argsort(descending=True)
+    wrong = int((given != true).sum())
+    flagged = [min(TRAIN, round(factor * wrong)) for factor in FACTORS]
+    place = ranked.argsort()  # of each row in the ranking
+    caught = place < torch.tensor(flagged)[:, None]  # (factors, TRAIN)
+
+    m, trusted = len(FACTORS), torch.ones(len(FACTORS), TRUSTED)
+    dropped = torch.cat([(~caught).float(), trusted], 1)
+    (reference,) = networks.train(networks.repeat(theta, m), x, y, FINE_TUNING, LR, dropped)
+    said = networks.probabilities(reference, x[:TRAIN]).argmax(-1)  # (factors, TRAIN)
+    agrees = said == given
+    returned = torch.cat([(~caught | agrees).float(), trusted], 1)
+    everything = torch.ones(m, TRAIN + TRUSTED)
+    alone = torch.cat([torch.zeros(1, TRAIN), trusted[:1]], 1)
+    relabelled = torch.where(caught & ~agrees, said, given)
+    labels = torch.cat([y.expand(m + 2, -1), torch.cat([relabelled, y[TRAIN:].expand(m, -1)], 1)])
+    counts = torch.cat([everything[:1], alone, returned, everything])
+    (ends,) = networks.train(networks.repeat(theta, 2 * m + 2), x, labels, FINE_TUNING, LR, counts)
+
+    tests, truth = rows(test.x), test.y
+    kept, safe_only, *rest = networks.accuracy(ends, tests, truth).split([1, 1, m, m])
+    accuracy = torch.stack(
+        [kept.expand(m), safe_only.expand(m), networks.accuracy(reference, tests, truth), *rest], 1
+    )  # fmt: skip
+    return Cleaned(pool.x[used], given, true, score, ranked, flagged, agrees, said, accuracy)
+
+
+def _score(theta: networks.Weights, x: Tensor, y: Tensor) -> Tensor:
+    """r(z) = loss(z; theta_S) - loss(z; theta), theta_S being theta fine-tuned on the trusted rows, ``(TRAIN,)``.
+
+    Weights that matter for the data (large Fisher information F) are held back:
+    theta_S minimises  loss on trusted rows + stiffness / 2 sum F (theta_S - theta)^2.
+    """
+    before = networks.losses(theta, x[:TRAIN], y[:TRAIN])[0]
+    fisher = _fisher(theta, x[:TRAIN], y[:TRAIN])
+    moved = [w.clone().requires_grad_() for w in theta]
+    adam = torch.optim.Adam(moved, lr=LR)
+    for _ in range(FINE_TUNING):
+        held = sum((f * (w - w0).square()).sum() for f, w, w0 in zip(fisher, moved, theta, strict=True))
+        loss = networks.losses(moved, x[TRAIN:], y[TRAIN:]).mean() + STIFFNESS / 2 * held
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    with torch.no_grad():
+        return networks.losses(moved, x[:TRAIN], y[:TRAIN])[0] - before
+
+
+def _fisher(theta: networks.Weights, x: Tensor, y: Tensor) -> list[Tensor]:
+    """Mean square of each row's gradient, for every weight: one network a row, all at once."""
+    weights = [w.detach().repeat(len(x), 1, 1).requires_grad_() for w in theta]
+    loss = networks.losses(weights, x[:, None], y[:, None]).sum()
+    return [g.square().mean(0, keepdim=True) for g in torch.autograd.grad(loss, weights)]

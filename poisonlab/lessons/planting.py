@@ -1,0 +1,69 @@
+"""Lesson: what a poison does. A few wrong points near one place move the boundary there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab.context import derive
+from poisonlab.lessons import networks, plane
+from poisonlab.lessons.plane import Points
+
+BUDGETS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
+EACH, TEST_EACH = 100, 500  # points of a class
+TARGET = (-1.1, 0.9)  # a place of class 0; the attacker wants class 1 there
+STEPS, LR, FRAMES = 160, 0.02, 11
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One network for each of ``BUDGETS``, all from the same random start.
+
+    Attributes:
+        train: the honest points.
+        poisons: ``(40, 2)``; a budget takes the first of them.
+        steps: the training steps that were kept.
+        landscapes: probability of class 1, ``(steps, budgets, cells, cells)``.
+        target: the same at the target, ``(steps, budgets)``.
+        accuracy: on test points, at the end, ``(budgets,)``.
+    """
+
+    train: Points
+    poisons: Tensor
+    steps: list[int]
+    landscapes: Tensor
+    target: Tensor
+    accuracy: Tensor
+
+    @property
+    def needed(self) -> int | None:
+        """The smallest budget with which the target ends in the wrong class; ``None`` where 40 do not suffice."""
+        return next((b for b, p in zip(BUDGETS, self.target[-1].tolist(), strict=True) if p > 0.5), None)
+
+
+def plant(spread: float, seed: int) -> Planted:
+    """Train on honest points and on 0 to 40 poisons: places near the target, with the attacker's label.
+
+    Args:
+        spread: standard deviation of the poisons around the target, in the plane's units.
+    """
+    train, test = (
+        plane.clouds(each, derive(seed, "planting", part)) for each, part in ((EACH, "train"), (TEST_EACH, "test"))
+    )
+    target = torch.tensor([TARGET])
+    poisons = target + spread * torch.randn(BUDGETS[-1], 2, generator=derive(seed, "planting", "poisons"))
+    x = torch.cat([train.x, poisons])
+    y = torch.cat([train.y, torch.ones(len(poisons), dtype=torch.long)])
+    used = torch.arange(len(poisons)) < torch.tensor(BUDGETS)[:, None]  # (budgets, poisons)
+    counts = torch.cat([torch.ones(len(BUDGETS), len(train.x)), used.float()], 1)
+    start = networks.repeat(networks.draw((2, 24, 24, 2), 1, derive(seed, "planting", "start")), len(BUDGETS))
+    steps = [round(STEPS * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)]  # denser early, where more happens
+    kept = networks.train(start, x, y, STEPS, LR, counts, steps)
+    return Planted(
+        train,
+        poisons,
+        steps,
+        torch.stack([plane.landscape(w) for w in kept]),
+        torch.stack([networks.probabilities(w, target)[:, 0, 1] for w in kept]),
+        networks.accuracy(kept[-1], test.x, test.y),
+    )
