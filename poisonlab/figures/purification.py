@@ -147,8 +147,9 @@ def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int)
         figure.add_vline(x=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text="control")
     layout(figure, "attack success", "clean accuracy", 430)
     figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
-    low = np.nanmin([rows["clean_accuracy"].min(), means["clean_accuracy_low"].min(), before.iloc[1]])
-    figure.update_yaxes(tickformat=".0%", range=[min(0.8, low - 0.04), 1.02])
+    heights = [*rows["clean_accuracy"], *means["clean_accuracy_low"], *means["clean_accuracy_high"], before.iloc[1]]
+    low, high = np.nanmin(heights) - 0.05, np.nanmax(heights) + 0.05
+    figure.update_yaxes(tickformat=".0%", range=[max(0, low), min(1.02, high)])
     return figure
 
 
