@@ -18,9 +18,9 @@ for column, (name, says, formula) in zip(
         ("Hyperparameter", "chooses how strongly weights are penalised, judged on untouched validation rows.",
          r"\min_\lambda\; f_1 = \tfrac1a\lVert y_v - X_v\theta\rVert^2"),
         ("Attacker", "moves the training inputs by P to make the learner's fit worse, and pays for every move.",
-         r"\max_P\; \tfrac1n\lVert y-(X+P)\theta\rVert^2 - \tfrac{c}{nd}\lVert P\rVert^2"),
+         r"\begin{aligned}\max_P\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\& - \tfrac{c}{nd}\lVert P\rVert^2\end{aligned}"),
         ("Learner", "fits its weights to the moved data, with the penalty it was given.",
-         r"\min_\theta\; \tfrac1n\lVert y-(X+P)\theta\rVert^2 + \tfrac{e^\lambda}{d}\lVert\theta\rVert_{1,\mu}"),
+         r"\begin{aligned}\min_\theta\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\& + \tfrac{e^\lambda}{d}\lVert\theta\rVert_{1,\mu}\end{aligned}"),
     ),
     strict=True,
 ):  # fmt: skip
@@ -66,7 +66,10 @@ if guess is not None:
                 "Noise of deviation σ on the inputs adds σ² times the squared length of the weights to the expected "
                 "error, so a curve is a parabola, and the model with the shorter weights rises less:"
             )
-            st.latex(r"\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2 = (y-x^\top\theta)^2 + \sigma^2\lVert\theta\rVert^2")
+            st.latex(
+                r"\begin{aligned}\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2&\\= (y-x^\top\theta)^2"
+                r" + \sigma^2\lVert\theta\rVert^2&\end{aligned}"
+            )
         multilevel.ways(table, played)
 
 st.subheader("All penalties at once", anchor=False)
