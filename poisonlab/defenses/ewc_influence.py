@@ -1,12 +1,12 @@
 """EWC influence as a detector: which training images speak against trusted ones."""
 
 import torch
-from torch.nn import functional as F
 
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ewc import InfluenceConfig, flag, influence
+from poisonlab.defenses.suspicion import accused_shares
 from poisonlab.defenses.trigger_search import anomaly_index
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
@@ -50,9 +50,7 @@ class EWCInfluence(Defense):
         scores = influence(model, clean, suspects, cfg, ctx)
         accused = torch.zeros_like(suspects.y, dtype=torch.bool)
         accused[flag(scores, cfg)] = True
-        members = F.one_hot(suspects.y, len(suspects.classes)).float()  # (n, classes)
-        shares = (members * accused[:, None]).sum(0) / members.sum(0).clamp_min(1)
-        index = anomaly_index(-shares, cfg.least_spread)
+        index = anomaly_index(-accused_shares(accused, suspects), cfg.least_spread)
         target = int(index.argmax()) if bool((index > cfg.anomaly).any()) else None
         return Detection(
             target is not None, target, "anomaly index of the share accused", index, cfg.anomaly, scores, accused

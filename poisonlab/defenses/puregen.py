@@ -43,6 +43,8 @@ ONE_LEVEL = (
 QUICK_DDPM = (
     "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels (digits: 75)."
 )
+COMBINED = (CLAMPED, PUBLIC_PART, ONE_LEVEL, QUICK_EBM, QUICK_DDPM, ROLLED_BACK)  # of all that use both models
+TABLE = "PureGen, table 10"  # of the combinations
 THREAT_MODEL = (
     "Defender holds clean images that are not in the training set, and acts before training. Test images are never "
     "purified."
@@ -117,6 +119,10 @@ class DiffusionConfig(ddpm.DDPMConfig):
 
 
 Vector = tuple[int, int, int]  # T_EBM, T_DDPM, T_Reps
+
+
+class CombinedConfig(EnergyConfig, DiffusionConfig, LearnedConfig):
+    """Both models."""
 
 
 class PureGen(Defense):

@@ -6,27 +6,14 @@ from torch import Tensor
 
 from poisonlab.config import param
 from poisonlab.context import Context
-from poisonlab.defenses.puregen import (
-    CLAMPED,
-    ONE_LEVEL,
-    PUBLIC_PART,
-    QUICK_DDPM,
-    QUICK_EBM,
-    ROLLED_BACK,
-    THREAT_MODEL,
-    DiffusionConfig,
-    EnergyConfig,
-    LearnedConfig,
-    PureGen,
-    Vector,
-)
+from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 from poisonlab.types import ImageSet
 
 
-class PureGenFiltConfig(EnergyConfig, DiffusionConfig, LearnedConfig):
+class PureGenFiltConfig(CombinedConfig):
     share: float = param(
-        0.5, "Share of the images, those of highest energy, that is purified: k", ge=0, le=1, source="PureGen, table 10"
+        0.5, "Share of the images, those of highest energy, that is purified: k", ge=0, le=1, source=TABLE
     )
 
 
@@ -47,12 +34,7 @@ class PureGenFilt(PureGen):
         deviations=(
             "Every image, poisoned or not, is ranked and kept or purified as it was given. The released code leaks: it "
             "fills the untouched part with poisons that were purified before, so published figures may be too good.",
-            CLAMPED,
-            PUBLIC_PART,
-            ONE_LEVEL,
-            QUICK_EBM,
-            QUICK_DDPM,
-            ROLLED_BACK,
+            *COMBINED,
         ),
     )
 

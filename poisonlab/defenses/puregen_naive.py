@@ -1,26 +1,11 @@
 """PureGen-Naive: the energy model's walk, then the diffusion model's."""
 
 from poisonlab.config import param
-from poisonlab.defenses.puregen import (
-    CLAMPED,
-    ONE_LEVEL,
-    PUBLIC_PART,
-    QUICK_DDPM,
-    QUICK_EBM,
-    ROLLED_BACK,
-    THREAT_MODEL,
-    DiffusionConfig,
-    EnergyConfig,
-    LearnedConfig,
-    PureGen,
-    Vector,
-)
+from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 
-TABLE = "PureGen, table 10"
 
-
-class PureGenNaiveConfig(EnergyConfig, DiffusionConfig, LearnedConfig):
+class PureGenNaiveConfig(CombinedConfig):
     steps: int = param(150, "Langevin steps, T_EBM", quick=150, ge=0, le=5000, source=TABLE)
     ddpm_steps: int = param(75, "Noise levels there and back, T_DDPM", quick=40, ge=1, le=1000, source=TABLE)
 
@@ -37,7 +22,7 @@ class PureGenNaive(PureGen):
         summary="Both walks, one after the other: downhill in energy first, then into noise and back with a diffusion "
         "model.",
         threat_model=THREAT_MODEL,
-        deviations=(CLAMPED, PUBLIC_PART, ONE_LEVEL, QUICK_EBM, QUICK_DDPM, ROLLED_BACK),
+        deviations=COMBINED,
     )
 
     def vector(self) -> Vector:

@@ -1,26 +1,11 @@
 """PureGen-Reps: a short walk downhill and a short way into noise and back, over and over."""
 
 from poisonlab.config import param
-from poisonlab.defenses.puregen import (
-    CLAMPED,
-    ONE_LEVEL,
-    PUBLIC_PART,
-    QUICK_DDPM,
-    QUICK_EBM,
-    ROLLED_BACK,
-    THREAT_MODEL,
-    DiffusionConfig,
-    EnergyConfig,
-    LearnedConfig,
-    PureGen,
-    Vector,
-)
+from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 
-TABLE = "PureGen, table 10"
 
-
-class PureGenRepsConfig(EnergyConfig, DiffusionConfig, LearnedConfig):
+class PureGenRepsConfig(CombinedConfig):
     steps: int = param(10, "Langevin steps of a round, T_EBM", ge=0, le=5000, source=TABLE)
     ddpm_steps: int = param(50, "Noise levels of a round, T_DDPM", quick=15, ge=1, le=1000, source=TABLE)
     repetitions: int = param(
@@ -43,12 +28,7 @@ class PureGenReps(PureGen):
         deviations=(
             "The paper names two settings: [10, 50, 5] in table 10, taken here, and 7 rounds in appendix D.2, which "
             "its sweep makes the likelier one behind table 10.",
-            CLAMPED,
-            PUBLIC_PART,
-            ONE_LEVEL,
-            QUICK_EBM,
-            QUICK_DDPM,
-            ROLLED_BACK,
+            *COMBINED,
         ),
     )
 
