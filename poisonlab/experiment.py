@@ -257,32 +257,28 @@ class _Experiment:
         return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 
     def _purify(self, poison: Poison, poisoned: Sequence[ImageSet]) -> Sequence[ImageSet]:
-        train, trials, k = self.splits.train, poison.trials, poison.budget
-        if self.defense.per_image:  # the shared base once, then only what each trial changed
-            flat = ImageSet(
-                torch.cat([train.x, poison.images.flatten(0, 1)]),
-                torch.cat([train.y, poison.labels.flatten()]),
-                train.classes,
-            )
-            purified = self._purify_set(flat)
-            base = dataclasses.replace(train, x=purified.x[: len(train)])
-            images = purified.x[len(train) :].view(trials, k, *train.shape)
-            show_purification(train, poison, purified, self.defense, self.ctx)
-            return dataclasses.replace(poison, images=images).sets(base)
-        sets = [self._purify_set(s) for s in poisoned]
+        train = self.splits.train
+        if self.defense.per_image:  # the base once for all attacks on it, then only what the trials changed
+            base = self._purify_set("purify", train)
+            changed = ImageSet(poison.images.flatten(0, 1), poison.labels.flatten(), train.classes)
+            if poison.budget:
+                changed = self._purify_set("purify_poisons", changed)
+            show_purification(train, poison, joined(base, changed), self.defense, self.ctx)
+            return dataclasses.replace(poison, images=changed.x.view(poison.images.shape)).sets(base)
+        sets = [self._purify_set("purify", s) for s in poisoned]
         if len(sets[0]) == len(train):  # none was dropped: rows are still the attacker's
             first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
             rows = torch.cat([torch.arange(len(train), device=first.index.device), first.index[0]])
             show_purification(train, first, sets[0][rows], self.defense, self.ctx)
         return sets
 
-    def _purify_set(self, data: ImageSet) -> ImageSet:
+    def _purify_set(self, stage: str, data: ImageSet) -> ImageSet:
         def compute(inner: Context) -> Bundle:
             out = self.defense.purify(data, inner)
             return Bundle({"x": out.x, "y": out.y})
 
         key = [fingerprint(data.x, data.y), fingerprint(self.public.x), self._defense_key()]
-        done = self.ctx.stage("purify", key, [type(self.defense)], compute).tensors
+        done = self.ctx.stage(stage, key, [type(self.defense)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
     def _repair(self, victims: Victims, sets: Sequence[ImageSet], threat: Threat) -> tuple[Victims, Dial | None]:

@@ -159,3 +159,15 @@ def test_another_seed_gives_another_poison_and_another_model() -> None:
     first, other = (run_experiment(backdoor(seed=seed), Context()).metrics for seed in (0, 1))
 
     assert first != other
+
+
+def test_a_second_attack_on_a_set_purifies_only_its_poisons(tmp_path: Path) -> None:
+    cache, purified = StageCache(tmp_path), ("purify", "purify_poisons")
+
+    def cached(rate: float) -> list[bool]:
+        heard: list[Event] = []
+        spec = backdoor("jpeg", **{"attack__poison_rate": rate})
+        run_experiment(spec, Context(cache=cache, send=heard.append))
+        return [e.cached for e in heard if isinstance(e, StageFinished) and e.stage in purified]
+
+    assert [cached(0.1), cached(0.2)] == [[False, False], [True, False]]

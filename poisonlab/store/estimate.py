@@ -88,6 +88,8 @@ class EstimateQueries:
                 cached.update(_ATTACK_STAGES)
             if same_defense:
                 cached.update(("ebm", "ddpm"))
+            if same_defense and other.get("seed") == wanted["seed"]:
+                cached.add("purify")
             if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
-                cached.update(("purify", "defended_victim", "repair", "drive"))
+                cached.update(("purify_poisons", "defended_victim", "repair", "drive"))
         return {stage for stage in cached if next((self.results / "cache").glob(f"{stage}-*"), None)}
