@@ -43,7 +43,9 @@ class PoisonGallery:
 class TargetGallery:
     """The images a targeted attack wants misread, with what each model says of them.
 
-    ``images`` uint8 ``(trials, c, h, w)``; labels and predictions int64 ``(trials,)``.
+    ``images`` uint8 ``(trials, c, h, w)``; labels and predictions int64 ``(trials,)``; ``wished`` float32
+    ``(3, trials)``, what control, undefended and defended model give the adversarial label, empty in records that do
+    not say.
     """
 
     images: Tensor
@@ -53,6 +55,7 @@ class TargetGallery:
     predicted_undefended: Tensor
     predicted_defended: Tensor
     classes: list[str]
+    wished: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @_kind

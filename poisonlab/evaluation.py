@@ -44,8 +44,10 @@ def measure_models(
         return out | metrics.accuracy_losses(out)
     said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
     out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
+    wished = {s: metrics.adversarial_probabilities(v.probabilities, threat) for s, v in models.items()}
+    out |= {f"adversarial_probability{s}": p.double().mean().item() for s, p in wished.items()}
     out["targets"] = float(len(threat.images))
-    show_targets(threat, said, test.classes, ctx)
+    show_targets(threat, said, wished, test.classes, ctx)
     return out
 
 

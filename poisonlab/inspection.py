@@ -51,8 +51,14 @@ def show_trigger(test: ImageSet, threat: Backdoor, ctx: Context) -> None:
     ctx.artifact("true_trigger", artifacts.TriggerTruth(images.x, threat.trigger(images.x), target, list(test.classes)))
 
 
-def show_targets(threat: Targeted, said: dict[str, Tensor], classes: tuple[str, ...], ctx: Context) -> None:
-    """Every target with the answer of each model; ``said`` has the keys ``_control``, ``_undefended`` and ``""``."""
+def show_targets(
+    threat: Targeted, said: dict[str, Tensor], wished: dict[str, Tensor], classes: tuple[str, ...], ctx: Context
+) -> None:
+    """Every target with the answers of the models ``_control``, ``_undefended`` and ``""``.
+
+    Args:
+        said: the class each calls its target. wished: what it gives the attacker's class, in [0, 1].
+    """
     ctx.artifact(
         "targets",
         artifacts.TargetGallery(
@@ -63,6 +69,7 @@ def show_targets(threat: Targeted, said: dict[str, Tensor], classes: tuple[str, 
             said["_undefended"],
             said[""],
             list(classes),
+            torch.stack([wished["_control"], wished["_undefended"], wished[""]]).float(),
         ),
     )
 

@@ -38,6 +38,12 @@ def targeted_predictions(predict: Predict, threat: Targeted) -> Tensor:
     return predict(threat.images).diagonal()
 
 
+def adversarial_probabilities(probabilities: Callable[[Tensor], Tensor], threat: Targeted) -> Tensor:
+    """What trial t's model gives the adversarial label of trial t's target, float ``(trials,)``."""
+    own = probabilities(threat.images).diagonal().T  # (trials, classes)
+    return own.gather(1, threat.adversarial_labels[:, None]).squeeze(1)
+
+
 def poison_success(predicted: Tensor, threat: Targeted) -> float:
     """Share of targets given the adversarial label."""
     return (predicted == threat.adversarial_labels).double().mean().item()

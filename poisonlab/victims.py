@@ -1,18 +1,19 @@
 """Trained victims and how they come to be: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from poisonlab import training
 from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, predict
+from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, logits
 from poisonlab.stages import Bundle, fingerprint, fingerprint_of
 from poisonlab.training import TrainingHook, fine_tune, train_head, train_heads, train_network
 from poisonlab.types import ImageSet
@@ -56,13 +57,21 @@ class Victims:
 
     def predict(self, x: Tensor) -> Tensor:
         """Labels of uint8 images, int64 ``(trials, n)``; each member is asked once."""
+        return torch.stack([said.argmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Softmax of uint8 images, float ``(trials, n, classes)``: for a few images, where there are many trials."""
+        return torch.stack([said.softmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+
+    def _logits(self, x: Tensor) -> Iterator[Tensor]:
+        """``(n, classes)`` of one member after the other."""
         if set(self.varying) <= {"head.weight", "head.bias"}:
             features = extract(self.network, x)
-            logits = torch.einsum("nd,tcd->tnc", features, self.varying["head.weight"])
-            said = (logits + self.varying["head.bias"][:, None]).argmax(2)
+            for weight, bias in zip(self.varying["head.weight"], self.varying["head.bias"], strict=True):
+                yield F.linear(features, weight, bias)
         else:
-            said = torch.stack([predict(self.member(m), x) for m in range(self.members)])
-        return said.repeat_interleave(self.shared_by, 0)
+            for number in range(self.members):
+                yield logits(self.member(number), x)
 
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache: what varies, and the rest once."""

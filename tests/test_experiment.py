@@ -107,7 +107,7 @@ def test_a_backdoor_run_measures_three_models() -> None:
 
 def test_a_targeted_run_measures_three_models() -> None:
     metrics = run_experiment(targeted(), Context()).metrics
-    names = {"clean_accuracy", "poison_success"}
+    names = {"clean_accuracy", "poison_success", "adversarial_probability"}
     expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
 
     assert expected | {"targets", "surviving_share"} == metrics.keys() and metrics["targets"] == 3

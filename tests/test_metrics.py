@@ -75,6 +75,16 @@ def test_each_target_is_read_by_the_model_of_its_own_trial() -> None:
     assert metrics.targeted_predictions(lambda x: said, targeted()).tolist() == [4, 1, 0]
 
 
+def test_the_wished_class_is_asked_of_the_model_of_its_own_trial() -> None:
+    """Trial t's model says the number t/10 + c/100 of its own target and class c, and 9 of all others."""
+    own = torch.arange(3)[:, None] / 10 + torch.arange(5) / 100
+    said = torch.where(torch.eye(3, dtype=torch.bool)[:, :, None], own[:, None], 9.0)
+
+    found = metrics.adversarial_probabilities(lambda x: said, targeted())
+
+    assert found.tolist() == pytest.approx([0.04, 0.14, 0.20])
+
+
 def test_poison_success_is_the_share_of_adversarial_labels() -> None:
     assert metrics.poison_success(torch.tensor([4, 1, 0]), targeted()) == pytest.approx(2 / 3)
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from poisonlab.ui.wording import NONE, percent
 THREATS = {"targets": "targeted", "classes": "backdoor"}
 DEMOS = {"targets": page.TARGETED_DEMO, "classes": page.BACKDOOR_DEMO}
 PICTURE = 48  # pixels of a target in the table
+WISHED = {"p_control": "Wished, control", "p_undefended": "Wished, undefended", "p_defended": "Wished, defended"}
 COLUMN = st.column_config
 
 
@@ -78,8 +80,31 @@ def choose_run(setting: series.Setting) -> Any | None:
     return page.known(link.choice(st, "Run", list(labels), labels.__getitem__, key="targets_run"))
 
 
+def known_targets(gallery: TargetGallery, defended: bool) -> str:
+    """In words: how many of the targets that the control reads rightly are fooled, and how sure the models are."""
+    known = gallery.predicted_control == gallery.true_labels
+    n = int(known.sum())
+    if not n:
+        return "The control reads none of the targets rightly: nothing here can be put down to the poison."
+    parts = []
+    said = {"undefended": gallery.predicted_undefended} | ({"defended": gallery.predicted_defended} if defended else {})
+    for number, (name, labels) in enumerate(said.items(), 1):
+        hits = int((labels == gallery.adversarial_labels)[known].sum())
+        low, high = metrics.proportion_interval(hits, n)
+        part = f"**{hits}** are fooled {name} (95 % interval {percent(low)} to {percent(high)}"
+        if len(gallery.wished):
+            sure = gallery.wished[number][known].tolist()
+            low, high = metrics.bootstrap_interval(sure)
+            within = "" if math.isnan(low) else f", {low:.2f} to {high:.2f}"
+            part += f"; mean probability of the wished class {sum(sure) / n:.2f}{within}"
+        parts.append(f"{part})")
+    control = f" The control gives it {gallery.wished[0][known].mean():.2f}." if len(gallery.wished) else ""
+    return f"The control reads **{n}** of {len(known)} targets rightly. Of these {' and '.join(parts)}.{control}"
+
+
 def targets(gallery: TargetGallery, defended: bool) -> None:
     """Every target of a run with the answer of each model, and what changed between undefended and defended."""
+    st.markdown(known_targets(gallery, defended), help=glossary.help_for("adversarial_probability"))
     wish = gallery.adversarial_labels
     before, after = gallery.predicted_undefended == wish, gallery.predicted_defended == wish
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
@@ -106,6 +131,8 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
         },
         index=range(1, len(wish) + 1),
     )
+    for column, sure in zip(WISHED, gallery.wished, strict=False):
+        frame[column] = sure.tolist()
     st.dataframe(
         frame,
         column_config={
@@ -119,6 +146,10 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
             "still": COLUMN.CheckboxColumn(
                 "Fooled, defended", help="The defended model says what the attacker wished."
             ),
+        }
+        | {
+            column: COLUMN.ProgressColumn(label, min_value=0, max_value=1, format="%.2f", width="small")
+            for column, label in WISHED.items()
         },
         row_height=PICTURE + 8,
         height=tables.HEADER + (PICTURE + 8) * min(len(frame), 50) + 2,
