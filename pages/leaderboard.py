@@ -40,9 +40,12 @@ metric = st.segmented_control(
     "Metric", list(board.HEAT), default="success", required=True, format_func=glossary.label, key="metric",
     bind="query-params",
 )  # fmt: skip
-st.caption(f"{glossary.help_for(metric)} Each cell is the mean over the rows above; empty cells were not measured.")
+st.caption(
+    f"{glossary.help_for(metric)} Each cell is the mean over the rows above that have the preset's own values. "
+    "Where only changed values were measured it is the mean over those, with a star; empty cells were not measured."
+)
 st.plotly_chart(
-    figures.heatmap(rows, metric, glossary.label(metric)),
+    figures.heatmap(board.of_one_dataset(rows), metric, glossary.label(metric)),
     key="heatmap",
     alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
 )

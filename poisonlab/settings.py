@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from poisonlab.config import SpecError
+from poisonlab.config import ExperimentSpec, SpecError, make_spec
+
+_CHOSEN = {"dataset", "attack", "defense", "victim"}  # parts that are named, and have parameters
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -26,6 +28,35 @@ def write_setting(name: str, value: Any) -> str:
     """The text that :func:`parse_settings` reads as ``{name: value}``; quoted only where it must be."""
     plain = isinstance(value, str) and _value(value) == value
     return f"{name}={value if plain else json.dumps(value)}"
+
+
+def changed(spec: ExperimentSpec) -> dict[str, Any]:
+    """Dotted name -> value of everything in ``spec`` that its preset would not have chosen."""
+    preset = make_spec(
+        spec.dataset.name,
+        spec.attack.name,
+        spec.defense.name,
+        preset=spec.preset,
+        seed=spec.seed,
+        victim=spec.victim.name,
+    )
+    asked, default = spec.model_dump(mode="json"), preset.model_dump(mode="json")
+    found: dict[str, Any] = {}
+    for key, value in asked.items():
+        if key in spec.idle():
+            continue
+        if not isinstance(value, dict):
+            if value != default[key]:
+                found[key] = value
+            continue
+        mine, theirs = (v.get("params", v) if key in _CHOSEN else v for v in (value, default[key]))
+        found |= {f"{key}.{name}": v for name, v in mine.items() if v != theirs[name]}
+    return found
+
+
+def written(spec: ExperimentSpec) -> str:
+    """All that :func:`changed` finds, in one line; empty where the preset decided everything."""
+    return ", ".join(write_setting(name, value) for name, value in changed(spec).items())
 
 
 def _value(text: str) -> Any:

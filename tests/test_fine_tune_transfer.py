@@ -12,10 +12,10 @@ from poisonlab.config import ExperimentSpec, FineTuneConfig, make_spec
 from poisonlab.context import Context
 from poisonlab.events import Event, StageFinished
 from poisonlab.experiment import run_experiment
+from poisonlab.settings import changed
 from poisonlab.stages import StageCache
 from poisonlab.training import TrainingHook, fine_tune
 from poisonlab.types import ImageSet, Poison
-from poisonlab.ui.command import changed
 from poisonlab.victims import Victims, train_fine_tuned
 
 TINY: dict[str, Any] = {

@@ -148,6 +148,23 @@ def test_a_diverged_seed_is_counted_but_never_leads(store, spec):
         assert board.success.iloc[0] == 0.4 and board.diverged.tolist() == [0, 1]
 
 
+def test_a_row_says_what_its_preset_would_not_have_chosen(store, spec):
+    add(store, record_of(spec(), clean_accuracy=0.9, asr=0.4))
+    add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=0.6))
+    plain, changed = store.leaderboard().settings
+    assert changed == f"{plain}, attack.poison_rate=0.2".removeprefix(", ")
+
+
+def test_runs_indexed_before_there_were_settings_get_them(store, results, spec):
+    add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=0.6))
+    before = store.leaderboard().settings.tolist()
+    store.db.rows("UPDATE runs SET settings = NULL")
+    store.close()
+    again = Store(results)
+    assert again.leaderboard(source="local").settings.tolist() == before != [""]
+    again.close()
+
+
 def test_sorting_by_anything_else_is_refused(store):
     with pytest.raises(ValueError, match="choose one of: group, dataset"):
         store.leaderboard(sort="success; DROP TABLE runs")

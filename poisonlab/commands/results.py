@@ -16,7 +16,7 @@ from poisonlab.terminal import FAILED, OK, UsageError, one_line, say, table
 
 _SHOWN = (
     "dataset", "attack", "defense", "preset", "source", "n", "clean_accuracy", "success", "success_low",
-    "success_high", "success_undefended", "control", "seconds",
+    "success_high", "success_undefended", "control", "seconds", "settings",
 )  # fmt: skip
 
 

@@ -12,26 +12,33 @@ NAMED_PAIRS = 12  # of attack and defense that a legend can hold
 
 
 def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
-    """Attack x defense, each cell the mean of ``metric`` over the rows that fall into it.
+    """Attack x defense, each cell the mean of ``metric`` over its rows with the preset's own values.
 
-    The colour scale always runs from 0 to 1: the same colour means the same under every filter.
-    Cells without a run stay empty.
+    Where there are none, over all of its rows, marked by a star. The colour scale always runs from 0 to 1: the same
+    colour means the same under every filter. Cells without a run stay empty.
     """
-    table = rows.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
+    pair = ["attack", "defense"]
+    changed = rows["settings"] != ""
+    starred = changed.groupby([rows[name] for name in pair]).transform("all")
+    own = rows[~changed | starred].assign(starred=starred)
+    table = own.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
     first = sorted(table.columns, key=lambda name: (name != "none", name))  # what the others are compared with
     table = table[first].astype(float)
+    stars = own.pivot_table(index="attack", columns="defense", values="starred", aggfunc="max").reindex_like(table)
+    marks = stars.eq(True).replace({True: "*", False: ""})
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.1%}") + marks.where(table.notna(), "")
     figure = px.imshow(
         table.to_numpy(),
         x=[str(c) for c in table.columns],
         y=[str(i) for i in table.index],
         zmin=0,
         zmax=1,
-        text_auto=".1%",
         aspect="auto",
         color_continuous_scale=SEQUENTIAL,
         labels={"x": "defense", "y": "attack", "color": label},
     )
-    figure.update_traces(hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>", xgap=3, ygap=3)
+    figure.update_traces(text=text.to_numpy(), texttemplate="%{text}", xgap=3, ygap=3)
+    figure.update_traces(hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>")
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     figure.update_coloraxes(colorbar={"tickformat": ".0%", "title": ""})

@@ -15,7 +15,7 @@ SORTABLE = (
     "targets", "seconds",
 )  # fmt: skip
 COLUMNS = [
-    "group", "dataset", "attack", "defense", "victim", "preset", "source", "threat", "n",
+    "group", "dataset", "attack", "defense", "settings", "victim", "preset", "source", "threat", "n",
     "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "clean_accuracy_undefended",
     "success", "success_low", "success_high", "success_undefended", "control", "robust_accuracy", "der",
     "targets", "diverged", "seconds",
@@ -24,7 +24,7 @@ COLUMNS = [
 # Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
 _SQL = """
 SELECT spec_group AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
-    first(victim) AS victim,
+    first(victim) AS victim, coalesce(arg_max(settings, preset), '') AS settings,
     max(preset) AS preset,  -- equal values under both presets: the humbler name
     source, first(threat) AS threat, count(*) AS n,
     avg(clean_accuracy) AS clean_accuracy, stddev_samp(clean_accuracy) AS _accuracy_spread,

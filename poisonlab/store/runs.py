@@ -1,5 +1,6 @@
 """Recorded runs: the index over their folders, and what pages ask of it."""
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pandas as pd
 
 from poisonlab import records
 from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id, success_name, threat_of
-from poisonlab.store.database import Database
+from poisonlab.settings import written
+from poisonlab.store.database import Database, StoreError
+from poisonlab.store.job import parse_spec
 from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
 
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
@@ -108,6 +111,14 @@ class RunQueries:
 
     # -- indexing -----------------------------------------------------------------------------------
 
+    def fill_settings(self) -> None:
+        """The column of runs that were indexed before there was one; a spec of another version stays without."""
+        with self.db.transaction() as cursor:
+            for run_id, text in cursor.execute("SELECT run_id, spec FROM runs WHERE settings IS NULL").fetchall():
+                with contextlib.suppress(StoreError):
+                    settings = written(parse_spec(text))
+                    cursor.execute("UPDATE runs SET settings = ? WHERE run_id = ?", [settings, run_id])
+
     def add_run(self, record: RunRecord, folder: Path | None = None) -> None:
         """Index a run, replacing what was known of it.
 
@@ -173,6 +184,7 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         "record_hash": sha256,
         **spec_columns(record.spec),
         "spec_group": record.spec.group(),
+        "settings": written(record.spec),
         "state": record.state,
         "threat": threat_of(m),
         "revision": record.revision,

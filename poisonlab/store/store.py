@@ -60,6 +60,7 @@ class Store(
         self._incomplete: set[str] = set()
         try:
             copy_published(self.db)
+            self.fill_settings()
             self.refresh()
             self.index_sweeps()
         except BaseException:

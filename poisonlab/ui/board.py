@@ -21,7 +21,7 @@ SORTS = {
 }  # fmt: skip
 SHOWN, SCATTERED = 1000, 300  # rows in the browser's table, marks in the scatter; downloads hold all
 ORDER = [
-    "dataset", "attack", "defense", "n", "clean_accuracy", "success", "control", "source",
+    "dataset", "attack", "defense", "settings", "n", "clean_accuracy", "success", "control", "source",
     "clean_accuracy_low", "clean_accuracy_high", "success_low", "success_high", "clean_accuracy_undefended",
     "success_undefended", "robust_accuracy", "der", "targets", "seconds", "victim", "preset", "diverged",
 ]  # fmt: skip
@@ -54,6 +54,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         shown,
         column_order=ORDER,
         column_config={
+            "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
             "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
             "clean_accuracy": tables.share("clean_accuracy"),
             "clean_accuracy_low": column.NumberColumn("Accuracy from", help=interval, format="percent"),
@@ -97,6 +98,13 @@ def _not_shown(count: int) -> str:
         f"{rows} of this link cannot be selected: hidden by the filters, or not among the results here. "
         "Clear the filters and select rows in the table."
     )
+
+
+def of_one_dataset(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a dataset the reader chooses, at first the one with most: a mean over datasets would say little."""
+    names = list(rows["dataset"].value_counts().index)
+    chosen = link.choice(st, "Dataset", names, str, key="matrix_of") if len(names) > 1 else names[0]
+    return rows[rows["dataset"] == chosen]
 
 
 def as_parquet(rows: pd.DataFrame) -> bytes:

@@ -8,10 +8,10 @@ import streamlit as st
 
 from poisonlab import registry, runtime
 from poisonlab.config import PRESETS, ExperimentSpec
+from poisonlab.settings import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series
-from poisonlab.ui.command import changed
 from poisonlab.ui.experiment import DEFAULTS
 from poisonlab.ui.wording import escape
 

@@ -5,34 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poisonlab.config import ExperimentSpec, make_spec
-from poisonlab.settings import write_setting
+from poisonlab.settings import changed, write_setting
 
 PROGRAM = "python -m poisonlab"
-_CHOSEN = {"dataset", "attack", "defense", "victim"}
-
-
-def changed(spec: ExperimentSpec) -> dict[str, Any]:
-    """Dotted name -> value of everything in ``spec`` that its preset would not have chosen."""
-    preset = make_spec(
-        spec.dataset.name,
-        spec.attack.name,
-        spec.defense.name,
-        preset=spec.preset,
-        seed=spec.seed,
-        victim=spec.victim.name,
-    )
-    asked, default = spec.model_dump(mode="json"), preset.model_dump(mode="json")
-    found: dict[str, Any] = {}
-    for key, value in asked.items():
-        if key in spec.idle():
-            continue
-        if not isinstance(value, dict):
-            if value != default[key]:
-                found[key] = value
-            continue
-        mine, theirs = (v.get("params", v) if key in _CHOSEN else v for v in (value, default[key]))
-        found |= {f"{key}.{name}": v for name, v in mine.items() if v != theirs[name]}
-    return found
 
 
 def run_command(spec: ExperimentSpec) -> str:

@@ -10,8 +10,9 @@ from streamlit.errors import StreamlitAPIException
 
 from poisonlab import registry
 from poisonlab.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
+from poisonlab.settings import changed
 from poisonlab.ui import cards, entered, forms, launch, link, page, selector
-from poisonlab.ui.command import changed, run_command
+from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))

@@ -330,6 +330,12 @@ _DEFINED = {
         "Against what the defense was given, averaged over the first images.",
         rate=False,
     ),
+    "settings": Definition(
+        "Changed",
+        "The values that differ from those of the preset, as the command line takes them after --set; empty where the "
+        "preset decided everything.",
+        rate=False,
+    ),
     "n": Definition("n", "Number of seeds: independent repeats of the same experiment.", rate=False),
     "interval": Definition(
         "95 % interval",

@@ -11,9 +11,9 @@ from poisonlab.config import SpecError
 from poisonlab.figures.purification import strength_curve
 from poisonlab.figures.style import POISONED
 from poisonlab.metrics import psnr
+from poisonlab.settings import changed
 from poisonlab.store.purification import by_strength
 from poisonlab.ui import glossary, series, tables
-from poisonlab.ui.command import changed
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 

@@ -12,10 +12,10 @@ from PIL import Image
 from poisonlab import metrics, registry, runtime
 from poisonlab.artifacts import TargetGallery
 from poisonlab.figures.style import POISONED
+from poisonlab.settings import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series, tables
-from poisonlab.ui.command import changed
 from poisonlab.ui.images import enlarged
 from poisonlab.ui.wording import NONE, percent
 
