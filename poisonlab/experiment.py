@@ -40,14 +40,7 @@ from poisonlab.observation import Observer, Tally
 from poisonlab.purification import show_purification, surviving_metrics
 from poisonlab.stages import Bundle, fingerprint, fingerprint_of
 from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat, joined
-from poisonlab.victims import (
-    MakeHook,
-    Victims,
-    train_fine_tuned,
-    train_from_scratch,
-    train_hooked_heads,
-    train_transfer,
-)
+from poisonlab.victims import MakeHook, Victims, train_from_scratch, train_on_extractor, train_transfer
 
 T = TypeVar("T")
 
@@ -201,12 +194,10 @@ class _Experiment:
         if self.spec.protocol == "linear_transfer" and make_hook is None:
             return train_transfer(name, spec, self._extractor(), sets, trials, ctx)
         ctx = dataclasses.replace(ctx, observer=tally)
-        if make_hook and self.spec.protocol == "linear_transfer":
-            victims = train_hooked_heads(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
-        elif self.spec.protocol == "fine_tune_transfer":
-            victims = train_fine_tuned(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
-        else:
+        if self.spec.protocol == "from_scratch":
             victims = train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
+        else:
+            victims = train_on_extractor(name, spec, self._extractor(), sets, ctx, make_hook, hook_key)
         return victims.serving(trials)
 
     def _tally(self, stage: str, threat: Threat) -> Tally | None:
