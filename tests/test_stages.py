@@ -188,6 +188,14 @@ def test_the_source_behind_a_defense_reaches_its_helpers() -> None:
     assert {"poisonlab.generative.ebm", "poisonlab.generative.langevin", "poisonlab.metrics"} <= behind
 
 
+def test_the_source_behind_a_poison_is_the_attackers_and_the_trainings() -> None:
+    behind = stages._modules_behind("poisonlab.crafting")
+
+    assert {"poisonlab.attacks.surrogates", "poisonlab.victims", "poisonlab.training"} <= behind
+    assert not [name for name in behind if "defen" in name]
+    assert not {f"poisonlab.{name}" for name in ("experiment", "evaluation", "inspection", "purification")} & behind
+
+
 # -- size, cancel, disk, threads ----------------------------------------------------------------------
 
 
