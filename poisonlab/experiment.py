@@ -37,7 +37,7 @@ from poisonlab.inspection import (
 )
 from poisonlab.models.base import Classifier
 from poisonlab.observation import Observer, Tally
-from poisonlab.purification import public_images, purified, surviving_metrics
+from poisonlab.purification import public_images, purify_sets, surviving_metrics
 from poisonlab.stages import Bundle, fingerprint, fingerprint_of
 from poisonlab.trainer import Trainer
 from poisonlab.types import Backdoor, Corruption, Dial, ImageSet, Poison, Splits, Threat, joined
@@ -150,7 +150,7 @@ class _Experiment:
         defender, method, ctx = self.defender, self.defender.method, self.ctx
         sets, victims, dial = poisoned, undefended, None
         if defender.overrides("purify"):
-            sets = purified(self.splits.train, poison, poisoned, defender, ctx)
+            sets = purify_sets(self.splits.train, poison, poisoned, defender, ctx)
         if method.filters:
             sets = defender.without_accused(poisoned, undefended)
         hooked = defender.overrides("training_hook")

@@ -34,7 +34,7 @@ def public_images(public: ImageSet, spec: ExperimentSpec, threat: Threat, ctx: C
     return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 
 
-def purified(
+def purify_sets(
     train: ImageSet, poison: Poison, poisoned: Sequence[ImageSet], defender: Defender, ctx: Context
 ) -> Sequence[ImageSet]:
     """Each trial's training set as the defense leaves it.
