@@ -1,6 +1,8 @@
 """What the experimenter sees of models before a run is over. Whoever trains or repairs them learns nothing."""
 
 import copy
+from dataclasses import replace
+from typing import Self
 
 import torch
 from torch.nn import Module
@@ -68,6 +70,11 @@ class Tally:
 
     def __init__(self, threat: Targeted, ctx: Context) -> None:
         self.threat, self.ctx, self.hits = threat, ctx, 0
+
+    @classmethod
+    def of(cls, stage: str, threat: Threat, ctx: Context) -> Self | None:
+        """For the trials of a targeted attack; other threats have no targets to count."""
+        return cls(threat, replace(ctx, stage_name=stage)) if isinstance(threat, Targeted) else None
 
     def __call__(self, phase: str, step: int, model: Classifier) -> None:
         """The victim of trial ``step``, from 1 on."""

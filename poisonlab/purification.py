@@ -1,21 +1,60 @@
-"""What purification does to training images, recorded for the pages, and how much of a perturbation it leaves."""
+"""Purification of training sets, what it does to images, recorded for the pages, and how much of a poison it leaves."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from poisonlab import artifacts
+from poisonlab.config import ExperimentSpec
 from poisonlab.context import Context
+from poisonlab.defender import Defender
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, Metric
 from poisonlab.inspection import SHOWN, examples
-from poisonlab.types import ImageSet, Poison
+from poisonlab.types import Backdoor, ImageSet, Poison, Threat, joined
 
 UNTOUCHED = 12  # images without poison that are shown before and after
 ENERGIES = 2000  # images of an energy histogram
 PIXELS = 3 * 32 * 32  # of larger images fewer chains are recorded: a record stays below 4 MB
 FEWEST = 4
+
+
+def public_images(public: ImageSet, spec: ExperimentSpec, threat: Threat, ctx: Context) -> ImageSet:
+    """What generative models learn from; in a stress test the attacker's trigger is in some of it."""
+    share = spec.public_poison
+    if not share:
+        return public
+    if not isinstance(threat, Backdoor):
+        raise ValueError(f"public_poison={share} needs a trigger; attack {spec.attack.name!r} has none")
+    order = torch.randperm(len(public), generator=ctx.generator("public poison"), device=public.x.device)
+    rows, x = order[: round(share * len(public))], public.x.clone()
+    x[rows] = threat.trigger(x[rows])
+    return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
+
+
+def purify_sets(
+    train: ImageSet, poison: Poison, poisoned: Sequence[ImageSet], defender: Defender, ctx: Context
+) -> Sequence[ImageSet]:
+    """Each trial's training set as the defense leaves it.
+
+    Args:
+        train: before poisoning. poisoned: the set of each trial.
+    """
+    if defender.method.per_image:  # the base once for all attacks on it, then only what the trials changed
+        base = defender.purify("purify", train)
+        changed = ImageSet(poison.images.flatten(0, 1), poison.labels.flatten(), train.classes)
+        if poison.budget:
+            changed = defender.purify("purify_poisons", changed)
+        show_purification(train, poison, joined(base, changed), defender.method, ctx)
+        return dataclasses.replace(poison, images=changed.x.view(poison.images.shape)).sets(base)
+    sets = [defender.purify("purify", s) for s in poisoned]
+    if len(sets[0]) == len(train):  # none was dropped: rows are still the attacker's
+        first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
+        rows = torch.cat([torch.arange(len(train), device=first.index.device), first.index[0]])
+        show_purification(train, first, sets[0][rows], defender.method, ctx)
+    return sets
 
 
 def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defense: Defense, ctx: Context) -> None:

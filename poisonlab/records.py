@@ -31,7 +31,6 @@ from pydantic import (
 from poisonlab import artifacts
 from poisonlab.config import ExperimentSpec, explain
 
-State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 Source = Literal["local", "imported", "reference"]
 RECORD = "run.json"
 MAX_RECORD_BYTES = 32 * 2**20

@@ -214,7 +214,12 @@ def fine_tune(
 
 
 def train_head(
-    model: nn.Module, head: nn.Module, data: ImageSet, config: HeadConfig, ctx: Context, hook: TrainingHook
+    model: nn.Module,
+    head: nn.Module,
+    data: ImageSet,
+    config: HeadConfig,
+    ctx: Context,
+    hook: TrainingHook | None = None,
 ) -> None:
     """Train ``head``, the last part of ``model``, in place, all below it frozen; a hook may change the images.
 
@@ -224,7 +229,7 @@ def train_head(
     head.requires_grad_(True)
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimiser, schedule = _of_heads(list(head.parameters()), config, total)
-    _learn(model, data, config, optimiser, schedule, ctx, hook)
+    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
 
 
 def _of_heads(

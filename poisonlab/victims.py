@@ -130,7 +130,7 @@ def train_from_scratch(
     return _one_by_one(name, template, train, sets, key, code, ctx, make_hook, hook_key)
 
 
-def train_fine_tuned(
+def train_on_extractor(
     name: str,
     spec: ExperimentSpec,
     extractor: Victims,
@@ -139,20 +139,28 @@ def train_fine_tuned(
     make_hook: MakeHook | None = None,
     hook_key: Any = None,
 ) -> Victims:
-    """For each training set the whole extractor, trained on under a fresh head that all sets share. Each is a stage.
+    """For each training set the extractor under a fresh head that all sets share, trained on images. Each is a stage.
+
+    The protocol says what is trained: the whole network or the head alone, for which :func:`train_transfer` does the
+    same from features computed once where no hook changes the images.
 
     Args:
         sets, make_hook, hook_key: as in :func:`train_from_scratch`.
     """
+    whole = spec.protocol == "fine_tune_transfer"
+    recipe = spec.fine_tune if whole else spec.head
 
     def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
         network = extractor.member(0).requires_grad_(True)
         initialise(network.head, inner.generator("heads"))
-        fine_tune(network, data, spec.fine_tune, inner, hook)
+        if whole:
+            fine_tune(network, data, spec.fine_tune, inner, hook)
+        else:
+            train_head(network, network.head, data, spec.head, inner, hook)
         return network
 
-    key = [fingerprint(*extractor.tensors().values()), spec.fine_tune.model_dump(mode="json"), spec.seed]
-    code = [training, train_fine_tuned]
+    key = [fingerprint(*extractor.tensors().values()), recipe.model_dump(mode="json"), spec.seed]
+    code = [training, train_on_extractor]
     return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
 
 
@@ -219,32 +227,6 @@ def train_transfer(
     ]
     learned = ctx.stage(name, key, [training], compute).tensors
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
-
-
-def train_hooked_heads(
-    name: str,
-    spec: ExperimentSpec,
-    extractor: Victims,
-    sets: Sequence[ImageSet],
-    ctx: Context,
-    make_hook: MakeHook,
-    hook_key: Any,
-) -> Victims:
-    """For each training set a linear head on the frozen extractor, trained on images, which a hook may change.
-
-    Args:
-        sets, make_hook, hook_key: as in :func:`train_from_scratch`.
-    """
-
-    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
-        network = extractor.member(0)
-        initialise(network.head, inner.generator("heads"))
-        train_head(network, network.head, data, spec.head, inner, hook or TrainingHook())
-        return network
-
-    key = [fingerprint(*extractor.tensors().values()), spec.head.model_dump(mode="json"), spec.seed]
-    code = [training, train_hooked_heads]
-    return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
 
 
 def _contents(sets: Sequence[ImageSet]) -> str:

@@ -114,13 +114,14 @@ def clean_model() -> Classifier:
     return _trained(4)
 
 
-def attackers_view() -> AttackerView:
+def attackers_view(reads_public: bool = True) -> AttackerView:
+    public = digits().public
     return AttackerView(
         digits().train,
         digits().test,
         clean_model,
         extractor=clean_model,
-        public=digits().public,
+        public=public if reads_public else public[:0],
         surrogate=lambda *args, **kwargs: clean_model(),
     )
 

@@ -16,10 +16,23 @@ PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
 
 # Layers from the bottom up; a module imports from its own layer and from those below only.
 LAYERS: list[set[str]] = [
-    {"config", "settings", "registry", "types", "events", "artifacts", "stages", "partial", "context", "__init__"},
+    {
+        "config",
+        "settings",
+        "registry",
+        "types",
+        "events",
+        "artifacts",
+        "versions",
+        "stages",
+        "partial",
+        "context",
+        "__init__",
+    },
     {"data", "models", "metrics", "checkpoint", "training", "generative", "catalogue", "published"},
     {"attacks", "defenses"},
-    {"victims", "detection", "inspection", "purification", "review", "observation", "evaluation", "experiment"},
+    {"victims", "trainer", "crafting", "defender", "detection", "inspection", "purification", "review", "observation"},
+    {"evaluation", "experiment"},
     {"machine", "records", "failures", "recording", "transfer", "terminal", "timeslice", "multilevel", "lessons"},
     {"store", "figures", "runner", "runtime"},
     {"doctor", "commands", "cli", "__main__"},

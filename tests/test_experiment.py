@@ -13,6 +13,7 @@ from torch.nn import Module
 from poisonlab import registry
 from poisonlab.config import ExperimentSpec, make_spec
 from poisonlab.context import Context
+from poisonlab.crafting import craft
 from poisonlab.events import ArtifactReady, Cancelled, Event, Progress, StageFinished
 from poisonlab.experiment import _Experiment as Experiment
 from poisonlab.experiment import run_experiment
@@ -71,7 +72,8 @@ def test_what_a_hook_learned_comes_back_with_the_cached_victim(tmp_path: Path) -
     def train(cache: StageCache, spec: ExperimentSpec) -> tuple[dict[str, Tensor], list[bool]]:
         heard: list[Event] = []
         experiment = Experiment(spec, Context(cache=cache, send=heard.append))
-        learned = experiment._train_hooked(experiment._poison()).learned
+        poison = craft(experiment.attack, spec, experiment.splits, experiment.trainer, experiment.ctx)
+        learned = experiment._train_hooked(poison).learned
         return learned, [e.cached for e in heard if isinstance(e, StageFinished)]
 
     (first, _), (again, cached) = (train(StageCache(tmp_path), hooked()) for _ in range(2))
@@ -171,3 +173,19 @@ def test_a_second_attack_on_a_set_purifies_only_its_poisons(tmp_path: Path) -> N
         return [e.cached for e in heard if isinstance(e, StageFinished) and e.stage in purified]
 
     assert [cached(0.1), cached(0.2)] == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize(("attack", "again"), [("badnets", True), ("narcissus", False)])
+def test_a_poison_depends_on_public_images_where_its_attack_reads_them(
+    attack: str, again: bool, tmp_path: Path
+) -> None:
+    few = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60, "victim.width": 4}
+
+    def cached(public_images: int) -> bool:
+        heard: list[Event] = []
+        spec = make_spec("digits", attack, "none", overrides=few | {"dataset.public_images": public_images})
+        run = Experiment(spec, Context(cache=StageCache(tmp_path), send=heard.append))
+        craft(run.attack, spec, run.splits, run.trainer, run.ctx)
+        return [e.cached for e in heard if isinstance(e, StageFinished)][-1]
+
+    assert [cached(130), cached(130), cached(140)] == [False, True, again]

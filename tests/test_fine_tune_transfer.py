@@ -16,7 +16,7 @@ from poisonlab.settings import changed
 from poisonlab.stages import StageCache
 from poisonlab.training import TrainingHook, fine_tune
 from poisonlab.types import ImageSet, Poison
-from poisonlab.victims import Victims, train_fine_tuned
+from poisonlab.victims import Victims, train_on_extractor
 
 TINY: dict[str, Any] = {
     "protocol": "fine_tune_transfer", "dataset.head_images": 60, "dataset.pretrain_images": 300,
@@ -34,7 +34,7 @@ def victims() -> tuple[Victims, Victims, Poison]:
     train, index = digits().train, torch.arange(8).view(2, 4)
     poison = Poison(index, 255 - train.x[index], train.y[index])
     extractor = Victims.of([network(train, width=4)])
-    return extractor, train_fine_tuned("victim", tiny(), extractor, poison.sets(train), Context()), poison
+    return extractor, train_on_extractor("victim", tiny(), extractor, poison.sets(train), Context()), poison
 
 
 def test_victims_differ_from_the_extractor_in_every_trained_layer() -> None:

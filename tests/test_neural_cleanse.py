@@ -1,4 +1,4 @@
-"""What is special about Neural Cleanse: the search for the smallest trigger, and who is out of line."""
+"""What is special about Neural Cleanse: the search for the smallest trigger, and unlearning it."""
 
 import torch
 from core_helpers import listening, noise_images
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.neural_cleanse import NCConfig, NeuralCleanse, Vaccination
-from poisonlab.defenses.trigger_search import SearchConfig, Triggers, anomaly_index, paste, search
+from poisonlab.defenses.trigger_search import SearchConfig, Triggers, paste, search
 from poisonlab.models.base import Classifier
 from poisonlab.types import Detection, ImageSet
 
@@ -32,26 +32,6 @@ def striped() -> ImageSet:
     x[torch.arange(48), 0, data.y] = 200
     x[:, :, 7, 7] = 0
     return ImageSet(x, data.y, data.classes)
-
-
-def test_anomaly_index_of_a_hand_example() -> None:
-    # median 10, absolute deviations 8 0 1 1 2 -> MAD 1: (10 - 2) / 1.4826
-    index = anomaly_index(torch.tensor([2.0, 10.0, 9.0, 11.0, 12.0]))
-
-    assert torch.allclose(index, torch.tensor([8.0, 0.0, 1.0, -1.0, -2.0]) / 1.4826)
-
-
-def test_classes_that_agree_are_given_a_least_spread() -> None:
-    norms = torch.tensor([9.0, 10.0, 10.0, 10.0, 10.0])
-
-    assert float(anomaly_index(norms)[0]) > 1000
-    assert torch.allclose(anomaly_index(norms, 0.5), torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0]))
-
-
-def test_logarithms_tell_a_small_norm_among_widely_spread_ones() -> None:
-    norms = torch.tensor([0.5, 10.0, 20.0, 40.0, 80.0])
-
-    assert float(anomaly_index(norms)[0]) < 1 < 2.4 < float(anomaly_index(norms.log())[0])
 
 
 def test_a_planted_trigger_is_found() -> None:

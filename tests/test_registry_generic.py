@@ -58,12 +58,13 @@ every_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.__name
 
 
 def poison_of(name: str, seed: int = 1) -> Poison:
-    return small(registry.attack[name]).poison(attackers_view(), Context(seed=seed))
+    kind = registry.attack[name]
+    return small(kind).poison(attackers_view(kind.reads_public), Context(seed=seed))
 
 
 @every_attack
 def test_poisoning_changes_nothing_it_was_given(name: str) -> None:
-    view = attackers_view()
+    view = attackers_view(registry.attack[name].reads_public)
     given = (view.train.x, view.train.y, view.candidates.x, view.candidates.y)
     before = [tensor.clone() for tensor in given]
     weights = state_of(view.clean_model())

@@ -16,10 +16,11 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from poisonlab import artifacts, metrics, stages
+from poisonlab import artifacts, metrics, versions
 from poisonlab.context import Context
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Metric, Progress, StageFinished
-from poisonlab.stages import Bundle, CacheError, StageCache, code_version, fingerprint
+from poisonlab.stages import Bundle, CacheError, StageCache, fingerprint
+from poisonlab.versions import code_version
 
 
 class Bench:
@@ -152,13 +153,13 @@ def version(monkeypatch: pytest.MonkeyPatch) -> Any:
         module = types.ModuleType("poisonlab.made_up")
         module.__file__ = "made_up.py"
         monkeypatch.setitem(sys.modules, "poisonlab.made_up", module)
-        real = stages.inspect.getsource
+        real = versions.inspect.getsource
         with monkeypatch.context() as patch:
-            patch.setattr(stages.inspect, "getsource", lambda m: source if m is module else real(m))
-            for cached in (stages._modules_behind, stages._tree, stages._module_hash):
+            patch.setattr(versions.inspect, "getsource", lambda m: source if m is module else real(m))
+            for cached in (versions.modules_behind, versions._tree, versions._module_hash):
                 cached.cache_clear()
             found = code_version([module])
-        for cached in (stages._modules_behind, stages._tree, stages._module_hash):
+        for cached in (versions.modules_behind, versions._tree, versions._module_hash):
             cached.cache_clear()
         return found
 
@@ -183,9 +184,17 @@ def test_code_that_is_imported_counts(version: Any) -> None:
 
 
 def test_the_source_behind_a_defense_reaches_its_helpers() -> None:
-    behind = stages._modules_behind("poisonlab.defenses.puregen_ebm")
+    behind = versions.modules_behind("poisonlab.defenses.puregen_ebm")
 
     assert {"poisonlab.generative.ebm", "poisonlab.generative.langevin", "poisonlab.metrics"} <= behind
+
+
+def test_the_source_behind_a_poison_is_the_attackers_and_the_trainings() -> None:
+    behind = versions.modules_behind("poisonlab.crafting")
+
+    assert {"poisonlab.attacks.surrogates", "poisonlab.victims", "poisonlab.training"} <= behind
+    assert not [name for name in behind if "defen" in name]
+    assert not {f"poisonlab.{name}" for name in ("experiment", "evaluation", "inspection", "purification")} & behind
 
 
 # -- size, cancel, disk, threads ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from core_helpers import digits, listening, noise_images, tiny_spec
 from poisonlab import experiment, registry, training
 from poisonlab.config import make_spec
 from poisonlab.context import Context
-from poisonlab.defenses.suspicion import accusation, accused_shares, judged_classes, outlier_threshold
+from poisonlab.defenses.suspicion import accusation, accused_shares, anomaly_index, judged_classes, outlier_threshold
 from poisonlab.events import Log
 from poisonlab.experiment import run_experiment
 from poisonlab.models.base import Classifier
@@ -40,6 +40,34 @@ def test_the_threshold_of_a_hand_example() -> None:
 
     assert outlier_threshold(scores, 2.0, 0.0) == pytest.approx(10 + 2 * 1.4826)
     assert outlier_threshold(torch.zeros(4), 3.0, 0.5) == 1.5
+
+
+def test_anomaly_index_of_a_hand_example() -> None:
+    # median 10, absolute deviations 8 0 1 1 2 -> MAD 1: (10 - 2) / 1.4826
+    index = anomaly_index(torch.tensor([2.0, 10.0, 9.0, 11.0, 12.0]))
+
+    assert torch.allclose(index, torch.tensor([8.0, 0.0, 1.0, -1.0, -2.0]) / 1.4826)
+
+
+def test_classes_that_agree_are_given_a_least_spread() -> None:
+    norms = torch.tensor([9.0, 10.0, 10.0, 10.0, 10.0])
+
+    assert float(anomaly_index(norms)[0]) > 1000
+    assert torch.allclose(anomaly_index(norms, 0.5), torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0]))
+
+
+def test_logarithms_tell_a_small_norm_among_widely_spread_ones() -> None:
+    norms = torch.tensor([0.5, 10.0, 20.0, 40.0, 80.0])
+
+    assert float(anomaly_index(norms)[0]) < 1 < 2.4 < float(anomaly_index(norms.log())[0])
+
+
+def test_the_threshold_and_the_index_are_one_rule_the_modified_z_score() -> None:
+    scores = torch.tensor([3.0, 7.0, 4.0, 9.0, 5.0, 30.0])  # median 6, deviations 3 1 2 3 1 24: MAD 2.5
+    index = -anomaly_index(scores)
+
+    assert torch.allclose(index, 0.6745 * (scores - 6) / 2.5, rtol=1e-4)
+    assert (scores > outlier_threshold(scores, 3.5, 0.0)).tolist() == (index > 3.5).tolist() == [False] * 5 + [True]
 
 
 def test_shares_count_within_a_class_and_an_empty_one_has_none() -> None:

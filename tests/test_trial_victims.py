@@ -17,7 +17,7 @@ from poisonlab.models.base import predict
 from poisonlab.observation import Tally
 from poisonlab.training import TrainingHook, train_network
 from poisonlab.types import ImageSet, Poison, Targeted
-from poisonlab.victims import Victims, train_hooked_heads, train_transfer
+from poisonlab.victims import Victims, train_on_extractor, train_transfer
 
 TINY: dict[str, Any] = {
     "dataset.train_images": 200, "dataset.test_images": 60, "dataset.public_images": 130, "training.epochs": 2,
@@ -104,7 +104,7 @@ def test_a_head_trained_under_a_hook_leaves_all_below_it_alone() -> None:
     spec = make_spec("digits", "bullseye_polytope", "epic", overrides={"head.epochs": 20})
     train, extractor = digits().train, Victims.of([network(digits().train, width=4)])
     ctx = Context(seed=spec.seed)
-    hooked = train_hooked_heads("test", spec, extractor, [train], ctx, lambda inner: TrainingHook(), "plain")
+    hooked = train_on_extractor("test", spec, extractor, [train], ctx, lambda inner: TrainingHook(), "plain")
     plain = train_transfer("test", spec, extractor, [train], 1, ctx)
 
     assert same_state(state_of(hooked.member(0).body), state_of(extractor.member(0).body))

@@ -26,7 +26,7 @@ class SurrogateTrainer(typing.Protocol):
         Args:
             number: another number, another start.
             images: what it learns; by default those of the extractor, from scratch the training set.
-            victim: its kind; by default the victim's.
+            victim: its kind, one that the parameter ``surrogates`` names; by default the victim's.
             dropout: share of activations dropped while it learns.
         """
 
@@ -41,7 +41,8 @@ class AttackerView:
         clean_model: a model the attacker trained without poison, under the victim's protocol and
             (white box) on the victim's extractor. Trained at the first call.
         extractor: the pretrained network that a transfer victim starts from (white box); from scratch, ``clean_model``.
-        public: clean labelled images of the same classes, none of them in the training set.
+        public: clean labelled images of the same classes, none of them in the training set; empty for an attack
+            whose ``reads_public`` is not set.
         surrogate: trains a network of the attacker's own at the first call.
     """
 
@@ -69,6 +70,7 @@ class Attack:
         Config: its parameters. card: what a page tells about it.
         protocols: the training protocols it works under, the first being the default.
         poisons: whether it changes any training image.
+        reads_public: whether it looks at ``view.public``; the poison of others does not depend on those images.
     """
 
     name: ClassVar[str]
@@ -76,6 +78,7 @@ class Attack:
     card: ClassVar[Card]
     protocols: ClassVar[tuple[Protocol, ...]] = ("from_scratch",)
     poisons: ClassVar[bool] = True
+    reads_public: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -110,6 +110,7 @@ class Narcissus(BackdoorAttack):
 
     Config = NarcissusConfig
     clean_label = True
+    reads_public = True
     card = Card(
         title="Narcissus",
         paper="Y. Zeng et al.: Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information, CCS 2023, "

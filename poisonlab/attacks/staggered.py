@@ -52,6 +52,7 @@ class Learner:
         return self.config.lr * min(1.0, self.age / max(1, self.config.warm_up))
 
     def learn(self, rows: Tensor) -> None:
+        # not training.fit, which trains a module to the end: crafting looks ahead from the weights before each step
         here = leaves(self.weights)
         said = torch.func.functional_call(self.network, here, (as_floats(self.train.x[rows]),))
         self.weights = moved(here, gradient(F.cross_entropy(said, self.train.y[rows]), here), -self.lr)

@@ -6,8 +6,7 @@ from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ewc import InfluenceConfig, flag, influence
-from poisonlab.defenses.suspicion import accused_shares
-from poisonlab.defenses.trigger_search import anomaly_index
+from poisonlab.defenses.suspicion import accused_shares, anomaly_index
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.types import Detection, ImageSet

@@ -10,7 +10,8 @@ from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
-from poisonlab.defenses.trigger_search import SearchConfig, Triggers, anomaly_index, find_triggers, paste
+from poisonlab.defenses.suspicion import ANOMALY_INDEX, anomaly_index
+from poisonlab.defenses.trigger_search import SearchConfig, Triggers, find_triggers, paste
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook
@@ -21,7 +22,7 @@ SMALLEST_NORM = 1e-3
 
 class NCConfig(FTConfig, SearchConfig):
     anomaly: float = param(
-        2.0, "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
+        ANOMALY_INDEX, "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
         quick=2.4, gt=0, le=100, source="the paper",
     )  # fmt: skip
     of: Literal["norm", "log_norm"] = param(

@@ -6,7 +6,7 @@ from torch import Tensor
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.suspicion import OutlierRule, accusation, judged_classes, outlier_threshold
+from poisonlab.defenses.suspicion import MODIFIED_Z, OutlierRule, accusation, judged_classes, outlier_threshold
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
 from poisonlab.types import Detection, ImageSet
@@ -63,7 +63,7 @@ class SpectralSignatures(Defense):
             "It always accuses the same share of every class, in a clean training set, too: the share of clean images "
             "accused is never small.",
             "The paper gives no verdict on a model. Here a class is named if its features vary along v by far more "
-            "than those of the median class: largest singular value / sqrt(n), 3.5 robust deviations.",
+            f"than those of the median class: largest singular value / sqrt(n), {MODIFIED_Z} robust deviations.",
             "It is made for few poisons: where half of a class is poisoned, both ends are alike.",
         ),
     )

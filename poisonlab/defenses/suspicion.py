@@ -10,13 +10,16 @@ from poisonlab.context import Context
 from poisonlab.types import Detection, ImageSet
 
 FEWEST = 5  # images of a class, to be told apart from each other
-CONSISTENCY = 1.4826  # of the median absolute deviation, for normal scores
+CONSISTENCY = 1.4826  # MAD times this is the standard deviation of normal scores; 1 / 0.6745
+MODIFIED_Z = 3.5  # outliers lie further: Iglewicz and Hoaglin, of 0.6745 (x - median) / MAD
+ANOMALY_INDEX = 2.0  # the same in Neural Cleanse
 
 
 class OutlierRule(Config):
     anomaly: float = param(
-        3.5, "A class is named if its score lies more than this many robust standard deviations above the median",
-        ge=0, le=100, source="Iglewicz and Hoaglin's usual limit of outliers; the paper names no class",
+        MODIFIED_Z,
+        "A class is named if its score lies more than this many robust standard deviations above the median",
+        ge=0, le=100, source="Iglewicz and Hoaglin 1993, limit of the modified z-score; the paper names no class",
     )  # fmt: skip
 
 
@@ -31,11 +34,27 @@ def judged_classes(suspects: ImageSet, ctx: Context) -> Iterator[tuple[int, Tens
             yield label, (suspects.y == label).nonzero().squeeze(1)
 
 
-def outlier_threshold(scores: Tensor, anomaly: float, least_spread: float) -> float:
-    """median + anomaly 1.4826 MAD of ``(classes,)``; 1.4826 MAD counts as at least ``least_spread``."""
+def median_and_spread(scores: Tensor, least_spread: float) -> tuple[Tensor, Tensor]:
+    """Median of ``(classes,)`` and 1.4826 MAD, which counts as at least ``least_spread``."""
     median = scores.quantile(0.5)
     spread = CONSISTENCY * (scores - median).abs().quantile(0.5)
-    return float(median + anomaly * spread.clamp_min(least_spread))
+    return median, spread.clamp_min(least_spread)
+
+
+def outlier_threshold(scores: Tensor, anomaly: float, least_spread: float) -> float:
+    """median + anomaly 1.4826 MAD: higher scores lie more than ``anomaly`` robust standard deviations above it."""
+    median, spread = median_and_spread(scores, least_spread)
+    return float(median + anomaly * spread)
+
+
+def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
+    """How many robust standard deviations each norm lies *below* the median: (median - x) / (1.4826 MAD).
+
+    Args:
+        norms: ``(classes,)``; the result is shaped alike, positive for small norms.
+    """
+    median, spread = median_and_spread(norms, max(least_spread, 1e-6))
+    return (median - norms) / spread
 
 
 def accused_shares(accused: Tensor, suspects: ImageSet) -> Tensor:

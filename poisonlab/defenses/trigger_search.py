@@ -1,4 +1,4 @@
-"""The search for the smallest trigger of a class, by mask and pattern (Neural Cleanse), and who is out of line.
+"""The search for the smallest trigger of a class, by mask and pattern (Neural Cleanse).
 
 Whatever the defense, a trigger (M, P) changes an image to  (1 - M) x + M P.
 """
@@ -18,7 +18,6 @@ from poisonlab.types import ImageSet
 
 REPOSITORY = "Neural Cleanse repository, recalled"
 BENCH = "BackdoorBench"
-CONSISTENCY = 1.4826  # MAD times this is the standard deviation of normal data
 COST_DOWN = 1.5  # the cost falls by the factor's power of this
 
 
@@ -64,18 +63,6 @@ class Triggers:
 def paste(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
     """(1 - M) x + M P."""
     return (1 - mask) * x + mask * pattern
-
-
-def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
-    """How many robust standard deviations each norm lies *below* the median: (median - x) / (1.4826 MAD).
-
-    Args:
-        norms: ``(k,)``; the result is shaped alike, positive for small norms.
-        least_spread: 1.4826 MAD counts as at least this.
-    """
-    median = norms.quantile(0.5)
-    spread = CONSISTENCY * (norms - median).abs().quantile(0.5)
-    return (median - norms) / spread.clamp_min(max(least_spread, 1e-6))
 
 
 def find_triggers(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context) -> Triggers:

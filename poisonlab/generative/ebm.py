@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from poisonlab.checkpoint import Checkpoint
 from poisonlab.config import Config, param
 from poisonlab.context import Context
+from poisonlab.generative.energy_networks import LightEnergy, SnganEnergy
 from poisonlab.generative.langevin import LangevinConfig, langevin, to_model_range
 from poisonlab.metrics import auroc
 from poisonlab.training import Diverged
@@ -63,67 +64,6 @@ class EBMConfig(Config):
     health_every: int = param(200, "Updates between health checks", quick=100, ge=1, le=10**6)
     min_psnr: float = param(16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB")
     seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
-
-
-class LightEnergy(nn.Module):
-    """Four convolutions, mean over space, linear: float ``(n, c, h, w)`` in [-1, 1] -> ``(n,)``."""
-
-    def __init__(self, channels: int, filters: int, activation: type[nn.Module]) -> None:
-        super().__init__()
-        f = filters
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, f, 3, 1, 1),
-            activation(),
-            nn.Conv2d(f, f, 4, 2, 1),
-            activation(),
-            nn.Conv2d(f, 2 * f, 4, 2, 1),
-            activation(),
-            nn.Conv2d(2 * f, 2 * f, 3, 1, 1),
-            activation(),
-        )
-        self.head = nn.Linear(2 * f, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x).mean((2, 3))).squeeze(1)
-
-
-class ResidualBlock(nn.Module):
-    """SNGAN discriminator block without normalisation; ``pool`` halves the side, ``first`` skips the first ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, activation: type[nn.Module], pool: bool, first: bool = False) -> None:
-        super().__init__()
-        half: list[nn.Module] = [nn.AvgPool2d(2)] if pool else []
-        opening = [] if first else [activation()]
-        self.residual = nn.Sequential(
-            *opening, nn.Conv2d(inputs, outputs, 3, 1, 1), activation(), nn.Conv2d(outputs, outputs, 3, 1, 1), *half
-        )
-        if not pool:
-            self.shortcut: nn.Module = nn.Identity()
-        elif first:
-            self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1))
-        else:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.AvgPool2d(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.residual(x) + self.shortcut(x)
-
-
-class SnganEnergy(nn.Module):
-    """The released network: 1,053,824 parameters at 128 filters and 3 channels."""
-
-    def __init__(self, channels: int, filters: int, activation: type[nn.Module]) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(
-            ResidualBlock(channels, filters, activation, pool=True, first=True),
-            ResidualBlock(filters, filters, activation, pool=True),
-            ResidualBlock(filters, filters, activation, pool=False),
-            ResidualBlock(filters, filters, activation, pool=False),
-            activation(),
-        )
-        self.head = nn.Linear(filters, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(x).mean((2, 3))).squeeze(1)
 
 
 def energy_network(config: EBMConfig, channels: int, generator: torch.Generator) -> nn.Module:

@@ -75,14 +75,12 @@ class Played:
         outcomes: one a seed.
         strengths: lambda after each step, ``(steps, seeds)``.
         weights: the learner's answer to it, ``(steps, seeds, d)``.
-        solution: with F_1 and the descents of the other players.
         perturbation: P of every seed, ``(seeds, n, d)``; ``None`` in the bilevel game.
     """
 
     outcomes: list[Outcome]
     strengths: Tensor
     weights: Tensor
-    solution: Solution
     perturbation: Tensor | None
 
 
@@ -109,8 +107,10 @@ def play(
     theta = poisoning.weights_of(solution.point, order if trilevel else None)
     return Played(
         _outcomes(data, penalty, solution, theta, perturbation),
-        torch.stack(strengths), torch.stack(weights), solution, perturbation,
-    )  # fmt: skip
+        torch.stack(strengths),
+        torch.stack(weights),
+        perturbation,
+    )
 
 
 def sweep(table: Table, spec: SweepSpec, send: Callable[[int, int], None] = lambda step, total: None) -> list[Outcome]:

@@ -29,13 +29,11 @@ class Estimate:
     Attributes:
         seconds: of the stages that have to be computed; ``None`` without a similar past run.
         cached: stages that the cache most likely holds.
-        from_runs: how many past runs this is the median of.
-        peak_memory_mb: the largest among them.
+        peak_memory_mb: the largest of the past runs that ``seconds`` are the median of.
     """
 
     seconds: float | None
     cached: list[str]
-    from_runs: int
     peak_memory_mb: float | None
 
 
@@ -59,17 +57,16 @@ class EstimateQueries:
                 f"""WITH alike AS (SELECT run_id, peak_memory_mb FROM runs
                     WHERE state = 'done' AND starts_with(device, ?) AND {clauses}
                     ORDER BY source = 'local' DESC, created DESC LIMIT 50)
-                SELECT stage, median(seconds) FILTER (NOT cached), (SELECT count(*) FROM alike),
-                    (SELECT max(peak_memory_mb) FROM alike)
+                SELECT stage, median(seconds) FILTER (NOT cached), (SELECT max(peak_memory_mb) FROM alike)
                 FROM timings JOIN alike USING (run_id) GROUP BY stage""",
                 [kind, *values],
             )
             if found:
                 # cached in all of them: its price is unknown, and most likely it is cached again
-                seconds = sum(median or 0.0 for stage, median, _, _ in found if stage not in cached)
+                seconds = sum(median or 0.0 for stage, median, _ in found if stage not in cached)
                 present = [stage for stage, *_ in found if stage in cached]
-                return Estimate(float(seconds), present, found[0][2], found[0][3])
-        return Estimate(None, [], 0, None)
+                return Estimate(float(seconds), present, found[0][2])
+        return Estimate(None, [], None)
 
     def _likely_cached(self, spec: ExperimentSpec) -> set[str]:
         """Stages that a past run computed from the same values, as far as the cache still holds any such."""
