@@ -96,5 +96,7 @@ if guess is not None:
         r"\tilde x = (1-m) \odot x + m \odot \text{white}, \qquad \tilde y = t",
         r"\mathrm{ASR} = \Pr\big(f(\tilde x) = t \mid y \neq t\big)",
     )
-    st.markdown("m is one on the square and zero elsewhere, t is the attacker's class, f the trained network.")
+    st.markdown(
+        "Here $m$ is one on the square and zero elsewhere, $t$ is the attacker's class and $f$ the trained network."
+    )
 lesson.end("lesson_backdoor")

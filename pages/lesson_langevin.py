@@ -75,7 +75,7 @@ if guess is not None:
             key="walks",
             alt="Clean and poisoned points walking over the energy landscape",
         )
-        st.caption("Press Reset, then Play. A thin line joins a poisoned point with its clean twin.")
+        st.caption("Press Play. A thin line joins a poisoned point with its clean twin.")
     with right:
         st.plotly_chart(
             plane.landscape_learned(
@@ -113,6 +113,7 @@ if guess is not None:
         r"\min_\theta \; \frac1n \sum_{\text{data}} E_\theta(x) - \frac1n \sum_{\text{walkers}} E_\theta(x)",
     )
     st.markdown(
+        r"Here $E_\theta$ is the energy, $\varepsilon$ the step size, $\tau$ the temperature and $\xi$ the noise. "
         "A very small term on squared energies keeps their level fixed; only differences mean something. The page "
         "*Langevin* shows the same walk on images."
     )

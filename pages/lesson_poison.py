@@ -99,5 +99,7 @@ if guess is not None:
         r"\min_\theta \; \frac{1}{n+b}\Big(\sum_{i=1}^{n} \ell(x_i, y_i; \theta) "
         r"+ \sum_{j=1}^{b} \ell(\tilde x_j, \text{class 1}; \theta)\Big)",
     )
-    st.markdown("Here ℓ is the loss of one point, the n points are honest, and the budget b counts the poisons.")
+    st.markdown(
+        r"Here $\ell$ is the loss of one point, the $n$ points are honest, and the budget $b$ counts the poisons."
+    )
 lesson.end("lesson_poison")

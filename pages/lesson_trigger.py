@@ -69,7 +69,10 @@ if guess is not None:
             key="patterns",
             alt="The pattern recovered in each round, with a frame around the place of the attacker's square",
         )
-        st.caption("What is added to an image: red brightens, blue darkens. The black frame is the attacker's square.")
+        st.caption(
+            "What is added to an image, first in round 1: red brightens, blue darkens. The black frame is the "
+            "attacker's square. Step shows the next round."
+        )
     with right:
         st.plotly_chart(
             digits.rounds(clean.numpy(), asr.numpy()),
@@ -92,8 +95,9 @@ if guess is not None:
         r"\max_{\lVert \Delta \rVert_1 \le \tau} L\big(f(x + \Delta;\, m \odot \theta),\, y\big)",
     )
     st.markdown(
-        "Each weight θ of a convolution has one mask m between 0 and 1; Δ is the pattern, the same for all images. As "
-        "in the paper, Δ is searched for against the network's own answers, and the masks are learned with the true "
-        "labels. A very small term that shrinks the masks is left out here."
+        r"Each weight $\theta$ of a convolution has one mask $m$ between 0 and 1; $\Delta$ is the pattern, the same "
+        r"for all images, and $L$ the loss of the network $f$ on clean images $x$ with labels $y$. As in the paper, "
+        r"$\Delta$ is searched for against the network's own answers, and the masks are learned with the true labels. "
+        "A very small term that shrinks the masks is left out here."
     )
 lesson.end("lesson_trigger")
