@@ -51,17 +51,12 @@ if guess is not None:
     )
     clean = torch.tensor([loop.before[0], *(r.clean_accuracy for r in loop.rounds)])
     asr = torch.tensor([loop.before[1], *(r.asr for r in loop.rounds)])
-    for column, (name, value, help) in zip(
-        st.columns(4),
-        (
-            ("ASR before", asr[0], "Attack success rate: marked test images that are read as the attacker's class."),
-            ("ASR after 10 rounds", asr[-1], "Lower is better."),
-            ("Clean accuracy before", clean[0], "On test images without a mark."),
-            ("Clean accuracy after", clean[-1], "What the repair costs."),
-        ),
-        strict=True,
-    ):  # fmt: skip
-        column.metric(name, percent(value), help=help, border=True)
+    lesson.numbers(
+        ("ASR before", percent(asr[0]), "Attack success rate: marked test images read as the attacker's class."),
+        ("ASR after 10 rounds", percent(asr[-1]), "Lower is better."),
+        ("Clean accuracy before", percent(clean[0]), "On test images without a mark."),
+        ("Clean accuracy after", percent(clean[-1]), "What the repair costs."),
+    )  # fmt: skip
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.plotly_chart(
