@@ -52,8 +52,8 @@ st.plotly_chart(
 
 st.subheader("What a defense costs", anchor=False)
 st.caption(
-    "Lower right is best: the attack fails and the model still works. Bars are 95 % intervals over seeds; where few "
-    "rows are shown, a dotted line leads from the undefended model to the defended one."
+    "Lower right is best: the attack fails and the model still works. Filter: few rows get bars, which are 95 % "
+    "intervals over seeds, and very few a dotted line from the undefended model to the defended one."
 )
 st.plotly_chart(
     figures.trade_off(rows.head(board.SCATTERED)),

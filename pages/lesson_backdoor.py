@@ -47,18 +47,13 @@ if guess is not None:
         else f"{needed} of 1,000 are enough (tried were {', '.join(map(str, backdoor.COUNTS[1:]))}).",
     )
     place = backdoor.COUNTS.index(count)
-    for column, (name, value, help) in zip(
-        st.columns(3),
-        (
-            ("Attack success rate", result.asr[-1, place],
-             f"ASR: share of marked test images, those of class {target} left out, that are read as {target}."),
-            ("The same without poison", result.asr[-1, 0], "What the square does to a network trained honestly."),
-            ("Clean accuracy", result.accuracy[-1, place],
-             f"On test images without the square. Without poison: {percent(result.accuracy[-1, 0])}."),
-        ),
-        strict=True,
-    ):  # fmt: skip
-        column.metric(name, percent(value), help=help, border=True)
+    lesson.numbers(
+        ("Attack success rate", percent(result.asr[-1, place]),
+         f"ASR: share of marked test images, those of class {target} left out, that are read as {target}."),
+        ("The same without poison", percent(result.asr[-1, 0]), "What the square does to a network trained honestly."),
+        ("Clean accuracy", percent(result.accuracy[-1, place]),
+         f"On test images without the square. Without poison: {percent(result.accuracy[-1, 0])}."),
+    )  # fmt: skip
     for row, (name, shown) in enumerate((("Without the square", result.examples), ("With it", result.triggered))):
         answers = [f"read as {answer}" for answer in result.answers[place, row].tolist()]
         images.strip(name, shown, answers, [f"Test image {name.lower()}, {answer}" for answer in answers])
@@ -96,5 +91,7 @@ if guess is not None:
         r"\tilde x = (1-m) \odot x + m \odot \text{white}, \qquad \tilde y = t",
         r"\mathrm{ASR} = \Pr\big(f(\tilde x) = t \mid y \neq t\big)",
     )
-    st.markdown("m is one on the square and zero elsewhere, t is the attacker's class, f the trained network.")
+    st.markdown(
+        "Here $m$ is one on the square and zero elsewhere, $t$ is the attacker's class and $f$ the trained network."
+    )
 lesson.end("lesson_backdoor")

@@ -14,6 +14,7 @@ ANSWERS = {
     "take back": "Taking some of them back",
     "take back and relabel": "Taking some back and relabelling the rest",
 }
+SHORT = {"take back and relabel": "also relabel"}  # where there is no room
 SHOWN = 10
 
 lesson.begin(
@@ -50,7 +51,7 @@ if guess is not None:
     )
     for column, way in zip(st.columns(len(cleaning.WAYS)), cleaning.WAYS, strict=True):
         column.metric(
-            way.capitalize(), percent(accuracy[way]), border=True,
+            SHORT.get(way, way).capitalize(), percent(accuracy[way]), border=True,
             help={
                 "as it is": "Fine-tuned on all 540 images with the labels they came with.",
                 "drop": "Fine-tuned on what was not flagged, and the 40 trusted images.",
@@ -66,10 +67,14 @@ if guess is not None:
         key="ranking",
         alt="All training images by their score, the flagged ones marked by what became of them",
     )
+    out = ~agrees[:limit]
+    mended = (cleaned.relabelled[place, order] == cleaned.true[order])[:limit][out]
     precision = wrong[:limit].float().mean()
     st.caption(
         f"{limit} of 500 images are flagged; {percent(precision)} of them really have a wrong label. Those are "
-        f"{percent(wrong[:limit].sum() / wrong.sum())} of all wrong ones."
+        f"{percent(wrong[:limit].sum() / wrong.sum())} of all wrong ones. {int(out.sum())} flagged images are not "
+        f"taken back; the second model's label is right for {int(mended.sum())} of these. Play goes through the steps: "
+        "score all images, flag the first, sort what was flagged."
     )
     for title, chosen in (("Flagged and taken back", agrees), ("Flagged and not taken back", ~agrees)):
         rows = order[:limit][chosen[:limit]][:SHOWN]
@@ -106,7 +111,8 @@ if guess is not None:
         r"\frac{1}{|S|}\sum_{z \in S} \ell(z; \theta') + \frac{\lambda}{2} \sum_i F_i\, (\theta'_i - \theta_i)^2",
     )
     st.markdown(
-        "The score r of an image z grows when tuning the model θ on the trusted set S speaks against its label. F says "
-        "how much each weight matters for the data, so that tuning does not forget everything else."
+        r"The score $r$ of an image $z$ grows when tuning the model $\theta$ on the trusted set $S$ speaks against its "
+        r"label; $\ell$ is the loss. $F$ says how much each weight matters for the data, and $\lambda$ how firmly such "
+        "weights are held, so that tuning does not forget everything else."
     )
 lesson.end("lesson_cleaning")

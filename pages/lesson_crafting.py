@@ -93,7 +93,8 @@ if guess is not None:
                 NAMES[way]: (history[number, epochs], CATEGORICAL[(6, 4, 3, 1)[number]])
                 for number, way in enumerate(crafting.WAYS)
             },
-            "epochs of the new networks: mean probability that the star is of class 1",
+            "epochs of the new networks",
+            ytitle="star as class 1, mean percent",
         ),
         key="epochs",
         alt="Probability of class 1 at the star against the epochs, for four ways to move the points",
@@ -108,7 +109,9 @@ if guess is not None:
         r"\qquad |\Delta_{ij}| \le \varepsilon",
     )
     st.markdown(
-        "The first step, from θ₀ to θ₁, trains on the moved points; the steps after it on other batches.\n\n"
+        r"Here $x_\star$ is the star, $X + \Delta$ the moved points, $\eta$ the learning rate. The first step, "
+        r"from $\theta_0$ to $\theta_1$, trains on the moved points; the steps after it on other batches."
+        "\n\n"
         "**Be fair to the simple way.** In the plane everybody sees the direction to the star, so moving straight at "
         "it (a *collision*) works as well as crafting, or better. What is remarkable is that crafting *finds* "
         "the direction without being told. The paper is about photographs that change too little to be seen, where the "

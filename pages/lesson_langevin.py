@@ -50,20 +50,15 @@ if guess is not None:
         else f"after {returned} step{'s' if returned != 1 else ''} (their mean distance is then at most a quarter "
         "larger than that of the twins).",
     )
-    for column, (name, value, help) in zip(
-        st.columns(3),
-        (
-            ("Poisoned, distance to the data", walks.distances[1, -1],
-             f"At the end, on average, to the nearest data point. It was {walks.distances[1, 0]:.2f} at the start."),
-            ("Clean, distance to the data", walks.distances[0, -1],
-             "The price: clean points walk as well, and noise moves them. At the start it was 0."),
-            ("Between the twins", walks.apart[-1],
-             f"Mean distance of a poisoned point and its clean twin at the end. It was {walks.apart[0]:.2f}. Near 0, "
-             "nobody can tell any more which of the two was poisoned."),
-        ),
-        strict=True,
-    ):  # fmt: skip
-        column.metric(name, f"{value:.2f}", help=help, border=True)
+    lesson.numbers(
+        ("Poisoned, distance to the data", f"{walks.distances[1, -1]:.2f}",
+         f"At the end, on average, to the nearest data point. It was {walks.distances[1, 0]:.2f} at the start."),
+        ("Clean, distance to the data", f"{walks.distances[0, -1]:.2f}",
+         "The price: clean points walk as well, and noise moves them. At the start it was 0."),
+        ("Between the twins", f"{walks.apart[-1]:.2f}",
+         f"Mean distance of a poisoned point and its clean twin at the end. It was {walks.apart[0]:.2f}. Near 0, "
+         "nobody can tell any more which of the two was poisoned."),
+    )  # fmt: skip
     left, right = st.columns(2, gap="medium")
     places = axis(energy.SIDE, energy.CELLS).numpy()
     with left:
@@ -75,7 +70,7 @@ if guess is not None:
             key="walks",
             alt="Clean and poisoned points walking over the energy landscape",
         )
-        st.caption("Press Reset, then Play. A thin line joins a poisoned point with its clean twin.")
+        st.caption("Press Play. A thin line joins a poisoned point with its clean twin.")
     with right:
         st.plotly_chart(
             plane.landscape_learned(
@@ -113,6 +108,7 @@ if guess is not None:
         r"\min_\theta \; \frac1n \sum_{\text{data}} E_\theta(x) - \frac1n \sum_{\text{walkers}} E_\theta(x)",
     )
     st.markdown(
+        r"Here $E_\theta$ is the energy, $\varepsilon$ the step size, $\tau$ the temperature and $\xi$ the noise. "
         "A very small term on squared energies keeps their level fixed; only differences mean something. The page "
         "*Langevin* shows the same walk on images."
     )

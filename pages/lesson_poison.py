@@ -66,18 +66,12 @@ if guess is not None:
         )
         st.caption("Play shows both networks while they learn. They start from the same random weights.")
     with right:
-        clean, poisoned = planted.accuracy[0], planted.accuracy[place]
-        for column, (name, value, help) in zip(
-            st.columns(2),
-            (
-                ("Star as class 1", planted.target[-1, place],
-                 "The probability that the network gives; above one half, the attacker has won."),
-                ("Test accuracy", poisoned,
-                 f"On 1,000 honest points that were not trained on. Without poison: {percent(clean)}."),
-            ),
-            strict=True,
-        ):  # fmt: skip
-            column.metric(name, percent(value), help=help, border=True)
+        lesson.numbers(
+            ("Star as class 1", percent(planted.target[-1, place]),
+             "The probability that the network gives; above one half, the attacker has won."),
+            ("Test accuracy", percent(planted.accuracy[place]),
+             f"On 1,000 honest points that were not trained on. Without poison: {percent(planted.accuracy[0])}."),
+        )  # fmt: skip
         st.plotly_chart(
             digits.shares(
                 [str(b) for b in planting.BUDGETS],
@@ -99,5 +93,7 @@ if guess is not None:
         r"\min_\theta \; \frac{1}{n+b}\Big(\sum_{i=1}^{n} \ell(x_i, y_i; \theta) "
         r"+ \sum_{j=1}^{b} \ell(\tilde x_j, \text{class 1}; \theta)\Big)",
     )
-    st.markdown("Here ℓ is the loss of one point, the n points are honest, and the budget b counts the poisons.")
+    st.markdown(
+        r"Here $\ell$ is the loss of one point, the $n$ points are honest, and the budget $b$ counts the poisons."
+    )
 lesson.end("lesson_poison")

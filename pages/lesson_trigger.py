@@ -51,17 +51,12 @@ if guess is not None:
     )
     clean = torch.tensor([loop.before[0], *(r.clean_accuracy for r in loop.rounds)])
     asr = torch.tensor([loop.before[1], *(r.asr for r in loop.rounds)])
-    for column, (name, value, help) in zip(
-        st.columns(4),
-        (
-            ("ASR before", asr[0], "Attack success rate: marked test images that are read as the attacker's class."),
-            ("ASR after 10 rounds", asr[-1], "Lower is better."),
-            ("Clean accuracy before", clean[0], "On test images without a mark."),
-            ("Clean accuracy after", clean[-1], "What the repair costs."),
-        ),
-        strict=True,
-    ):  # fmt: skip
-        column.metric(name, percent(value), help=help, border=True)
+    lesson.numbers(
+        ("ASR before", percent(asr[0]), "Attack success rate: marked test images read as the attacker's class."),
+        ("ASR after 10 rounds", percent(asr[-1]), "Lower is better."),
+        ("Clean accuracy before", percent(clean[0]), "On test images without a mark."),
+        ("Clean accuracy after", percent(clean[-1]), "What the repair costs."),
+    )  # fmt: skip
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.plotly_chart(
@@ -69,7 +64,10 @@ if guess is not None:
             key="patterns",
             alt="The pattern recovered in each round, with a frame around the place of the attacker's square",
         )
-        st.caption("What is added to an image: red brightens, blue darkens. The black frame is the attacker's square.")
+        st.caption(
+            "What is added to an image, first in round 1: red brightens, blue darkens. The black frame is the "
+            "attacker's square. Step shows the next round."
+        )
     with right:
         st.plotly_chart(
             digits.rounds(clean.numpy(), asr.numpy()),
@@ -92,8 +90,9 @@ if guess is not None:
         r"\max_{\lVert \Delta \rVert_1 \le \tau} L\big(f(x + \Delta;\, m \odot \theta),\, y\big)",
     )
     st.markdown(
-        "Each weight θ of a convolution has one mask m between 0 and 1; Δ is the pattern, the same for all images. As "
-        "in the paper, Δ is searched for against the network's own answers, and the masks are learned with the true "
-        "labels. A very small term that shrinks the masks is left out here."
+        r"Each weight $\theta$ of a convolution has one mask $m$ between 0 and 1; $\Delta$ is the pattern, the same "
+        r"for all images, and $L$ the loss of the network $f$ on clean images $x$ with labels $y$. As in the paper, "
+        r"$\Delta$ is searched for against the network's own answers, and the masks are learned with the true labels. "
+        "A very small term that shrinks the masks is left out here."
     )
 lesson.end("lesson_trigger")

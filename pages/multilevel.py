@@ -64,15 +64,15 @@ if guess is not None:
             st.caption("Lines are means over random splits, shaded 95 % intervals of the mean.")
         with right:
             multilevel.at_noise(outcomes, settings.noise)
-            st.markdown(
-                "Noise of deviation σ on the inputs adds σ² times the squared length of the weights to the expected "
-                "error, so a curve is a parabola, and the model with the shorter weights rises less:"
-            )
-            st.latex(
-                r"\begin{aligned}\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2&\\= (y-x^\top\theta)^2"
-                r" + \sigma^2\lVert\theta\rVert^2&\end{aligned}"
-            )
         multilevel.ways(table, played)
+    lesson.explain(
+        r"Noise of deviation $\sigma$ on the inputs adds $\sigma^2$ times the squared length of the weights $\theta$ "
+        "to the expected error, so each curve is a parabola, and the model with the shorter weights rises less. Moved "
+        "inputs, too, hurt long weights most, so a learner who expects an attacker tends to keep its weights short: it "
+        "mostly loses a little on clean inputs, and wins where the noise is large.",
+        r"\mathbb{E}\,(y-(x+\sigma z)^\top\theta)^2 = (y-x^\top\theta)^2 + \sigma^2\lVert\theta\rVert^2, "
+        r"\qquad z \sim \mathcal{N}(0, I)",
+    )
 
 st.subheader("All penalties at once", anchor=False)
 all_kept, record = sweeps.kept()

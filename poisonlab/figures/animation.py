@@ -6,35 +6,50 @@ from typing import Any
 import plotly.graph_objects as go
 
 MILLISECONDS = 350  # of a frame
+_STILL = {"duration": 0, "redraw": True}
+_AT_ONCE = {"frame": _STILL, "mode": "immediate", "transition": {"duration": 0}}
+_RUNNING = {"frame": _STILL | {"duration": MILLISECONDS}, "fromcurrent": True, "transition": {"duration": 0}}
 
 
-def playable(figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence[str], what: str) -> go.Figure:
-    """Add play, pause, back-to-start and a slider to a figure, which should show the last frame.
+def playable(
+    figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence[str], what: str, shown: int = -1
+) -> go.Figure:
+    """Add reset, step, play, pause and a slider to a figure.
 
     Args:
         frames: for each moment the traces that replace the figure's first ones, as many as change.
         names: what the slider says at each moment.
         what: is counted, such as ``"step "``; stands before the name.
+        shown: the moment at which the figure was given, the last unless said.
     """
-    figure.frames = [go.Frame(data=list(traces), name=name) for traces, name in zip(frames, names, strict=True)]
-    now = {"frame": {"duration": 0, "redraw": True}, "mode": "immediate", "transition": {"duration": 0}}
-    run = {"frame": {"duration": MILLISECONDS, "redraw": True}, "fromcurrent": True, "transition": {"duration": 0}}
+    shown %= len(names)
+    figure.frames = [
+        go.Frame(data=list(traces), name=names[moment], layout={"updatemenus": [{"buttons": _buttons(names, moment)}]})
+        for moment, traces in enumerate(frames)
+    ]
     figure.update_layout(
         updatemenus=[{
             "type": "buttons", "direction": "left", "showactive": False, "x": 0, "y": 0, "xanchor": "left",
-            "yanchor": "top", "pad": {"t": 162},
-            "buttons": [
-                {"label": "Reset", "method": "animate", "args": [[names[0]], now]},
-                {"label": "Play", "method": "animate", "args": [None, run]},
-                {"label": "Pause", "method": "animate", "args": [[None], now]},
-            ],
+            "yanchor": "top", "pad": {"t": 162}, "buttons": _buttons(names, shown),
         }],
         sliders=[{
-            "active": len(names) - 1, "x": 0, "len": 1, "y": 0, "xanchor": "left", "yanchor": "top",
+            "active": shown, "x": 0, "len": 1, "y": 0, "xanchor": "left", "yanchor": "top",
             "pad": {"t": 70}, "currentvalue": {"prefix": what, "xanchor": "left"},
-            "steps": [{"label": name, "method": "animate", "args": [[name], now]} for name in names],
+            "steps": [{"label": name, "method": "animate", "args": [[name], _AT_ONCE]} for name in names],
         }],
     )  # fmt: skip
     margin = figure.layout.margin
     figure.update_layout(height=(figure.layout.height or 340) + 155, margin_b=(margin.b or 50) + 155)
     return figure
+
+
+def _buttons(names: Sequence[str], moment: int) -> list[dict[str, Any]]:
+    """A button of plotly's cannot count, so every frame brings its own step: to the next one, from the last to the
+    first."""
+    actions = {
+        "Reset": [[names[0]], _AT_ONCE],
+        "Step": [[names[(moment + 1) % len(names)]], _AT_ONCE],
+        "Play": [None, _RUNNING],
+        "Pause": [[None], _AT_ONCE],
+    }
+    return [{"label": label, "method": "animate", "args": args} for label, args in actions.items()]

@@ -9,6 +9,8 @@ from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, e
 
 ROW_HEIGHT = 44
 NAMED_PAIRS = 12  # of attack and defense that a legend can hold
+NAMED_DEFENSES = 12  # next to each other for which a cell of the heatmap has room for a tenth of a percent
+BARRED = 60  # rows whose intervals do not cover each other
 
 
 def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
@@ -26,7 +28,8 @@ def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
     table = table[first].astype(float)
     stars = own.pivot_table(index="attack", columns="defense", values="starred", aggfunc="max").reindex_like(table)
     marks = stars.eq(True).replace({True: "*", False: ""})
-    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.1%}") + marks.where(table.notna(), "")
+    digits = 1 if len(table.columns) <= NAMED_DEFENSES else 0
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.{digits}%}") + marks.where(table.notna(), "")
     figure = px.imshow(
         table.to_numpy(),
         x=[str(c) for c in table.columns],
@@ -48,15 +51,15 @@ def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
 def trade_off(rows: pd.DataFrame) -> go.Figure:
     """Clean accuracy against attack success: below and to the right is better.
 
-    One marker a group with its interval over seeds where there is one. Colour is the defense, shape the
-    attack; a thin line leads from the undefended model to the defended one. Of many pairs there are no lines, and
-    the legend names the defenses alone: attacks are told by pointing.
+    One marker a group with its interval over seeds where there is one. Colour is the defense, shape the attack; a
+    thin line leads from the undefended model to the defended one. Of many groups there are no intervals, of many
+    pairs no lines, and the legend names the defenses alone: attacks are told by pointing.
     """
     figure = go.Figure()
     shown = rows.dropna(subset=["clean_accuracy", "success"])
     defenses, attacks = sorted(shown["defense"].unique()), sorted(shown["attack"].unique())
     pairs = shown.groupby(["defense", "attack"], sort=True)
-    few, named = len(pairs) <= NAMED_PAIRS, set()
+    few, barred, named = len(pairs) <= NAMED_PAIRS, len(shown) <= BARRED, set()
     if few:
         _add_moves(figure, shown)
     for (defense, attack), part in pairs:
@@ -73,8 +76,8 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
                 "symbol": SYMBOLS[attacks.index(attack) % len(SYMBOLS)],
                 "line": {"width": 1, "color": "white"},
             },
-            error_x=error_bars(part, "clean_accuracy"),
-            error_y=error_bars(part, "success"),
+            error_x=error_bars(part, "clean_accuracy") if barred else None,
+            error_y=error_bars(part, "success") if barred else None,
             customdata=np.stack([part["dataset"], part["victim"], part["n"], part["source"]], axis=1),
             hovertemplate="%{customdata[0]}, %{customdata[1]}, n=%{customdata[2]}, %{customdata[3]}<br>"
             f"clean accuracy %{{x:.1%}}, success %{{y:.1%}}<extra>{defense} against {attack}</extra>",

@@ -10,15 +10,23 @@ from poisonlab.figures.animation import playable
 from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, POISONED, SYMBOLS, layout
 
 FATES = {  # of a flagged image: its colour and its shape
-    "wrong label, left out or relabelled": ("#0072B2", "circle"),
+    "wrong label, flagged": ("#0072B2", "circle"),
+    "right label, flagged": ("#E69F00", "diamond"),
     "right label, taken back": ("#009E73", "square"),
     "wrong label, taken back": ("#D55E00", "x"),
-    "right label, left out or relabelled": ("#E69F00", "diamond"),
+    "right label, never flagged": (CONTROL, "circle"),
+    "wrong label, never flagged": (CONTROL, "x"),
 }
+STAGES = ("scored", "flagged", "sorted")
 
 
 def shares(
-    x: Sequence[str], lines: dict[str, tuple[np.ndarray, str]], xtitle: str, chosen: str | None = None, low: float = 0.0
+    x: Sequence[str],
+    lines: dict[str, tuple[np.ndarray, str]],
+    xtitle: str,
+    chosen: str | None = None,
+    low: float = 0.0,
+    ytitle: str = "percent",
 ) -> go.Figure:
     """Shares in percent at values that stand at equal distances; the chosen one is marked.
 
@@ -33,7 +41,7 @@ def shares(
             line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker={"symbol": SYMBOLS[number], "size": 8},
             hovertemplate=f"{name}<br>%{{x}}: %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
-    layout(figure, xtitle, "percent", 380)
+    layout(figure, xtitle, ytitle, 380)
     figure.update_xaxes(type="category")
     figure.update_yaxes(range=[100 * low - 2, 102])
     if chosen is not None:
@@ -61,7 +69,7 @@ def growing(steps: Sequence[int], lines: dict[str, tuple[np.ndarray, str]], xtit
 
 
 def patterns(triggers: np.ndarray, patch: int) -> go.Figure:
-    """The pattern recovered in each round, ``(rounds, h, w)``; a frame shows where the attacker's patch is.
+    """The pattern recovered in each round, ``(rounds, h, w)``, the first shown; a frame marks the attacker's patch.
 
     Args:
         patch: side of the square in the lower right corner.
@@ -78,16 +86,15 @@ def patterns(triggers: np.ndarray, patch: int) -> go.Figure:
             )
         ]  # fmt: skip
 
-    figure = go.Figure(drawn(len(triggers) - 1))
+    figure = go.Figure(drawn(0))
     layout(figure, "", "", 380)
     figure.add_shape(
         type="rect", x0=w - patch - 0.5, x1=w - 0.5, y0=h - patch - 0.5, y1=h - 0.5, line={"color": "black", "width": 3}
     )
-    figure.update_xaxes(showticklabels=False, range=[-0.5, w - 0.5], constrain="domain")
-    figure.update_yaxes(showticklabels=False, range=[h - 0.5, -0.5], scaleanchor="x")
+    figure.update_xaxes(range=[-0.5, w - 0.5], constrain="domain", visible=False)
+    figure.update_yaxes(range=[h - 0.5, -0.5], constrain="domain", visible=False, scaleanchor="x")
     names = [str(n) for n in range(1, len(triggers) + 1)]
-    figure = playable(figure, [drawn(k) for k in range(len(triggers))], names, "round ")
-    return figure
+    return playable(figure, [drawn(k) for k in range(len(triggers))], names, "round ", shown=0)
 
 
 def rounds(clean: np.ndarray, asr: np.ndarray) -> go.Figure:
@@ -98,29 +105,31 @@ def rounds(clean: np.ndarray, asr: np.ndarray) -> go.Figure:
 
 
 def flagged(scores: np.ndarray, wrong: np.ndarray, agrees: np.ndarray, limit: int) -> go.Figure:
-    """Images in the order of their score; the flagged ones by what became of them, the others grey.
+    """Images in the order of their score, by what has become of them after each of ``STAGES``.
 
     Args:
-        scores: from the highest down. wrong: whether the label is. agrees: whether the cleaned model gives it.
+        scores: from the highest down. wrong: whether the label is. agrees: whether the second model gives it.
         limit: how many are flagged.
     """
-    figure = go.Figure()
-    caught = np.arange(len(scores)) < limit
-    fates = dict(zip(FATES, (wrong & ~agrees, ~wrong & agrees, wrong & agrees, ~wrong & ~agrees), strict=True))
-    for name, rows in fates.items():
-        colour, symbol = FATES[name]
-        places = np.flatnonzero(rows & caught)
-        figure.add_scatter(
-            x=places, y=scores[places], mode="markers", name=f"{name} ({len(places)})",
-            marker={"color": colour, "symbol": symbol, "size": 6},
-        )  # fmt: skip
-    for name, rows, symbol in (("kept, right label", ~wrong, "circle"), ("kept, wrong label", wrong, "x")):
-        places = np.flatnonzero(rows & ~caught)
-        figure.add_scatter(
-            x=places, y=scores[places], mode="markers", name=f"{name} ({len(places)})",
-            marker={"color": CONTROL, "symbol": symbol, "size": 5, "opacity": 0.5},
-        )  # fmt: skip
-    figure.add_vline(x=limit - 0.5, line={"color": CONTROL, "dash": "dot"}, annotation_text="flagged to the left")
+
+    def drawn(stage: int) -> list[Any]:
+        caught = (np.arange(len(scores)) < limit) & (stage > 0)
+        back = caught & agrees & (stage > 1)
+        out = caught & ~back
+        fates = (out & wrong, out & ~wrong, back & ~wrong, back & wrong, ~caught & ~wrong, ~caught & wrong)
+        return [
+            go.Scatter(
+                x=np.flatnonzero(rows), y=scores[rows], mode="markers", name=f"{name} ({rows.sum()})",
+                marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5 if colour == CONTROL else 1},
+            )
+            for (name, (colour, symbol)), rows in zip(FATES.items(), fates, strict=True)
+        ]  # fmt: skip
+
+    figure = go.Figure(drawn(len(STAGES) - 1))
+    figure.add_vline(
+        x=limit - 0.5, line={"color": CONTROL, "dash": "dot"}, annotation_text="flagged ",
+        annotation_position="top left",
+    )  # fmt: skip
     layout(figure, "images, the most suspicious first", "score", 440)
     figure.update_layout(legend_y=1.08, margin_t=110)
-    return figure
+    return playable(figure, [drawn(stage) for stage in range(len(STAGES))], STAGES, "")

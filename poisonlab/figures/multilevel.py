@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from poisonlab.figures.animation import playable
 from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, DASHES, POISONED, SYMBOLS, layout, rgba
 
 Band = tuple[np.ndarray, np.ndarray, np.ndarray]  # mean, low, high at each noise
@@ -60,7 +61,7 @@ def hyperparameter_paths(paths: Mapping[str, np.ndarray]) -> go.Figure:
 
 
 def weight_paths(paths: Mapping[str, np.ndarray], features: Sequence[str]) -> go.Figure:
-    """The learner's answer to every lambda, ``(steps, features)``, a panel a model, a line a feature."""
+    """The learner's answer to every lambda, ``(steps, features)``, a panel a model, a line a feature, drawn in time."""
     figure = make_subplots(
         rows=1, cols=len(paths), shared_yaxes=True, column_titles=list(paths), horizontal_spacing=0.03
     )
@@ -76,9 +77,14 @@ def weight_paths(paths: Mapping[str, np.ndarray], features: Sequence[str]) -> go
             )  # fmt: skip
     layout(figure, "", "weight", 380)
     figure.update_layout(legend_y=1.1, margin_t=90)
-    figure.update_xaxes(title="step of the hyperparameter")
+    steps = max(len(path) for path in paths.values())
+    values = np.concatenate([path.ravel() for path in paths.values()])
+    room = 0.05 * (float(np.ptp(values)) or 1.0)
+    figure.update_xaxes(title="step of the hyperparameter", range=[0, steps - 1])
+    figure.update_yaxes(range=[float(values.min()) - room, float(values.max()) + room])
     figure.update_yaxes(title="", col=2)
-    return figure
+    frames = [[{"y": line[: k + 1]} for path in paths.values() for line in path.T] for k in range(steps)]
+    return playable(figure, frames, [str(k) for k in range(steps)], "step ")
 
 
 def perturbation(moved: np.ndarray, features: Sequence[str]) -> go.Figure:

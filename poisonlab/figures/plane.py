@@ -11,6 +11,7 @@ from poisonlab.figures.style import CLEAN, CONTROL, DASHES, POISONED, PURIFIED, 
 
 COLOURS = (CLEAN, POISONED)  # of class 0 and class 1
 HIGHEST = 0.8  # quantile of the energies at which colours end: corners far from any data would take them all
+ROOM = 0.3  # around a landscape, for points that step out of it
 STAR = {"symbol": "star", "size": 17, "color": "#E69F00", "line": {"color": "black", "width": 1.2}}
 
 
@@ -129,7 +130,7 @@ def landscape_learned(
 
     figure = go.Figure(drawn(-1))
     figure.add_trace(_dots(data, "data", "white", 4))
-    _square(figure, float(axis[-1]))
+    _square(figure, float(axis[-1]) + ROOM)
     return playable(figure, [drawn(k) for k in range(len(updates))], [str(u) for u in updates], "update ")
 
 
@@ -143,13 +144,13 @@ def walks(axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.
                 x=ends[:, 0], y=ends[:, 1], mode="lines", name="twins", hoverinfo="skip", showlegend=False,
                 line={"color": "rgba(255, 255, 255, 0.5)", "width": 1},
             ),
-            _dots(clean[moment], "from clean points", "#56B4E9", 8),
-            _dots(poisoned[moment], "from poisoned points", POISONED, 8, "diamond"),
+            _dots(clean[moment], "clean", "#56B4E9", 8),
+            _dots(poisoned[moment], "poisoned", POISONED, 8, "diamond"),
         ]  # fmt: skip
 
     figure = go.Figure(drawn(-1))
     figure.add_trace(_heights(axis, axis, energy, "energy", float(np.quantile(energy, HIGHEST))))
-    _square(figure, float(axis[-1]) + 0.3)
+    _square(figure, float(axis[-1]) + ROOM)
     return playable(figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "Langevin step ")
 
 
@@ -203,7 +204,7 @@ def falling(lines: dict[str, np.ndarray], xtitle: str, ytitle: str, mark: int | 
     for (name, values), colour, dash in zip(lines.items(), (CLEAN, POISONED, PURIFIED), DASHES, strict=False):
         figure.add_scatter(y=values, name=name, mode="lines", line={"color": colour, "dash": dash, "width": 2.5})
     if mark is not None:
-        figure.add_vline(x=mark, line={"color": CONTROL, "dash": "dot"}, annotation_text="as near")
+        figure.add_vline(x=mark, line={"color": CONTROL, "dash": "dot"}, annotation_text=" as near")
     layout(figure, xtitle, ytitle, 360)
     figure.update_yaxes(rangemode="tozero")
     return figure

@@ -13,7 +13,7 @@ from poisonlab.types import ImageSet
 
 TRAIN = 1000
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100)  # poisoned images of TRAIN
-STEPS, LR, FRAMES, HIDDEN = 120, 0.01, 13, 32
+STEPS, LR, FRAMES, HIDDEN = 80, 0.015, 11, 32
 
 
 @functools.cache

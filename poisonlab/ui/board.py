@@ -29,7 +29,7 @@ ORDER = [
 
 def order() -> tuple[str, str, bool]:
     """Kind of threat, sort column and direction, all in the URL."""
-    left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
     threat = left.segmented_control(
         "Threat", ["all", *SUCCESS], default="all", required=True, key="threat", bind="query-params",
         help="Backdoors are measured by ASR, targeted poisons by poison success, corruptions by lost accuracy: compare "
@@ -54,6 +54,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         shown,
         column_order=ORDER,
         column_config={
+            "defense": column.TextColumn("defense", width=130),  # the first rows need not hold the longest name
             "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
             "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
             "clean_accuracy": tables.share("clean_accuracy"),

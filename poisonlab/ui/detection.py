@@ -20,8 +20,11 @@ def side_by_side(
     marked = (changed[None] * 255).to(torch.uint8)
     recovered = on_grey(found.patterns[row], None if found.masks is None else found.masks[row])
     norm = float(found.l1_norm[row])
-    images = [truth.triggered[0], marked.expand(truth.clean.shape[1:]), recovered]
-    captions = ["with the true trigger", f"{int(changed.sum())} pixels it changes", f"recovered, L1 norm {norm:.3g}"]
+    images = [truth.triggered[0], recovered]
+    captions = ["with the true trigger, which changes every pixel", f"recovered, L1 norm {norm:.3g}"]
+    if not changed.all():  # an all-white picture looks like a missing one
+        images.insert(1, marked.expand(truth.clean.shape[1:]))
+        captions = ["with the true trigger", f"{int(changed.sum())} pixels it changes", captions[1]]
     strip("True and recovered", torch.stack(images), captions, captions, glossary.help_for("recovered_iou"))
     asr, iou = metrics.get("recovered_asr"), metrics.get("recovered_iou")
     if asr is not None and iou is not None:

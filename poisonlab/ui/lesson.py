@@ -123,6 +123,12 @@ def compare(guess: str, truth: str, says: str) -> None:
     st.markdown(f"**{found}** {says}")
 
 
+def numbers(*shown: tuple[str, str, str]) -> None:
+    """Numbers in a row: what each is called, what it is, and what that means."""
+    for column, (name, value, help) in zip(st.columns(len(shown)), shown, strict=True):
+        column.metric(name, value, help=help, border=True)
+
+
 def explain(words: str, *formulas: str) -> None:
     """Why, in words and as a formula."""
     st.subheader("Why", anchor=False)

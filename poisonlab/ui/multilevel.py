@@ -179,3 +179,4 @@ def ways(table: Table, played: dict[str, Played]) -> None:
         key="weights",
         alt=f"The learner's weights after each step of lambda, on split {seed}, for both models",
     )
+    st.caption(f"The learner's weights on split {seed}, a line for each input. Play follows the steps of lambda.")
