@@ -19,7 +19,7 @@ from poisonlab.types import ImageSet
 
 TARGET, POISONS = 0, 80  # of TRAIN images, stamped with a square of white pixels and relabelled as zero
 TRAIN, EPOCHS, BATCH, LR = 1000, 8, 50, 0.01
-TRUSTED, COPIES = 30, 6  # clean images of the defender, and augmented copies of each
+TRUSTED, COPIES = 30, 3  # clean images of the defender, and augmented copies of each
 ROUNDS, TRIGGER_STEPS, TRIGGER_LR = 10, 6, 10.0
 MASK_STEPS, MASK_LR, MASK_LR_DECAY = 6, 0.05, 0.8  # the last one after each round
 
