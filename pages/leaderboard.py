@@ -36,16 +36,18 @@ if selected is not None:
     board.selection(selected)
 
 st.subheader("Attack × defense", anchor=False)
-metric = st.segmented_control(
+left, right = st.columns([3, 1], vertical_alignment="bottom")
+metric = left.segmented_control(
     "Metric", list(board.HEAT), default="success", required=True, format_func=glossary.label, key="metric",
     bind="query-params",
 )  # fmt: skip
+of_one = board.of_one_dataset(rows, right)
 st.caption(
     f"{glossary.help_for(metric)} Each cell is the mean over the rows above that have the preset's own values. "
     "Where only changed values were measured it is the mean over those, with a star; empty cells were not measured."
 )
 st.plotly_chart(
-    figures.heatmap(board.of_one_dataset(rows), metric, glossary.label(metric)),
+    figures.heatmap(of_one, metric, glossary.label(metric)),
     key="heatmap",
     alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
 )

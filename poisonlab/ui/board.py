@@ -101,10 +101,10 @@ def _not_shown(count: int) -> str:
     )
 
 
-def of_one_dataset(rows: pd.DataFrame) -> pd.DataFrame:
+def of_one_dataset(rows: pd.DataFrame, place: Any) -> pd.DataFrame:
     """The rows of a dataset the reader chooses, at first the one with most: a mean over datasets would say little."""
     names = list(rows["dataset"].value_counts().index)
-    chosen = link.choice(st, "Dataset", names, str, key="matrix_of") if len(names) > 1 else names[0]
+    chosen = link.choice(place, "Dataset", names, str, key="matrix_of") if len(names) > 1 else names[0]
     return rows[rows["dataset"] == chosen]
 
 
