@@ -43,7 +43,8 @@ class Defender:
             out = self.method.purify(data, inner)
             return Bundle({"x": out.x, "y": out.y})
 
-        key = [fingerprint(data.x, data.y), fingerprint(self.public.x), self.key]
+        learned = fingerprint(self.public.x) if self.overrides("prepare") else None
+        key = [fingerprint(data.x, data.y), learned, self.key]
         done = self.ctx.stage(stage, key, [type(self.method)], compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
