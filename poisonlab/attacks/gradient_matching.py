@@ -158,10 +158,9 @@ class GradientMatching(Attack):
             "Targets are images that the first surrogate gets right, of random classes unless source_class and "
             "target_class are set; the benchmark has fixed lists.",
             "An ensemble is of the victim's own architecture, each member with its own start.",
-            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16; even so "
-            "few targets of a small network, trained for a few epochs, give way.",
-            "On digits the preset quick hits nobody (0 of 10 targets; 0 of 4 with five times the steps, or at twice the "
-            "bound): their classes lie too far apart. CIFAR-10 shows it at work (5 of 10).",
+            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16: 5 of 10 "
+            "targets on CIFAR-10. On digits nobody is hit (0 of 10; 0 of 4 with five times the steps, or at twice the "
+            "bound): their classes lie too far apart.",
         ),
     )
 
