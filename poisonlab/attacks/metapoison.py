@@ -55,9 +55,7 @@ class MetaPoisonConfig(SameBudgetConfig):
     )
     grid: int = param(10, "Nodes along each axis of a colour grid", ge=2, le=32, source=REPOSITORY)
     smoothness: float = param(1.0, "Weight of the colour grids' roughness", ge=0, le=1e4, source=REPOSITORY)
-    normalise: bool = param(
-        False, "Give every poison's derivative the same length on each surrogate", quick={"*": False, "digits": True}
-    )
+    normalise: bool = param(False, "Give every poison's derivative the same length on each surrogate", quick=True)
     surrogates: str = param("", "Victims to craft on in turn, such as 'convnet, resnet8'; empty for the victim's own")
     rehearse: int = param(
         10, "Steps between two trainings on the first trial's poisons, for display; 0 for none", quick=4, ge=0, le=1000,
@@ -88,9 +86,10 @@ class MetaPoison(SameBudget):
         "of images.",
         deviations=(
             CHOICE,
-            "Quick is a toy: 3 surrogates and 12 steps at eps 16 on 16x16; published are 24 and 60 at eps 8 on 32x32. "
-            "On cifar3 it hit none of 9 targets (mean probability 0.10, clean 0.01); pixel_collision, "
-            "which optimises nothing, hit 6 of the same: compare with it.",
+            "Quick is a toy: 3 surrogates and 12 steps at eps 16 on 16x16, with derivatives of equal length; published "
+            "are 24 and 60 at eps 8 on 32x32. On cifar3 it made dogs of 7 of 13 birds over two seeds "
+            "(mean probability 0.47, clean 0.10), and of random pairs of classes none of 9; pixel_collision, which "
+            "optimises nothing, hit 6 of 7 birds: compare with it. On digits nobody is hit.",
             "The surrogates learn clean images, as is the repository's default, without the target in their batches; "
             "it rides along where the attack differentiates. All trials of a run share the surrogates.",
             "Victims use batch norm's running statistics in evaluation, surrogates the batch's, as in the repository.",
