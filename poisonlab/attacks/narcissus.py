@@ -129,6 +129,8 @@ class Narcissus(BackdoorAttack):
             "the quick preset.",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
             "The trigger moves a clean model, too: the control's success is the floor, not 0.",
+            "On digits the preset quick does not work (success below 0.01 for two classes, also at twice the bound): "
+            "their classes lie too far apart.",
         ),
     )
 
