@@ -20,6 +20,7 @@ from core_helpers import (
 )
 
 from poisonlab import catalogue, registry
+from poisonlab.attacks.backdoor import BackdoorAttack
 from poisonlab.config import (
     PRESETS,
     Config,
@@ -386,6 +387,18 @@ def test_the_division_is_always_the_same_and_balanced(name: str, monkeypatch: py
     for part in (first.train, first.train[: 10 * len(pool.classes) + 3], first.reserve):
         counts = torch.bincount(part.y, minlength=len(pool.classes))
         assert int(counts.max() - counts.min()) <= 1
+
+
+@every_dataset
+def test_every_quick_attack_finds_the_images_it_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, test, config = loaded(name, monkeypatch)
+    for attack in ATTACKS:
+        spec = make_spec(name, attack, "none")
+        train, method = divide(pool, test, config, spec.protocol).train, spec.attack.build()
+        if isinstance(method, BackdoorAttack):
+            assert len(method._rows(train, Context())), attack
+        elif wanted := getattr(spec.attack.params, "poisons", 0):
+            assert wanted <= int(torch.bincount(train.y).min()), attack
 
 
 # -- parameters ---------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from poisonlab.training import augment
 from poisonlab.types import Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
+TWO_FIFTHS = {"*": 480, "digits": 40, "cifar3": 120, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}  # of a class
 EVERY = 10  # steps between two points of the curve
 
 
@@ -30,7 +31,8 @@ class GradientMatchingConfig(TargetChoice):
     )  # fmt: skip
     poisons: int = param(
         500, "Poisoned images in a trial, of the class the target should be given",
-        quick={"*": 480, "digits": 40}, ge=1, unit="images", source="poisoning-benchmark: 1 % of CIFAR-10",
+        quick=TWO_FIFTHS, elsewhere={"tiny_imagenet": 250}, ge=1, unit="images",
+        source="poisoning-benchmark: 1 % of CIFAR-10; PureGen: 0.25 % of Tiny-ImageNet",
     )  # fmt: skip
     eps: float = param(
         8, "L-infinity bound of the perturbation", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",

@@ -22,7 +22,8 @@ REPOSITORY = "Narcissus repository"
 class NarcissusConfig(BackdoorConfig):
     poison_rate: float = param(
         0.01, "Share of the training images that is poisoned, all of the target class",
-        quick={"*": 0.05, "digits": 0.08}, gt=0, le=1, source="PureGen, also 0.1; the paper poisons 0.0005",
+        quick={"*": 0.05, "digits": 0.08, "gtsrb": 0.01}, gt=0, le=1,
+        source="PureGen, also 0.1; the paper poisons 0.0005",
     )  # fmt: skip
     eps: float = param(
         8, "L-infinity bound of the trigger", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",

@@ -34,7 +34,8 @@ class SameBudgetConfig(TargetChoice):
     )  # fmt: skip
     poisons: int = param(
         500, "Poisoned images in a trial, of the class the target should be given",
-        quick={"*": 480, "cifar3": 90, "digits": 60}, ge=1, unit="images", source=f"{REPOSITORY}: 1 % of CIFAR-10",
+        quick={"*": 480, "cifar3": 90, "digits": 60, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}, ge=1,
+        unit="images", source=f"{REPOSITORY}: 1 % of CIFAR-10",
     )  # fmt: skip
     eps: float = param(
         8, "L-infinity bound of the perturbation", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",

@@ -40,7 +40,12 @@ class TargetedConfig(TargetChoice):
     """Parameters of every attack in feature space."""
 
     poisons: int = param(
-        25, "Poisoned images in a trial", quick={"*": 25, "digits": 20}, ge=1, unit="images", source=BENCHMARK
+        25,
+        "Poisoned images in a trial",
+        quick={"*": 25, "digits": 20, "gtsrb": 5, "tiny_imagenet": 5},
+        ge=1,
+        unit="images",
+        source=BENCHMARK,
     )
     eps: float = param(
         8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 48}, ge=1, le=255, unit="1/255",
