@@ -89,7 +89,7 @@ class MetaPoison(SameBudget):
             "Quick is a toy: 3 surrogates and 12 steps at eps 16 on 16x16, with derivatives of equal length; published "
             "are 24 and 60 at eps 8 on 32x32. On cifar3 it made dogs of 7 of 13 birds over two seeds "
             "(mean probability 0.47, clean 0.10), and of random pairs of classes none of 9; pixel_collision, which "
-            "optimises nothing, hit 6 of 7 birds: compare with it. On digits nobody is hit.",
+            "optimises nothing, hit 12 of the same 13: compare with it. On digits nobody is hit.",
             "The surrogates learn clean images, as is the repository's default, without the target in their batches; "
             "it rides along where the attack differentiates. All trials of a run share the surrogates.",
             "Victims use batch norm's running statistics in evaluation, surrogates the batch's, as in the repository.",
