@@ -12,7 +12,7 @@ from poisonlab.config import ExperimentSpec
 from poisonlab.records import RECORD, check_run_id, finite, new_run_id
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
-from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
+from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
 MAX_QUEUED = 500
 RESUMABLE = ("interrupted", "failed", "cancelled")
@@ -101,7 +101,7 @@ class JobQueries:
             ).fetchall()
             if not changed:
                 _insert_from_run(cursor, run_id)
-            delete_run(cursor, run_id)
+            delete_runs(cursor, [run_id])
 
         self.db.write(change)
         # the old record would be indexed again otherwise
@@ -151,9 +151,9 @@ class JobQueries:
         """
 
         def change(cursor: duckdb.DuckDBPyConnection) -> bool:
-            append_points(cursor, run_id, points)
-            append_rows(cursor, "logs", run_id, logs)
-            append_rows(cursor, "artifacts", run_id, artifacts)
+            append_rows(cursor, "points", point_rows(run_id, points))
+            append_rows(cursor, "logs", [(run_id, *log) for log in logs])
+            append_rows(cursor, "artifacts", [(run_id, *artifact) for artifact in artifacts])
             found = cursor.execute(
                 """UPDATE jobs SET stage = ?, step = ?, total = ?, rate = ?, eta_seconds = ?
                 WHERE run_id = ? AND state = 'running' RETURNING cancel""",

@@ -1,6 +1,6 @@
 """How values of a run become rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -9,11 +9,9 @@ from poisonlab.config import ExperimentSpec
 from poisonlab.records import finite
 
 
-def append_points(
-    cursor: duckdb.DuckDBPyConnection, run_id: str, points: Sequence[tuple[str, str, int, float | None]]
-) -> None:
+def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]) -> list[tuple[Any, ...]]:
     """Rows of ``points``; a value that is not finite becomes NULL with its flag."""
-    append_rows(cursor, "points", run_id, [(s, n, i, finite(v), finite(v) is None) for s, n, i, v in points])
+    return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
 # the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
@@ -26,11 +24,11 @@ _TYPES = {
 }
 
 
-def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, run_id: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Many rows of one run in one statement, column by column."""
+def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Many rows of one or several runs in one statement, column by column; each begins with the run's id."""
     if rows:
-        columns = ", ".join(f"unnest(?::{kind}[])" for kind in _TYPES[table])
-        cursor.execute(f"INSERT INTO {table} SELECT ?::UUID, {columns}", [run_id, *map(list, zip(*rows, strict=True))])
+        columns = ", ".join(f"unnest(?::{kind}[])" for kind in ("UUID", *_TYPES[table]))
+        cursor.execute(f"INSERT INTO {table} SELECT {columns}", [*map(list, zip(*rows, strict=True))])
 
 
 def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
     }
 
 
-def delete_run(cursor: duckdb.DuckDBPyConnection, run_id: str, *, keep_row: bool = False) -> None:
-    """Forget what is known of a run; ``keep_row`` keeps its line in ``runs``, which is replaced."""
-    for table in _TYPES if keep_row else ("runs", *_TYPES):
-        cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
+def delete_runs(cursor: duckdb.DuckDBPyConnection, run_ids: Sequence[str], *, keep_rows: bool = False) -> None:
+    """Forget what is known of runs; ``keep_rows`` keeps their lines in ``runs``, which are replaced."""
+    for table in _TYPES if keep_rows else ("runs", *_TYPES):
+        cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::UUID[]))", [list(run_ids)])

@@ -1,6 +1,8 @@
 """Recorded runs: the index over their folders, and what pages ask of it."""
 
 import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id, succ
 from poisonlab.settings import written
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import parse_spec
-from poisonlab.store.rows import append_points, append_rows, delete_run, spec_columns
+from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
@@ -133,24 +135,36 @@ class RunQueries:
         if home is None or folder.name != record.run_id:
             raise RecordError(f"run {record.run_id} must lie in a folder of its own id under the results folder")
         _, sha256 = records.read_record(folder)
-        self.db.write(lambda cursor: self.insert(cursor, record, home, sha256))
+        self.db.write(lambda cursor: self.insert(cursor, [(record, sha256)], home))
 
-    def insert(self, cursor: duckdb.DuckDBPyConnection, record: RunRecord, home: str, sha256: str) -> None:
-        """All rows of a run, within the caller's transaction."""
-        columns = run_columns(record, home, sha256)
-        names = ", ".join(columns)
+    def insert(self, cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str) -> None:
+        """All rows of runs, within the caller's transaction; a statement a table, as a start indexes hundreds.
+
+        Args:
+            found: records, each with the SHA-256 of its file.
+        """
+        if not found:
+            return
+        lines = [run_columns(record, home, sha256) for record, sha256 in found]
+        described = cursor.execute("SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'runs'")
+        kinds = dict(described.fetchall())
+        columns = ", ".join(f"unnest(?::{kinds[name]}[])" for name in lines[0])
         cursor.execute(
-            f"INSERT OR REPLACE INTO runs ({names}) VALUES ({', '.join('?' * len(columns))})",
-            list(columns.values()),
+            f"INSERT OR REPLACE INTO runs ({', '.join(lines[0])}) SELECT {columns}",
+            [[line[name] for line in lines] for name in lines[0]],
         )
-        delete_run(cursor, record.run_id, keep_row=True)
-        append_points(cursor, record.run_id, record.points)
-        append_rows(cursor, "metrics", record.run_id, [(k, v, v is None) for k, v in record.metrics.items()])
-        append_rows(cursor, "logs", record.run_id, record.logs)
-        append_rows(cursor, "artifacts", record.run_id, [(a.name, a.kind, a.stage) for a in record.artifacts])
-        timings = [(stage, seconds, stage in record.cached) for stage, seconds in record.timings.items()]
-        append_rows(cursor, "timings", record.run_id, timings)
-        mark_latest(cursor, columns["spec_group"])
+        delete_runs(cursor, [record.run_id for record, _ in found], keep_rows=True)
+        rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        for record, _ in found:
+            run_id = record.run_id
+            rows["points"] += point_rows(run_id, record.points)
+            rows["metrics"] += [(run_id, name, value, value is None) for name, value in record.metrics.items()]
+            rows["logs"] += [(run_id, *log) for log in record.logs]
+            rows["artifacts"] += [(run_id, a.name, a.kind, a.stage) for a in record.artifacts]
+            rows["timings"] += [(run_id, s, seconds, s in record.cached) for s, seconds in record.timings.items()]
+        for table, of_table in rows.items():
+            append_rows(cursor, table, of_table)
+        mark_latest(cursor, found[0][0].spec.group() if len(found) == 1 else None)
 
 
 def where(asked: dict[str, str | None]) -> tuple[str, list[Any]]:

@@ -17,7 +17,7 @@ from poisonlab.store.jobs import JobQueries
 from poisonlab.store.leaderboard import LeaderboardQueries
 from poisonlab.store.published import ClaimQueries, copy_published
 from poisonlab.store.purification import PurificationQueries
-from poisonlab.store.rows import delete_run
+from poisonlab.store.rows import delete_runs
 from poisonlab.store.runs import RunQueries, is_run_folder, mark_latest
 from poisonlab.store.sweeps import SweepQueries
 from poisonlab.store.trials import TrialQueries
@@ -121,15 +121,13 @@ class Store(
                     self.skipped[folder.name] = str(error)
                     log.warning("run folder skipped: %s", error)
             with self.db.transaction() as cursor:
-                for record, sha256 in good:
-                    self.insert(cursor, record, home, sha256)
+                self.insert(cursor, good, home)
             count += len(good)
         return count
 
     def _forget(self, run_ids: list[str]) -> None:
         with self.db.transaction() as cursor:
-            for run_id in run_ids:
-                delete_run(cursor, run_id)
+            delete_runs(cursor, run_ids)
             mark_latest(cursor)
 
 
