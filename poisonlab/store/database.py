@@ -139,6 +139,7 @@ class Database:
             with self.transaction() as cursor:
                 cursor.execute(files[number].read_text())
                 cursor.execute("INSERT INTO migrations VALUES (?, ?)", [number, files[number].stem])
+            self.checkpoint()  # a changed table in the log may ask for functions that its replay has not got yet
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
