@@ -28,12 +28,19 @@ with st.container(border=True):
     )
     draw = lesson.slider(columns[3], "Random draw", lesson.DRAWS, 0, "draw", "Other images, another start.")
 
+scene = st.container()
 guess = lesson.predict(
     f"How many of the 1,000 training images must be poisoned until more than half of all marked test images are read "
     f"as {target}?",
     ANSWERS,
+    (side, target, draw),
 )
-if guess is not None:
+if guess is None:
+    shown = backdoor.stamp(backdoor.examples(target), side)
+    with scene:
+        words = [f"labelled {target}"] * len(shown)
+        images.strip("What the attacker adds", shown, words, [f"Digit with a square, {word}" for word in words])
+else:
     result = lesson.cached(backdoor.open_backdoor, "Training eight networks")(side, target, draw)
     needed = result.needed
     truth = "never" if needed is None else "few" if needed <= 2 else "some" if needed <= 10 else "many"

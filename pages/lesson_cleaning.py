@@ -33,12 +33,20 @@ with st.container(border=True):
     draw = lesson.slider(columns[1], "Random draw", lesson.DRAWS, 0, "draw", "Other images, other wrong labels.")
 
 place = cleaning.FACTORS.index(factor)
+scene = st.container()
 guess = lesson.predict(
     f"You flag {factor:g} times as many images as have a wrong label. Which of these gives the best accuracy on "
     "test images?",
     ANSWERS,
+    (factor, draw),
 )
-if guess is not None:
+if guess is None:
+    used, given, _ = cleaning.mislabelled(draw)
+    labels = [f"label {label}" for label in given[:SHOWN].tolist()]
+    with scene:
+        images.strip("Ten of the 500 images", used.x[:SHOWN], labels, [f"Digit, {word}" for word in labels])
+        st.caption("As they came. Which of these labels would you distrust?")
+else:
     cleaned = lesson.cached(cleaning.clean, "Training, scoring and cleaning")(draw)
     accuracy = dict(zip(cleaning.WAYS, cleaned.accuracy[place].tolist(), strict=True))
     best = max(ANSWERS, key=lambda way: accuracy[way])

@@ -38,12 +38,23 @@ with st.container(border=True):
     )
     draw = lesson.slider(columns[2], "Random draw", lesson.DRAWS, 0, "draw", "Other points, other networks.")
 
+scene = st.container()
 guess = lesson.predict(
     f"{poisons} points of class 1 may move by {eps:g} along each axis. Then 8 new networks are trained, from starts "
     "that the attacker has never seen. How many will give the star to class 1?",
     ANSWERS,
+    (eps, poisons, draw),
 )
-if guess is not None:
+if guess is None:
+    honest, movable = crafting.honest(poisons, draw)
+    scene.plotly_chart(
+        plane.reach(
+            (honest.x.numpy(), honest.y.numpy()), honest.x[movable].numpy(), crafting.TARGET, eps, float(axis()[-1])
+        ),
+        key="scene",
+        alt="The points of both classes, those that may be moved, how far one of them may go, and the star",
+    )
+else:
     crafted = lesson.cached(crafting.craft, "Crafting, then training 32 networks")(eps, poisons, draw)
     fooled = [round(crafting.VICTIMS * share) for share in crafted.success.tolist()]
     truth = "none" if fooled[-1] == 0 else "all" if fooled[-1] == crafting.VICTIMS else "some"

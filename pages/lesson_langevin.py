@@ -32,12 +32,22 @@ with st.container(border=True):
     )  # fmt: skip
     draw = lesson.slider(columns[4], "Random draw", lesson.DRAWS, 0, "draw", "Other data, another network.")
 
+scene = st.container()
 guess = lesson.predict(
     f"Each point is pushed outwards by {energy.POISON}. With step size {noise:g} and temperature {temperature:g}: when "
     "will the poisoned points be about as near to the data as their clean twins, which walk too?",
     ANSWERS,
+    (shape, noise, temperature, steps, draw),
 )
-if guess is not None:
+if guess is None:
+    data = energy.draw(shape, draw)
+    clean = data[: energy.CHAINS]
+    scene.plotly_chart(
+        plane.twins(data[:200].numpy(), clean.numpy(), energy.poisoned(clean).numpy(), energy.SIDE),
+        key="scene",
+        alt="The data, and the points that will walk, each joined with its poisoned twin",
+    )
+else:
     learned = lesson.cached(energy.learn, "Learning the energy")(shape, draw)
     walks = energy.walk(learned, noise, temperature, steps, draw)
     returned = walks.returned

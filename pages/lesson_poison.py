@@ -30,12 +30,26 @@ with st.container(border=True):
     )  # fmt: skip
     draw = lesson.slider(columns[2], "Random draw", lesson.DRAWS, 0, "draw", "Other points, another start.")
 
+scene = st.container()
 guess = lesson.predict(
     f"The star lies among 100 honest points of class 0. With a spread of {spread:g}, how many poisons does it take "
     "until the network gives it to class 1?",
     ANSWERS,
+    (spread, draw),
 )
-if guess is not None:
+if guess is None:
+    train, _ = planting.honest(draw)
+    scene.plotly_chart(
+        plane.scene(
+            (train.x.numpy(), train.y.numpy()),
+            planting.place(spread, draw)[:budget].numpy(),
+            planting.TARGET,
+            float(axis()[-1]),
+        ),
+        key="scene",
+        alt="The honest points of both classes, the star among those of class 0, and the poisons around it",
+    )
+else:
     planted = lesson.cached(planting.plant, "Training ten networks")(spread, draw)
     needed = planted.needed
     truth = "never" if needed is None else "few" if needed <= 3 else "some" if needed <= 12 else "many"

@@ -5,10 +5,11 @@ import torch
 
 from poisonlab.figures import digits
 from poisonlab.lessons import masking
-from poisonlab.ui import lesson
+from poisonlab.ui import images, lesson
 from poisonlab.ui.wording import percent
 
 ANSWERS = {"yes": "Yes, more than half of it", "part": "Partly, a quarter to a half", "no": "No, less than a quarter"}
+SHOWN = 10
 
 lesson.begin(
     "lesson_trigger",
@@ -33,13 +34,21 @@ with st.container(border=True):
     )  # fmt: skip
     draw = lesson.slider(columns[3], "Random draw", lesson.DRAWS, 0, "draw", "Another network, other clean images.")
 
+scene = st.container()
 guess = lesson.predict(
     f"The attacker's square covers {patch * patch} of 64 pixels. Will the pattern recovered in the first round lie "
     "where the square is? (Spread evenly, "
     f"{percent(patch * patch / 64)} of it would.)",
     ANSWERS,
+    (patch, budget, alpha, draw),
 )
-if guess is not None:
+if guess is None:
+    trusted = masking.trusted_images(draw)
+    labels = [f"label {label}" for label in trusted.y[:SHOWN].tolist()]
+    with scene:
+        images.strip("Ten of your 30 clean images", trusted.x[:SHOWN], labels, [f"Digit, {word}" for word in labels])
+        st.caption("None of them wears the mark. What else could you find out about the network with these?")
+else:
     loop = lesson.cached(masking.recover_and_mask, "Training a network and masking it")(patch, budget, alpha, draw)
     inside = loop.inside[0]
     fooled = loop.rounds[0].answers

@@ -1,5 +1,7 @@
 """Three players: a hyperparameter, a learner and an attacker who poisons its data, against the game without him."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from poisonlab.figures import multilevel as figures
@@ -40,6 +42,7 @@ guess = lesson.predict(
     f"The trilevel model was trained against an adversary with penalty {settings.penalty:g}. On fresh test rows, will "
     "its mean error be lower than that of the bilevel model?",
     multilevel.GUESSES,
+    (table.name, table.target, replace(settings, noise=0.0)),
 )
 if guess is not None:
     with st.spinner("Playing"):

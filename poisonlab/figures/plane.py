@@ -41,14 +41,63 @@ def boundaries(
 
     figure.add_traces(lines(-1))
     points(figure, *honest)
-    if len(poisons):
-        figure.add_scatter(
-            x=poisons[:, 0], y=poisons[:, 1], mode="markers", name="poisons, labelled class 1",
-            marker={"symbol": "x", "size": 9, "color": POISONED, "line": {"color": "black", "width": 1}},
-        )  # fmt: skip
+    _planted(figure, poisons)
     star(figure, target)
     _square(figure, float(axis[-1]))
     return playable(figure, [lines(k) for k in range(len(steps))], [str(step) for step in steps], "training step ")
+
+
+def scene(
+    honest: tuple[np.ndarray, np.ndarray], poisons: np.ndarray, target: tuple[float, float], side: float
+) -> go.Figure:
+    """What there is before anything was trained; of the poisons ``(k, 2)`` there may be none."""
+    figure = go.Figure()
+    points(figure, *honest)
+    _planted(figure, poisons)
+    star(figure, target)
+    _square(figure, side)
+    return figure
+
+
+def reach(
+    honest: tuple[np.ndarray, np.ndarray], movable: np.ndarray, target: tuple[float, float], eps: float, side: float
+) -> go.Figure:
+    """The points that may be moved, ``(k, 2)``, and for one of them every place that it may be moved to."""
+    figure = go.Figure()
+    points(figure, *honest, opacity=0.35)
+    figure.add_scatter(
+        x=movable[:, 0], y=movable[:, 1], mode="markers", name="may be moved",
+        marker={"symbol": "square-open", "size": 9, "color": "black", "line": {"width": 1.2}},
+    )  # fmt: skip
+    star(figure, target)
+    x, y = movable[np.linalg.norm(movable - target, axis=1).argmin()]
+    figure.add_shape(
+        type="rect", x0=x - eps, x1=x + eps, y0=y - eps, y1=y + eps, line={"color": POISONED, "dash": "dot"}
+    )  # fmt: skip
+    figure.add_annotation(
+        x=x + eps, y=y + eps, text="where one point may go", font_color=POISONED, showarrow=False,
+        xanchor="right", yanchor="bottom",
+    )  # fmt: skip
+    _square(figure, side)
+    return figure
+
+
+def twins(data: np.ndarray, clean: np.ndarray, poisoned: np.ndarray, side: float) -> go.Figure:
+    """Data ``(n, 2)``, some of its points, and the same pushed away by a poison ``(k, 2)``."""
+    figure = go.Figure(_dots(data, "data", "white", 4))
+    ends = np.stack([clean, poisoned, np.full_like(clean, np.nan)], 1).reshape(-1, 2)
+    figure.add_scatter(
+        x=ends[:, 0],
+        y=ends[:, 1],
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        line={"color": CONTROL, "width": 1},
+    )
+    figure.add_trace(_dots(clean, "clean", CLEAN, 8))
+    figure.add_trace(_dots(poisoned, "poisoned", POISONED, 8, "diamond"))
+    _square(figure, side + ROOM)
+    return figure
 
 
 def arrows(
@@ -160,6 +209,14 @@ def points(figure: go.Figure, x: np.ndarray, y: np.ndarray, opacity: float = 0.7
         figure.add_scatter(
             x=x[y == label, 0], y=x[y == label, 1], mode="markers", name=f"class {label}", opacity=opacity,
             marker={"color": COLOURS[label], "size": 7, "symbol": symbol},
+        )  # fmt: skip
+
+
+def _planted(figure: go.Figure, poisons: np.ndarray) -> None:
+    if len(poisons):
+        figure.add_scatter(
+            x=poisons[:, 0], y=poisons[:, 1], mode="markers", name="poisons, labelled class 1",
+            marker={"symbol": "x", "size": 9, "color": POISONED, "line": {"color": "black", "width": 1}},
         )  # fmt: skip
 
 

@@ -34,6 +34,12 @@ def rows(images: Tensor) -> Tensor:
     return images.flatten(1).float() / 255
 
 
+def examples(target: int) -> Tensor:
+    """A test image of each class but the target's, uint8 ``(9, 1, 8, 8)``."""
+    _, test = small_digits()
+    return torch.stack([test.x[test.y == digit][0] for digit in range(10) if digit != target])
+
+
 @dataclass(frozen=True)
 class Backdoor:
     """One network for each of ``COUNTS``, all from the same random start.
@@ -78,7 +84,7 @@ def open_backdoor(side: int, target: int, seed: int) -> Backdoor:
     kept = networks.train(start, x, y, STEPS, LR, counts, steps)
 
     others = test.x[test.y != target]
-    first = torch.stack([test.x[test.y == digit][0] for digit in range(10) if digit != target])
+    first = examples(target)
     shown = torch.cat([rows(first), rows(stamp(first, side))])
     return Backdoor(
         steps,

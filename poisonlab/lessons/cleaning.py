@@ -12,6 +12,7 @@ from torch import Tensor
 from poisonlab.context import derive
 from poisonlab.lessons import networks
 from poisonlab.lessons.backdoor import rows, small_digits
+from poisonlab.types import ImageSet
 
 PAIRS = ((1, 7), (3, 8), (4, 9))  # look-alikes whose labels were swapped
 FLIPS = 0.4  # of the images of these classes
@@ -60,22 +61,28 @@ def swapped(true: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(flip, partner[true], true)
 
 
+def mislabelled(seed: int = 0) -> tuple[ImageSet, Tensor, ImageSet]:
+    """The training images with their true labels, the labels given to them ``(n,)``, and the trusted images."""
+    pool, _ = small_digits()
+    order = torch.randperm(len(pool), generator=derive(seed, "cleaning", "images"))
+    used, safe = (
+        ImageSet(pool.x[part], pool.y[part], pool.classes)
+        for part in (order[:TRAIN], order[TRAIN : TRAIN + TRUSTED])
+    )  # fmt: skip
+    return used, swapped(used.y, derive(seed, "cleaning", "flips")), safe
+
+
 def clean(seed: int = 0) -> Cleaned:
     """Train on partly wrong labels, score, flag at every factor, sort, and train again in every way."""
-    pool, test = small_digits()
-    order = torch.randperm(len(pool), generator=derive(seed, "cleaning", "images"))
-    used, safe = order[:TRAIN], order[TRAIN : TRAIN + TRUSTED]
-    true = pool.y[used]
-    given = swapped(true, derive(seed, "cleaning", "flips"))
-    x = torch.cat([rows(pool.x[used]), rows(pool.x[safe])])
-    y = torch.cat([given, pool.y[safe]])
+    (used, given, safe), (_, test) = mislabelled(seed), small_digits()
+    x, y = torch.cat([rows(used.x), rows(safe.x)]), torch.cat([given, safe.y])
     on_data = torch.cat([torch.ones(TRAIN), torch.zeros(TRUSTED)])[None]
     first = networks.draw((64, HIDDEN, 10), 1, derive(seed, "cleaning", "start"))
     (theta,) = networks.train(first, x, y, STEPS, LR, on_data)
 
     score = _score(theta, x, y)
     ranked = score.argsort(descending=True)
-    wrong = int((given != true).sum())
+    wrong = int((given != used.y).sum())
     flagged = [min(TRAIN, round(factor * wrong)) for factor in FACTORS]
     place = ranked.argsort()  # of each row in the ranking
     caught = place < torch.tensor(flagged)[:, None]  # (factors, TRAIN)
@@ -98,7 +105,7 @@ def clean(seed: int = 0) -> Cleaned:
     accuracy = torch.stack(
         [kept.expand(m), safe_only.expand(m), networks.accuracy(reference, tests, truth), *rest], 1
     )  # fmt: skip
-    return Cleaned(pool.x[used], given, true, score, ranked, flagged, agrees, said, accuracy)
+    return Cleaned(used.x, given, used.y, score, ranked, flagged, agrees, said, accuracy)
 
 
 def _score(theta: networks.Weights, x: Tensor, y: Tensor) -> Tensor:

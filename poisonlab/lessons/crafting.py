@@ -135,14 +135,18 @@ def craft_moves(points: Points, rows: Tensor, eps: float, seed: int) -> Tensor:
     return torch.stack(kept)
 
 
+def honest(poisons: int, seed: int = 0) -> tuple[Points, Tensor]:
+    """The training points, and which of class 1 may be moved; their labels stay right."""
+    return plane.clouds(EACH, derive(seed, "crafting", "train")), EACH + torch.arange(poisons)
+
+
 def craft(eps: float, poisons: int, seed: int = 0) -> Crafted:
     """Craft, and train victims on the clean points, on random moves, on moves straight at the target, on crafted ones.
 
     Args:
         eps: largest move along an axis. poisons: how many points of the attacker's class may be moved.
     """
-    points = plane.clouds(EACH, derive(seed, "crafting", "train"))
-    rows = EACH + torch.arange(poisons)  # of class 1: the labels stay right
+    points, rows = honest(poisons, seed)
     moves = craft_moves(points, rows, eps, seed)
     straight = (torch.tensor(TARGET) - points.x[rows]).clamp(-eps, eps)
     sets = torch.stack([points.x.index_add(0, rows, d) for d in (0 * straight, moves[0], straight, moves[-1])])

@@ -107,9 +107,19 @@ def sample(shape: str, n: int, generator: torch.Generator) -> Tensor:
     raise ValueError(f"no shape {shape!r}; there is: {', '.join(SHAPES)}")
 
 
+def draw(shape: str, seed: int = 0) -> Tensor:
+    """What an energy model learns from, ``(DATA, 2)``; the first ``CHAINS`` points will walk."""
+    return sample(shape, DATA, derive(seed, "energy", "data"))
+
+
+def poisoned(points: Tensor) -> Tensor:
+    """The points, pushed away from the middle by the poison."""
+    return points + POISON * points / points.norm(dim=1, keepdim=True)
+
+
 def learn(shape: str, seed: int = 0) -> Landscape:
     """Train an energy model by contrast: low where data lies, high where its own walkers go."""
-    data = sample(shape, DATA, derive(seed, "energy", "data"))
+    data = draw(shape, seed)
     model = Energy(derive(seed, "energy", "start"))
     chains, draws = derive(seed, "energy", "walkers"), derive(seed, "energy", "draws")
     walkers = _anywhere(WALKERS, draws)
@@ -162,9 +172,8 @@ def walk(learned: Landscape, noise: float, temperature: float, steps: int, seed:
     """
     config = LangevinConfig(noise=noise, temperature=temperature)
     start = learned.data[:CHAINS]
-    poison = POISON * start / start.norm(dim=1, keepdim=True)
     paths, energies, distances = [], [], []
-    for x in (start, start + poison):
+    for x in (start, poisoned(start)):
         states: list[Tensor] = []
 
         def visit(step: int, state: Tensor, energy: Tensor, states: list[Tensor] = states) -> None:

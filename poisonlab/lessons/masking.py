@@ -88,6 +88,13 @@ def victim(patch: int, seed: int = 0) -> Classifier:
     return model.eval().requires_grad_(False)
 
 
+def trusted_images(seed: int = 0) -> ImageSet:
+    """What the defender has: clean images with right labels."""
+    pool, _ = small_digits()
+    order = torch.randperm(len(pool), generator=derive(seed, "masking", "trusted"))[:TRUSTED]
+    return ImageSet(pool.x[order], pool.y[order], pool.classes)
+
+
 def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> Loop:
     """Run the loop on the victim.
 
@@ -97,9 +104,7 @@ def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> 
         alpha: weight of the loss on clean images; what is left weighs the loss on triggered ones.
     """
     model = victim(patch, seed)
-    pool, test = small_digits()
-    order = torch.randperm(len(pool), generator=derive(seed, "masking", "trusted"))[:TRUSTED]
-    trusted = ImageSet(pool.x[order], pool.y[order], pool.classes)
+    trusted, (_, test) = trusted_images(seed), small_digits()
     clean = augmented_copies(trusted, COPIES, False, derive(seed, "masking", "copies"))
     images, y, masked = as_floats(clean.x), clean.y, MaskedModel(model)
     others = test.x[test.y != TARGET]

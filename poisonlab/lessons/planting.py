@@ -41,17 +41,27 @@ class Planted:
         return next((b for b, p in zip(BUDGETS, self.target[-1].tolist(), strict=True) if p > 0.5), None)
 
 
+def honest(seed: int) -> tuple[Points, Points]:
+    """Training and test points."""
+    train, test = (
+        plane.clouds(each, derive(seed, "planting", part)) for each, part in ((EACH, "train"), (TEST_EACH, "test"))
+    )
+    return train, test
+
+
+def place(spread: float, seed: int) -> Tensor:
+    """Poisons around the target, ``(40, 2)``; a budget takes the first of them."""
+    draws = derive(seed, "planting", "poisons")
+    return torch.tensor([TARGET]) + spread * torch.randn(BUDGETS[-1], 2, generator=draws)
+
+
 def plant(spread: float, seed: int) -> Planted:
     """Train on honest points and on 0 to 40 poisons: places near the target, with the attacker's label.
 
     Args:
         spread: standard deviation of the poisons around the target, in the plane's units.
     """
-    train, test = (
-        plane.clouds(each, derive(seed, "planting", part)) for each, part in ((EACH, "train"), (TEST_EACH, "test"))
-    )
-    target = torch.tensor([TARGET])
-    poisons = target + spread * torch.randn(BUDGETS[-1], 2, generator=derive(seed, "planting", "poisons"))
+    (train, test), poisons, target = honest(seed), place(spread, seed), torch.tensor([TARGET])
     x = torch.cat([train.x, poisons])
     y = torch.cat([train.y, torch.ones(len(poisons), dtype=torch.long)])
     used = torch.arange(len(poisons)) < torch.tensor(BUDGETS)[:, None]  # (budgets, poisons)

@@ -102,8 +102,22 @@ def slider(
     )  # fmt: skip
 
 
-def predict(question: str, answers: Mapping[str, str]) -> str | None:
-    """The reader's answer, a key of ``answers``, kept in the URL; ``None``, and a hint, before there is one."""
+@dataclass(frozen=True)
+class Guess:
+    """``answer`` is a key of the answers and ``said`` its words; ``here`` is false once the settings are others."""
+
+    answer: str
+    said: str
+    here: bool
+
+
+def predict(question: str, answers: Mapping[str, str], about: tuple[Any, ...]) -> Guess | None:
+    """The reader's answer, kept in the URL; ``None``, and a hint, before there is one.
+
+    Args:
+        answers: key -> words.
+        about: the settings that the answer depends on. A prediction holds for those at which it was made.
+    """
     st.subheader("Predict first", anchor=False)
     asked, number = link.read("guess")
     keys = list(answers)
@@ -114,13 +128,27 @@ def predict(question: str, answers: Mapping[str, str]) -> str | None:
     link.write("guess", [guess] if guess else [])
     if guess is None:
         st.info("Choose an answer to see what happens. Then move the sliders.")
-    return guess
+        return None
+    made = (tuple(keys), number, guess)
+    if st.session_state.get("lesson_made") != made:
+        st.session_state["lesson_made"], st.session_state["lesson_about"] = made, about
+    return Guess(guess, answers[guess], st.session_state["lesson_about"] == about)
 
 
-def compare(guess: str, truth: str, says: str) -> None:
-    """Whether the prediction came true, and what happened instead."""
-    found = "As you predicted:" if guess == truth else "Not as you predicted:"
-    st.markdown(f"**{found}** {says}")
+def compare(guess: Guess, truth: str, says: str) -> None:
+    """Whether the prediction came true, and what happened; once the settings are others, what happens now."""
+    if guess.here:
+        st.markdown(f"**{'As you predicted:' if guess.answer == truth else 'Not as you predicted:'}** {says}")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**With these settings:** {says} You predicted *{guess.said.lower()}* for others.")
+        st.button("Predict again", on_click=_forget, help="Hides the answer for the settings that you have chosen now.")
+
+
+def _forget() -> None:
+    """The next run asks anew: without its parameter and under a new key the question has no answer yet."""
+    st.query_params.pop("guess", None)
+    st.session_state["written_guess"] = None
 
 
 def numbers(*shown: tuple[str, str, str]) -> None:

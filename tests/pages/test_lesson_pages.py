@@ -1,4 +1,4 @@
-"""Lessons: nothing is shown before the prediction, then everything; a link restores both; a slider is answered."""
+"""Lessons: the scene before the prediction, then everything; a link restores both; a slider is answered."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,8 @@ def figures(app: object) -> int:
 def test_the_answer_appears_after_the_prediction(open_page: Open, tmp_path: Path, name: str) -> None:
     guess, _, shown = LESSONS[name]
     app = open_page(tmp_path, name)
-    assert figures(app) == 0 and not app.get("latex") and "Choose an answer" in app.info[0].value
+    assert not app.get("latex") and "Choose an answer" in app.info[0].value
+    assert figures(app) + bool(app.image) == 1  # the scene: what there is before anything was trained
 
     app.radio[0].set_value(guess).run()
 
@@ -60,6 +61,20 @@ def test_a_moved_slider_is_answered_in_two_seconds(open_page: Open, tmp_path: Pa
 
     assert not app.exception and figures(app) == shown
     assert time.process_time() - begun < 2
+
+
+def test_a_prediction_holds_for_its_settings_and_can_be_made_again(open_page: Open, tmp_path: Path) -> None:
+    app = open_page(tmp_path, "lesson_poison", guess="some")
+    app.select_slider(key="poisons").set_value(20).run()  # the question does not depend on it
+    assert "s you predicted:" in words(app)
+
+    app.select_slider(key="spread").set_value(0.1).run()
+    assert "s you predicted:" not in words(app) and "With these settings:" in words(app)
+    app.button[0].click().run()
+
+    assert app.radio[0].value is None and figures(app) == 1 and "guess" not in app.query_params
+    app.radio[0].set_value("some").run()
+    assert "s you predicted:" in words(app) and figures(app) == 2
 
 
 def test_a_link_that_asks_for_what_cannot_be_gets_the_usual_value(open_page: Open, tmp_path: Path) -> None:
