@@ -9,6 +9,7 @@ import torch
 from core_helpers import attackers_view, clean_model, digits, listening, small
 from torch import Tensor, nn
 
+from poisonlab import registry
 from poisonlab.attacks.gradient_matching import (
     GradientMatching,
     GradientMatchingConfig,
@@ -17,6 +18,7 @@ from poisonlab.attacks.gradient_matching import (
     craft,
     parameter_gradient,
 )
+from poisonlab.config import make_spec
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.models.base import Classifier, predict
@@ -89,6 +91,14 @@ def test_the_rate_falls_tenfold_after_three_five_and_seven_eighths() -> None:
     moved = [before - after for before, after in itertools.pairwise(places)]
 
     assert moved == pytest.approx([1.0] * 6 + [0.1] * 4 + [0.01] * 4 + [0.001] * 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("dataset", sorted(registry.dataset))
+def test_the_steps_of_the_quick_preset_could_cross_the_bound_whatever_the_number_of_poisons(dataset: str) -> None:
+    config = make_spec(dataset, "gradient_matching", "none").attack.params
+    rate = config.step_size * config.poisons / 512
+
+    assert 0.375 * config.steps * rate * 0.2 > config.eps / 255  # a standard deviation is at least 0.2
 
 
 @pytest.mark.parametrize("eps", [1, 7.9, 16.5])

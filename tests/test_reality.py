@@ -150,3 +150,29 @@ def test_noise_and_back_weakens_poisoned_photographs(measure: Measure) -> None:
         poison_success=("<=", 0.50),
         accuracy_loss=("<=", 0.06),
     )
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_noise_found_for_a_class_leads_photographs_there_and_jpeg_weakens_it(measure: Measure) -> None:
+    found = measure("cifar10", "narcissus", "jpeg", attack__target_class=9)
+
+    assert not missed(
+        found,
+        asr_undefended=(">=", 0.65),
+        asr_control=("<=", 0.35),  # the trigger is a picture of the class, which fools an honest model now and then
+        asr=("<=", 0.40),
+        clean_accuracy=(">=", 0.54),
+    )
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_aligned_gradients_make_photographs_pass_for_another_class(measure: Measure) -> None:
+    found = measure("cifar10", "gradient_matching", "none", attack__targets=3)
+
+    assert not missed(
+        found,
+        adversarial_probability=(">=", 0.25),
+        adversarial_probability_control=("<=", 0.12),
+        poison_success_control=("<=", 0.0),
+        clean_accuracy=(">=", 0.58),
+    )

@@ -21,6 +21,8 @@ from poisonlab.types import Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
 TWO_FIFTHS = {"*": 480, "digits": 40, "cifar3": 120, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}  # of a class
+# the rate falls with the number of poisons: with few of them, twenty steps at 0.1 would not cross the bound
+WITHIN_REACH = {"*": 0.1, "digits": 3.0, "cifar3": 0.4, "cinic10": 0.3, "gtsrb": 2.5, "tiny_imagenet": 3.0}
 EVERY = 10  # steps between two points of the curve
 
 
@@ -43,8 +45,8 @@ class GradientMatchingConfig(TargetChoice):
         source=REPOSITORY,
     )  # fmt: skip
     step_size: float = param(
-        0.1, "Adam learning rate for 512 poisons and one model, in standard deviations of a channel", gt=0, le=10,
-        source=REPOSITORY,
+        0.1, "Adam learning rate for 512 poisons and one model, in standard deviations of a channel",
+        quick=WITHIN_REACH, gt=0, le=10, source=REPOSITORY,
     )  # fmt: skip
     restarts: int = param(8, "Random starts, of which the best aligned is kept", quick=1, ge=1, le=64, source="paper")
     models: int = param(1, "Surrogates whose losses are averaged", ge=1, le=16, source=REPOSITORY)
