@@ -58,8 +58,12 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
 
 def verdict(found: ClassAnomaly) -> str:
     """In words: what the detector says of the victim and of the control, and whether it is right."""
-    if found.named < 0:
-        said = "The detector finds nothing in the victim: **the backdoor is missed**."
+    if found.named < 0 and found.target_class < 0:
+        said = "The detector names no class of the victim. There is a backdoor, but one that leads to no single class."
+    elif found.named < 0:
+        said = (
+            f"The detector names no class: the attacker's, {escape(found.classes[found.target_class])}, **is missed**."
+        )
     else:
         name = escape(found.classes[found.named])
         right = {-1: "", found.named: ", the attacker's class"}.get(found.target_class, ", which is not the attacker's")

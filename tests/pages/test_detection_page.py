@@ -43,5 +43,6 @@ def test_verdicts_say_who_is_right() -> None:
     assert "**b**, the attacker's class. Of the control" in verdict(anomaly(1, -1))
     assert "**c**, which is not the attacker's" in verdict(anomaly(2, -1))
     assert "**a**. Of the control" in verdict(anomaly(0, -1, target=-1))  # all-to-all has no one class
-    assert "missed" in verdict(anomaly(-1, -1))
+    assert "is missed" in verdict(anomaly(-1, -1))
+    assert "no single class" in verdict(anomaly(-1, -1, target=-1))
     assert "false alarm" in verdict(anomaly(1, 0)) and "**a**" in verdict(anomaly(1, 0))
