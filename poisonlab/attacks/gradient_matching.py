@@ -162,8 +162,8 @@ class GradientMatching(Attack):
             "Targets are images that the first surrogate gets right, of random classes unless source_class and "
             "target_class are set; the benchmark has fixed lists.",
             "An ensemble is of the victim's own architecture, each member with its own start.",
-            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16: 5 and 3 of "
-            "10 targets on CIFAR-10 (two seeds). With few poisons the step is larger than published, since the rate "
+            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16: 8 of 20 "
+            "targets on CIFAR-10 over two seeds. With few poisons the step is larger than published, since the rate "
             "falls with their number and 20 steps would not cross the bound. On digits nobody is hit (0 of 10; 0 of 4 "
             "with five times the steps, or at twice the bound): their classes lie too far apart.",
         ),

@@ -15,6 +15,9 @@ class PureGenFiltConfig(CombinedConfig):
     share: float = param(
         0.5, "Share of the images, those of highest energy, that is purified: k", ge=0, le=1, source=TABLE
     )
+    ddpm_steps: int = param(
+        125, "Noise levels there and back, T_DDPM", quick={"*": 125, "digits": 50}, ge=1, le=1000, source=TABLE
+    )
 
 
 @defense("puregen_filt")

@@ -7,7 +7,9 @@ from poisonlab.registry import Card, defense
 
 class PureGenNaiveConfig(CombinedConfig):
     steps: int = param(150, "Langevin steps, T_EBM", quick=150, ge=0, le=5000, source=TABLE)
-    ddpm_steps: int = param(75, "Noise levels there and back, T_DDPM", quick=40, ge=1, le=1000, source=TABLE)
+    ddpm_steps: int = param(
+        75, "Noise levels there and back, T_DDPM", quick={"*": 75, "digits": 40}, ge=1, le=1000, source=TABLE
+    )
 
 
 @defense("puregen_naive")
