@@ -99,7 +99,7 @@ class DiffusionConfig(ddpm.DDPMConfig):
     ddpm_steps: int = param(
         125,
         "Noise levels there and back, T_DDPM: 75 from scratch, 125 transfer",
-        quick={"*": 75, "digits": 50},
+        quick={"*": 100, "digits": 50},
         ge=1,
         le=1000,
         source="PureGen, appendix D.2",
