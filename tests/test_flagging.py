@@ -30,6 +30,7 @@ def test_runs_are_compared_over_the_share_flagged_and_with_what_flags_nothing(st
     measured(store, spec("relabel", seed=1, flag_share=0.6), 0.91)
     measured(store, spec("finetune_without", flag_share=0.2), 0.9)
     measured(store, spec("ft"), 0.88)
+    measured(store, spec("nad"), 0.8801)  # too near to have a label of its own
     measured(store, spec("relabel", attack="input_corruption", flag_share=0.2))
 
     rows = store.flagging(first.run_id)
@@ -38,11 +39,11 @@ def test_runs_are_compared_over_the_share_flagged_and_with_what_flags_nothing(st
         (line, None if math.isnan(share) else share)
         for line, share in zip(rows["line"], rows["flag_share"], strict=True)
     ]
-    assert shares == [("finetune_without", 0.2), ("ft", None), ("relabel", 0.2), ("relabel", 0.6)]
+    assert shares == [("finetune_without", 0.2), ("ft", None), ("nad", None), ("relabel", 0.2), ("relabel", 0.6)]
     assert set(rows["clean_accuracy_retrained"]) == {0.94} and set(rows["corrupted"]) == {0.24}
     figure = over_flagging(rows)
     assert {trace.name for trace in figure.data if trace.name} == {"finetune_without", "relabel"}
-    assert {a.text for a in figure.layout.annotations} == {"ft", "undefended", "retrained", "truly bad"}
+    assert {a.text for a in figure.layout.annotations} == {"ft, nad", "undefended", "retrained", "truly bad"}
 
 
 def test_an_id_that_is_none_is_refused(store: Store) -> None:

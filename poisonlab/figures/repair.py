@@ -11,6 +11,7 @@ from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, DASHES, POISONE
 
 BINS = 60
 EXTREME = 0.005  # this share at both ends does not stretch the axis
+LABEL = 0.06  # of the height: room that the name of a flat line takes
 FATE_COLOURS = {"kept out": CONTROL, "returned": PURIFIED, "relabelled": "#CC79A7"}
 
 
@@ -86,6 +87,20 @@ def confusion(found: ConfusionChange, after: bool) -> go.Figure:
     return figure
 
 
+def _together(levels: dict[str, float], room: float) -> list[tuple[list[str], float]]:
+    """Levels from the lowest up; those that begin within ``room`` of each other share a line, for a label needs it."""
+    groups: list[tuple[list[str], list[float]]] = []
+    for name, level in sorted(levels.items(), key=lambda item: item[1]):
+        if not np.isfinite(level):
+            continue
+        if groups and level - groups[-1][1][0] < room:
+            groups[-1][0].append(name)
+            groups[-1][1].append(level)
+        else:
+            groups.append(([name], [level]))
+    return [(names, float(np.mean(values))) for names, values in groups]
+
+
 def over_flagging(rows: pd.DataFrame) -> go.Figure:
     """Clean accuracy against the share flagged: a mark a seed, a line of means a defense; others lie flat.
 
@@ -112,12 +127,12 @@ def over_flagging(rows: pd.DataFrame) -> go.Figure:
     levels = {str(line): part["clean_accuracy"].mean() for line, part in flat.groupby("line", sort=True)}
     for name in ("undefended", "retrained"):
         levels[name] = rows[f"clean_accuracy_{name}"].mean()
-    for name, level in levels.items():
-        if np.isfinite(level):
-            figure.add_hline(
-                y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text=name,
-                annotation_position="bottom right",
-            )  # fmt: skip
+    seen = [*rows["clean_accuracy"].dropna(), *levels.values()]
+    for names, level in _together(levels, LABEL * (np.nanmax(seen) - np.nanmin(seen))):
+        figure.add_hline(
+            y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text=", ".join(names),
+            annotation_position="bottom right",
+        )  # fmt: skip
     if rows["corrupted"].notna().any():
         figure.add_vline(
             x=rows["corrupted"].mean(), line={"color": CONTROL, "dash": "dot", "width": 1},
