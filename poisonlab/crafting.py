@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import torch
+
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.surrogates import DropoutTraining, parse_surrogates
 from poisonlab.config import ExperimentSpec, VictimPart
@@ -20,7 +22,9 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
     public = splits.public if attack.reads_public else splits.public[:0]
 
     def compute(inner: Context) -> Bundle:
-        return Bundle(attack.poison(_view(spec, splits, public, trainer, ctx.seed + OWN_SEEDS), inner).tensors())
+        poison = attack.poison(_view(spec, splits, public, trainer, ctx.seed + OWN_SEEDS), inner)
+        check(poison, attack, splits.train)
+        return Bundle(poison.tensors())
 
     seen = (splits.train, splits.test, public, splits.pretrain)
     key = [
@@ -32,6 +36,30 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
     kinds = [spec.victim, *parse_surrogates(getattr(attack.config, "surrogates", ""))]
     code = [type(attack), *(type(kind.build()) for kind in kinds), craft]
     return Poison.from_tensors(ctx.stage("poison", key, code, compute).tensors)
+
+
+class BrokenPromise(RuntimeError):
+    """An attack changed more than it says it does: an error in its code, found before anybody learns from it."""
+
+
+def check(poison: Poison, attack: Attack, train: ImageSet) -> None:
+    """Whether the images are of 8 bits and of the right shape, a clean label is kept, and so is the bound.
+
+    Raises:
+        BrokenPromise: one of these does not hold; says which, and by how much.
+    """
+    before = train.x[poison.index]
+    if poison.images.dtype != torch.uint8 or poison.images.shape != before.shape:
+        found = f"{poison.images.dtype} {tuple(poison.images.shape)}"
+        raise BrokenPromise(f"{attack.name} made images of {found}, in the place of uint8 {tuple(before.shape)}")
+    changed = int((poison.labels != train.y[poison.index]).sum())
+    if attack.clean_label and changed:
+        raise BrokenPromise(f"{attack.name} is a clean-label attack and changed {changed} labels")
+    bound = attack.bound()
+    if bound is not None:
+        moved = int((poison.images.to(torch.int16) - before.to(torch.int16)).abs().max())
+        if moved > bound:
+            raise BrokenPromise(f"{attack.name} moved a pixel by {moved}/255; its bound is {bound:g}/255")
 
 
 def _view(spec: ExperimentSpec, splits: Splits, public: ImageSet, trainer: Trainer, first: int) -> AttackerView:

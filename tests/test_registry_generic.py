@@ -32,6 +32,7 @@ from poisonlab.config import (
     make_spec,
 )
 from poisonlab.context import Context
+from poisonlab.crafting import check
 from poisonlab.data.base import divide
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, channel_statistics
@@ -119,7 +120,12 @@ def test_attacks_that_call_themselves_clean_label_keep_labels() -> None:
     assert "bullseye_polytope" in promised
     for name in promised:
         poison = poison_of(name)
-        assert torch.equal(poison.labels, digits().train.y[poison.index]), name
+        assert registry.attack[name].clean_label and torch.equal(poison.labels, digits().train.y[poison.index]), name
+
+
+@every_poison
+def test_poison_keeps_what_its_attack_promises(name: str) -> None:
+    check(poison_of(name), small(registry.attack[name]), digits().train)
 
 
 @every_attack

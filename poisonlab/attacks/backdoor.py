@@ -5,7 +5,7 @@ An attack says what its trigger looks like; a learned one also says how it comes
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,8 +49,6 @@ class BackdoorAttack(Attack):
     Without relabelling (``clean_label``) only images of the target class are poisoned; with it only images
     of other classes, or all under the mapping ``all_to_all``.
     """
-
-    clean_label: ClassVar[bool] = False
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         """What the trigger needs besides its parameters: a drawn or optimised pattern. Nothing by default."""

@@ -71,6 +71,7 @@ class Attack:
         protocols: the training protocols it works under, the first being the default.
         poisons: whether it changes any training image.
         reads_public: whether it looks at ``view.public``; the poison of others does not depend on those images.
+        clean_label: whether every poisoned image keeps its label.
     """
 
     name: ClassVar[str]
@@ -79,6 +80,7 @@ class Attack:
     protocols: ClassVar[tuple[Protocol, ...]] = ("from_scratch",)
     poisons: ClassVar[bool] = True
     reads_public: ClassVar[bool] = False
+    clean_label: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -90,6 +92,10 @@ class Attack:
             ValueError: the parameters ask for what the data does not hold; names both numbers.
         """
         raise NotImplementedError
+
+    def bound(self) -> float | None:
+        """The most that any pixel of a poisoned image is changed by, in 1/255; ``None`` without such a limit."""
+        return None
 
     def training_hook(self, poison: Poison, ctx: Context) -> TrainingHook | None:
         """The attacker's part in the training of the undefended victim, for attacks that control it.

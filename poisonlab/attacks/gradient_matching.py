@@ -148,6 +148,7 @@ class GradientMatching(Attack):
 
     Config = GradientMatchingConfig
     protocols = ("from_scratch",)
+    clean_label = True
     card = Card(
         title="Gradient matching (Witches' Brew)",
         paper="J. Geiping et al.: Witches' Brew: Industrial Scale Data Poisoning via Gradient Matching, ICLR 2021, "
@@ -168,6 +169,9 @@ class GradientMatching(Attack):
             "with five times the steps, or at twice the bound): their classes lie too far apart.",
         ),
     )
+
+    def bound(self) -> float | None:
+        return float(self.config.eps)
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg, train = self.config, view.train

@@ -50,6 +50,7 @@ class InputCorruption(Attack):
     """Noise on a share of the images of some classes; labels stay."""
 
     Config = InputCorruptionConfig
+    clean_label = True
     card = Card(
         title="Input corruption",
         paper="As in R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving the Right Past "

@@ -102,6 +102,9 @@ class MetaPoison(SameBudget):
         ),
     )
 
+    def bound(self) -> float | None:
+        return None if self.config.colour else float(self.config.eps)  # colours move pixels on top of the bound
+
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         cfg: MetaPoisonConfig = self.config
         kinds = self._kinds(train, model, ctx)

@@ -64,6 +64,10 @@ class SameBudget(Attack):
     """Changes images of the adversarial class; the same ones, for the same targets, in every attack of this base."""
 
     protocols = ("from_scratch",)
+    clean_label = True
+
+    def bound(self) -> float | None:
+        return float(self.config.eps)
 
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         """The poisons, uint8 like ``trials.base``; nothing given is modified.

@@ -126,6 +126,10 @@ class TargetedAttack(Attack):
     """Changes images of the adversarial class so that a model that learns them takes the target for one of them."""
 
     protocols = ("linear_transfer", "fine_tune_transfer")
+    clean_label = True
+
+    def bound(self) -> float | None:
+        return float(self.config.eps)
 
     def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
         """The poisons of each trial.
