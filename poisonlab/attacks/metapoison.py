@@ -88,8 +88,10 @@ class MetaPoison(SameBudget):
             CHOICE,
             "Quick is a toy: 3 surrogates and 12 steps at eps 16 on 16x16, with derivatives of equal length; published "
             "are 24 and 60 at eps 8 on 32x32. On cifar3 it made dogs of 7 of 13 birds over two seeds "
-            "(mean probability 0.47, clean 0.10), and of random pairs of classes none of 9; pixel_collision, which "
-            "optimises nothing, hit 12 of the same 13: compare with it. On digits nobody is hit.",
+            "(mean probability 0.47, clean 0.10), and of random pairs of classes none of 9. With 6 surrogates of 24 "
+            "epochs, 30 steps, every batch and plain derivatives, four minutes of a CPU core a target, it was 11 of "
+            "the 13 (0.78). pixel_collision, which optimises nothing, hit 12: compare with it. On digits nobody is "
+            "hit.",
             "The surrogates learn clean images, as is the repository's default, without the target in their batches; "
             "it rides along where the attack differentiates. All trials of a run share the surrogates.",
             "Victims use batch norm's running statistics in evaluation, surrogates the batch's, as in the repository.",
