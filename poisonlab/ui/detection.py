@@ -59,7 +59,7 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
 def verdict(found: ClassAnomaly) -> str:
     """In words: what the detector says of the victim and of the control, and whether it is right."""
     if found.named < 0 and found.target_class < 0:
-        said = "The detector names no class of the victim. There is a backdoor, but one that leads to no single class."
+        said = "The detector names no class of the victim; what was done to it leads to no single class."
     elif found.named < 0:
         said = (
             f"The detector names no class: the attacker's, {escape(found.classes[found.target_class])}, **is missed**."
