@@ -94,8 +94,11 @@ class Attack:
         raise NotImplementedError
 
     def bound(self) -> float | None:
-        """The most that any pixel of a poisoned image is changed by, in 1/255; ``None`` without such a limit."""
-        return None
+        """The most that any pixel of a poisoned image is changed by, in 1/255; ``None`` without such a limit.
+
+        It is the parameter ``eps`` where there is one; an attack that changes more than this says so here.
+        """
+        return getattr(self.config, "eps", None)
 
     def training_hook(self, poison: Poison, ctx: Context) -> TrainingHook | None:
         """The attacker's part in the training of the undefended victim, for attacks that control it.

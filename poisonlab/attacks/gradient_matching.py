@@ -170,9 +170,6 @@ class GradientMatching(Attack):
         ),
     )
 
-    def bound(self) -> float | None:
-        return float(self.config.eps)
-
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg, train = self.config, view.train
         models = [copy.deepcopy(view.surrogate(n)).requires_grad_(True) for n in range(cfg.models)]

@@ -105,7 +105,7 @@ class MetaPoison(SameBudget):
     )
 
     def bound(self) -> float | None:
-        return None if self.config.colour else float(self.config.eps)  # colours move pixels on top of the bound
+        return None if self.config.colour else super().bound()  # colours move pixels on top of the bound
 
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         cfg: MetaPoisonConfig = self.config

@@ -135,9 +135,6 @@ class Narcissus(BackdoorAttack):
         ),
     )
 
-    def bound(self) -> float | None:
-        return float(self.config.eps)
-
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         cfg = self.config
         own = view.train[view.train.y == cfg.target_class]

@@ -66,9 +66,6 @@ class SameBudget(Attack):
     protocols = ("from_scratch",)
     clean_label = True
 
-    def bound(self) -> float | None:
-        return float(self.config.eps)
-
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         """The poisons, uint8 like ``trials.base``; nothing given is modified.
 

@@ -128,9 +128,6 @@ class TargetedAttack(Attack):
     protocols = ("linear_transfer", "fine_tune_transfer")
     clean_label = True
 
-    def bound(self) -> float | None:
-        return float(self.config.eps)
-
     def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
         """The poisons of each trial.
 
