@@ -246,7 +246,7 @@ def make_spec(
     defaults = dataset_class.presets[preset]
     victim = victim or defaults["victim"]
     protocol = (overrides or {}).get("protocol", attack_class.protocols[0])
-    recipe = defaults["training"] if protocol == "from_scratch" else defaults.get("extractor", defaults["training"])
+    recipe = attack_class.recipe if protocol == "from_scratch" else "extractor"
 
     def part(kind: str, name: str) -> dict[str, Any]:
         config = registry.KINDS[kind][name].Config.for_preset(preset, dataset)
@@ -258,7 +258,7 @@ def make_spec(
         "attack": part("attack", attack),
         "defense": part("defense", defense),
         "protocol": protocol,
-        "training": TrainingConfig(**recipe).model_dump(),
+        "training": TrainingConfig(**defaults.get(recipe, defaults["training"])).model_dump(),
         "head": HeadConfig(**defaults["head"]).model_dump(),
         "fine_tune": FineTuneConfig.for_preset(preset, dataset).model_dump(),
         "clean_images": defaults["clean_images"],

@@ -50,6 +50,8 @@ class BackdoorAttack(Attack):
     of other classes, or all under the mapping ``all_to_all``.
     """
 
+    recipe = "backdoor"
+
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         """What the trigger needs besides its parameters: a drawn or optimised pattern. Nothing by default."""
         return {}

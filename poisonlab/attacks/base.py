@@ -69,6 +69,7 @@ class Attack:
     Class attributes:
         Config: its parameters. card: what a page tells about it.
         protocols: the training protocols it works under, the first being the default.
+        recipe: which of a dataset's recipes trains its victims from scratch, where the dataset has that one.
         poisons: whether it changes any training image.
         reads_public: whether it looks at ``view.public``; the poison of others does not depend on those images.
         clean_label: whether every poisoned image keeps its label.
@@ -78,6 +79,7 @@ class Attack:
     Config: ClassVar[type[Config]]
     card: ClassVar[Card]
     protocols: ClassVar[tuple[Protocol, ...]] = ("from_scratch",)
+    recipe: ClassVar[str] = "training"
     poisons: ClassVar[bool] = True
     reads_public: ClassVar[bool] = False
     clean_label: ClassVar[bool] = False

@@ -110,6 +110,7 @@ class Narcissus(BackdoorAttack):
     """Clean-label backdoor with limited information (Zeng et al. 2023, arXiv:2204.05255)."""
 
     Config = NarcissusConfig
+    recipe = "training"  # that of the other attacks that purification is measured against
     clean_label = True
     reads_public = True
     card = Card(

@@ -19,6 +19,7 @@ class NoAttack(Attack):
     """The clean model through the same protocol. Its ASR is measured with BadNets' patch, which it never met."""
 
     Config = NoAttackConfig
+    recipe = BadNets.recipe  # the clean model beside the backdoored ones
     poisons = False
     card = Card(
         title="No attack",

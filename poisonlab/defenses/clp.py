@@ -18,8 +18,9 @@ HISTOGRAM_BINS = 20
 
 class CLPConfig(Config):
     u: float = param(
-        3.0, "Channels above mean + u standard deviations of their layer are pruned", quick={"*": 2.5, "digits": 2.0},
-        elsewhere={"tiny_imagenet": 5.0}, ge=0, le=20, source="CLP repository",
+        3.0, "Channels above mean + u standard deviations of their layer are pruned",
+        quick={"*": 2.5, "digits": 2.0, "cifar10": 3.0}, elsewhere={"tiny_imagenet": 5.0}, ge=0, le=20,
+        source="CLP repository",
     )  # fmt: skip
 
 

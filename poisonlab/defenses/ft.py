@@ -21,7 +21,10 @@ class FTConfig(Config):
     batch_size: int = param(
         256, "Images in a step", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=BENCH
     )
-    lr: float = param(0.01, "Learning rate at the start, falling as a cosine", quick=0.05, gt=0, le=10, source=BENCH)
+    lr: float = param(
+        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.005}, gt=0, le=10,
+        source=BENCH,
+    )  # fmt: skip
     momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1, source=BENCH)
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1, source=BENCH)
     crop_padding: int = param(

@@ -25,7 +25,7 @@ class FTSAMConfig(FTConfig):
         100, "Passes over the clean images", quick=20, elsewhere={"gtsrb": 50}, ge=1, le=1000, source=PAPER
     )
     lr: float = param(
-        0.01, "Learning rate at the start, falling as a cosine", quick=0.05, gt=0, le=10,
+        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.005}, gt=0, le=10,
         source=PAPER,
     )  # fmt: skip
     rho: float = param(

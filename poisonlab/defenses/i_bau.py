@@ -25,8 +25,9 @@ class IBAUConfig(Config):
         100, "Images in a step", quick={"*": 100, "digits": 25}, ge=1, le=4096, unit="images", source=REPOSITORY
     )
     lr: float = param(
-        1e-3, "Adam step on the weights", quick=5e-4, gt=0, le=1, source=f"{REPOSITORY}; 1e-4 in BackdoorBench"
-    )
+        1e-3, "Adam step on the weights", quick={"*": 5e-4, "cifar10": 3e-4}, gt=0, le=1,
+        source=f"{REPOSITORY}; 1e-4 in BackdoorBench",
+    )  # fmt: skip
     delta_lr: float = param(10.0, "Ascent step on the perturbation", gt=0, le=1000, source=REPOSITORY)
     delta_weight: float = param(0.001, "Weight of the perturbation's squared L2 norm", ge=0, le=10, source=REPOSITORY)
     inner_step: float = param(0.1, "Step a of the fixed-point map", gt=0, le=10, source=REPOSITORY)

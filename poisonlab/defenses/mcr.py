@@ -20,16 +20,19 @@ STATISTICS_BATCH = 250
 
 class MCRConfig(FTConfig):
     lr: float = param(
-        0.01, "Learning rate of the curve's other end, falling as a cosine", quick=0.1, gt=0, le=10, source=BENCH
-    )
+        0.01, "Learning rate of the curve's other end, falling as a cosine", quick={"*": 0.1, "cifar10": 0.02},
+        gt=0, le=10, source=BENCH,
+    )  # fmt: skip
     curve_epochs: int = param(100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source=BENCH)
-    curve_lr: float = param(3e-5, "Learning rate of the curve's bend", quick=0.1, gt=0, le=10, source=BENCH)
+    curve_lr: float = param(
+        3e-5, "Learning rate of the curve's bend", quick={"*": 0.1, "cifar10": 0.01}, gt=0, le=10, source=BENCH
+    )
     curve_batch_size: int = param(
         128, "Images in a step, curve", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=BENCH
     )
     t: float = param(
-        0.1, "Where on the curve the repaired network lies: 0 is the backdoored one, 1 the fine-tuned one", quick=0.7,
-        ge=0, le=1, source=BENCH,
+        0.1, "Where on the curve the repaired network lies: 0 is the backdoored one, 1 the fine-tuned one",
+        quick={"*": 0.7, "cifar10": 0.4}, ge=0, le=1, source=BENCH,
     )  # fmt: skip
 
 

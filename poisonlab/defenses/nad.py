@@ -34,7 +34,8 @@ class NADConfig(FTConfig):
         source=f"{REPOSITORY}, recalled",
     )
     lr: float = param(
-        0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02}, gt=0, le=10,
+        0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02, "cifar10": 0.006},
+        gt=0, le=10,
         source=REPOSITORY,
     )  # fmt: skip
     power: float = param(2.0, "p, exponent of the activations", gt=0, le=10, source=REPOSITORY)

@@ -21,6 +21,10 @@ SMALLEST_NORM = 1e-3
 
 
 class NCConfig(FTConfig, SearchConfig):
+    lr: float = param(
+        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.02}, gt=0, le=10,
+        source=BENCH,
+    )  # fmt: skip
     anomaly: float = param(
         ANOMALY_INDEX, "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
         quick=2.4, gt=0, le=100, source="the paper",

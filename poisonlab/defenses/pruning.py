@@ -72,7 +72,7 @@ class PruningRule(Config):
     """What decides how many channels go; shared by the defenses that prune them."""
 
     accuracy_price: float = param(
-        5.0, "Points of a recovered pattern's success that a point of accuracy on the clean images is worth", ge=0,
+        10.0, "Points of a recovered pattern's success that a point of accuracy on the clean images is worth", ge=0,
         le=100, source="not published",
     )  # fmt: skip
 

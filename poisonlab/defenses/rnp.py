@@ -1,5 +1,7 @@
 """Reconstructive Neuron Pruning: make the model forget clean images, see which channels cannot remember them."""
 
+import dataclasses
+
 import torch
 from torch.nn import functional as F
 
@@ -20,21 +22,31 @@ OURS = "not published"
 
 
 class RNPConfig(SearchConfig, PruningRule):
-    unlearn_lr: float = param(0.01, "SGD learning rate of unlearning", gt=0, le=1, source=REPOSITORY)
+    unlearn_lr: float = param(
+        0.01, "SGD learning rate of unlearning before the repair", quick={"*": 0.01, "cifar10": 0.001}, gt=0, le=1,
+        source=REPOSITORY,
+    )  # fmt: skip
     unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
     stop_chance: float = param(
         2.0, "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)", gt=0, le=10, source=REPOSITORY
     )
     recover_lr: float = param(
-        0.2, "SGD learning rate of the masks", quick={"*": 0.05, "digits": 0.2}, gt=0, le=10, source=REPOSITORY
+        0.2, "SGD learning rate of the masks", quick={"*": 0.05, "digits": 0.2, "cifar10": 0.2}, gt=0, le=10,
+        source=REPOSITORY,
+    )  # fmt: skip
+    recover_epochs: int = param(
+        20, "Passes of recovering", quick={"*": 5, "cifar10": 20}, ge=1, le=1000, source=REPOSITORY
     )
-    recover_epochs: int = param(20, "Passes of recovering", quick=5, ge=1, le=1000, source=REPOSITORY)
     alpha: float = param(0.2, "Factor on the recovering loss", gt=0, le=1, source=REPOSITORY)
     momentum: float = param(0.9, "SGD momentum of both", ge=0, lt=1, source=REPOSITORY)
     weight_decay: float = param(5e-4, "L2 weight decay of unlearning", ge=0, le=0.1, source=REPOSITORY)
     batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=2, le=4096, source=REPOSITORY)
     crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
+    detect_lr: float = param(
+        0.01, "Detection: SGD learning rate of unlearning, until the copies know nothing any more", gt=0, le=1,
+        source=OURS,
+    )  # fmt: skip
     repeats: int = param(
         5, "Detection: unlearned copies, each of another part of the clean images", ge=1, le=100, source=OURS
     )
@@ -88,7 +100,7 @@ class RNP(Defense):
         return Unlearning.of(self.config, classes, self.config.weight_decay, milestones=(10, 20))
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, how = self.config, self._unlearning(len(clean.classes))
+        cfg, how = self.config, dataclasses.replace(self._unlearning(len(clean.classes)), lr=self.config.detect_lr)
         found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, cfg.part, ctx)
         backdoored = bool((found.class_share > cfg.agreement).any())
         suspect = found.class_share.argmax()

@@ -21,7 +21,7 @@ from poisonlab.types import Dial, ImageSet, stacked
 REPOSITORY = "TSBD repository"
 HISTOGRAM_BINS = 20
 SMALLEST_NORM = 1e-12
-RATIOS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the repository's eleven n, those that leave most neurons alone
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # the repository's n that leave most neurons alone, and 0.02
 
 
 class TSBDConfig(Config):
@@ -42,12 +42,17 @@ class TSBDConfig(Config):
         quick={"*": True, "digits": False}, source="not published",
     )  # fmt: skip
     neuron_price: float = param(
-        0.6, "Share of a recovered pattern's success that all neurons are worth, in the choice of n", ge=0, le=100,
+        3.0, "Share of a recovered pattern's success that all neurons are worth, in the choice of n", ge=0, le=100,
         source="not published",
     )  # fmt: skip
     weight_ratio: float = param(0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper")
-    epochs: int = param(20, "Passes of fine-tuning", quick={"*": 10, "digits": 20}, ge=1, le=1000, source=REPOSITORY)
-    lr: float = param(0.01, "Constant learning rate of fine-tuning", gt=0, le=10, source=REPOSITORY)
+    epochs: int = param(
+        20, "Passes of fine-tuning", quick={"*": 10, "digits": 20, "cifar10": 20}, ge=1, le=1000, source=REPOSITORY
+    )
+    lr: float = param(
+        0.01, "Constant learning rate of fine-tuning", quick={"*": 0.01, "cifar10": 0.0025}, gt=0, le=10,
+        source=REPOSITORY,
+    )  # fmt: skip
     radius: float = param(
         0.05, "r, distance to the second gradient", quick={"*": 0.08, "digits": 0.05}, gt=0, le=10, source=REPOSITORY
     )
