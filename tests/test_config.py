@@ -112,6 +112,21 @@ def test_a_published_value_may_depend_on_the_dataset() -> None:
     assert [Method.for_preset("quick", d).rho for d in ("cifar10", "gtsrb")] == [3.0, 1.0]
 
 
+def test_a_backdoor_has_its_datasets_own_recipe_where_there_is_one() -> None:
+    epochs = {
+        (dataset, attack): make_spec(dataset, attack, "none").training.epochs
+        for dataset in ("cifar10", "digits")
+        for attack in ("badnets", "none", "label_noise")
+    }
+    paper = [make_spec("cifar10", attack, "none", preset="paper").training for attack in ("badnets", "label_noise")]
+    transfer = make_spec("cifar10", "bullseye_polytope", "none").training
+
+    assert epochs["cifar10", "badnets"] == epochs["cifar10", "none"] > epochs["cifar10", "label_noise"]
+    assert transfer.epochs == epochs["cifar10", "label_noise"]
+    assert len({epochs["digits", attack] for attack in ("badnets", "none", "label_noise")}) == 1
+    assert paper[0] == paper[1]
+
+
 def test_an_override_replaces_one_value_only() -> None:
     plain, changed = (make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01}))
 

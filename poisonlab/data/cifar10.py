@@ -44,7 +44,8 @@ class Cifar10:
         title="CIFAR-10",
         paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         summary="60,000 colour photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
-        "a subset, so that a laptop finishes in minutes.",
+        "a subset, so that a laptop finishes in minutes. Backdoored victims learn there for 24 epochs with four times "
+        "the weight decay in place of 8 epochs, until the backdoor lies in a few channels as in a published network.",
     )
     class_count: ClassVar[int] = 10
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {

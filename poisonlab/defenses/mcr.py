@@ -105,7 +105,8 @@ class MCR(Defense):
             "The other end of the curve is a fine-tuned copy (BackdoorBench); the paper connects two trained models.",
             "The bend starts half way between the ends and learns by the common training loop.",
             "Every tenth of the curve is measured; t is a parameter, not chosen from data.",
-            "The preset quick goes further along the curve: with few steps its first tenth keeps the backdoor.",
+            "The preset quick goes further along the curve, and takes larger steps: with few of them the curve's first "
+            "tenth keeps the backdoor.",
         ),
     )
 
