@@ -118,11 +118,19 @@ def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) 
 
 
 @pytest.mark.usefixtures("cifar10")
-def test_a_backdoor_in_photographs_works_and_weight_masking_removes_it(measure: Measure) -> None:
-    found = measure("cifar10", "badnets", "awm")
+@pytest.mark.parametrize("defense", ["awm", "anp", "rnp"])
+def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(measure: Measure, defense: str) -> None:
+    found = measure("cifar10", "badnets", defense)
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
 
-    assert not missed(found, asr_undefended=(">=", 0.90), asr=("<=", 0.15), accuracy_loss=("<=", 0.05))
+    assert not missed(
+        found,
+        asr_undefended=(">=", 0.90),
+        clean_accuracy_undefended=(">=", 0.65),
+        asr_control=("<=", 0.10),
+        asr=("<=", 0.15),
+        accuracy_loss=("<=", 0.05),
+    )
 
 
 @pytest.mark.usefixtures("cifar10")

@@ -20,9 +20,9 @@ FILE = TensorFile(
     megabytes=400,
     sha256="32e5966899bde482c0ef7d076bf69809b4b1488c806f657a814cfca4646ec493",
 )
-_QUICK = {"lr": 0.2, "schedule": "one_cycle", "crop_padding": 1}
 # Published victims are trained for tens of thousands of steps, in which weight decay drives a backdoor into a few
 # channels; repairs that look for such channels presuppose it. The recipe "backdoor" gets there in 2,300 steps.
+_QUICK = {"lr": 0.2, "schedule": "one_cycle", "crop_padding": 1}
 
 
 class Cifar10Config(DivisionConfig):
@@ -44,8 +44,8 @@ class Cifar10:
         title="CIFAR-10",
         paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         summary="60,000 colour photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
-        "a subset, so that a laptop finishes in minutes. Backdoored victims learn there for 24 epochs with four times "
-        "the weight decay in place of 8 epochs, until the backdoor lies in a few channels as in a published network.",
+        "a subset, so that a laptop finishes in minutes. There, a victim that is to hold a backdoor learns three times "
+        "as long as others, until the backdoor lies in a few channels, as it does in published networks.",
     )
     class_count: ClassVar[int] = 10
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
