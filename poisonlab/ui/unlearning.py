@@ -3,6 +3,8 @@
 from poisonlab.artifacts import PredictionHistogram, RepairTrace
 from poisonlab.ui.wording import escape, percent
 
+NO_COLLAPSE = 0.4  # share of the clean images: a smaller one names no class
+
 # What is done to the model in each phase; a phase that is not here needs no words.
 PHASES = {
     "unlearning": "gradient ascent on the defender's clean images, until the model has forgotten them",
@@ -42,6 +44,11 @@ def named(histogram: PredictionHistogram, target: int | None) -> str:
     if target is None:
         return f"{said}."
     verdict = "the attacker's class" if top == target else "which is not the attacker's class"
+    if share < NO_COLLAPSE:
+        return (
+            f"{said}, {verdict}. That is no collapse: it forgot too little for its answers to name a target. What the "
+            "defense reads off this unlearning lies in the weights."
+        )
     return (
         f"{said}, {verdict}. A defender can take this for the name of the target, but not for proof of a backdoor: "
         "gradient ascent drives clean models into one class, too."

@@ -7,9 +7,9 @@ import torch
 from core_helpers import tiny_spec
 from page_helpers import Open, words
 
-from poisonlab.artifacts import RepairTrace
+from poisonlab.artifacts import PredictionHistogram, RepairTrace
 from poisonlab.recording import run_and_record
-from poisonlab.ui.unlearning import path
+from poisonlab.ui.unlearning import named, path
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,17 @@ def test_unlearning_shows_curves_histogram_and_command(open_page: Open, unlearne
     assert "**Unlearning**: gradient ascent" in words(app) and "**Fine\\-tuning**" in words(app)
     assert "attacker's class. A defender can take this" in words(app)
     assert app.code[-1].value.startswith("python -m poisonlab run --dataset digits --attack badnets --defense tsbd")
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [([2, 8, 0], "reads 80.0 % of the clean images as **b**, which is not the attacker's class. A defender can"),
+     ([4, 3, 4], "as **a**, the attacker's class. That is no collapse")],
+)  # fmt: skip
+def test_the_answers_of_an_unlearned_model_name_a_class_only_where_it_collapsed(after: list[int], says: str) -> None:
+    before = torch.tensor([4, 3, 3])
+
+    assert says in named(PredictionHistogram(before, torch.tensor(after), ["a", "b", "c"]), 0)
 
 
 def test_neurons_show_drive_and_weight_change_of_a_layer_in_the_link(
