@@ -3,7 +3,7 @@
 from poisonlab.artifacts import PredictionHistogram, RepairTrace
 from poisonlab.ui.wording import escape, percent
 
-NO_COLLAPSE = 0.4  # share of the clean images: a smaller one names no class
+NO_COLLAPSE = 0.25  # share of the clean images: a smaller one names no class
 
 # What is done to the model in each phase; a phase that is not here needs no words.
 PHASES = {

@@ -36,13 +36,13 @@ def test_unlearning_shows_curves_histogram_and_command(open_page: Open, unlearne
 
 @pytest.mark.parametrize(
     ("after", "says"),
-    [([2, 8, 0], "reads 80.0 % of the clean images as **b**, which is not the attacker's class. A defender can"),
-     ([4, 3, 4], "as **a**, the attacker's class. That is no collapse")],
+    [([2, 8, 0, 0, 0], "reads 80.0 % of the clean images as **b**, which is not the attacker's class. A defender can"),
+     ([3, 3, 3, 3, 3], "reads 20.0 % of the clean images as **a**, the attacker's class. That is no collapse")],
 )  # fmt: skip
 def test_the_answers_of_an_unlearned_model_name_a_class_only_where_it_collapsed(after: list[int], says: str) -> None:
-    before = torch.tensor([4, 3, 3])
+    before = torch.tensor([2, 2, 2, 2, 2])
 
-    assert says in named(PredictionHistogram(before, torch.tensor(after), ["a", "b", "c"]), 0)
+    assert says in named(PredictionHistogram(before, torch.tensor(after), list("abcde")), 0)
 
 
 def test_neurons_show_drive_and_weight_change_of_a_layer_in_the_link(
