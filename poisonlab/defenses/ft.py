@@ -14,6 +14,10 @@ from poisonlab.types import ImageSet
 
 BENCH = "BackdoorBench"
 NO_FLIPS = {"digits": False, "gtsrb": False}
+QUICK_STEPS = (
+    "The preset quick has smaller batches and far fewer steps. They are larger, but smaller on CIFAR-10, whose victims "
+    "a few hundred images would spoil."
+)
 
 
 class FTConfig(Config):
@@ -85,8 +89,7 @@ class FT(Defense):
         threat_model="Defender holds the trained model and a few percent of clean images.",
         deviations=(
             "Nesterov momentum, that of the common training loop.",
-            "The preset quick has smaller batches and far fewer steps. They are larger, but smaller on CIFAR-10, whose "
-            "victims a few hundred images would spoil.",
+            QUICK_STEPS,
         ),
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.defenses.ft import QUICK_STEPS, FTConfig, fine_tune
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.training import TrainingHook, backward
@@ -102,8 +102,7 @@ class FTSAM(Defense):
         deviations=(
             "Nesterov momentum, that of the common training loop.",
             "T_w covers every parameter, batch norm and biases included.",
-            "The preset quick has smaller batches and far fewer steps. They are larger, but smaller on CIFAR-10, whose "
-            "victims a few hundred images would spoil.",
+            QUICK_STEPS,
         ),
     )
 

@@ -35,8 +35,7 @@ class NADConfig(FTConfig):
     )
     lr: float = param(
         0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02, "cifar10": 0.006},
-        gt=0, le=10,
-        source=REPOSITORY,
+        gt=0, le=10, source=REPOSITORY,
     )  # fmt: skip
     power: float = param(2.0, "p, exponent of the activations", gt=0, le=10, source=REPOSITORY)
     beta_1: float = param(500.0, "Weight of the attention after the first stage", ge=0, le=1e5, source=REPOSITORY)
