@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 
 def start() -> None:
     """Open the store and start the workers; the pages, too, say why when that fails."""
-    from poisonlab import runtime
+    from poisonlab.runner import runtime
     from poisonlab.store import StoreError
 
     try:
@@ -37,7 +37,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        from poisonlab import runtime
+        from poisonlab.runner import runtime
 
         runtime.stop()
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.ratio import compare, options, untrained
 from poisonlab import machine
 from poisonlab.attacks.bullseye_polytope import BullseyePolytope, BullseyePolytopeConfig
-from poisonlab.attacks.surrogates import Surrogate
+from poisonlab.attacks.shared.surrogates import Surrogate
 from poisonlab.context import Context
 
 GOAL = 1.10

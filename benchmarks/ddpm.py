@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.ratio import compare, options
 from poisonlab import machine
 from poisonlab.context import Context
-from poisonlab.defenses.puregen import BATCH
 from poisonlab.defenses.puregen_ddpm import PureGenDDPM
+from poisonlab.defenses.shared.puregen import BATCH
 from poisonlab.generative.unet import noise_network
 
 GOAL = 1.05

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ratio import conditions, medians, options
 from poisonlab import machine
-from poisonlab.config import make_spec
+from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
-from poisonlab.experiment import run_experiment
-from poisonlab.stages import StageCache
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import make_spec
 
 GOAL = 0.50
 TRIALS = 20

@@ -15,8 +15,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from poisonlab.config import make_spec
-from poisonlab.records import new_run_id
+from poisonlab.records.record import new_run_id
+from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
 
 LIMIT_MS = 100.0

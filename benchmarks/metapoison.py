@@ -17,15 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ratio import conditions, medians, options
 from poisonlab import machine, registry
-from poisonlab.attacks.unrolling import (
-    Batch,
-    LookAhead,
-    Weights,
-    gradient,
-    inner,
-    leaves,
-    with_batch_statistics,
-)
+from poisonlab.attacks.shared.unrolling import Batch, LookAhead, Weights, gradient, inner, leaves, with_batch_statistics
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, initialise
 

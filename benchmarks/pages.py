@@ -17,8 +17,8 @@ from leaderboard import fill  # noqa: E402
 from page_helpers import tiny_backdoor, tiny_targeted  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
-from poisonlab import runtime  # noqa: E402
-from poisonlab.recording import run_and_record  # noqa: E402
+from poisonlab.runner import runtime  # noqa: E402
+from poisonlab.runner.recorder import run_and_record  # noqa: E402
 from poisonlab.store import Store  # noqa: E402
 from poisonlab.ui.navigation import PAGES, SHOWS  # noqa: E402
 

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ratio import compare, options
 from poisonlab import machine, registry
-from poisonlab.config import TrainingConfig
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, initialise
-from poisonlab.training import train_network
+from poisonlab.spec.config import TrainingConfig
+from poisonlab.training.loop import train_network
 from poisonlab.types import ImageSet
 
 GOAL = 1.05

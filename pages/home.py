@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from poisonlab import registry, runtime
+from poisonlab import registry
+from poisonlab.runner import runtime
 from poisonlab.ui import glossary, jobs, navigation, page, tables
 
 PIPELINE = """

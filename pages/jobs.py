@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 from poisonlab.ui import job_detail, jobs, page
 
 page.header(

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures import board as figures
+from poisonlab.runner import runtime
 from poisonlab.ui import board, glossary, navigation, page, selector
 from poisonlab.ui.command import leaderboard_command
 

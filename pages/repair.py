@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures import repair as figures
+from poisonlab.runner import runtime
 from poisonlab.ui import detection, glossary, page, repair, selector
 
 page.header(

@@ -2,7 +2,7 @@
 
 import sys
 
-from poisonlab.cli import main
+from poisonlab.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 import torch
 from torch.nn import Module
 
+from poisonlab.cache.partial import Partial
+from poisonlab.cache.stage_cache import Bundle, StageCache
 from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Observed, Progress, StageFinished, StageStarted
-from poisonlab.partial import Partial
-from poisonlab.stages import Bundle, StageCache
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from core_helpers import tiny_spec
 
-from poisonlab.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from poisonlab import registry
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.surrogates import Surrogate
-from poisonlab.config import Config, ExperimentSpec, TrainingConfig, make_spec
+from poisonlab.attacks.shared.surrogates import Surrogate
 from poisonlab.context import Context, derive
 from poisonlab.data.base import DataError, divide
 from poisonlab.events import Event
 from poisonlab.models.base import Classifier, channel_statistics, initialise
-from poisonlab.training import train_network
+from poisonlab.spec.config import Config, ExperimentSpec, TrainingConfig, make_spec
+from poisonlab.training.loop import train_network
 from poisonlab.types import ImageSet, Splits
 
 # Parameters by the names that methods share; a method without such a name keeps its quick value.
@@ -111,7 +111,7 @@ def _trained(width: int) -> Classifier:
 
 def clean_model() -> Classifier:
     """A small network that knows digits, the same object for all tests: they must not change it."""
-    return _trained(4)
+    return _trained(8)
 
 
 def attackers_view(reads_public: bool = True) -> AttackerView:

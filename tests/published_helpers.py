@@ -32,7 +32,7 @@ clean_images = 20
 "dataset.train_images" = 120
 "dataset.test_images" = 60
 "dataset.reserve_images" = 30
-"victim.width" = 4
+"victim.width" = 8
 "training.crop_padding" = 0
 
 [attacks]

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from poisonlab.records import RunRecord, new_run_id, write_record
+from poisonlab.records.record import RunRecord, new_run_id, write_record
 from poisonlab.store import Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

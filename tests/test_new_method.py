@@ -20,7 +20,7 @@ SIZES = [
     "dataset.train_images=100",
     "dataset.test_images=40",
     "attack.budget=9",
-    "victim.width=4",
+    "victim.width=8",
 ]
 
 

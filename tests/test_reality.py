@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from core_helpers import loaded
 
-from poisonlab.config import make_spec
+from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
-from poisonlab.experiment import run_experiment
-from poisonlab.stages import StageCache
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import make_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 SEED = 2

@@ -19,9 +19,15 @@ from core_helpers import (
     state_of,
 )
 
-from poisonlab import catalogue, registry
-from poisonlab.attacks.backdoor import BackdoorAttack
-from poisonlab.config import (
+from poisonlab import registry
+from poisonlab.attacks.shared.backdoor import BackdoorAttack
+from poisonlab.context import Context
+from poisonlab.data.base import divide
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import Classifier, channel_statistics
+from poisonlab.pipeline.poison import check
+from poisonlab.spec import describe
+from poisonlab.spec.config import (
     PRESETS,
     Config,
     ExperimentSpec,
@@ -31,12 +37,7 @@ from poisonlab.config import (
     TrainingConfig,
     make_spec,
 )
-from poisonlab.context import Context
-from poisonlab.crafting import check
-from poisonlab.data.base import divide
-from poisonlab.defenses.base import Defense
-from poisonlab.models.base import Classifier, channel_statistics
-from poisonlab.training import train_network
+from poisonlab.training.loop import train_network
 from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
@@ -432,7 +433,7 @@ def test_every_method_has_a_card(kind: str, name: str) -> None:
     card = registry.KINDS[kind][name].card
 
     assert card.title and card.summary
-    assert catalogue.describe(name, registry.KINDS[kind][name])["parameters"] is not None
+    assert describe.describe(name, registry.KINDS[kind][name])["parameters"] is not None
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 
 class BadNetsConfig(DirtyLabelConfig):

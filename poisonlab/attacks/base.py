@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from poisonlab.config import Config, Protocol, VictimPart
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import Config, Protocol, VictimPart
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison, Threat
 
 

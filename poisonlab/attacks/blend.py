@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.pixels import to_bytes
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 
 class BlendConfig(DirtyLabelConfig):

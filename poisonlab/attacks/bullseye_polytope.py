@@ -5,8 +5,8 @@ from functools import partial
 
 from torch import Tensor
 
-from poisonlab.attacks.surrogates import Surrogate
-from poisonlab.attacks.targeted import DEVIATIONS, DescentConfig, TargetedAttack, descend
+from poisonlab.attacks.shared.surrogates import Surrogate
+from poisonlab.attacks.shared.targeted import DEVIATIONS, DescentConfig, TargetedAttack, descend
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.attacks.backdoor import BackdoorAttack, CleanLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.pixels import add_pattern, round_within
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, CleanLabelConfig
+from poisonlab.attacks.shared.pixels import add_pattern, round_within
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 from poisonlab.types import ImageSet
 
 CORNER = ((-1, -1, 1), (-1, 1, -1), (1, -1, 1))  # lower right; the other corners are its mirror images

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.surrogates import Surrogate
-from poisonlab.attacks.targeted import BENCHMARK, DEVIATIONS, DescentConfig, TargetedAttack, descend
-from poisonlab.config import param
+from poisonlab.attacks.shared.surrogates import Surrogate
+from poisonlab.attacks.shared.targeted import BENCHMARK, DEVIATIONS, DescentConfig, TargetedAttack, descend
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 CHECKED_EVERY = 20  # steps of the inner solver; each check waits for the device
 

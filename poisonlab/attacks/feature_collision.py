@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.pixels import round_within, to_bytes
-from poisonlab.attacks.surrogates import Surrogate, mean_gradient
-from poisonlab.attacks.targeted import BENCHMARK, DEVIATIONS, TargetedAttack, TargetedConfig
-from poisonlab.config import param
+from poisonlab.attacks.shared.pixels import round_within, to_bytes
+from poisonlab.attacks.shared.surrogates import Surrogate, mean_gradient
+from poisonlab.attacks.shared.targeted import BENCHMARK, DEVIATIONS, TargetedAttack, TargetedConfig
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 
 class FeatureCollisionConfig(TargetedConfig):

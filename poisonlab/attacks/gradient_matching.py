@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.attacks.pixels import round_within
-from poisonlab.attacks.targeted import TargetChoice, base_rows, choose_targets
-from poisonlab.config import param
+from poisonlab.attacks.shared.pixels import round_within
+from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets
+from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
-from poisonlab.stages import Bundle
-from poisonlab.training import augment
+from poisonlab.spec.config import param
+from poisonlab.training.loop import augment
 from poisonlab.types import Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"

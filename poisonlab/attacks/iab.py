@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.batch_poisoning import BatchPoisoning
-from poisonlab.attacks.pixels import to_bytes
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
+from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Normalise, as_floats, channel_statistics, initialise
 from poisonlab.registry import Card, attack
-from poisonlab.training import TrainingHook, backward, batches, fit, steps_in_epoch
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook, backward, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet, Poison
 
 REPOSITORY = "input-aware repository"

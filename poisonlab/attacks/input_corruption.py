@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.attacks.pixels import to_bytes
-from poisonlab.config import Config, param
+from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import Config, param
 from poisonlab.types import Corruption, Poison
 
 TANNO = "Tanno et al. 2022"

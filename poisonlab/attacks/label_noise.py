@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView, check_target
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import Config, param
 from poisonlab.types import Corruption, Poison
 
 TANNO = "Tanno et al. 2022 flip 1/7, cat/dog and the like"

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.pixels import add_pattern, to_bytes
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.pixels import add_pattern, to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 
 class LFConfig(DirtyLabelConfig):

@@ -10,19 +10,19 @@ from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.artifacts import Crafting
-from poisonlab.attacks.pixels import round_within, to_bytes
-from poisonlab.attacks.recolor import Perturbation
-from poisonlab.attacks.rehearsal import Path, plane, rehearse
-from poisonlab.attacks.same_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
-from poisonlab.attacks.staggered import Learner
-from poisonlab.attacks.surrogates import parse_surrogates
-from poisonlab.attacks.unrolling import LookAhead, consecutive
-from poisonlab.config import TrainingConfig, param
+from poisonlab.attacks.shared.matched_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
+from poisonlab.attacks.shared.pixels import round_within, to_bytes
+from poisonlab.attacks.shared.recolor import Perturbation
+from poisonlab.attacks.shared.surrogate_ensemble import Learner
+from poisonlab.attacks.shared.surrogates import parse_surrogates
+from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
+from poisonlab.attacks.shared.validation import Path, plane, rehearse
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialise
+from poisonlab.records.artifacts import Crafting
 from poisonlab.registry import Card, attack
-from poisonlab.training import steps_in_epoch
+from poisonlab.spec.config import TrainingConfig, param
+from poisonlab.training.loop import steps_in_epoch
 from poisonlab.types import ImageSet
 
 WARM_UP = 5  # crafting steps over which the rate rises, quadratically

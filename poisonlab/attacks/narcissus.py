@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.attacks.backdoor import BackdoorAttack, BackdoorConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.pixels import add_pattern
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, BackdoorConfig
+from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
-from poisonlab.training import augment, batches, fit, steps_in_epoch
+from poisonlab.spec.config import param
+from poisonlab.training.loop import augment, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
 REPOSITORY = "Narcissus repository"

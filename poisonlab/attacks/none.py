@@ -4,9 +4,9 @@ import torch
 
 from poisonlab.attacks.badnets import BadNets, BadNetsConfig
 from poisonlab.attacks.base import Attack, AttackerView, check_target
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import Config, param
 from poisonlab.types import Backdoor, Poison
 
 

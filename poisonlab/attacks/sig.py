@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.backdoor import BackdoorAttack, CleanLabelConfig
-from poisonlab.attacks.pixels import add_pattern
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, CleanLabelConfig
+from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 
 class SIGConfig(CleanLabelConfig):

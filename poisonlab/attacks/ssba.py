@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.context import Context
 from poisonlab.generative.stegastamp import Decoder, Encoder, bit_accuracy, encode
-from poisonlab.metrics import psnr
+from poisonlab.measure.metrics import psnr
 from poisonlab.models.base import EVALUATION_BATCH, as_floats, initialise
 from poisonlab.registry import Card, attack
-from poisonlab.training import batches, fit, steps_in_epoch
+from poisonlab.spec.config import param
+from poisonlab.training.loop import batches, fit, steps_in_epoch
 
 FINGERPRINTS = "artificial fingerprints repository"
 

@@ -6,10 +6,10 @@ Described for 32x32 images; positions and lengths scale with the resolution.
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
-from poisonlab.attacks.pixels import add_pattern
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import param
 
 PAPER = (
     "Y. Liu et al.: Trojaning Attack on Neural Networks, NDSS 2018; as fixed patterns in Y. Zeng et al.: Adversarial "

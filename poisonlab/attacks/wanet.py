@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.attacks.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.batch_poisoning import BatchPoisoning
-from poisonlab.attacks.pixels import to_bytes
-from poisonlab.config import param
+from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
+from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison
 
 REPOSITORY = "WaNet repository"

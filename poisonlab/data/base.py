@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.config import Config, Protocol, param
 from poisonlab.context import derive
+from poisonlab.spec.config import Config, Protocol, param
 from poisonlab.types import ImageSet, Splits
 
 

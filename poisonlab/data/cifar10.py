@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import torch
 from torchvision.datasets import CIFAR10 as Archive
 
-from poisonlab.config import Preset, param
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
-from poisonlab.data.tensor_file import TensorFile, Tensors
+from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import torch
 from pydantic import field_validator
 
-from poisonlab.config import Preset, param
 from poisonlab.data import cifar10
 from poisonlab.data.cifar10 import CLASSES, Cifar10, Cifar10Config
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 FILE = cifar10.FILE  # the same images on disk

@@ -6,10 +6,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from poisonlab.config import Preset, param
 from poisonlab.context import derive
 from poisonlab.data.base import DivisionConfig, balanced_order
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 

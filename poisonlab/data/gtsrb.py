@@ -11,10 +11,10 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import GTSRB as Archive
 
-from poisonlab.config import Preset, param
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
-from poisonlab.data.tensor_file import TensorFile, Tensors
+from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 CLASSES = (

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from poisonlab.config import Preset, param
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
-from poisonlab.data.pictures import hash_of_names, pictures_in, read_pictures
-from poisonlab.data.tensor_file import TensorFile, Tensors
+from poisonlab.data.shared.image_folder import hash_of_names, pictures_in, read_pictures
+from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 SIDE = 64  # of the pictures

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab import artifacts
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import Config, param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
 REPOSITORY = "ABL repository"

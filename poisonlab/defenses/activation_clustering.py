@@ -11,12 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_samples
 from torch import Tensor
 
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.suspicion import accusation, judged_classes
+from poisonlab.defenses.shared.sample_scores import accusation, judged_classes
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import Config, param
 from poisonlab.types import Detection, ImageSet
 
 ART = "Adversarial Robustness Toolbox"

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.pruning import PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import augment
+from poisonlab.spec.config import param
+from poisonlab.training.loop import augment
 from poisonlab.types import Dial, ImageSet
 
 REPOSITORY = "ANP repository"

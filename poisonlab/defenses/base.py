@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from poisonlab.config import Config
 from poisonlab.context import Context
 from poisonlab.generative.langevin import Chain
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import Config
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import Detection, Dial, ImageSet
 
 

@@ -5,12 +5,12 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from poisonlab import artifacts
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import Config, param
 from poisonlab.types import ImageSet
 
 HISTOGRAM_BINS = 20

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.own_training import OwnTrainingConfig, train_anew
-from poisonlab.defenses.suspicion import FEWEST, OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
+from poisonlab.defenses.shared.sample_scores import FEWEST, OutlierRule, accusation, accused_shares, outlier_threshold
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
 LEAST_SPREAD = 0.02  # of the shares of accused images

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab import artifacts
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, logits
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import Config, param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
 

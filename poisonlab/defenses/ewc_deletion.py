@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.config import FineTuneConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.culprits import kept_out, state
-from poisonlab.defenses.ewc import Anchor, InfluenceConfig, drawn_fisher, flag, influence
+from poisonlab.defenses.shared.ewc import Anchor, InfluenceConfig, drawn_fisher, flag, influence
+from poisonlab.defenses.shared.suspects import kept_out, state
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
-from poisonlab.training import fine_tune
+from poisonlab.spec.config import FineTuneConfig, param
+from poisonlab.training.loop import fine_tune
 from poisonlab.types import ImageSet
 
 TANNO = "Tanno et al. 2022"

@@ -2,13 +2,13 @@
 
 import torch
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.ewc import InfluenceConfig, flag, influence
-from poisonlab.defenses.suspicion import accused_shares, anomaly_index
+from poisonlab.defenses.shared.ewc import InfluenceConfig, flag, influence
+from poisonlab.defenses.shared.sample_scores import accused_shares, anomaly_index
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
 

@@ -1,12 +1,12 @@
 """Fine-tuning without the flagged images: the plain way to forget harmful data."""
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.culprits import CulpritConfig, kept_out, tuned, without
-from poisonlab.defenses.ewc import flag, influence
+from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.suspects import CulpritConfig, kept_out, tuned, without
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import ImageSet, joined
 
 

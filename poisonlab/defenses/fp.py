@@ -6,14 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poisonlab import artifacts
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import FTConfig, fine_tune
 from poisonlab.models.base import Classifier, extract
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
 

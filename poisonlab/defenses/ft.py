@@ -3,13 +3,13 @@
 import copy
 import dataclasses
 
-from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, Metric
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook, train_network
+from poisonlab.spec.config import Config, TrainingConfig, param
+from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
 
 BENCH = "BackdoorBench"

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import QUICK_STEPS, FTConfig, fine_tune
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook, backward
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook, backward
 from poisonlab.types import ImageSet
 
 PAPER = "FT-SAM paper"

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab import artifacts
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
-from poisonlab.training import batches, fit, steps_in_epoch
+from poisonlab.spec.config import Config, param
+from poisonlab.training.loop import batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
 REPOSITORY = "I-BAU repository"

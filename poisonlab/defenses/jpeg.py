@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.metrics import psnr
+from poisonlab.measure.metrics import psnr
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import Config, param
 from poisonlab.types import ImageSet
 
 CHUNK = 1024  # images between two reports of progress

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook, backward
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook, backward
 from poisonlab.types import Dial, ImageSet, stacked
 
 STATISTICS_BATCH = 250

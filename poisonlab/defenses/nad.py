@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
 REPOSITORY = "NAD repository"

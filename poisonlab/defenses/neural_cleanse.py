@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
-from poisonlab.defenses.suspicion import ANOMALY_INDEX, anomaly_index
-from poisonlab.defenses.trigger_search import SearchConfig, Triggers, find_triggers, paste
+from poisonlab.defenses.shared.sample_scores import ANOMALY_INDEX, anomaly_index
+from poisonlab.defenses.shared.trigger_search import SearchConfig, Triggers, find_triggers, paste
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook
+from poisonlab.spec.config import param
+from poisonlab.training.loop import TrainingHook
 from poisonlab.types import Detection, ImageSet
 
 SMALLEST_NORM = 1e-3

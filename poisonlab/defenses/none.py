@@ -1,8 +1,8 @@
 """No defense: the row every other is compared with."""
 
-from poisonlab.config import Config
 from poisonlab.defenses.base import Defense
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import Config
 
 
 class NoDefenseConfig(Config):

@@ -1,6 +1,6 @@
 """PureGen-DDPM: drown a perturbation in noise, and let a diffusion model take both away."""
 
-from poisonlab.defenses.puregen import (
+from poisonlab.defenses.shared.puregen import (
     CLAMPED,
     ONE_LEVEL,
     PUBLIC_PART,

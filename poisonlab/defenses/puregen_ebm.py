@@ -1,7 +1,6 @@
 """PureGen-EBM: pull training images back to where natural images live, before anybody learns from them."""
 
-from poisonlab.config import param
-from poisonlab.defenses.puregen import (
+from poisonlab.defenses.shared.puregen import (
     CLAMPED,
     PUBLIC_PART,
     QUICK_EBM,
@@ -13,6 +12,7 @@ from poisonlab.defenses.puregen import (
     Vector,
 )
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 
 
 class PureGenEBMConfig(EnergyConfig, LearnedConfig):

@@ -4,10 +4,10 @@ import dataclasses
 
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
-from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
+from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import ImageSet
 
 

@@ -1,8 +1,8 @@
 """PureGen-Naive: the energy model's walk, then the diffusion model's."""
 
-from poisonlab.config import param
-from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
+from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 
 
 class PureGenNaiveConfig(CombinedConfig):

@@ -1,8 +1,8 @@
 """PureGen-Reps: a short walk downhill and a short way into noise and back, over and over."""
 
-from poisonlab.config import param
-from poisonlab.defenses.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
+from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 
 
 class PureGenRepsConfig(CombinedConfig):

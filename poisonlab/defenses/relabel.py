@@ -4,9 +4,9 @@ import torch
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.culprits import RELABELLED, CulpritConfig, report, soft_labels, tuned, without
-from poisonlab.defenses.ewc import flag, influence
 from poisonlab.defenses.ft import named
+from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.suspects import RELABELLED, CulpritConfig, report, soft_labels, tuned, without
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
 from poisonlab.types import ImageSet, joined

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.culprits import (
+from poisonlab.defenses.ft import named
+from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.suspects import (
     KEPT_OUT,
     RELABELLED,
     RETURNED,
@@ -16,10 +17,9 @@ from poisonlab.defenses.culprits import (
     tuned,
     without,
 )
-from poisonlab.defenses.ewc import flag, influence
-from poisonlab.defenses.ft import named
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import ImageSet, joined
 
 OURS = "ours, inspired by the abstract"

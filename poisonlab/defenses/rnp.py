@@ -5,16 +5,16 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.forgetting import forget_repeatedly
-from poisonlab.defenses.pruning import PruningRule, masked_network, prune_by
-from poisonlab.defenses.trigger_search import SearchConfig, find_triggers
-from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
+from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.repeated_unlearning import forget_repeatedly
+from poisonlab.defenses.shared.trigger_search import SearchConfig, find_triggers
+from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
-from poisonlab.training import augment, batches, steps_in_epoch, worth_a_look
+from poisonlab.spec.config import param
+from poisonlab.training.loop import augment, batches, steps_in_epoch, worth_a_look
 from poisonlab.types import Detection, Dial, ImageSet
 
 REPOSITORY = "RNP repository"

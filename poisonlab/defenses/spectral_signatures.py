@@ -3,12 +3,18 @@
 import torch
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.suspicion import MODIFIED_Z, OutlierRule, accusation, judged_classes, outlier_threshold
+from poisonlab.defenses.shared.sample_scores import (
+    MODIFIED_Z,
+    OutlierRule,
+    accusation,
+    judged_classes,
+    outlier_threshold,
+)
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
 MARGIN = 1.5  # the paper's: images removed for each that may be poisoned

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from poisonlab.config import param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.suspicion import OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.sample_scores import OutlierRule, accusation, accused_shares, outlier_threshold
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
 LEAST_SPREAD = 0.02  # of the shares of accused images

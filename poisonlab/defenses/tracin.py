@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, evenly
-from poisonlab.defenses.own_training import OwnTrainingConfig, train_anew
-from poisonlab.defenses.suspicion import OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
+from poisonlab.defenses.shared.sample_scores import OutlierRule, accusation, accused_shares, outlier_threshold
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook, learning_rate
+from poisonlab.spec.config import TrainingConfig, param
+from poisonlab.training.loop import TrainingHook, learning_rate
 from poisonlab.types import Detection, ImageSet
 
 LEAST_SPREAD = 0.02  # of the shares of accused images

@@ -6,16 +6,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poisonlab import artifacts
-from poisonlab.config import Config, TrainingConfig, param
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import NO_FLIPS
-from poisonlab.defenses.stand_in import dial_by_rule
-from poisonlab.defenses.unlearning import Unlearning, show_predictions, unlearn
+from poisonlab.defenses.shared.surrogate_trigger import dial_by_rule
+from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
+from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
-from poisonlab.training import TrainingHook, backward, train_network
+from poisonlab.spec.config import Config, TrainingConfig, param
+from poisonlab.training.loop import TrainingHook, backward, train_network
 from poisonlab.types import Dial, ImageSet, stacked
 
 REPOSITORY = "TSBD repository"

@@ -2,8 +2,8 @@
 
 import plotly.graph_objects as go
 
-from poisonlab.artifacts import Crafting
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout, rgba
+from poisonlab.records.artifacts import Crafting
 
 TRAININGS = (("without poison", CLEAN, "circle"), ("with poison", POISONED, "diamond"))
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from poisonlab.artifacts import Curve
 from poisonlab.figures.style import CATEGORICAL, DASHES, layout
+from poisonlab.records.artifacts import Curve
 
 SHOWN_POINTS = 400  # more cannot be told apart on a screen and only make the page heavy
 

@@ -3,8 +3,8 @@
 import plotly.graph_objects as go
 import torch
 
-from poisonlab.artifacts import ClassAnomaly, SampleSuspicion
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
+from poisonlab.records.artifacts import ClassAnomaly, SampleSuspicion
 
 BINS = 60
 EXTREME = 0.005  # this share at both ends does not stretch the axis

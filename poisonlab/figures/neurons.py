@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts import ActivationDrive, NeuronScores
 from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, POISONED, SEQUENTIAL, layout
+from poisonlab.records.artifacts import ActivationDrive, NeuronScores
 
 
 def mask_histogram(scores: NeuronScores) -> go.Figure:

@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import torch
 from sklearn.decomposition import PCA
 
-from poisonlab.artifacts import EnergyHistogram, LangevinTrace
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, PURIFIED, error_bars, layout, rgba
+from poisonlab.records.artifacts import EnergyHistogram, LangevinTrace
 
 BINS = 48
 # what the axis of energies covers -> the groups that decide it, and the share of them that is cut off at each end

@@ -6,8 +6,8 @@ import plotly.express as px
 import plotly.graph_objects as go
 import torch
 
-from poisonlab.artifacts import ConfusionChange, FlagReview
 from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, SYMBOLS, layout
+from poisonlab.records.artifacts import ConfusionChange, FlagReview
 
 BINS = 60
 EXTREME = 0.005  # this share at both ends does not stretch the axis

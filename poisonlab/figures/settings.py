@@ -3,8 +3,8 @@
 import plotly.graph_objects as go
 from torch import Tensor
 
-from poisonlab.artifacts import SettingsCurve
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
+from poisonlab.records.artifacts import SettingsCurve
 
 
 def settings_curve(curve: SettingsCurve) -> go.Figure:

@@ -2,8 +2,8 @@
 
 import plotly.graph_objects as go
 
-from poisonlab.artifacts import TriggerReconstruction
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
+from poisonlab.records.artifacts import TriggerReconstruction
 
 
 def class_histogram(trigger: TriggerReconstruction, round_: int, target: int | None = None) -> go.Figure:

@@ -3,8 +3,8 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from poisonlab.artifacts import PredictionHistogram, RepairTrace
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
+from poisonlab.records.artifacts import PredictionHistogram, RepairTrace
 
 
 def repair_curves(trace: RepairTrace) -> go.Figure:

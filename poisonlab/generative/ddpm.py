@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.generative.langevin import to_model_range
 from poisonlab.generative.unet import noise_network
-from poisonlab.training import batches, fit, steps_in_epoch
+from poisonlab.spec.config import Config, param
+from poisonlab.training.loop import batches, fit, steps_in_epoch
 
 PAPER = "PureGen repository, DDPM trainer"
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # x_t (n, c, h, w), t (n,) -> eps like x_t

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from poisonlab.checkpoint import Checkpoint
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.generative.energy_networks import LightEnergy, SnganEnergy
 from poisonlab.generative.langevin import LangevinConfig, langevin, to_model_range
-from poisonlab.metrics import auroc
-from poisonlab.training import Diverged
+from poisonlab.measure.metrics import auroc
+from poisonlab.spec.config import Config, param
+from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.loop import Diverged
 
 PAPER = "PureGen repository, EBM trainer"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from poisonlab.config import Config, param
+from poisonlab.spec.config import Config, param
 
 Visit = Callable[[int, Tensor], None]  # steps done, state
 CPU_SLICE = 128  # images of a pass on a CPU: activations of more do not stay in its cache, a fifth slower at 512

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from poisonlab import artifacts
-from poisonlab.config import Config
+from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.generative import ddpm, ebm, unet, weights
 from poisonlab.generative.langevin import LangevinConfig
-from poisonlab.stages import Bundle
+from poisonlab.records import artifacts
+from poisonlab.spec.config import Config
 
 
 class Recipe(ABC):

@@ -11,12 +11,12 @@ import sys
 import torch
 
 from poisonlab import registry
-from poisonlab.config import make_spec
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.events import Event, Log, Metric
 from poisonlab.generative import weights
 from poisonlab.generative.recipes import Recipe
+from poisonlab.spec.config import make_spec
 
 DEFENSES = {"ebm": "puregen_ebm", "ddpm": "puregen_ddpm"}  # whose parameters are those of the family
 

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poisonlab.config import Config, digest
-from poisonlab.stages import fingerprint
+from poisonlab.cache.stage_cache import fingerprint
+from poisonlab.spec.config import Config, digest
 
 FOLDER = Path(__file__).parent / "weights"
 MAX_BYTES = 5 * 2**20

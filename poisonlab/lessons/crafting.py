@@ -14,7 +14,7 @@ from poisonlab.context import derive
 from poisonlab.lessons import networks, plane
 from poisonlab.lessons.networks import Weights
 from poisonlab.lessons.plane import Points
-from poisonlab.training import batches
+from poisonlab.training.loop import batches
 
 EACH = 100
 TARGET = (-0.2, 0.3)  # a point of class 0 that the attacker wants in class 1; it is never in the training set

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from poisonlab.context import Context, derive
 from poisonlab.generative.langevin import LangevinConfig, langevin
 from poisonlab.lessons import plane
-from poisonlab.training import fit
+from poisonlab.training.loop import fit
 
 SHAPES = ("ring", "four clouds", "two moons")
 SIDE, CELLS = 1.6, 45  # of the drawn square

@@ -14,7 +14,7 @@ from poisonlab.context import Context, derive
 from poisonlab.defenses.awm import MaskedModel, ascend, augmented_copies, scale_to
 from poisonlab.lessons.backdoor import small_digits, stamp
 from poisonlab.models.base import Classifier, accuracy, as_floats, channel_statistics, initialise
-from poisonlab.training import batches, fit
+from poisonlab.training.loop import batches, fit
 from poisonlab.types import ImageSet
 
 TARGET, POISONS = 0, 80  # of TRAIN images, stamped with a square of white pixels and relabelled as zero

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.training import fit
+from poisonlab.training.loop import fit
 
 Weights = list[Tensor]  # (m, inputs, outputs) and (m, 1, outputs) of each layer in turn
 

@@ -5,9 +5,9 @@ import re
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 
 class ConvNetConfig(Config):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 BLOCKS = (6, 12, 24, 16)  # layers of each dense block
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 SMALLEST = 9  # side of an image that three halvings leave something of
 

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 # expansion, channels, blocks, stride of the first block
 STAGES = (

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
-from poisonlab.models.resnet import resnet_body
+from poisonlab.models.resnet import NARROWEST, resnet_body
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 
 class ResNet34Config(Config):
-    width: int = param(64, "Channels of the first stage", ge=4, le=256)
+    width: int = param(64, "Channels of the first stage", ge=NARROWEST, le=256)
 
 
 @victim("resnet34")

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from poisonlab.config import Config, param
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.config import Config, param
 
 
 def conv_block(inputs: int, outputs: int, pool: bool = False) -> nn.Sequential:

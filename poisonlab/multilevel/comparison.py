@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from poisonlab.metrics import mean_interval
+from poisonlab.measure.metrics import mean_interval
 from poisonlab.multilevel.sweep import Model, Outcome
 
 Verdict = Literal["above", "below", "always", "never", "diverged"]

@@ -20,8 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poisonlab.config import Config
 from poisonlab.multilevel.method import Level, Point
+from poisonlab.spec.config import Config
 
 Order = Literal["min_max_min", "min_min_max"]
 ORDERS: dict[Order, str] = {

@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from poisonlab import __version__, machine
-from poisonlab.config import explain
 from poisonlab.multilevel.data import MAX_FEATURES, MAX_NAME, Table
 from poisonlab.multilevel.sweep import Outcome, SweepSpec
-from poisonlab.records import RecordError, RunId, Seconds, check_run_id, new_run_id, read_plain, write_atomically
+from poisonlab.records.record import RecordError, RunId, Seconds, check_run_id, new_run_id, read_plain, write_atomically
+from poisonlab.spec.config import explain
 
 FOLDER = "sweeps"
 MAX_RECORD_BYTES = 2 * 2**20

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from poisonlab.config import Config
 from poisonlab.multilevel import poisoning
 from poisonlab.multilevel.data import Table, split
 from poisonlab.multilevel.method import Point, Solution, minimise
 from poisonlab.multilevel.poisoning import Order, Regression, Rules
+from poisonlab.spec.config import Config
 
 Model = Literal["bilevel", "trilevel"]
 MAX_STEPS = 2_000_000  # of the last player, in all of a sweep

@@ -1,8 +1,8 @@
 """From a cell of a published table to the experiments that would measure it here."""
 
 from poisonlab import registry
-from poisonlab.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.published.tables import Method, PublishedTable, Recipe
+from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
 
 
 class NotRunnable(ValueError):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from poisonlab.config import Config, explain
+from poisonlab.spec.config import Config, explain
 
 FOLDER = Path(__file__).parent / "tables"
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from poisonlab import machine
-from poisonlab.config import ExperimentSpec
-from poisonlab.recording import Interrupted, run_and_record
-from poisonlab.records import RecordError
+from poisonlab.records.record import RecordError
 from poisonlab.runner.progress import Listener
+from poisonlab.runner.recorder import Interrupted, run_and_record
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Job, Store
 
 POLL_SECONDS = 1.0

@@ -16,8 +16,8 @@ from poisonlab.events import (
     StageFinished,
     StageStarted,
 )
-from poisonlab.recording import Interrupted
-from poisonlab.records import finite
+from poisonlab.records.record import finite
+from poisonlab.runner.recorder import Interrupted
 from poisonlab.store import Store
 
 FLUSH_SECONDS = 1.0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poisonlab.config import ExperimentSpec
 from poisonlab.machine import resolve_device
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store.database import Database
 from poisonlab.store.runs import where
 

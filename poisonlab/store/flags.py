@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from poisonlab.records import check_run_id
+from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
 

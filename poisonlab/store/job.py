@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from poisonlab.config import ExperimentSpec, explain
+from poisonlab.spec.config import ExperimentSpec, explain
 from poisonlab.store.database import StoreError
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from poisonlab.config import ExperimentSpec
-from poisonlab.records import RECORD, check_run_id, finite, new_run_id
+from poisonlab.records.record import RECORD, check_run_id, finite, new_run_id
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns

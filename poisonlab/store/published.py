@@ -6,8 +6,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from poisonlab.config import digest
 from poisonlab.published.tables import Number, PublishedTable, published_tables
+from poisonlab.spec.config import digest
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student
 

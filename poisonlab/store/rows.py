@@ -5,8 +5,8 @@ from typing import Any
 
 import duckdb
 
-from poisonlab.config import ExperimentSpec
-from poisonlab.records import finite
+from poisonlab.records.record import finite
+from poisonlab.spec.config import ExperimentSpec
 
 
 def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]) -> list[tuple[Any, ...]]:

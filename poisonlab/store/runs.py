@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from poisonlab import records
-from poisonlab.records import RECORD, RecordError, RunRecord, check_run_id, success_name, threat_of
-from poisonlab.settings import written
+from poisonlab.records import record as run_folder
+from poisonlab.records.record import RECORD, RecordError, RunRecord, check_run_id, success_name, threat_of
+from poisonlab.spec.overrides import written
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
@@ -68,7 +68,7 @@ class RunQueries:
             return None
         # a shipped run calls itself local, as it did where it was measured: the index knows better
         source = self.db.rows("SELECT source FROM runs WHERE run_id = ?", [run_id])[0][0]
-        return records.read_record(folder)[0].model_copy(update={"source": source})
+        return run_folder.read_record(folder)[0].model_copy(update={"source": source})
 
     def folder(self, run_id: str) -> Path | None:
         """Where an indexed run lies. The path is built from the checked id alone."""
@@ -93,10 +93,10 @@ class RunQueries:
             RecordError: an id or a name that is none, or a file that is missing or damaged.
         """
         folder = self.folder(run_id) or self.homes["runs"] / run_id
-        path = (folder / records.artifact_file(name)).resolve()
+        path = (folder / run_folder.artifact_file(name)).resolve()
         if not any(path.is_relative_to(home.resolve()) for home in self.homes.values()):
             raise RecordError(f"artifact {name!r} of run {run_id} does not lie in the results folder")
-        return records.load_artifact(path)
+        return run_folder.load_artifact(path)
 
     def names(self) -> dict[str, list[str]]:
         """The values present among finished runs: dataset, attack, defense, victim, preset, source."""
@@ -134,7 +134,7 @@ class RunQueries:
         home = next((h for h, root in self.homes.items() if folder.parent.resolve() == root.resolve()), None)
         if home is None or folder.name != record.run_id:
             raise RecordError(f"run {record.run_id} must lie in a folder of its own id under the results folder")
-        _, sha256 = records.read_record(folder)
+        _, sha256 = run_folder.read_record(folder)
         self.db.write(lambda cursor: self.insert(cursor, [(record, sha256)], home))
 
     def insert(self, cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str) -> None:

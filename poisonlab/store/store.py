@@ -6,9 +6,9 @@ import os
 import threading
 from pathlib import Path
 
-from poisonlab import records
 from poisonlab.machine import REPOSITORY
-from poisonlab.records import RecordError
+from poisonlab.records import record as run_folder
+from poisonlab.records.record import RecordError
 from poisonlab.store.budget import BudgetQueries
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import EstimateQueries
@@ -113,7 +113,7 @@ class Store(
             good = []
             for folder in folders[start : start + BATCH]:
                 try:
-                    record, sha256 = records.read_record(folder)
+                    record, sha256 = run_folder.read_record(folder)
                     if record.run_id != folder.name:
                         raise RecordError(f"{folder.name} holds the record of run {record.run_id}")
                     good.append((record, sha256))
@@ -141,6 +141,8 @@ def _subfolders(root: Path) -> list[str]:
 
 def _hash(folder: Path) -> str:
     try:
-        return hashlib.sha256(records.read_plain(folder / records.RECORD, records.MAX_RECORD_BYTES)).hexdigest()
+        return hashlib.sha256(
+            run_folder.read_plain(folder / run_folder.RECORD, run_folder.MAX_RECORD_BYTES)
+        ).hexdigest()
     except RecordError:
         return ""

@@ -8,7 +8,7 @@ import pandas as pd
 
 from poisonlab.multilevel import record as records
 from poisonlab.multilevel.record import SweepRecord
-from poisonlab.records import RecordError, check_run_id
+from poisonlab.records.record import RecordError, check_run_id
 from poisonlab.store.database import Database
 
 _INSERT = """INSERT INTO sweep_results SELECT ?::UUID, unnest(?::VARCHAR[]), unnest(?::DOUBLE[]), unnest(?::INTEGER[]),

@@ -7,8 +7,8 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from poisonlab import runtime
-from poisonlab.artifacts import LangevinTrace, PurificationTrace
+from poisonlab.records.artifacts import LangevinTrace, PurificationTrace
+from poisonlab.runner import runtime
 from poisonlab.ui import link, navigation, page
 from poisonlab.ui.wording import escape
 

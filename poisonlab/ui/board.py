@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures.style import POISONED
-from poisonlab.records import SUCCESS
+from poisonlab.records.record import SUCCESS
+from poisonlab.runner import runtime
 from poisonlab.store import plain
 from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.wording import NONE, escape, number, percent

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import registry, runtime
-from poisonlab.config import PRESETS, ExperimentSpec
-from poisonlab.settings import changed
+from poisonlab import registry
+from poisonlab.runner import runtime
+from poisonlab.spec.config import PRESETS, ExperimentSpec
+from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series

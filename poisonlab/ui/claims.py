@@ -5,10 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import registry, runtime
-from poisonlab.config import ExperimentSpec
+from poisonlab import registry
 from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
+from poisonlab.runner import runtime
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.cards import linked
 from poisonlab.ui.command import reproduce_command

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from poisonlab.config import ExperimentSpec, make_spec
-from poisonlab.settings import changed, write_setting
+from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.overrides import changed, write_setting
 
 PROGRAM = "python -m poisonlab"
 

@@ -1,6 +1,6 @@
 """Poisons that were crafted through unrolled training, in images and words."""
 
-from poisonlab.artifacts import Crafting
+from poisonlab.records.artifacts import Crafting
 from poisonlab.ui.images import amplified, strip
 from poisonlab.ui.wording import percent
 

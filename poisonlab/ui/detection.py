@@ -5,8 +5,14 @@ from collections.abc import Mapping
 import streamlit as st
 import torch
 
-from poisonlab.artifacts import ClassAnomaly, ClassTriggers, SampleSuspicion, TriggerReconstruction, TriggerTruth
 from poisonlab.figures import detection as figures
+from poisonlab.records.artifacts import (
+    ClassAnomaly,
+    ClassTriggers,
+    SampleSuspicion,
+    TriggerReconstruction,
+    TriggerTruth,
+)
 from poisonlab.ui import galleries, glossary
 from poisonlab.ui.images import on_grey, strip
 from poisonlab.ui.wording import escape, percent

@@ -6,9 +6,9 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from poisonlab.artifacts import EnergyHistogram, ModelHealth, PurificationTrace
 from poisonlab.figures.purification import ZOOMS, energy_histogram
-from poisonlab.metrics import auroc, psnr
+from poisonlab.measure.metrics import auroc, psnr
+from poisonlab.records.artifacts import EnergyHistogram, ModelHealth, PurificationTrace
 from poisonlab.ui import glossary
 from poisonlab.ui.wording import NONE, escape, number, percent
 

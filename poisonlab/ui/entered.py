@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from poisonlab import registry
-from poisonlab.config import SpecError
-from poisonlab.settings import parse_settings, write_setting
+from poisonlab.spec.config import SpecError
+from poisonlab.spec.overrides import parse_settings, write_setting
 from poisonlab.ui import link
 from poisonlab.ui.wording import escape
 

@@ -9,7 +9,7 @@ import annotated_types as at
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from poisonlab.config import Config
+from poisonlab.spec.config import Config
 from poisonlab.ui.wording import escape
 
 COLUMNS = 3

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 import streamlit as st
 import torch
 
-from poisonlab.artifacts import PoisonGallery, PurificationTrace, TargetGallery, TriggerReconstruction, TriggerTruth
-from poisonlab.metrics import psnr
+from poisonlab.measure.metrics import psnr
+from poisonlab.records.artifacts import (
+    PoisonGallery,
+    PurificationTrace,
+    TargetGallery,
+    TriggerReconstruction,
+    TriggerTruth,
+)
 from poisonlab.ui import glossary
 from poisonlab.ui.images import amplified, strip
 from poisonlab.ui.wording import escape

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures.curves import metric_curve
-from poisonlab.records import RecordError
+from poisonlab.records.record import RecordError
+from poisonlab.runner import runtime
 from poisonlab.store import Job, StoreError
 from poisonlab.ui import glossary, jobs, navigation, page
 from poisonlab.ui.command import run_command

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 from poisonlab.ui import navigation
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 

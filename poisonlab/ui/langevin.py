@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from poisonlab.artifacts import LangevinTrace
 from poisonlab.figures import purification as figures
+from poisonlab.records.artifacts import LangevinTrace
 from poisonlab.ui import glossary
 from poisonlab.ui.galleries import AT_ONCE
 from poisonlab.ui.images import strip

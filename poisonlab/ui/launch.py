@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from poisonlab import runtime
-from poisonlab.config import ExperimentSpec
+from poisonlab.runner import runtime
+from poisonlab.spec.config import ExperimentSpec
 from poisonlab.ui.wording import duration, escape
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from poisonlab import registry
-from poisonlab.config import PRESETS, ExperimentSpec, SpecError, make_spec
+from poisonlab.spec.config import PRESETS, ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
 from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP

@@ -4,8 +4,8 @@ import math
 
 import streamlit as st
 
-from poisonlab.artifacts import ActivationDrive, NeuronScores, SettingsCurve
 from poisonlab.figures import neurons as figures
+from poisonlab.records.artifacts import ActivationDrive, NeuronScores, SettingsCurve
 from poisonlab.ui import glossary, link
 
 ALL = "all layers"

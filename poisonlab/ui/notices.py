@@ -9,14 +9,14 @@ from poisonlab.ui.wording import escape, run_title
 
 def store_is_open() -> bool:
     """Whether results can be read; otherwise the page says who holds them and what to do."""
-    if "poisonlab.runtime" in sys.modules:
+    if "poisonlab.runner.runtime" in sys.modules:
         return _opened()
     with st.spinner("Starting: loading torch and opening the results", show_time=True):
         return _opened()
 
 
 def _opened() -> bool:
-    from poisonlab import runtime  # brings torch: seconds, at the first page of a server only
+    from poisonlab.runner import runtime  # brings torch: seconds, at the first page of a server only
     from poisonlab.store import StoreError, StoreLocked
 
     try:
@@ -33,7 +33,7 @@ def _opened() -> bool:
 
 def finished_jobs() -> None:
     """A toast, once a session, for every job that ended while somebody was looking."""
-    from poisonlab import runtime
+    from poisonlab.runner import runtime
 
     ended = runtime.get().store.jobs(states=["done", "failed"], limit=20)
     seen: set[str] | None = st.session_state.get("ended_jobs")

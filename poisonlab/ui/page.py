@@ -5,9 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from poisonlab import registry, runtime
-from poisonlab.config import ExperimentSpec, make_spec
-from poisonlab.records import success_name
+from poisonlab import registry
+from poisonlab.records.record import success_name
+from poisonlab.runner import runtime
+from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
 from poisonlab.ui import glossary, navigation
 from poisonlab.ui.command import run_command

@@ -5,13 +5,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import registry, runtime
-from poisonlab.artifacts import PurificationTrace
-from poisonlab.config import SpecError
+from poisonlab import registry
 from poisonlab.figures.purification import strength_curve
 from poisonlab.figures.style import POISONED
-from poisonlab.metrics import psnr
-from poisonlab.settings import changed
+from poisonlab.measure.metrics import psnr
+from poisonlab.records.artifacts import PurificationTrace
+from poisonlab.runner import runtime
+from poisonlab.spec.config import SpecError
+from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
 from poisonlab.ui import glossary, series, tables
 from poisonlab.ui.energy import decibels

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import streamlit as st
 import torch
 
-from poisonlab.artifacts import FATES, ConfusionChange, FlagReview
 from poisonlab.figures import repair as figures
+from poisonlab.records.artifacts import FATES, ConfusionChange, FlagReview
 from poisonlab.ui import galleries, glossary, link
 from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape, percent

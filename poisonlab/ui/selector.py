@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 from poisonlab.ui import navigation, page
 from poisonlab.ui.wording import run_label
 

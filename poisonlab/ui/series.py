@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import registry, runtime
-from poisonlab.config import ExperimentSpec, SpecError, make_spec
+from poisonlab import registry
+from poisonlab.runner import runtime
+from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
 from poisonlab.ui.experiment import MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP

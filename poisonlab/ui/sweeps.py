@@ -5,7 +5,6 @@ import time
 import pandas as pd
 import streamlit as st
 
-from poisonlab import runtime
 from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel import record as records
 from poisonlab.multilevel.comparison import comparisons
@@ -13,7 +12,8 @@ from poisonlab.multilevel.data import Table
 from poisonlab.multilevel.poisoning import ORDERS
 from poisonlab.multilevel.record import SweepRecord
 from poisonlab.multilevel.sweep import sweep
-from poisonlab.records import RecordError
+from poisonlab.records.record import RecordError
+from poisonlab.runner import runtime
 from poisonlab.ui import multilevel, navigation
 from poisonlab.ui.wording import escape
 

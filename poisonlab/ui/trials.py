@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from poisonlab import metrics, registry, runtime
-from poisonlab.artifacts import TargetGallery
+from poisonlab import registry
 from poisonlab.figures.style import POISONED
-from poisonlab.settings import changed
+from poisonlab.measure import metrics
+from poisonlab.records.artifacts import TargetGallery
+from poisonlab.runner import runtime
+from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series, tables

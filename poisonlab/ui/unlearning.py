@@ -1,6 +1,6 @@
 """In words: what unlearning did to a model."""
 
-from poisonlab.artifacts import PredictionHistogram, RepairTrace
+from poisonlab.records.artifacts import PredictionHistogram, RepairTrace
 from poisonlab.ui.wording import escape, percent
 
 NO_COLLAPSE = 0.25  # share of the clean images: a smaller one names no class

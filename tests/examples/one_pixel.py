@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.config import Config, param
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.config import Config, param
 from poisonlab.types import Backdoor, Poison
 
 

@@ -10,9 +10,9 @@ import streamlit as st
 from page_helpers import TINY_BACKDOOR, Open, tiny_backdoor, tiny_targeted
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import runtime
-from poisonlab.config import make_spec
-from poisonlab.recording import run_and_record
+from poisonlab.runner import runtime
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

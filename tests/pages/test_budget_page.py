@@ -7,8 +7,8 @@ import pytest
 from page_helpers import TINY_BACKDOOR, Open, words
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import runtime
 from poisonlab.figures.budget import budget_curves
+from poisonlab.runner import runtime
 from poisonlab.store.budget import means
 
 

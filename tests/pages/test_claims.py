@@ -6,11 +6,11 @@ import pytest
 from page_helpers import Open, words
 from published_helpers import OVER, toy_folder
 
-from poisonlab import runtime
-from poisonlab.config import ExperimentSpec
 from poisonlab.published.specs import spec_of, specs_of
 from poisonlab.published.tables import published_tables
-from poisonlab.recording import run_and_record
+from poisonlab.runner import runtime
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import ExperimentSpec
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import pytest
 import torch
 from page_helpers import TINY_DATA, Open, words
 
-from poisonlab.artifacts import Crafting
-from poisonlab.config import make_spec
 from poisonlab.figures.crafting import changes, curves, paths
-from poisonlab.recording import run_and_record
+from poisonlab.records.artifacts import Crafting
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import make_spec
 from poisonlab.ui.crafting import held_back, outcome
 
 TINY = TINY_DATA | {
     "training.epochs": 1, "attack.targets": 1, "attack.poisons": 3, "attack.models": 1, "attack.steps": 2,
-    "attack.epochs": 2, "attack.batch": 40, "attack.rehearse": 2, "victim.width": 4,
+    "attack.epochs": 2, "attack.batch": 40, "attack.rehearse": 2, "victim.width": 8,
 }  # fmt: skip
 
 

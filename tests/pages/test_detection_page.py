@@ -7,8 +7,8 @@ import torch
 from core_helpers import tiny_spec
 from page_helpers import Open, words
 
-from poisonlab.artifacts import ClassAnomaly
-from poisonlab.recording import run_and_record
+from poisonlab.records.artifacts import ClassAnomaly
+from poisonlab.runner.recorder import run_and_record
 from poisonlab.ui.detection import verdict
 
 FEW = {"defense__rounds": 1, "defense__search_batch": 4, "clean_images": 10}

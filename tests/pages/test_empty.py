@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from page_helpers import Open, words
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 
 LOOK = ("poisons", "crafting", "triggers", "neurons", "unlearning", "repair", "purification", "langevin", "energy")
 

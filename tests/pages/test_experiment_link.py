@@ -7,8 +7,8 @@ import pytest
 from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import runtime
-from poisonlab.config import make_spec
+from poisonlab.runner import runtime
+from poisonlab.spec.config import make_spec
 
 
 def said(app: AppTest) -> str:

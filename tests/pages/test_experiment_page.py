@@ -7,10 +7,11 @@ import pytest
 from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import registry, runtime
+from poisonlab import registry
 from poisonlab.attacks.base import Attack
-from poisonlab.config import Config, ExperimentSpec, FineTuneConfig, HeadConfig, TrainingConfig, make_spec, param
 from poisonlab.registry import Card
+from poisonlab.runner import runtime
+from poisonlab.spec.config import Config, ExperimentSpec, FineTuneConfig, HeadConfig, TrainingConfig, make_spec, param
 
 
 def shown_keys(app: AppTest) -> list[str]:

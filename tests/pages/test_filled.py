@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from page_helpers import Open, words
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 
 
 def run_id(defense: str) -> str:

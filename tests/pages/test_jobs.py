@@ -9,7 +9,7 @@ import streamlit as st
 from page_helpers import Open, tiny_backdoor, words
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 from poisonlab.ui.job_detail import so_far
 
 

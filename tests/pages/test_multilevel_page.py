@@ -5,10 +5,10 @@ from pathlib import Path
 
 from page_helpers import Open, words
 
-from poisonlab import runtime
 from poisonlab.multilevel.data import diabetes
 from poisonlab.multilevel.record import make_record, write
 from poisonlab.multilevel.sweep import SweepSpec, sweep
+from poisonlab.runner import runtime
 
 SMALL = {"attacker_steps": "2", "learner_steps": "5", "outer_steps": "5"}
 

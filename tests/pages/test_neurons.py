@@ -5,7 +5,7 @@ from pathlib import Path
 from core_helpers import tiny_spec
 from page_helpers import Open, words
 
-from poisonlab.recording import run_and_record
+from poisonlab.runner.recorder import run_and_record
 
 
 def test_pruning_curve_names_the_rule_and_the_oracle(open_page: Open, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 from core_helpers import tiny_spec
 from page_helpers import TINY_TARGETED, Open, words
 
-from poisonlab import runtime
-from poisonlab.config import make_spec
-from poisonlab.recording import run_and_record
+from poisonlab.runner import runtime
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import make_spec
 
 OTHERS = {k: v for k, v in TINY_TARGETED.items() if not k.startswith("defense.")}
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from page_helpers import TINY_DATA, Open, words
 
-from poisonlab.config import make_spec
-from poisonlab.recording import run_and_record
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import make_spec
 
-FEW = TINY_DATA | {"training.epochs": 3, "clean_images": 20, "victim.width": 4}
+FEW = TINY_DATA | {"training.epochs": 3, "clean_images": 20, "victim.width": 8}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from page_helpers import TINY_BACKDOOR, Open, words
 from streamlit.testing.v1 import AppTest
 
-from poisonlab import runtime
+from poisonlab.runner import runtime
 from poisonlab.ui.trials import resolution
 
 

@@ -7,8 +7,8 @@ import torch
 from core_helpers import tiny_spec
 from page_helpers import Open, words
 
-from poisonlab.artifacts import PredictionHistogram, RepairTrace
-from poisonlab.recording import run_and_record
+from poisonlab.records.artifacts import PredictionHistogram, RepairTrace
+from poisonlab.runner.recorder import run_and_record
 from poisonlab.ui.unlearning import named, path
 
 

@@ -1,0 +1,1 @@
+"""What several attacks use; nothing here registers a method."""

@@ -1,0 +1,106 @@
+"""What all backdoors share: which images are poisoned, what they are called, how success is measured.
+
+An attack says what its trigger looks like; a learned one also says how it comes to be.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from poisonlab.attacks.base import Attack, AttackerView, check_target
+from poisonlab.context import Context
+from poisonlab.spec.config import Config, param
+from poisonlab.types import Backdoor, ImageSet, Poison
+
+RATE_OF = "What poison_rate is a share of: all training images, those of other classes, or those of the target class"
+
+
+class BackdoorConfig(Config):
+    target_class: int = param(0, "Class that triggered images should be given (all-to-one)", ge=0)
+    poison_rate: float = param(
+        0.1, "Share of the training images that is poisoned", gt=0, le=1,
+        source="BackdoorBench; the ANP paper uses 0.05 of the non-target images",
+    )  # fmt: skip
+    rate_of: Literal["all", "non_target", "target"] = param("all", RATE_OF, source="BackdoorBench")
+
+
+class DirtyLabelConfig(BackdoorConfig):
+    mapping: Literal["all_to_one", "all_to_all"] = param(
+        "all_to_one", "Triggered images go to the target class, or each to the class after its own"
+    )
+
+
+class CleanLabelConfig(BackdoorConfig):
+    poison_rate: float = param(0.8, "Share of the images that is poisoned", gt=0, le=1, source="ANP repository")
+    rate_of: Literal["all", "non_target", "target"] = param("target", RATE_OF, source="ANP repository")
+
+
+def next_class(y: Tensor, classes: int) -> Tensor:
+    """All-to-all: y' = (y + 1) mod C."""
+    return (y + 1) % classes
+
+
+class BackdoorAttack(Attack):
+    """Base of attacks whose success is a triggered image given the attacker's label.
+
+    Without relabelling (``clean_label``) only images of the target class are poisoned; with it only images
+    of other classes, or all under the mapping ``all_to_all``.
+    """
+
+    recipe = "backdoor"
+
+    def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
+        """What the trigger needs besides its parameters: a drawn or optimised pattern. Nothing by default."""
+        return {}
+
+    def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """uint8 images ``(n, c, h, w)`` with the trigger, as at test time; ``x`` is not modified."""
+        raise NotImplementedError
+
+    def poisoned(self, data: ImageSet, state: dict[str, Tensor], view: AttackerView, ctx: Context) -> Tensor:
+        """The images that replace ``data`` in the training set: the trigger alone by default."""
+        return self.trigger(data.x, state)
+
+    def poison(self, view: AttackerView, ctx: Context) -> Poison:
+        train = view.train
+        index = self._rows(train, ctx)
+        state = self.learn(view, ctx)
+        chosen = train[index]
+        images = self.poisoned(chosen, state, view, ctx)
+        labels = chosen.y if self.clean_label else self._relabel(len(train.classes))(chosen.y)
+        return Poison(index[None], images[None], labels[None], state)
+
+    def settle(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+        state = poison.state | learned
+        return replace(poison, images=self.trigger(train.x[poison.index[0]], state)[None], state=state)
+
+    def threat(self, poison: Poison, classes: int) -> Backdoor:
+        trigger = partial(self.trigger, state=poison.state)
+        return Backdoor(trigger, self._relabel(classes), None if self._all_to_all() else self.config.target_class)
+
+    def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
+        """Rows of the poisoned images, in random order."""
+        cfg, classes = self.config, len(train.classes)
+        check_target(cfg.target_class, classes)
+        of_target = train.y == cfg.target_class
+        everything = torch.ones_like(of_target)
+        allowed = of_target if self.clean_label else everything if self._all_to_all() else ~of_target
+        candidates = allowed.nonzero().squeeze(1)
+        shared = {"all": everything, "non_target": ~of_target, "target": of_target}[cfg.rate_of]
+        count = round(cfg.poison_rate * int(shared.sum()))
+        if not 1 <= count <= len(candidates):
+            raise ValueError(f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images")
+        order = torch.randperm(len(candidates), generator=ctx.generator(self.name, "index"), device=train.y.device)
+        return candidates[order[:count]]
+
+    def _all_to_all(self) -> bool:
+        return getattr(self.config, "mapping", "all_to_one") == "all_to_all"
+
+    def _relabel(self, classes: int) -> Any:
+        """True labels ``(n,)`` -> the attacker's; can be sent to another process."""
+        if self._all_to_all():
+            return partial(next_class, classes=classes)
+        return partial(torch.full_like, fill_value=self.config.target_class)

@@ -1,0 +1,89 @@
+"""What MetaPoison and its controls share, so that they differ in nothing but the pixels: targets, bases, the bound."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, predict
+from poisonlab.spec.config import param
+from poisonlab.types import ImageSet, Poison, Targeted
+
+REPOSITORY = "MetaPoison repository"
+CHOICE = (
+    "Targets are images that a clean model of the victim's kind gets right, drawn at random; the repository takes the "
+    "first ten test images of a class. On CIFAR-10 birds are to be called dogs, as there; on other datasets the two "
+    "classes are random unless they are set."
+)
+BIRD, DOG = {"cifar10": 2, "cifar3": 1}, {"cifar10": 5, "cifar3": 2}
+
+
+class SameBudgetConfig(TargetChoice):
+    source_class: int = param(-1, "Class of the target images; -1 for any", elsewhere=BIRD, ge=-1, source=REPOSITORY)
+    target_class: int = param(
+        -1, "Class the target should be given; -1 for a random other one", elsewhere=DOG, ge=-1,
+        source=f"{REPOSITORY}; frogs called aeroplanes there, too",
+    )  # fmt: skip
+    targets: int = param(
+        10, "Independent trials, one target image and one victim each", quick={"*": 3, "digits": 3}, ge=1, le=1000,
+        unit="images", source=REPOSITORY,
+    )  # fmt: skip
+    poisons: int = param(
+        500, "Poisoned images in a trial, of the class the target should be given",
+        quick={"*": 480, "cifar3": 90, "digits": 60, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}, ge=1,
+        unit="images", source=f"{REPOSITORY}: 1 % of CIFAR-10",
+    )  # fmt: skip
+    eps: float = param(
+        8, "L-infinity bound of the perturbation", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",
+        source=REPOSITORY,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Who is to be misread as what, and which images are changed to that end.
+
+    Attributes:
+        index: int64 ``(trials, k)``, rows of the training set.
+        base: uint8 ``(trials, k, c, h, w)``.
+        targets: uint8 ``(trials, c, h, w)``.
+        adversarial: int64 ``(trials,)``.
+    """
+
+    index: Tensor
+    base: Tensor
+    targets: Tensor
+    adversarial: Tensor
+
+
+class SameBudget(Attack):
+    """Changes images of the adversarial class; the same ones, for the same targets, in every attack of this base."""
+
+    protocols = ("from_scratch",)
+    clean_label = True
+
+    def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
+        """The poisons, uint8 like ``trials.base``; nothing given is modified.
+
+        Args:
+            model: a clean network of the victim's kind.
+        """
+        raise NotImplementedError
+
+    def poison(self, view: AttackerView, ctx: Context) -> Poison:
+        cfg: Any = self.config
+        train, model = view.train, view.clean_model()
+        draws = ctx.generator("metapoison", "choice")
+        chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
+        index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
+        images = self.craft(Trials(index, train.x[index], chosen.x, labels), train, model, ctx)
+        state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": labels}
+        return Poison(index, images, train.y[index], state)
+
+    def threat(self, poison: Poison, classes: int) -> Targeted:
+        s = poison.state
+        return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])

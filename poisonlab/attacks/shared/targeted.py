@@ -1,0 +1,182 @@
+"""What clean-label attacks on one target image share: targets, base images, the bound, descent on pixels."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from pydantic import field_validator, model_validator
+from torch import Tensor
+
+from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.shared.pixels import round_within
+from poisonlab.attacks.shared.surrogates import Loss, Surrogate, mean_gradient, parse_surrogates, surrogates_of
+from poisonlab.context import Context
+from poisonlab.models.base import predict
+from poisonlab.spec.config import Config, param
+from poisonlab.types import ImageSet, Poison, Targeted
+
+BENCHMARK = "poisoning-benchmark, white-box linear transfer"
+DEVIATIONS = (
+    "All targets of a run are crafted as one batch; their losses are independent.",
+    "Targets are images that a clean model of the victim's kind gets right, of random classes unless source_class and "
+    "target_class are set; the repositories take frogs to be called ships. A black-box attacker, too, is given targets "
+    "that way, so that every number is over the same images; pixels are changed by the surrogates alone.",
+    "Surrogates are trained by the victim's recipe; dropout stands before every inner 3x3 convolution, in the "
+    "repositories once in a block.",
+)
+
+
+class TargetChoice(Config):
+    """Who is to be misread, and as what."""
+
+    targets: int = param(
+        100, "Independent trials, one target image each", quick=20, ge=1, le=1000, unit="images", source="PureGen"
+    )
+    source_class: int = param(-1, "Class of the target images; -1 for any", ge=-1)
+    target_class: int = param(-1, "Class the target should be given; -1 for a random other one", ge=-1)
+
+
+class TargetedConfig(TargetChoice):
+    """Parameters of every attack in feature space."""
+
+    poisons: int = param(
+        25,
+        "Poisoned images in a trial",
+        quick={"*": 25, "digits": 20, "gtsrb": 5, "tiny_imagenet": 5},
+        ge=1,
+        unit="images",
+        source=BENCHMARK,
+    )
+    eps: float = param(
+        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 48}, ge=1, le=255, unit="1/255",
+        source=BENCHMARK,
+    )  # fmt: skip
+    surrogates: str = param(
+        "", "Victims to craft on (black box), such as 'resnet9 width=8, resnet8'; empty for the victim's own extractor"
+    )
+    dropout: float = param(
+        0.0, "Share of activations dropped in surrogates, in training and crafting", ge=0, lt=1,
+        source="Bullseye Polytope repository: 0.2, 0.25 and 0.3 in the black-box ensembles",
+    )  # fmt: skip
+    draws: int = param(
+        1,
+        "Passes with dropout whose features are averaged",
+        ge=1,
+        le=20,
+        source="Bullseye Polytope-3x and -5x: 3 and 5",
+    )
+
+    @field_validator("surrogates")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        parse_surrogates(text)
+        return text
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> Self:
+        if self.draws > 1 and not self.dropout:
+            raise ValueError(f"draws={self.draws} averages passes that are all the same; set dropout above 0")
+        return self
+
+
+class DescentConfig(TargetedConfig):
+    """Of attacks that move pixels by Adam."""
+
+    steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 150}, ge=1, le=10_000, source=BENCHMARK)
+    step_size: float = param(
+        10.2, "Adam learning rate", quick={"*": 1.275, "digits": 5.1}, gt=0, le=255, unit="1/255",
+        source="BullseyePoison repository: 0.04 of [0, 1]",
+    )  # fmt: skip
+    depths: int = param(
+        1, "Depths whose features are compared: 1 for the penultimate alone, 2 for end-to-end", ge=1, le=4,
+        source="BullseyePoison repository, end-to-end mode: 2",
+    )  # fmt: skip
+
+
+def choose_targets(
+    candidates: ImageSet, predicted: Tensor, config: TargetChoice, generator: torch.Generator
+) -> tuple[ImageSet, Tensor]:
+    """Target images that a clean model gets right, and the label each should be given instead."""
+    classes = len(candidates.classes)
+    right = predicted == candidates.y
+    if config.source_class >= 0:
+        right &= candidates.y == config.source_class
+    if config.target_class >= 0:
+        right &= candidates.y != config.target_class
+    rows = right.nonzero().squeeze(1)
+    if len(rows) < config.targets:
+        raise ValueError(f"targets={config.targets} asks for more than the {len(rows)} correctly classified candidates")
+    order = torch.randperm(len(rows), generator=generator, device=rows.device)
+    chosen = candidates[rows[order[: config.targets]]]
+    if config.target_class >= 0:
+        return chosen, torch.full_like(chosen.y, config.target_class)
+    shift = torch.randint(1, classes, chosen.y.shape, generator=generator, device=rows.device)
+    return chosen, (chosen.y + shift) % classes
+
+
+def base_rows(y: Tensor, label: int, count: int, generator: torch.Generator) -> Tensor:
+    """Rows of ``count`` training images of a class."""
+    rows = (y == label).nonzero().squeeze(1)
+    if len(rows) < count:
+        raise ValueError(f"poisons={count} asks for more than the {len(rows)} training images of class {label}")
+    return rows[torch.randperm(len(rows), generator=generator, device=rows.device)[:count]]
+
+
+class TargetedAttack(Attack):
+    """Changes images of the adversarial class so that a model that learns them takes the target for one of them."""
+
+    protocols = ("linear_transfer", "fine_tune_transfer")
+    clean_label = True
+
+    def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
+        """The poisons of each trial.
+
+        Args:
+            base: uint8 ``(trials, k, c, h, w)``; not modified.
+            targets: uint8 ``(trials, c, h, w)``.
+
+        Returns:
+            uint8 like ``base``.
+        """
+        raise NotImplementedError
+
+    def poison(self, view: AttackerView, ctx: Context) -> Poison:
+        cfg: Any = self.config
+        train, model = view.train, view.clean_model()
+        draws = ctx.generator("bullseye", "choice")  # one stream for all: the same targets and bases for each attack
+        chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
+        index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
+        images = self.craft(surrogates_of(cfg, view, ctx), train.x[index], chosen.x, ctx)
+        state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": labels}
+        return Poison(index, images, train.y[index], state)
+
+    def threat(self, poison: Poison, classes: int) -> Targeted:
+        s = poison.state
+        return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])
+
+
+def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric: str, ctx: Context) -> Tensor:
+    """Adam on the pixels from ``base``, clipped to the bound after each step.
+
+    Args:
+        base: uint8 ``(trials, k, c, h, w)``; not modified.
+        losses: one a surrogate; float images like ``base`` in [0, 1] -> ``(trials,)``.
+        metric: name of the mean loss, reported on the way.
+
+    Returns:
+        uint8 like ``base``, within ``eps`` of it and in [0, 255].
+    """
+    eps, step_size = config.eps / 255, config.step_size / 255
+    x = base.float() / 255
+    low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    poisons = x.clone().requires_grad_()
+    optimiser = torch.optim.Adam([poisons], lr=step_size)
+    for step in range(1, config.steps + 1):
+        loss, poisons.grad = mean_gradient(losses, poisons)
+        optimiser.step()
+        with torch.no_grad():
+            poisons.copy_(torch.minimum(torch.maximum(poisons, low), high))
+        if step % 10 == 0 or step == config.steps:
+            ctx.metric(metric, step, loss.mean().item())
+        ctx.progress(step, config.steps)
+    return round_within(poisons.detach(), base, config.eps)

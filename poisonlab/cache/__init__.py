@@ -1,0 +1,1 @@
+"""The stage cache: what a result depends on, and nothing else."""

@@ -1,0 +1,223 @@
+"""Content-addressed cache of finished stages.
+
+A stage's folder is named by the hash of exactly what its result depends on: its key, the device
+type and the source code behind it. It is written under a temporary name and renamed when whole,
+so a killed process leaves nothing that could be taken for a result. A file lock a key makes two
+jobs (threads or processes) that need the same stage compute it once. What a long stage keeps on its
+way lies beside it, in the same form under another name, until the stage is whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from poisonlab.cache.code_version import code_version
+from poisonlab.cache.partial import Partial
+from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress
+from poisonlab.records import artifacts
+from poisonlab.spec.config import canonical_json
+
+if TYPE_CHECKING:
+    from poisonlab.context import Context
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a stage hands on: named tensors and JSON-able data. Nothing else can be cached."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)({k: v.to(device) for k, v in self.tensors.items()}, self.data)
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Hash of the contents of tensors: a stage that is keyed by it depends on exactly these numbers."""
+    return fingerprint_of(tensors)
+
+
+def fingerprint_of(tensors: Iterable[Tensor]) -> str:
+    """The same of tensors that are made one after the other and need not lie in memory together."""
+    hasher = hashlib.sha256()
+    for tensor in tensors:
+        hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        hasher.update(tensor.detach().cpu().contiguous().numpy().data)
+    return hasher.hexdigest()[:24]
+
+
+class CacheError(RuntimeError):
+    """The cache folder cannot be written; the message says what to do."""
+
+
+class StageCache:
+    """Finished stages in one folder, evicted oldest-used first above ``limit_bytes``."""
+
+    def __init__(self, root: Path, limit_bytes: int = 10 * 2**30) -> None:
+        self.root = root
+        self.limit_bytes = limit_bytes
+
+    # -- the one entry ----------------------------------------------------------------------------
+
+    def get_or_compute(
+        self,
+        name: str,
+        key: Any,
+        code: Iterable[object],
+        ctx: "Context",
+        compute: Callable[["Context"], Bundle],
+    ) -> tuple[Bundle, bool]:
+        """The stage's bundle and whether it was there already."""
+        folder = self.root / self.stage_id(name, key, code, ctx)
+        with self._locked(folder.name, ctx):
+            if (bundle := self._read(folder, ctx)) is not None:
+                return bundle, True
+            bundle = self._compute_and_write(folder, name, key, ctx, compute)
+        self._evict(keep=folder.name)
+        return bundle, False
+
+    @staticmethod
+    def stage_id(name: str, key: Any, code: Iterable[object], ctx: "Context") -> str:
+        """Folder name: the stage's name and the hash of all its result depends on."""
+        depends = [name, key, code_version(code), ctx.device.type, str(ctx.precision)]
+        return f"{name}-{hashlib.sha256(canonical_json(depends).encode()).hexdigest()[:20]}"
+
+    @contextmanager
+    def _locked(self, stage_id: str, ctx: "Context") -> Any:
+        """Hold the stage's file lock; while waiting for another job, stay open to a cancel."""
+        lock = FileLock(self.root / "locks" / f"{stage_id}.lock")
+        waiting = False
+        while True:
+            try:
+                (self.root / "locks").mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0.5)
+                break
+            except Timeout:
+                if not waiting:
+                    ctx.log("waiting for another job that computes this stage")
+                waiting = True
+                ctx.emit(Progress(ctx.stage_name, 0, 0))
+            except OSError as error:
+                raise self._unusable(ctx.stage_name, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- disk -------------------------------------------------------------------------------------
+
+    def _read(self, folder: Path, ctx: "Context") -> Bundle | None:
+        """A whole stage with its events sent again, or ``None``; a damaged one is removed and made anew."""
+        if not folder.is_dir():
+            return None
+        try:
+            record = json.loads((folder / "stage.json").read_text())
+            tensors = load_file(folder / "tensors.safetensors")
+            tensors.pop("_", None)
+            shown = [(n, artifacts.load(folder / f)) for n, f in record["artifacts"]]
+        except Exception as error:  # whatever is wrong with it, it can be made again
+            ctx.log(f"cached stage {folder.name} is damaged and will be computed again: {error}", "warning")
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        os.utime(folder)
+        for name, step, value in record["metrics"]:
+            ctx.metric(name, step, math.nan if value is None else value)
+        for message, level in record["logs"]:
+            ctx.log(message, level)
+        for name, artifact in shown:
+            ctx.artifact(name, artifact)
+        return Bundle(tensors, record["data"])
+
+    def _compute_and_write(
+        self, folder: Path, name: str, key: Any, ctx: "Context", compute: Callable[["Context"], Bundle]
+    ) -> Bundle:
+        heard: list[Event] = []
+
+        def send(event: Event) -> None:
+            ctx.send(event)
+            heard.append(event)
+
+        inner = dataclasses.replace(ctx, send=send)
+        unfinished = self.root / f"unfinished-{folder.name}"
+        partial = Partial(
+            lambda: self._read(unfinished, inner), lambda done: self._write(unfinished, name, key, done, heard)
+        )
+        bundle = compute(dataclasses.replace(inner, partial=partial))
+        self._write(folder, name, key, bundle, heard)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return bundle
+
+    def _write(self, folder: Path, name: str, key: Any, bundle: Bundle, heard: list[Event]) -> None:
+        """A stage's bundle and what it reported, in place of what lies there of an unfinished one."""
+        temporary = self.root / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+        try:
+            temporary.mkdir(parents=True)
+            tensors = {k: v.detach().cpu().clone().contiguous() for k, v in bundle.tensors.items()}
+            save_file(tensors or {"_": torch.zeros(1)}, temporary / "tensors.safetensors")
+            shown = []
+            for number, event in enumerate(e for e in heard if isinstance(e, ArtifactReady)):
+                artifacts.save(event.value, temporary / f"artifact{number}.safetensors")
+                shown.append((event.name, f"artifact{number}.safetensors"))
+            record = {
+                "stage": name,
+                "key": key,
+                "created": time.time(),
+                "data": bundle.data,
+                "metrics": [
+                    (e.name, e.step, e.value if math.isfinite(e.value) else None)
+                    for e in heard
+                    if isinstance(e, Metric)
+                ],
+                "logs": [(e.message, e.level) for e in heard if isinstance(e, Log)],
+                "artifacts": shown,
+            }
+            (temporary / "stage.json").write_text(json.dumps(record))
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+        except (OSError, SafetensorError) as error:  # the latter stands for a full disk, too
+            raise self._unusable(name, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _unusable(self, name: str, error: Exception) -> CacheError:
+        return CacheError(
+            f"cannot store stage {name!r} under {self.root}: {getattr(error, 'strerror', None) or error}. "
+            "Free some disk space or choose another folder with --results, then resume the run."
+        )
+
+    # -- size -------------------------------------------------------------------------------------
+
+    def entries(self) -> list[tuple[str, int, float]]:
+        """``(stage id, bytes, last used)`` of every whole stage, oldest use first."""
+        found = []
+        for folder in self.root.glob("[!.]*-*"):
+            with suppress(OSError):
+                size = sum(f.stat().st_size for f in folder.iterdir())
+                found.append((folder.name, size, folder.stat().st_mtime))
+        return sorted(found, key=lambda e: e[2])
+
+    def _evict(self, keep: str) -> None:
+        entries = self.entries()
+        total = sum(size for _, size, _ in entries)
+        for name, size, _ in entries:
+            if total <= self.limit_bytes:
+                return
+            if name != keep:
+                shutil.rmtree(self.root / name, ignore_errors=True)
+                total -= size

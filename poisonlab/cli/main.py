@@ -1,0 +1,128 @@
+"""The same specs from a shell: ``python -m poisonlab list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
+``multilevel``, whose games have specs of their own.
+
+Results go to stdout, everything said on the way to stderr. Exit codes: 0 done, 1 a run failed or the
+machine refused, 2 a command that cannot be, always with one line that says what is allowed.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from poisonlab import machine
+from poisonlab.cli import multilevel, reproduce, results, run
+from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, one_line, say
+from poisonlab.published.tables import PublishedError
+from poisonlab.records.record import RecordError
+from poisonlab.registry import UnknownName
+from poisonlab.spec import describe
+from poisonlab.spec.config import PRESETS, SpecError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    if not os.environ.get("POISONLAB_DEBUG"):
+        logging.getLogger("poisonlab").setLevel(logging.CRITICAL)  # the one line below says it all
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.command(options))
+    except (UsageError, UnknownName, SpecError, machine.DeviceError) as error:
+        say(f"poisonlab: {one_line(error)}")
+        return USAGE
+    except ModuleNotFoundError as error:
+        say(f"poisonlab: this needs {error.name}, which is not installed: pip install -r requirements.txt")
+        return FAILED
+    except (RuntimeError, OSError, RecordError, PublishedError) as error:
+        say(f"poisonlab: {one_line(error)}")
+        return FAILED
+    except KeyboardInterrupt:
+        say("poisonlab: cancelled; finished stages stay in the cache")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="poisonlab", description="Attacks on training data and defenses, measured.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=function)
+        added.add_argument("--results", type=Path, default=machine.results_folder(), help="results folder")
+        return added
+
+    one = command("run", run.run, "Run one experiment")
+    _experiment(one)
+    one.add_argument("--seed", type=int, default=0)
+    many = command("sweep", run.sweep, "Run every combination of comma-separated names and seeds")
+    _experiment(many)
+    many.add_argument("--seed", default="0", help="seeds, separated by commas")
+    many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
+
+    again = command("reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time")
+    again.add_argument("table", nargs="?", help="its id; see --list")
+    again.add_argument("--list", action="store_true", help="the tables, or the cells of one, and what is done")
+    again.add_argument("--only", metavar="ATTACK,...", help="these attacks of the table")
+    again.add_argument("--defenses", metavar="DEFENSE,...", help="these defenses of the table")
+    again.add_argument("--seed", type=int, default=0)
+    again.add_argument("--minutes", type=float, default=9.0, help="starts nothing that would be lost at their end")
+    again.add_argument(
+        "--published-epochs", action="store_true", help="train as long as the publication, not the faster recipe"
+    )
+    again.add_argument("--device", choices=machine.DEVICES, default="auto")
+
+    games = command("multilevel", multilevel.multilevel, "Regression under a poisoner: three players against two")
+    games.add_argument("--data", type=Path, metavar="FILE", help="a CSV of numbers; scikit-learn's diabetes by default")
+    games.add_argument("--target", default="", help="the column to be predicted; the last one by default")
+    games.add_argument("--penalty", help="what the attacker pays, separated by commas")
+    games.add_argument("--noise", help="deviations of noise on the test inputs, separated by commas")
+    games.add_argument("--seeds", type=int, help="how many random splits")
+    games.add_argument("--order", choices=multilevel.ORDERS, help="who foresees whom")
+    games.add_argument("--set", action="append", default=[], metavar="param=value", help="such as attacker_steps=30")
+    games_form = games.add_mutually_exclusive_group()
+    games_form.add_argument("--csv", action="store_true", help="every game as CSV")
+    games_form.add_argument("--json", action="store_true", help="the whole record")
+
+    listing = command("list", results.list_, "What can be chosen, with parameters, bounds and sources")
+    listing.add_argument("what", nargs="?", choices=list(describe.PLURALS))
+    listing.add_argument("--json", action="store_true")
+
+    board = command("leaderboard", results.leaderboard, "Finished runs, repeats over seeds together")
+    for name in ("--dataset", "--attack", "--defense", "--source"):
+        board.add_argument(name)
+    board.add_argument("--preset", choices=PRESETS)
+    board.add_argument("--sort", default="success")
+    board.add_argument("--descending", action="store_true")
+    form = board.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true")
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--parquet", type=Path, metavar="FILE")
+
+    out = command("export", results.export, "Copy run folders")
+    out.add_argument("folder", type=Path)
+    out.add_argument("--runs", help="run ids, separated by commas")
+    out.add_argument("--all", action="store_true", help="every finished run")
+    into = command("import", results.import_, "Check run folders from elsewhere and take them in")
+    into.add_argument("folder", type=Path)
+    command("doctor", results.doctor, "What works on this machine")
+    return parser
+
+
+def _experiment(parser: argparse.ArgumentParser) -> None:
+    for kind in ("dataset", "attack", "defense"):
+        parser.add_argument(f"--{kind}", required=True)
+    parser.add_argument("--victim", help="another network than the dataset's preset names")
+    parser.add_argument("--preset", choices=PRESETS, default="quick")
+    parser.add_argument("--set", action="append", default=[], metavar="part.param=value")
+    parser.add_argument("--device", choices=machine.DEVICES, default="auto")
+    parser.add_argument("--no-cache", action="store_true", help="compute everything anew, keep nothing")
+    parser.add_argument("--json", action="store_true")

@@ -1,0 +1,141 @@
+"""``list``, ``leaderboard``, ``export``, ``import`` and ``doctor``.
+
+What needs a database is imported where it is used: the others also work on a bare GPU node.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from poisonlab import machine
+from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say, table
+from poisonlab.records import archive
+from poisonlab.records.record import RecordError, check_run_id
+from poisonlab.registry import KINDS
+from poisonlab.spec import describe
+
+_SHOWN = (
+    "dataset", "attack", "defense", "preset", "source", "n", "clean_accuracy", "success", "success_low",
+    "success_high", "success_undefended", "control", "seconds", "settings",
+)  # fmt: skip
+
+
+def list_(options: argparse.Namespace) -> int:
+    kinds = [options.what] if options.what else list(describe.PLURALS)
+    found = {kind: describe.describe_all(kind) for kind in kinds}
+    if options.json:
+        print(json.dumps(found[options.what] if options.what else found))
+        return OK
+    for kind, methods in found.items():
+        print(f"{kind.upper()}\n")
+        for method in methods:
+            paper = f" ({method['paper']})" if method["paper"] else ""
+            print(f"{method['name']}: {method['title']}{paper}\n{method['summary']}")
+            if "protocols" in method:
+                print(f"Runs under {', '.join(method['protocols'])}.")
+            rows = [
+                (
+                    p["name"],
+                    _plain(p["paper"]),
+                    _plain(p["quick"]),
+                    describe.allowed(p),
+                    p["unit"],
+                    p["description"],
+                )
+                for p in method["parameters"]
+            ]
+            print(table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters")
+            print()
+    return OK
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{v} ({'else' if k == '*' else k})" for k, v in value.items())
+    return str(value)
+
+
+def leaderboard(options: argparse.Namespace) -> int:
+    from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
+
+    for kind in ("dataset", "attack", "defense"):
+        if (name := getattr(options, kind)) is not None:
+            KINDS[kind][name]
+    store = Store(options.results)
+    try:
+        board = store.leaderboard(
+            options.dataset, options.attack, options.defense, options.preset, options.source,
+            options.sort, options.descending,
+        )  # fmt: skip
+        if options.parquet or options.csv or options.json:
+            board = store.with_run_ids(board)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        store.close()
+    if options.parquet:
+        board.to_parquet(options.parquet, index=False)
+        say(f"{len(board)} rows in {options.parquet}")
+    elif options.csv:
+        plain(board).to_csv(sys.stdout, index=False)
+    elif options.json:
+        print(board.to_json(orient="records"))
+    else:
+        shown = list(_SHOWN)
+        rows = board[shown].astype(object).values.tolist()
+        print(table(shown, rows) or "no finished runs yet; start with: python -m poisonlab run --help")
+    return OK
+
+
+def export(options: argparse.Namespace) -> int:
+    if bool(options.runs) == options.all:
+        raise UsageError("export takes either --runs id,id or --all")
+    try:
+        run_ids = None if options.all else [check_run_id(i) for i in options.runs.split(",") if i]
+    except RecordError as error:
+        raise UsageError(str(error)) from None
+    homes = [options.results / "runs", machine.REPOSITORY / "results" / "reference"]
+    moved = archive.export_runs(run_ids, homes, options.folder)
+    return _report(moved, f"exported to {options.folder}")
+
+
+def import_(options: argparse.Namespace) -> int:
+    reference = machine.REPOSITORY / "results" / "reference"
+    moved = archive.import_runs(options.folder, options.results / "runs", reference)
+    index(options.results)
+    return _report(moved, f"imported from {options.folder}")
+
+
+def _report(moved: archive.Moved, what: str) -> int:
+    for folder, reason in moved.refused.items():
+        say(f"{folder} refused: {one_line(RecordError(reason))}")
+    rest = f"{len(moved.present)} were there already, {len(moved.refused)} refused"
+    print(f"{len(moved.copied)} runs {what}, {rest}")
+    return FAILED if moved.refused else OK
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from poisonlab.cli.doctor import examine  # noqa: PLC0415
+
+    found = examine(options.results)
+    for what, works, text in found:
+        print(f"{'ok' if works else '!!':2}  {what}: {text}")
+    return OK
+
+
+def index(results: Path) -> None:
+    """Let the database know, if there is one and nobody else holds it."""
+    try:
+        from poisonlab.store import Store, StoreError, StoreLocked  # noqa: PLC0415 - may be missing
+    except ImportError as error:
+        say(f"{error.name} is not installed: run folders are written, but nothing indexes them here")
+        return
+    try:
+        Store(results).close()
+    except StoreLocked as error:
+        holder = f"PID {error.pid}" if error.pid else "another process"
+        say(f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts")
+    except StoreError as error:
+        say(f"not indexed: {one_line(error)}")

@@ -1,0 +1,142 @@
+"""``run`` and ``sweep``."""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from poisonlab import machine
+from poisonlab.cli.results import index
+from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, table
+from poisonlab.records.record import RunRecord, success_name
+from poisonlab.registry import KINDS
+from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.spec.overrides import parse_settings
+
+
+def run(options: argparse.Namespace) -> int:
+    spec = _spec(options, options.dataset, options.attack, options.defense, options.seed, {})
+    machine.resolve_device(options.device)
+    record = _run(spec, options)
+    index(options.results)
+    if record.state != "done":
+        say(f"poisonlab: run {record.run_id} {record.state}: {record.message}")
+        return FAILED
+    if options.json:
+        print(json.dumps(_summary(record, options.results)))
+    else:
+        print(table(("metric", "value"), list(record.metrics.items())))
+        print(f"run {record.run_id}, {record.seconds:.1f} s, in {options.results / 'runs' / record.run_id}")
+    return OK
+
+
+def sweep(options: argparse.Namespace) -> int:
+    specs = _matrix(options)
+    machine.resolve_device(options.device)
+    records = []
+    for number, spec in enumerate(specs, 1):
+        name = f"{spec.dataset.name} {spec.attack.name} {spec.defense.name} seed {spec.seed}"
+        if options.clean_images:
+            name += f", {spec.clean_images} clean images"
+        say(f"[{number}/{len(specs)}] {name}")
+        record = _run(spec, options)
+        records.append(record)
+        if options.json:
+            print(json.dumps(_summary(record, options.results)), flush=True)
+        else:
+            said = record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
+            print(f"{name}: {record.state} in {record.seconds:.1f} s; {said}", flush=True)
+    index(options.results)
+    if not options.json:
+        print()
+        columns = ("dataset", "attack", "defense", "clean images", "seed", "state", *_HEADLINE)
+        print(table(columns, [_row(r) for r in records]))
+    return OK if all(r.state == "done" for r in records) else FAILED
+
+
+_HEADLINE = ("clean_accuracy", "success", "undefended", "control")
+
+
+def _headline(record: RunRecord) -> str:
+    name = success_name(record.metrics)
+    shown = (record.metrics.get("clean_accuracy"), record.metrics.get(name))
+    return ", ".join("diverged" if v is None else f"{v:.4g}" for v in shown)
+
+
+def _row(record: RunRecord) -> list[Any]:
+    spec, m, name = record.spec, record.metrics, success_name(record.metrics)
+    values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
+    return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.clean_images, spec.seed, record.state, *values]
+
+
+def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
+    from poisonlab.runner.recorder import run_and_record  # noqa: PLC0415 - slow, and list needs none
+
+    return run_and_record(
+        spec,
+        options.results / "runs",
+        device=options.device,
+        cache_root=None if options.no_cache else options.results / "cache",
+        send=ProgressLine(),
+    )
+
+
+def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
+    """What ``--json`` prints; ``null`` among the metrics stands for one that diverged."""
+    whole = record.model_dump(mode="json")
+    names = ("run_id", "state", "metrics", "timings", "cached", "spec", "device", "peak_memory_mb", "message")
+    return {name: whole[name] for name in names} | {"folder": str(results / "runs" / record.run_id)}
+
+
+def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
+    """The specs of a sweep in order; combinations that cannot be are reported, none at all is an error."""
+    names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
+    seeds = _whole_numbers("--seed", options.seed)
+    given = parse_settings(options.set)
+    budgets: list[dict[str, int]] = [{}]
+    if options.clean_images:
+        if "clean_images" in given:
+            raise UsageError("give either --clean-images or --set clean_images, not both")
+        budgets = [{"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)]
+    specs, problems = [], []
+    for dataset, attack, defense, budget, seed in itertools.product(*names.values(), budgets, seeds):
+        try:
+            specs.append(_spec(options, dataset, attack, defense, seed, budget))
+        except SpecError as error:
+            problems.append(f"{dataset} {attack} {defense} seed {seed} skipped: {error}")
+    if not specs:
+        raise UsageError(problems[0])
+    for problem in problems:
+        say(problem)
+    return specs
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"{option} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def _spec(
+    options: argparse.Namespace, dataset: str, attack: str, defense: str, seed: int, budget: dict[str, int]
+) -> ExperimentSpec:
+    return make_spec(
+        dataset,
+        attack,
+        defense,
+        preset=options.preset,
+        seed=seed,
+        victim=options.victim,
+        overrides=parse_settings(options.set) | budget,
+    )
+
+
+def _names(kind: str, text: str) -> list[str]:
+    names = list(dict.fromkeys(n for n in text.split(",") if n))
+    for name in names:
+        KINDS[kind][name]
+    if not names:
+        raise UsageError(f"--{kind} needs at least one of: {', '.join(KINDS[kind])}")
+    return names

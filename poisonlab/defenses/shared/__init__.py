@@ -1,0 +1,1 @@
+"""What several defenses use; nothing here registers a method."""

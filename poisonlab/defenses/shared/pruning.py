@@ -1,0 +1,113 @@
+"""Pruning of batch-norm channels: what defenses with a mask value for each channel share.
+
+A channel k is removed by gamma_k = 0; its beta_k stays, so that it emits a constant (ANP and RNP
+repositories). Masks are learned on a copy in train mode, whose running statistics drift and are thrown
+away; pruned is the original network.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from poisonlab.context import Context
+from poisonlab.defenses.shared.surrogate_trigger import dial_by_rule
+from poisonlab.models.base import Classifier
+from poisonlab.records import artifacts
+from poisonlab.spec.config import Config, param
+from poisonlab.types import Dial, ImageSet
+
+SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0575, 0.065, 0.0725, 0.08, 0.1, 0.13, 0.16, 0.2, 0.3)
+HISTOGRAM_BINS = 20
+
+
+class Channels:
+    """Scales and shifts of all batch-norm channels of a model, as flat vectors of length ``count``."""
+
+    def __init__(self, model: Classifier) -> None:
+        norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        if not norms:
+            raise ValueError("this defense masks batch-norm channels, and the victim has none; choose another victim")
+        self.names = list(norms)
+        self.sizes = [m.num_features for m in norms.values()]
+        self.gamma = torch.cat([m.weight.detach() for m in norms.values()])
+        self.beta = torch.cat([m.bias.detach() for m in norms.values()])
+
+    @property
+    def count(self) -> int:
+        return len(self.gamma)
+
+    def scaled(self, scale: Tensor, shift: Tensor | float = 1.0) -> dict[str, Tensor]:
+        """State-dict entries of  scale_k gamma_k  and  shift_k beta_k."""
+        weights = (scale * self.gamma).split(self.sizes)
+        biases = (shift * self.beta).split(self.sizes)
+        named = {f"{n}.weight": w for n, w in zip(self.names, weights, strict=True)}
+        return named | {f"{n}.bias": b for n, b in zip(self.names, biases, strict=True)}
+
+
+class MaskedNetwork:
+    """A frozen copy of a model in train mode, which runs with some of its state-dict entries replaced."""
+
+    def __init__(self, model: Classifier) -> None:
+        self._network = copy.deepcopy(model).train().requires_grad_(False)
+
+    def __call__(self, x: Tensor, entries: dict[str, Tensor]) -> Tensor:
+        """Logits ``(n, classes)``; running statistics drift."""
+        return functional_call(self._network, entries, (x,))
+
+    def holding(self, entries: dict[str, Tensor]) -> Classifier:
+        """A copy that has the entries for its own."""
+        network = copy.deepcopy(self._network).eval()
+        network.load_state_dict(entries, strict=False)
+        return network
+
+
+def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
+    """The channels of a model, and the network that their masks are learned on."""
+    return Channels(model), MaskedNetwork(model)
+
+
+class PruningRule(Config):
+    """What decides how many channels go; shared by the defenses that prune them."""
+
+    accuracy_price: float = param(
+        10.0, "Points of a recovered pattern's success that a point of accuracy on the clean images is worth", ge=0,
+        le=100, source="not published",
+    )  # fmt: skip
+
+    def price(self, score: Tensor) -> Tensor:
+        """Price of the accuracy that each setting loses against the first."""
+        return self.accuracy_price * (score[0] - score).clamp_min(0)
+
+
+def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Dial:
+    """Prune ``model``'s channels in the order of their masks, as many as the rule finds right.
+
+    Args:
+        mask: ``(channels,)`` in [0, 1]; small ones go first.
+    """
+    channels = Channels(model)
+    # channels with equal masks go together: their order would mean nothing
+    ranked = mask.sort().values
+    marks = [round(share * channels.count) for share in SHARES]
+    counts = sorted({int((mask <= ranked[mark - 1]).sum()) if mark else 0 for mark in marks})
+    kept = torch.stack([mask > (ranked[count - 1] if count else -1) for count in counts]).float()
+    variants = {
+        f"{name}.weight": part
+        for name, part in zip(channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True)
+    }
+    settings = torch.tensor(counts, dtype=torch.float32)
+    show_masks(mask, channels, ctx)
+    return dial_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
+
+
+def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
+    """The learned masks by layer."""
+    parts = mask.detach().cpu().split(channels.sizes)
+    bins = torch.stack([torch.histc(part, HISTOGRAM_BINS, 0, 1).long() for part in parts])
+    layers = [name.removeprefix("body.") for name in channels.names]
+    values = mask.detach().float().cpu()
+    ctx.artifact(
+        "masks", artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names)
+    )

@@ -1,0 +1,1 @@
+"""What the experimenter, who knows the truth, measures and records."""

@@ -1,0 +1,91 @@
+"""What a detection and a recovered trigger are worth: measured by the experimenter, who knows the truth."""
+
+import torch
+from torch import Tensor
+
+from poisonlab.measure import metrics
+from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.records.artifacts import TriggerReconstruction
+from poisonlab.types import Backdoor, Detection, ImageSet
+
+
+def verdicts(victim: Detection, control: Detection, target_class: int | None) -> dict[str, float]:
+    """Whether the victim was found out, whether the control was accused, whether the true target was named."""
+    found = {"detected": float(victim.backdoored), "detected_control": float(control.backdoored)}
+    if target_class is not None:
+        found["target_found"] = float(victim.target == target_class)
+    return found
+
+
+def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> dict[str, float]:
+    """AUROC of the sample scores and the shares of images accused; empty for a detector that names no images.
+
+    Args:
+        poisoned: bool ``(n,)``, the poisoned rows of the victim's training set.
+    """
+    if victim.sample_scores is None or victim.accused is None or control.accused is None:
+        return {}
+    if not poisoned.any():
+        return {"samples_accused": victim.accused.double().mean().item()}
+    scores, accused = victim.sample_scores, victim.accused.double()
+    return {
+        "sample_auroc": metrics.auroc(scores[~poisoned], scores[poisoned]),
+        "samples_caught": accused[poisoned].mean().item(),
+        "samples_accused": accused[~poisoned].mean().item(),
+        "samples_accused_control": control.accused.double().mean().item(),
+    }
+
+
+def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
+    """How many of the images set aside in training are poisoned, and how much of the poison that is.
+
+    Args:
+        rows: int64 ``(k,)``. poisoned: bool ``(n,)``.
+    """
+    if not poisoned.any():
+        return {}
+    right = poisoned[rows.to(poisoned.device)].double()
+    return {
+        "isolation_precision": right.mean().item(),
+        "isolation_recall": (right.sum() / poisoned.sum()).item(),
+    }
+
+
+def with_trigger(x: Tensor, found: TriggerReconstruction, row: int = 0) -> Tensor:
+    """uint8 images with a recovered trigger: pasted by its mask, or added."""
+    images, pattern = as_floats(x), found.patterns[row].to(x.device)
+    if found.masks is None:
+        changed = images + pattern
+    else:
+        mask = found.masks[row].to(x.device)
+        changed = (1 - mask) * images + mask * pattern
+    return (changed.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def strength(found: TriggerReconstruction, row: int = 0) -> Tensor:
+    """How much a recovered trigger may change each pixel, ``(h, w)``: its mask, or its largest channel."""
+    return found.patterns[row].abs().amax(0) if found.masks is None else found.masks[row, 0]
+
+
+def overlap(found: TriggerReconstruction, truth: Tensor, row: int = 0) -> float:
+    """IoU of the pixels that a recovered trigger changes at least half as much as its strongest, and the true ones.
+
+    Args:
+        truth: bool ``(h, w)``, pixels that the true trigger changes.
+    """
+    strong = strength(found, row).to(truth.device)
+    mine = (strong >= strong.max() / 2) & (strong > 0)
+    return ((mine & truth).sum() / (mine | truth).sum().clamp_min(1)).item()
+
+
+def trigger_metrics(
+    found: TriggerReconstruction, model: Classifier, test: ImageSet, threat: Backdoor
+) -> dict[str, float]:
+    """What a recovered trigger does to the undefended model, and how well it lies on the true one.
+
+    ``recovered_asr``: share of test images of other classes that it sends to the true target.
+    """
+    others = test[test.y != threat.target_class]
+    changed = (threat.trigger(others.x) != others.x).flatten(0, 1).any(0)
+    hits = predict(model, with_trigger(others.x, found)) == threat.target_class
+    return {"recovered_asr": hits.double().mean().item(), "recovered_iou": overlap(found, changed)}

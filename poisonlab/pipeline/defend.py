@@ -1,0 +1,76 @@
+"""A run's defense: each of its moments is a stage, handed neither threat nor poisoned rows nor test set."""
+
+from collections.abc import Sequence
+
+from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.context import Context
+from poisonlab.data.base import clean_subset
+from poisonlab.defenses.base import Defense
+from poisonlab.models.base import Classifier
+from poisonlab.spec.config import ExperimentSpec
+from poisonlab.training.victims import Victims
+from poisonlab.types import Detection, ImageSet
+
+
+class Defender:
+    """The method, what it is granted, and what it found out.
+
+    Attributes:
+        key: JSON-able, all parameters that decide what the method does.
+        public: what generative models learn from, once :meth:`prepare` was called.
+    """
+
+    def __init__(self, spec: ExperimentSpec, reserve: ImageSet, ctx: Context) -> None:
+        self.method: Defense = spec.defense.build()
+        self.key: list[object] = [spec.defense.model_dump(mode="json"), spec.seed]
+        self.reserve, self.clean_images, self.ctx = reserve, spec.clean_images, ctx
+        self.found: dict[int, Detection | None] = {}  # by trial: what detection said of the undefended victims
+
+    def overrides(self, moment: str) -> bool:
+        """Whether the method changes a moment; one that it leaves alone costs nothing."""
+        return type(self.method).overrides(moment)
+
+    def clean(self) -> ImageSet:
+        """The trusted images."""
+        return clean_subset(self.reserve, self.clean_images, self.ctx.generator("clean images"))
+
+    def prepare(self, public: ImageSet) -> None:
+        self.public = public
+        self.method.prepare(public, self.ctx)
+
+    def purify(self, stage: str, data: ImageSet) -> ImageSet:
+        def compute(inner: Context) -> Bundle:
+            out = self.method.purify(data, inner)
+            return Bundle({"x": out.x, "y": out.y})
+
+        learned = fingerprint(self.public.x) if self.overrides("prepare") else None
+        key = [fingerprint(data.x, data.y), learned, self.key]
+        done = self.ctx.stage(stage, key, [type(self.method)], compute).tensors
+        return ImageSet(done["x"], done["y"], data.classes, data.split)
+
+    def detect(self, stage: str, model: Classifier, suspects: ImageSet) -> Detection | None:
+        clean = self.clean()
+
+        def compute(inner: Context) -> Bundle:
+            found = self.method.detect(model, clean, suspects, inner)
+            return Bundle(found.tensors(), found.data()) if found else Bundle()
+
+        given = [fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, suspects.x, suspects.y)]
+        done = self.ctx.stage(stage, [given, self.key], [type(self.method)], compute)
+        return Detection.from_tensors(done.tensors, done.data) if done.data else None
+
+    def detect_trial(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:
+        """What detection says of a trial's undefended victim; asked for twice, it is computed once."""
+        if trial not in self.found:
+            self.found[trial] = self.detect("detect", undefended.member(trial), poisoned)
+        return self.found[trial]
+
+    def without_accused(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
+        """Each trial's training set without the images that detection accuses; the given list if it accuses none."""
+        kept, dropped = [], 0
+        for trial, data in enumerate(poisoned):
+            found = self.detect_trial(trial, undefended, data)
+            innocent = slice(None) if found is None or found.accused is None else ~found.accused
+            kept.append(data[innocent])
+            dropped += len(data) - len(kept[-1])
+        return kept if dropped else poisoned

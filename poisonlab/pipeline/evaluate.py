@@ -1,0 +1,93 @@
+"""What a run measures on the test set: its three models, and every setting of a repair's knob."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.context import Context
+from poisonlab.measure import detection, metrics
+from poisonlab.measure.galleries import show_dial, show_targets, show_trigger
+from poisonlab.models.base import Classifier, predict
+from poisonlab.records.artifacts import TriggerReconstruction
+from poisonlab.training.victims import Victims
+from poisonlab.types import Backdoor, Corruption, Dial, ImageSet, Threat
+
+
+def measure_models(
+    test: ImageSet, threat: Threat, models: Mapping[str, Victims], recovered: TriggerReconstruction | None, ctx: Context
+) -> dict[str, float]:
+    """Rates of the control, the undefended and the defended victims, each under its suffix.
+
+    Args:
+        models: ``_control``, ``_undefended`` and the empty suffix of the defended ones.
+        recovered: a trigger that the defense found, if it looked for one.
+    """
+    out: dict[str, float] = {}
+    for done, (suffix, victims) in enumerate(models.items(), 1):
+        out[f"clean_accuracy{suffix}"] = metrics.clean_accuracy(victims.predict, test)
+        if isinstance(threat, Backdoor):
+            measured = metrics.backdoor_metrics(victims.predict, test, threat)
+            out |= {f"{name}{suffix}": value for name, value in measured.items()}
+        ctx.progress(done, len(models))
+    if isinstance(threat, Backdoor):
+        before = out["clean_accuracy_undefended"], out["asr_undefended"]
+        out["der"] = metrics.der(*before, out["clean_accuracy"], out["asr"])
+        show_trigger(test, threat, ctx)
+        if recovered and threat.target_class is not None:
+            out |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
+        return out
+    if isinstance(threat, Corruption):
+        return out | metrics.accuracy_losses(out)
+    said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
+    out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
+    wished = {s: metrics.adversarial_probabilities(v.probabilities, threat) for s, v in models.items()}
+    out |= {f"adversarial_probability{s}": p.double().mean().item() for s, p in wished.items()}
+    out["targets"] = float(len(threat.images))
+    show_targets(threat, said, wished, test.classes, ctx)
+    return out
+
+
+def measure_settings(
+    dial: Dial, model: Classifier, test: ImageSet, threat: Backdoor, attack: dict[str, Any], ctx: Context
+) -> dict[str, float]:
+    """Every setting of a defense's knob: for the curve, and for the oracle that published tables use.
+
+    Args:
+        model: the undefended victim.
+        attack: its parameters, which decide what a trigger should lead to.
+    """
+
+    def compute(inner: Context) -> Bundle:
+        accuracy, asr, robust = [], [], []
+        for position in inner.track(range(len(dial.settings)), len(dial.settings)):
+            predictor = partial(_one_trial, dial.apply(model, position))
+            accuracy.append(metrics.clean_accuracy(predictor, test))
+            found = metrics.backdoor_metrics(predictor, test, threat)
+            asr.append(found["asr"])
+            robust.append(found["robust_accuracy"])
+        oracle = metrics.oracle(accuracy, asr)
+        show_dial(dial, accuracy, asr, oracle, inner)
+        chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
+        return Bundle(data={"oracle": chosen, "setting": float(dial.settings[oracle])})
+
+    key = [
+        fingerprint(*dial.variants.values(), *model.state_dict().values(), torch.tensor(dial.chosen)),
+        fingerprint(test.x, threat.trigger(test.x)),
+        attack,
+    ]
+    done = ctx.stage("settings", key, [metrics, measure_settings], compute).data
+    return {
+        "clean_accuracy_oracle": done["oracle"]["accuracy"],
+        "asr_oracle": done["oracle"]["asr"],
+        "robust_accuracy_oracle": done["oracle"]["robust_accuracy"],
+        "setting": float(dial.settings[dial.chosen]),
+        "setting_oracle": done["setting"],
+    }
+
+
+def _one_trial(model: Classifier, x: Tensor) -> Tensor:
+    return predict(model, x)[None]

@@ -1,0 +1,114 @@
+"""Run folders in and out. What comes in is checked to the last byte before it is given a place."""
+
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from poisonlab.records import record as run_folder
+from poisonlab.records.record import RECORD, RecordError, RunRecord, check_artifacts, check_run_id, read_record
+
+MAX_RUN_BYTES = 512 * 2**20
+
+
+@dataclass
+class Moved:
+    """Run ids that were copied, those that were there already, and folders refused with the reason."""
+
+    copied: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def export_runs(run_ids: Iterable[str] | None, homes: Iterable[Path], target: Path) -> Moved:
+    """Copy whole run folders into ``target``.
+
+    Args:
+        run_ids: ``None`` for every finished run of the first of ``homes``.
+        homes: folders that are searched for the ids, in their order.
+
+    Raises:
+        RecordError: an id that is none or that nobody knows. OSError: the disk refuses.
+    """
+    homes = list(homes)
+    if run_ids is None:
+        folders = [f for f in sorted(homes[0].glob("*")) if (f / RECORD).is_file() and not f.is_symlink()]
+    else:
+        folders = [_find(check_run_id(run_id), homes) for run_id in run_ids]
+    moved = Moved()
+    for folder in folders:
+        try:
+            record, _ = read_record(folder)
+            if run_ids is None and record.state != "done":
+                continue
+            _place(record, folder, target, moved)
+        except RecordError as error:
+            moved.refused[folder.name] = str(error)
+    return moved
+
+
+def import_runs(source: Path, runs: Path, reference: Path) -> Moved:
+    """Check run folders from anywhere and copy them into ``runs``, marked as imported.
+
+    Args:
+        source: a run folder, or a folder of run folders.
+        reference: shipped runs, which are not imported again.
+
+    Raises:
+        RecordError: no run folder there. OSError: the disk refuses.
+    """
+    if (source / RECORD).exists():
+        folders = [source]
+    elif source.is_dir():
+        folders = [f for f in sorted(source.iterdir()) if f.is_dir() and (f / RECORD).exists()]
+    else:
+        folders = []
+    if not folders:
+        raise RecordError(f"{source} holds no run: expected {RECORD} in it or in its subfolders")
+    moved = Moved()
+    for folder in folders:
+        try:
+            if folder.is_symlink() and folder != source:
+                raise RecordError(f"{folder.name} is a link; links are refused")
+            record, _ = read_record(folder)
+            if (reference / record.run_id).exists():
+                moved.present.append(record.run_id)
+            else:
+                _place(record.model_copy(update={"source": "imported"}), folder, runs, moved)
+        except RecordError as error:
+            moved.refused[folder.name] = str(error)
+    return moved
+
+
+def _find(run_id: str, homes: list[Path]) -> Path:
+    for home in homes:
+        if (home / run_id / RECORD).is_file():
+            return home / run_id
+    raise RecordError(f"there is no finished run {run_id} in {' or '.join(str(h) for h in homes)}")
+
+
+def _place(record: RunRecord, folder: Path, target: Path, moved: Moved) -> None:
+    """Copy exactly the files that the record names, under a temporary name until all of them hold."""
+    final = target / record.run_id
+    if final.exists():
+        moved.present.append(record.run_id)
+        return
+    temporary = target / f".{record.run_id}.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        total = 0
+        for item, raw in check_artifacts(record, folder):
+            total += len(raw)
+            if total > MAX_RUN_BYTES:
+                raise RecordError(f"run {record.run_id} has more than {MAX_RUN_BYTES} bytes of artifacts")
+            path = temporary / item.file
+            path.write_bytes(raw)
+            kind = type(run_folder.load_artifact(path)).__name__
+            if kind != item.kind:
+                raise RecordError(f"{folder.name}/{item.file} is a {kind}, not a {item.kind}")
+        run_folder.write_record(record, temporary)
+        temporary.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    moved.copied.append(record.run_id)

@@ -1,0 +1,261 @@
+"""A run on disk: one folder, complete in itself.
+
+``<run id>/run.json`` holds a :class:`RunRecord`, beside it lies one safetensors file an artifact.
+A folder may come from anybody. What is read from it is checked here before it reaches a path, a
+query or a page: ids are UUIDs, file names follow from checked artifact names, sizes are capped,
+links are refused, nothing is unpickled.
+"""
+
+import hashlib
+import math
+import os
+import re
+import secrets
+import stat
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from poisonlab.records import artifacts
+from poisonlab.spec.config import ExperimentSpec, explain
+
+Source = Literal["local", "imported", "reference"]
+RECORD = "run.json"
+MAX_RECORD_BYTES = 32 * 2**20
+MAX_ARTIFACT_BYTES = 128 * 2**20
+
+
+class RecordError(ValueError):
+    """A run folder that cannot be trusted or read; the one-line message says what is wrong with it."""
+
+
+def new_run_id() -> str:
+    """A UUID (version 7): ids sort by time, so that rows of one run lie together in the database."""
+    milliseconds = int(time.time() * 1000)
+    value = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    return str(uuid.UUID(int=value))
+
+
+def check_run_id(value: Any) -> str:
+    """``value`` if it is a UUID in its usual form.
+
+    Raises:
+        RecordError: anything else. Paths are built from ids, so every id from outside passes here.
+    """
+    try:
+        if isinstance(value, str) and str(uuid.UUID(value)) == value:
+            return value
+    except ValueError:
+        pass
+    raise RecordError(f"{str(value)[:60]!r} is not a run id; ids look like {uuid.UUID(int=0)}")
+
+
+# kind of threat -> the metric of its success
+SUCCESS = {"backdoor": "asr", "targeted": "poison_success", "corruption": "accuracy_loss"}
+
+
+def threat_of(metrics: Mapping[str, Any]) -> str | None:
+    """The kind of threat that a run measured, by its metrics; ``None`` of a run that measured none."""
+    return next((kind for kind, name in SUCCESS.items() if name in metrics), None)
+
+
+def success_name(metrics: Mapping[str, Any]) -> str:
+    """The metric that tells how far the attack succeeded."""
+    return SUCCESS[threat_of(metrics) or "backdoor"]
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or ``None`` for one that diverged: JSON and SQL have no honest place for NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+RunId = Annotated[str, BeforeValidator(check_run_id)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+Stage = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_ -]*$")]
+Text = Annotated[str, Field(max_length=20_000)]
+Short = Annotated[str, Field(max_length=200)]
+Value = Annotated[float, Field(allow_inf_nan=False)] | None
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArtifactFile(_Strict):
+    """Where an artifact lies in its run's folder, and the hash that its bytes must have."""
+
+    name: Name
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")]
+    stage: Stage
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _file_follows_from_name(self) -> "ArtifactFile":
+        if self.file != artifact_file(self.name):
+            raise ValueError(f"artifact {self.name!r} must lie in {artifact_file(self.name)!r}, not {self.file[:80]!r}")
+        return self
+
+
+class RunRecord(_Strict):
+    """All that a run said and measured; ``None`` among the values stands for one that diverged."""
+
+    run_id: RunId
+    spec: ExperimentSpec
+    state: Literal["done", "failed", "cancelled"]
+    source: Source = "local"
+    revision: Short = ""
+    version: Short = ""
+    device: Short = ""
+    torch: Short = ""
+    created: AwareDatetime
+    started: AwareDatetime
+    finished: AwareDatetime
+    timings: dict[Stage, Seconds] = {}
+    cached: Annotated[list[Stage], Field(max_length=1000)] = []
+    metrics: dict[Name, Value] = {}
+    points: Annotated[list[tuple[Stage, Name, int, Value]], Field(max_length=1_000_000)] = []
+    logs: Annotated[list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)] = []
+    artifacts: Annotated[list[ArtifactFile], Field(max_length=200)] = []
+    peak_memory_mb: Seconds | None = None
+    message: Text = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run."""
+        return max(0.0, (self.finished - self.started).total_seconds())
+
+    @property
+    def diverged(self) -> bool:
+        """Whether any number of this run is not finite."""
+        return any(v is None for v in self.metrics.values()) or any(p[3] is None for p in self.points)
+
+
+def artifact_file(name: str) -> str:
+    """File name of an artifact.
+
+    Raises:
+        RecordError: a name that could be anything but a plain file name.
+    """
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
+        raise RecordError(f"artifact name {name[:80]!r} is refused; use up to 64 of a-z, 0-9 and _")
+    return f"{name}.safetensors"
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """Bytes of a regular file.
+
+    Raises:
+        RecordError: a link, a device, a missing file, or more than ``limit`` bytes.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise RecordError(
+            f"{path.parent.name}/{path.name} cannot be read: {error.strerror}; links are refused"
+        ) from None
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(file.fileno())
+        if path.is_symlink() or not stat.S_ISREG(found.st_mode):
+            raise RecordError(f"{path.parent.name}/{path.name} is not a plain file")
+        if found.st_size > limit:
+            raise RecordError(f"{path.parent.name}/{path.name} has {found.st_size} bytes, at most {limit} are read")
+        return file.read(limit + 1)[:limit]
+
+
+def read_record(folder: Path) -> tuple[RunRecord, str]:
+    """The checked record of a run folder and the SHA-256 of its file.
+
+    Raises:
+        RecordError: not a record, or one that breaks a rule.
+    """
+    raw = read_plain(folder / RECORD, MAX_RECORD_BYTES)
+    try:
+        return RunRecord.model_validate_json(raw), hashlib.sha256(raw).hexdigest()
+    except (ValidationError, RecursionError) as error:
+        found = explain(error) if isinstance(error, ValidationError) else "nested too deeply"
+        raise RecordError(f"{folder.name}/{RECORD} is not a valid record: {found[:500]}") from None
+
+
+def check_artifacts(record: RunRecord, folder: Path) -> Iterable[tuple[ArtifactFile, bytes]]:
+    """Every artifact with its bytes, read once, hashed and parsed.
+
+    Raises:
+        RecordError: a file that is missing, is not what the record says, or does not load.
+    """
+    for item in record.artifacts:
+        raw = read_plain(folder / item.file, MAX_ARTIFACT_BYTES)
+        if hashlib.sha256(raw).hexdigest() != item.sha256:
+            raise RecordError(f"{folder.name}/{item.file} does not have the hash that {RECORD} names")
+        yield item, raw
+
+
+def load_artifact(path: Path) -> Any:
+    """An artifact whose path was built from checked names.
+
+    Raises:
+        RecordError: missing, a link, too large, or not an artifact of this program.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise RecordError(f"{path.parent.name}/{path.name} is missing or not a plain file")
+    if path.stat().st_size > MAX_ARTIFACT_BYTES:
+        raise RecordError(f"{path.parent.name}/{path.name} is larger than {MAX_ARTIFACT_BYTES} bytes")
+    try:
+        return artifacts.load(path)
+    except artifacts.ArtifactError as error:
+        raise RecordError(str(error)) from error
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Whole or not at all: a reader, or a crash, never meets half a file."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(record: RunRecord, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECORD, record.model_dump_json().encode())
+
+
+def save_artifact(value: Any, name: str, stage: str, folder: Path) -> ArtifactFile:
+    """Write an artifact into a run's folder.
+
+    Raises:
+        RecordError: the name is no plain name. OSError: the disk refuses.
+    """
+    path = folder / artifact_file(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        artifacts.save(value, temporary)
+        with temporary.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return ArtifactFile(name=name, kind=type(value).__name__, stage=stage, file=path.name, sha256=sha256)

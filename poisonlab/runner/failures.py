@@ -1,0 +1,82 @@
+"""What went wrong, in one line that says what to change."""
+
+import errno
+import traceback
+from pathlib import Path
+
+import torch
+
+from poisonlab.cache.stage_cache import CacheError
+from poisonlab.data.base import DataError
+from poisonlab.machine import DeviceError
+from poisonlab.spec.config import ExperimentSpec
+from poisonlab.training.loop import Diverged
+
+
+class RunFolderError(RuntimeError):
+    """The run's folder cannot be made."""
+
+
+_OWN = (
+    ValueError,
+    DataError,
+    Diverged,
+    CacheError,
+    RunFolderError,
+    DeviceError,
+)  # their messages say what to do
+_TRAINED = {"control", "victim", "defended_victim", "extractor", "attackers_model"}
+
+
+def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: torch.device) -> str:
+    """One line: what happened and what to change."""
+    text = str(error).strip()
+    if _is_out_of_memory(error):
+        place = f" in stage {stage!r}" if stage else ""
+        remedy = f"lower {_what_takes_memory(spec, stage)}, or close other programs"
+        return f"out of memory on {device}{place}: {remedy}"
+    if isinstance(error, OSError) or "No space left on device" in text:
+        return disk_message(error, Path(getattr(error, "filename", None) or "the results folder"))
+    if isinstance(error, _OWN):
+        return " ".join(text.split()) or type(error).__name__
+    if "CUDA" in text or isinstance(error, torch.AcceleratorError):
+        first = text.splitlines()[0] if text else type(error).__name__
+        return (
+            f"the GPU failed ({first[:300]}): look at nvidia-smi, restart this program and resume "
+            "the run, or run it with device cpu"
+        )
+    return f"{type(error).__name__}: {' '.join(text.split())[:500]} (at {_where(error)}; please report this)"
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether the message says all there is to say: no need for a traceback."""
+    return isinstance(error, _OWN) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _what_takes_memory(spec: ExperimentSpec, stage: str) -> str:
+    """The parameters that decide how much a stage holds at once, with their values."""
+    if stage in _TRAINED:
+        return f"training.batch_size (now {spec.training.batch_size}) or dataset.train_images"
+    part, params = ("attack", spec.attack.params) if stage == "poison" else ("defense", spec.defense.params)
+    held = {k: v for k, v in params.model_dump().items() if "batch" in k or k in ("targets", "poisons", "bank_size")}
+    if stage in ("poison", "purify", "purify_poisons", "repair", "ebm", "ddpm") and held:
+        return " or ".join(f"{part}.{k} (now {v})" for k, v in held.items())
+    return "dataset.train_images or dataset.test_images"
+
+
+def disk_message(error: Exception, folder: Path) -> str:
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        remedy = "free some space or choose another folder with --results, then resume"
+        return f"the disk is full at {folder}: {remedy}"
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"cannot use {folder}: {reason}; check the permissions or choose another folder with --results"
+
+
+def _where(error: Exception) -> str:
+    """``file.py:line`` of the innermost frame of this package, without the machine's paths."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "poisonlab" in Path(f.filename).parts]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"

@@ -1,0 +1,243 @@
+"""Run a spec and keep everything it said: the one way from ``run_experiment`` to a run folder.
+
+Called alike by the in-process runner, by the command line and on a bare GPU node: nothing here
+needs a database or a browser.
+"""
+
+import dataclasses
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poisonlab import __version__, machine
+from poisonlab.cache.stage_cache import StageCache
+from poisonlab.context import Context
+from poisonlab.events import (
+    ArtifactReady,
+    Cancelled,
+    Event,
+    Log,
+    Metric,
+    Observed,
+    StageFinished,
+    StageStarted,
+)
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.records.record import (
+    RECORD,
+    ArtifactFile,
+    RecordError,
+    RunRecord,
+    check_run_id,
+    finite,
+    new_run_id,
+    save_artifact,
+    write_record,
+)
+from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
+from poisonlab.spec.config import ExperimentSpec
+
+__all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at", "run_and_record"]
+
+CACHE_GB = "POISONLAB_CACHE_GB"
+DEFAULT_CACHE_GB = 10.0
+OBSERVING = "observing"  # the name under which the experimenter's looks into a stage are timed
+MAX_POINTS, MAX_LOGS = 500_000, 20_000  # what a record keeps; a run that says more has lost its mind
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Cancelled):
+    """The process goes down: the run leaves no record, so that it can be resumed."""
+
+
+def cache_at(root: Path) -> StageCache:
+    """The stage cache in a folder, as large as ``POISONLAB_CACHE_GB`` allows.
+
+    Raises:
+        ValueError: the variable is not a positive number.
+    """
+    text = os.environ.get(CACHE_GB, "")
+    try:
+        gigabytes = float(text or DEFAULT_CACHE_GB)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 < gigabytes < 1e6:
+        raise ValueError(f"{CACHE_GB}={text!r} must be a positive number of gigabytes")
+    return StageCache(root, int(gigabytes * 2**30))
+
+
+def run_and_record(
+    spec: ExperimentSpec,
+    folder: Path,
+    *,
+    run_id: str | None = None,
+    device: str = "auto",
+    cache_root: Path | None = None,
+    send: Callable[[Event], None] = lambda event: None,
+) -> RunRecord:
+    """Run ``spec`` and write ``folder/<run id>/``: artifacts as they come, ``run.json`` at the end.
+
+    A run that fails is recorded too, with a message a person can act on; so is a cancelled one.
+
+    Args:
+        folder: holds one folder a run (``results/runs``).
+        run_id: a UUID; a new one by default. What an earlier attempt left in its folder is removed.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        cache_root: where finished stages are kept; ``None`` computes everything and keeps nothing.
+        send: takes every event after it was recorded; may raise ``Cancelled``.
+
+    Raises:
+        Interrupted: out of ``send``; nothing is recorded. KeyboardInterrupt: after recording ``cancelled``.
+    """
+    run_id = check_run_id(run_id or new_run_id())
+    recorder = _Recorder(spec, run_id, folder / run_id, send)
+    try:
+        recorder.run(device, cache_root)
+    except Interrupted:
+        raise
+    except Cancelled:
+        return recorder.finish("cancelled", "cancelled on request")
+    except KeyboardInterrupt:
+        recorder.finish("cancelled", "cancelled from the keyboard")
+        raise
+    except Exception as error:  # whatever a method raises, the run keeps its message and the queue goes on
+        return recorder.fail(error)
+    finally:
+        machine.release_memory()
+    return recorder.finish("done")
+
+
+class _Recorder:
+    """Listens to one run."""
+
+    def __init__(self, spec: ExperimentSpec, run_id: str, folder: Path, send: Callable[[Event], None]) -> None:
+        self.spec, self.run_id, self.folder, self.forward = spec, run_id, folder, send
+        self.device = torch.device("cpu")
+        self.device_shown = ""
+        self.stage = ""
+        self.started = datetime.now(UTC)
+        self.metrics: dict[str, float | None] = {}
+        self.timings: dict[str, float] = {}
+        self.cached: set[str] = set()
+        self.points: list[tuple[str, str, int, float | None]] = []
+        self.logs: list[tuple[str, str, str]] = []
+        self.artifacts: dict[str, ArtifactFile] = {}
+        self._open: list[tuple[float, float]] = []  # (start, seconds spent in stages within) of every open stage
+
+    def run(self, device: str, cache_root: Path | None) -> None:
+        _clear(self.folder)
+        self.device = machine.resolve_device(device)
+        self.device_shown = machine.device_name(self.device)
+        machine.set_threads()
+        machine.reset_peak_memory(self.device)
+        cache = None if cache_root is None else cache_at(cache_root)
+        result = run_experiment(self.spec, Context(device=self.device, cache=cache, send=self.hear))
+        self.metrics = {name: finite(value) for name, value in result.metrics.items()}
+
+    def hear(self, event: Event) -> None:
+        """Record an event, then pass it on."""
+        match event:
+            case Metric(stage, name, step, value) if len(self.points) < MAX_POINTS:
+                self.points.append((stage, name, step, finite(value)))
+            case Log(stage, message, level) if len(self.logs) < MAX_LOGS:
+                self.logs.append((stage, level, message[:5000]))
+            case ArtifactReady(stage, name, value):
+                self.artifacts[name] = save_artifact(_finite_fields(value), name, stage, self.folder)
+            case StageStarted(stage):
+                self.stage = stage
+                self._open.append((time.perf_counter(), 0.0))
+            case StageFinished(stage, _, cached):
+                self._close(stage, cached)
+            case Observed(_, seconds) if self._open:
+                self._set_aside(seconds)
+        self.forward(event)
+
+    def _close(self, stage: str, cached: bool) -> None:
+        """Add a stage's own seconds, those of stages within it left out, so that timings sum to the run's."""
+        start, within = self._open.pop()
+        whole = time.perf_counter() - start
+        self.timings[stage] = self.timings.get(stage, 0.0) + (0.0 if cached else max(0.0, whole - within))
+        if cached:
+            self.cached.add(stage)
+        if self._open:
+            outer, inside = self._open[-1]
+            self._open[-1] = (outer, inside + whole)
+
+    def _set_aside(self, seconds: float) -> None:
+        """Time of the experimenter is that of a stage of its own, within the one being computed."""
+        self.timings[OBSERVING] = self.timings.get(OBSERVING, 0.0) + seconds
+        start, within = self._open[-1]
+        self._open[-1] = (start, within + seconds)
+
+    def fail(self, error: Exception) -> RunRecord:
+        message = explain_failure(error, self.spec, self.stage, self.device)
+        log.warning("run %s failed: %s", self.run_id, message, exc_info=None if is_expected(error) else error)
+        self.logs.append((self.stage, "error", message[:5000]))
+        return self.finish("failed", message)
+
+    def finish(self, state: Any, message: str = "") -> RunRecord:
+        record = self._record(state, message)
+        try:
+            write_record(record, self.folder)
+        except OSError as error:
+            text = f"the run's record cannot be written: {disk_message(error, self.folder)}"
+            log.warning("%s", text)
+            # without its folder a run is not whole, however well it went
+            record = record.model_copy(update={"state": "failed", "message": f"{message}; {text}".removeprefix("; ")})
+        return record
+
+    def _record(self, state: Any, message: str) -> RunRecord:
+        return RunRecord(
+            run_id=self.run_id,
+            spec=self.spec,
+            state=state,
+            revision=machine.revision(),
+            version=__version__,
+            device=self.device_shown,
+            torch=str(torch.__version__),
+            created=self.started,
+            started=self.started,
+            finished=datetime.now(UTC),
+            timings={stage: round(seconds, 4) for stage, seconds in self.timings.items()},
+            cached=[s for s, seconds in self.timings.items() if s in self.cached and seconds == 0],
+            metrics=self.metrics,
+            points=self.points,
+            logs=self.logs,
+            artifacts=list(self.artifacts.values()),
+            peak_memory_mb=_rounded(machine.peak_memory_mb(self.device)),
+            message=message[:5000],
+        )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def _finite_fields(artifact: Any) -> Any:
+    """An artifact whose plain numbers can be written as JSON; its tensors may hold NaN."""
+    fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
+    changed = {
+        name: {k: finite(v) if isinstance(v, float) else v for k, v in value.items()}
+        for name, value in fields.items()
+        if isinstance(value, dict)
+    }
+    return dataclasses.replace(artifact, **changed) if changed else artifact
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, without what an earlier attempt left in it."""
+    try:
+        if folder.exists():
+            (folder / RECORD).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise RunFolderError(disk_message(error, folder)) from error

@@ -1,0 +1,340 @@
+"""The one training loop. Data lies on the device; a batch is gathered and augmented there.
+
+A network trained from scratch or fine-tuned, a stack of linear heads on frozen features and a
+fine-tuning defense all run through :func:`fit`; what differs comes in as a :class:`TrainingHook`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.context import Context
+from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
+from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.types import ImageSet
+
+LOOKS = 10  # of the experimenter, at most, into one phase of a repair
+
+
+class Diverged(RuntimeError):
+    """The loss is not a finite number any more."""
+
+
+class TrainingHook:
+    """What an attack or a defense may change in training; each method is the identity here."""
+
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        """Before the first step. A hook serves one training at a time: what it counts or learns starts anew here."""
+
+    def epoch(self, number: int, data: ImageSet) -> ImageSet:
+        """The set that epoch ``number``, from 1 on, draws its batches from, before any is drawn.
+
+        The model is in the mode it is trained in, which under frozen batch norm is eval mode. It is to be left
+        unchanged; a mode that is left behind is undone before the next batch.
+
+        Args:
+            data: the whole training set, not to be changed; the answer is no longer than it.
+        """
+        return data
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the epoch's set."""
+        return x, y
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        """The scalar that is minimised."""
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+
+    def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
+        """Leave the gradient to step along in the parameters, which hold none; returns the loss.
+
+        Args:
+            forward: runs the model on the batch and returns its loss; may be called again.
+        """
+        return backward(forward)
+
+    def learned(self) -> dict[str, Tensor]:
+        """After the last step: what the hook's owner needs later, by name; kept beside the trained network."""
+        return {}
+
+    def end(self, ctx: Context) -> None:
+        """After the last step: what the training showed may be reported."""
+
+
+def backward(forward: Callable[[], Tensor]) -> Tensor:
+    """The plain gradient, by one pass."""
+    value = forward()
+    value.backward()
+    return value.detach()
+
+
+def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crop after zero padding, and mirroring, drawn for each image on its own.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``; not modified.
+    """
+    n, c, h, w = x.shape
+    if not padding and not flip:
+        return x
+    dy = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
+    dx = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
+    rows = torch.arange(h, device=x.device) + dy  # (n, h)
+    columns = torch.arange(w, device=x.device).expand(n, w)
+    if flip:
+        mirrored = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
+        columns = torch.where(mirrored, w - 1 - columns, columns)
+    columns = columns + dx  # (n, w)
+    padded = F.pad(x, (padding,) * 4).flatten(2)  # (n, c, (h + 2p) (w + 2p))
+    place = rows[:, :, None] * (w + 2 * padding) + columns[:, None, :]  # (n, h, w), positions in it
+    return padded.gather(2, place.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
+
+
+def batches(n: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row indices of each step: every row once an epoch, batches of nearly equal length."""
+    for _ in range(epochs):
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        yield from order.tensor_split(steps_in_epoch(n, size))
+
+
+def steps_in_epoch(n: int, size: int) -> int:
+    return math.ceil(n / size)
+
+
+def worth_a_look(epoch: int, epochs: int) -> bool:
+    """Whether the experimenter looks after this epoch: evenly, ``LOOKS`` times at most, and at the end."""
+    return epoch == epochs or epoch % math.ceil(epochs / LOOKS) == 0
+
+
+def fit(
+    model: nn.Module,
+    prepare: Callable[[Tensor], tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    steps: Iterator[Tensor],
+    total: int,
+    ctx: Context,
+    gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
+    draws: Sequence[torch.Generator] | None = None,
+) -> None:
+    """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
+
+    Args:
+        prepare: row indices of a batch -> ``(x, y)`` on the device.
+        steps: row indices of each step; without any, only the learning rate goes on.
+        gradient: what a step goes along, for methods that need more than one pass.
+        draws: all that ``prepare`` draws from; given, an interrupted stage that is nothing but this training goes on
+            where it was, after running through the ``steps`` that were taken.
+
+    Raises:
+        Diverged: the mean loss of a stretch of steps is not finite.
+    """
+    report = max(1, total // 100)
+    seen, taken, begun = torch.zeros((), device=ctx.device), 0, 0
+    checkpoint = Checkpoint({**model.state_dict(), "loss": seen}, optimiser, draws or (), schedule)
+    if draws is not None and (kept := ctx.resume()):
+        begun, taken = checkpoint.load(kept).values()
+    for step, index in enumerate(steps, 1):
+        if step <= begun:
+            continue
+        if len(index):
+            x, y = prepare(index)
+            optimiser.zero_grad(set_to_none=True)
+            seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
+            optimiser.step()
+            taken += 1
+        schedule.step()
+        if taken and (step % report == 0 or step == total):
+            mean = float(seen) / taken
+            if not math.isfinite(mean):
+                raise Diverged(f"the training loss became {mean} at step {step} of {total}; lower the learning rate")
+            ctx.metric("loss", step, mean)
+            seen.zero_()
+            taken = 0
+        ctx.progress(step, total)
+        if draws is not None and step < total:
+            ctx.keep(partial(checkpoint.bundle, step=step, taken=taken))
+
+
+def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+    with ctx.autocast():
+        return loss(model(x), y)
+
+
+def train_network(
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig,
+    ctx: Context,
+    hook: TrainingHook | None = None,
+    phase: str = "",
+    whole_stage: bool = False,
+) -> None:
+    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
+
+    Args:
+        phase: the experimenter may look at the model after epochs, under this name; empty for not at all.
+        whole_stage: the stage is nothing but this training, so that without a hook it goes on after an interruption.
+    """
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+        fused=True,
+    )
+    schedule = learning_rate(optimiser, config, total)
+    model.to(memory_format=torch.channels_last).train()
+    resumable = whole_stage and hook is None  # a hook may have learned something
+    _learn(
+        model, data, config, optimiser, schedule, ctx, hook or TrainingHook(), phase, config.label_smoothing, resumable
+    )
+
+
+def fine_tune(
+    model: nn.Module, data: ImageSet, config: FineTuneConfig, ctx: Context, hook: TrainingHook | None = None
+) -> None:
+    """Train a pretrained ``model`` on ``data`` in place, all layers at once: Adam, in falling steps."""
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    model.to(memory_format=torch.channels_last).train(not config.frozen_norm)
+    for module in model.modules():
+        if config.frozen_norm and isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 4, total // 2, total * 3 // 4])
+    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
+
+
+def train_head(
+    model: nn.Module,
+    head: nn.Module,
+    data: ImageSet,
+    config: HeadConfig,
+    ctx: Context,
+    hook: TrainingHook | None = None,
+) -> None:
+    """Train ``head``, the last part of ``model``, in place, all below it frozen; a hook may change the images.
+
+    Where none does, :func:`train_heads` gets the same from features computed once.
+    """
+    model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    head.requires_grad_(True)
+    total = config.epochs * steps_in_epoch(len(data), config.batch_size)
+    optimiser, schedule = _of_heads(list(head.parameters()), config, total)
+    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
+
+
+def _of_heads(
+    parameters: list[nn.Parameter], config: HeadConfig, total: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimiser = torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return optimiser, torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 2, total * 3 // 4])
+
+
+def _learn(
+    model: nn.Module,
+    data: ImageSet,
+    config: TrainingConfig | FineTuneConfig | HeadConfig,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    ctx: Context,
+    hook: TrainingHook,
+    phase: str = "",
+    label_smoothing: float = 0.0,
+    resumable: bool = False,
+) -> None:
+    """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
+    steps_an_epoch, drawn = steps_in_epoch(len(data), config.batch_size), data
+    total = config.epochs * steps_an_epoch
+    draws, mode = ctx.generator("augmentation"), model.training
+
+    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
+        model.train(mode)  # a hook may have looked at it in another
+        x = drawn.x[index]
+        if not isinstance(config, HeadConfig):
+            x = augment(x, config.crop_padding, config.flip, draws)
+        x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return hook.batch(x, drawn.y[index], index)
+
+    hook.begin(model, data, steps_an_epoch, config.epochs)
+    order = ctx.generator("batches")
+
+    def steps() -> Iterator[Tensor]:
+        nonlocal drawn
+        for epoch in range(1, config.epochs + 1):
+            drawn = hook.epoch(epoch, data)
+            yield from batches(len(drawn), config.batch_size, 1, order)
+            # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
+            missing = steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size)
+            yield from [data.y.new_empty(0)] * missing
+            if phase and worth_a_look(epoch, config.epochs):
+                ctx.observe(phase, epoch, model)
+
+    fit(
+        model,
+        prepare,
+        lambda logits, y: hook.loss(logits.float(), y, label_smoothing),
+        optimiser,
+        schedule,
+        steps(),
+        total,
+        ctx,
+        partial(hook.backward, model),
+        [draws] if resumable else None,
+    )
+    hook.end(ctx)
+    model.eval()
+
+
+def learning_rate(
+    optimiser: torch.optim.Optimizer, config: TrainingConfig, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+    if config.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total + 1, cycle_momentum=False)
+
+
+class HeadStack(nn.Module):
+    """Linear heads of independent trials, trained as one batch: ``(b, t, d)`` -> ``(b, t, classes)``."""
+
+    def __init__(self, trials: int, features: int, classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = features**-0.5
+        weight = torch.empty(trials, classes, features, device=generator.device)
+        self.weight = nn.Parameter(weight.uniform_(-bound, bound, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(trials, classes, device=generator.device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.einsum("btd,tcd->btc", features, self.weight) + self.bias
+
+
+def train_heads(features: Tensor, y: Tensor, classes: int, config: HeadConfig, ctx: Context) -> HeadStack:
+    """Train one linear head a trial on frozen features, all trials together.
+
+    Args:
+        features: float ``(trials, n, d)``.
+        y: int64 ``(trials, n)``.
+    """
+    trials, n, d = features.shape
+    heads = HeadStack(trials, d, classes, ctx.generator("heads"))
+    by_row, labels = features.transpose(0, 1).contiguous(), y.T.contiguous()  # (n, trials, ...)
+    total = config.epochs * steps_in_epoch(n, config.batch_size)
+    optimiser, schedule = _of_heads(list(heads.parameters()), config, total)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
+        return each / len(target)  # a sum over trials: their gradients do not mix
+
+    steps = batches(n, config.batch_size, config.epochs, ctx.generator("batches"))
+    fit(heads, lambda i: (by_row[i], labels[i]), loss, optimiser, schedule, steps, total, ctx)
+    return heads.requires_grad_(False)

@@ -1,0 +1,234 @@
+"""Trained victims and how they come to be: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from poisonlab.cache.stage_cache import Bundle, fingerprint, fingerprint_of
+from poisonlab.context import Context
+from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, logits
+from poisonlab.spec.config import ExperimentSpec
+from poisonlab.training import loop
+from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
+from poisonlab.types import ImageSet
+
+MakeHook = Callable[[Context], TrainingHook | None]
+
+
+@dataclass(frozen=True)
+class Victims:
+    """Classifiers of one or several trials, which share whatever the trials do not change.
+
+    Attributes:
+        network: the architecture with the shared weights, in eval mode.
+        varying: state-dict name -> ``(members, ...)``; these replace the network's own in each member.
+        learned: what a hook learned while the last one trained; no part of the victims themselves.
+        shared_by: trials that each member serves, as all share the control of a targeted attack.
+    """
+
+    network: Classifier
+    varying: dict[str, Tensor]
+    learned: dict[str, Tensor] = field(default_factory=dict)
+    shared_by: int = 1
+
+    @property
+    def members(self) -> int:
+        return len(next(iter(self.varying.values())))
+
+    @property
+    def trials(self) -> int:
+        return self.members * self.shared_by
+
+    def serving(self, trials: int) -> Self:
+        """The same victims for a number of trials, a multiple of theirs."""
+        return replace(self, shared_by=trials // self.members)
+
+    def member(self, number: int) -> Classifier:
+        """One classifier, a copy of its own."""
+        model = copy.deepcopy(self.network)
+        model.load_state_dict({k: v[number] for k, v in self.varying.items()}, strict=False)
+        return model.eval().requires_grad_(False)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Labels of uint8 images, int64 ``(trials, n)``; each member is asked once."""
+        return torch.stack([said.argmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Softmax of uint8 images, float ``(trials, n, classes)``: for a few images, where there are many trials."""
+        return torch.stack([said.softmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+
+    def _logits(self, x: Tensor) -> Iterator[Tensor]:
+        """``(n, classes)`` of one member after the other."""
+        if set(self.varying) <= {"head.weight", "head.bias"}:
+            features = extract(self.network, x)
+            for weight, bias in zip(self.varying["head.weight"], self.varying["head.bias"], strict=True):
+                yield F.linear(features, weight, bias)
+        else:
+            for number in range(self.members):
+                yield logits(self.member(number), x)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the stage cache: what varies, and the rest once."""
+        shared = {f"shared.{k}": v for k, v in self.network.state_dict().items() if k not in self.varying}
+        everything = shared | {f"varying.{k}": v for k, v in self.varying.items()}
+        return dict(sorted(everything.items()))  # computed and loaded ones in one order: keys are made of it
+
+    @classmethod
+    def from_tensors(cls, network: Classifier, tensors: dict[str, Tensor]) -> "Victims":
+        network = copy.deepcopy(network)
+        pick = {
+            p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)}
+            for p in ("shared.", "varying.", "learned.")
+        }
+        network.load_state_dict(pick["shared."], strict=False)
+        return cls(network.eval().requires_grad_(False), pick["varying."], pick["learned."])
+
+    @classmethod
+    def of(cls, members: list[Classifier]) -> "Victims":
+        """Victims that share nothing but their architecture."""
+        states = [m.state_dict() for m in members]
+        return cls(members[0], {k: torch.stack([s[k] for s in states]) for k in states[0]})
+
+
+def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:
+    """An untrained victim whose weights depend on the seed alone; normalised by ``data``'s statistics."""
+    mean, std = channel_statistics(data.x)
+    network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
+    return initialise(network, ctx.generator("init")).to(memory_format=torch.channels_last)  # type: ignore[return-value]
+
+
+def train_from_scratch(
+    name: str,
+    spec: ExperimentSpec,
+    sets: Sequence[ImageSet],
+    ctx: Context,
+    make_hook: MakeHook | None = None,
+    hook_key: Any = None,
+) -> Victims:
+    """One network for each training set, all from the same start. Each is a stage of its own.
+
+    Args:
+        sets: read one after the other, never together.
+        make_hook: called with a stage's own context, so that what the hook reports is kept with the stage.
+        hook_key: JSON-able; everything that decides what the hook does.
+    """
+    template = new_network(spec, sets[0], ctx)
+
+    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
+        network = new_network(spec, data, inner)
+        train_network(network, data, spec.training, inner, hook, whole_stage=True)
+        return network
+
+    key = [spec.victim.model_dump(mode="json"), spec.training.model_dump(mode="json"), spec.seed]
+    code = [loop, type(spec.victim.build())]
+    return _one_by_one(name, template, train, sets, key, code, ctx, make_hook, hook_key)
+
+
+def train_on_extractor(
+    name: str,
+    spec: ExperimentSpec,
+    extractor: Victims,
+    sets: Sequence[ImageSet],
+    ctx: Context,
+    make_hook: MakeHook | None = None,
+    hook_key: Any = None,
+) -> Victims:
+    """For each training set the extractor under a fresh head that all sets share, trained on images. Each is a stage.
+
+    The protocol says what is trained: the whole network or the head alone, for which :func:`train_transfer` does the
+    same from features computed once where no hook changes the images.
+
+    Args:
+        sets, make_hook, hook_key: as in :func:`train_from_scratch`.
+    """
+    whole = spec.protocol == "fine_tune_transfer"
+    recipe = spec.fine_tune if whole else spec.head
+
+    def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
+        network = extractor.member(0).requires_grad_(True)
+        initialise(network.head, inner.generator("heads"))
+        if whole:
+            fine_tune(network, data, spec.fine_tune, inner, hook)
+        else:
+            train_head(network, network.head, data, spec.head, inner, hook)
+        return network
+
+    key = [fingerprint(*extractor.tensors().values()), recipe.model_dump(mode="json"), spec.seed]
+    code = [loop, train_on_extractor]
+    return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
+
+
+def _one_by_one(
+    name: str,
+    template: Classifier,
+    train: Callable[[ImageSet, Context, TrainingHook | None], Classifier],
+    sets: Sequence[ImageSet],
+    key: list[Any],
+    code: list[object],
+    ctx: Context,
+    make_hook: MakeHook | None,
+    hook_key: Any,
+) -> Victims:
+    """A network for each set, a stage of its own, in the order of the sets; the experimenter may look at each."""
+    unwatched = replace(ctx, observer=None)  # a hook is handed no object that knows the threat
+    hooked = make_hook(unwatched) if make_hook else None  # to be asked for its class alone
+    key = [*key, hook_key if hooked else None]
+    code = [*code, *([type(hooked)] if hooked else [])]
+
+    def compute(data: ImageSet, inner: Context) -> Bundle:
+        hook = make_hook(inner) if make_hook else None
+        network = train(data, inner, hook)
+        learned = hook.learned() if hook else {}
+        return Bundle(Victims.of([network]).tensors() | {f"learned.{part}": value for part, value in learned.items()})
+
+    members = []
+    for number, data in enumerate(sets, 1):
+        done = unwatched.stage(name, [fingerprint(data.x, data.y), *key], code, partial(compute, data))
+        members.append(Victims.from_tensors(template, done.tensors))
+        if ctx.observer:
+            ctx.observer("trials", number, members[-1].member(0))
+    varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
+    return Victims(members[-1].network, varying, members[-1].learned)
+
+
+def train_transfer(
+    name: str, spec: ExperimentSpec, extractor: Victims, sets: Sequence[ImageSet], trials: int, ctx: Context
+) -> Victims:
+    """A linear head for each trial on the extractor's frozen features, from a start of its own. A stage of its own.
+
+    Args:
+        sets: one for each trial, or one for all.
+    """
+    network = extractor.member(0)
+
+    def compute(inner: Context) -> Bundle:
+        alike = len({len(s) for s in sets}) == 1  # else a defense dropped images, and heads cannot be trained together
+        heads = []
+        for stack in [sets] if alike else [[s] for s in sets]:
+            shown = trials if alike else 1
+            features = torch.stack([extract(network, s.x) for s in stack]).expand(shown, -1, -1)  # (trials, n, d)
+            labels = torch.stack([s.y for s in stack]).expand(shown, -1)
+            heads.append(train_heads(features, labels, len(sets[0].classes), spec.head, inner))
+        learned = {"weight": torch.cat([h.weight for h in heads]), "bias": torch.cat([h.bias for h in heads])}
+        return Bundle({f"varying.head.{name}": value for name, value in learned.items()})
+
+    key = [
+        _contents(sets),
+        trials,
+        fingerprint(*extractor.tensors().values()),
+        spec.head.model_dump(mode="json"),
+        spec.seed,
+    ]
+    learned = ctx.stage(name, key, [loop], compute).tensors
+    return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
+
+
+def _contents(sets: Sequence[ImageSet]) -> str:
+    """Hash of training sets, which may be made one after the other."""
+    return fingerprint_of(t for s in sets for t in (s.x, s.y))

@@ -1,0 +1,160 @@
+"""What is special about gradient matching: the alignment, its double backward, the signed steps, the bound."""
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from core_helpers import attackers_view, clean_model, digits, listening, small
+from torch import Tensor, nn
+
+from poisonlab import registry
+from poisonlab.attacks.gradient_matching import (
+    GradientMatching,
+    GradientMatchingConfig,
+    SignedAdam,
+    alignment_loss,
+    craft,
+    parameter_gradient,
+)
+from poisonlab.context import Context, derive
+from poisonlab.events import Metric
+from poisonlab.models.base import Classifier, predict
+from poisonlab.spec.config import make_spec
+from poisonlab.types import Poison
+
+
+def poison(**params: Any) -> Poison:
+    return small(GradientMatching, **params).poison(attackers_view(), Context(seed=3))
+
+
+def setup() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sixteen threes, and a test image that is no three but should become one."""
+    train, test = digits().train, digits().test
+    own = train[(train.y == 3).nonzero().squeeze(1)[:16]]
+    other = int((test.y != 3).nonzero()[0])
+    return own.x, own.y, test.x[other : other + 1], torch.tensor([3])
+
+
+def test_alignment_is_0_for_equal_1_for_orthogonal_and_2_for_opposite_directions() -> None:
+    a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
+    wanted = [a, b]
+
+    assert alignment_loss(wanted, [5 * a, 5 * b]).item() == pytest.approx(0, abs=1e-6)
+    assert alignment_loss(wanted, [torch.tensor([[0.0, 7.0]]), torch.zeros(1)]).item() == pytest.approx(1)
+    assert alignment_loss(wanted, [-a, -b]).item() == pytest.approx(2)
+
+
+def test_alignment_is_taken_over_all_parameters_at_once() -> None:
+    # each tensor alone is aligned perfectly; together they are not: cos = (1 * 1 + 1 * 3) / sqrt(2 * 10)
+    ones, scaled = [torch.ones(1), torch.ones(1)], [torch.ones(1), torch.full((1,), 3.0)]
+
+    assert alignment_loss(ones, scaled).item() == pytest.approx(1 - 4 / 20**0.5)
+
+
+def smooth_net() -> Classifier:
+    """A few weights with a batch norm in eval mode, twice differentiable everywhere."""
+    body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Softplus(), nn.Flatten(), nn.Linear(8, 3))
+    model = Classifier(body, 3, 3, torch.full((1,), 0.4), torch.full((1,), 0.3)).double().eval()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "weights"))
+    return model
+
+
+def test_the_double_backward_equals_finite_differences() -> None:
+    model, draws = smooth_net(), derive(0, "data")
+    x = torch.rand(2, 1, 4, 4, generator=draws, dtype=torch.float64).requires_grad_()
+    target = torch.rand(1, 1, 4, 4, generator=draws, dtype=torch.float64)
+    wanted = parameter_gradient(model, target, torch.tensor([2]))
+
+    def loss(poisons: Tensor) -> Tensor:
+        return alignment_loss(wanted, parameter_gradient(model, poisons, torch.tensor([0, 1]), differentiable=True))
+
+    assert torch.autograd.gradcheck(loss, x)
+
+
+def test_a_step_follows_the_sign_and_not_the_size_of_the_gradient() -> None:
+    delta = torch.zeros(3, requires_grad=True)
+    SignedAdam(delta, rate=0.1, steps=8).step(torch.tensor([1e-9, -7.0, 0.0]))
+
+    assert delta.tolist() == pytest.approx([-0.1, 0.1, 0.0], abs=1e-6)
+
+
+def test_the_rate_falls_tenfold_after_three_five_and_seven_eighths() -> None:
+    delta = torch.zeros(1, requires_grad=True)
+    optimiser = SignedAdam(delta, rate=1.0, steps=16)
+    places = [0.0]
+    for _ in range(16):
+        optimiser.step(torch.ones(1))
+        places.append(delta.item())
+    moved = [before - after for before, after in itertools.pairwise(places)]
+
+    assert moved == pytest.approx([1.0] * 6 + [0.1] * 4 + [0.01] * 4 + [0.001] * 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("dataset", sorted(registry.dataset))
+def test_the_steps_of_the_quick_preset_could_cross_the_bound_whatever_the_number_of_poisons(dataset: str) -> None:
+    config = make_spec(dataset, "gradient_matching", "none").attack.params
+    rate = config.step_size * config.poisons / 512
+
+    assert 0.375 * config.steps * rate * 0.2 > config.eps / 255  # a standard deviation is at least 0.2
+
+
+@pytest.mark.parametrize("eps", [1, 7.9, 16.5])
+def test_crafted_images_stay_within_eps_in_8_bits_and_keep_their_labels(eps: float) -> None:
+    train, made = digits().train, poison(eps=eps, step_size=10)
+    moved = (made.images.int() - train.x[made.index].int()).abs()
+
+    assert made.images.dtype == torch.uint8 and 0 < int(moved.max()) <= eps
+    assert torch.equal(made.labels, train.y[made.index])
+    assert torch.equal(made.labels[:, 0], made.state["adversarial_labels"])
+
+
+def test_targets_are_test_images_that_the_surrogate_gets_right() -> None:
+    state = poison(targets=10).state
+
+    assert torch.equal(predict(clean_model(), state["target_images"]), state["true_labels"])
+
+
+def crafted(steps: int, models: int = 1, step_size: float = 4, draws: int = 0) -> tuple[Tensor, list[float]]:
+    config = GradientMatchingConfig(eps=48, steps=steps, step_size=step_size, crop_padding=0, flip=False)
+    surrogate = copy.deepcopy(clean_model()).requires_grad_(True)
+    return craft([surrogate] * models, *setup(), config, derive(draws, "craft"))
+
+
+def test_crafting_halves_the_alignment_loss() -> None:
+    _, losses = crafted(steps=30)
+
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_without_steps_the_random_start_remains() -> None:
+    images, losses = crafted(steps=0)
+
+    assert losses == [] and 0 < int((images.int() - setup()[0].int()).abs().max()) <= 48
+    assert torch.equal(images, crafted(steps=0)[0]) and not torch.equal(images, crafted(steps=0, draws=1)[0])
+
+
+def test_a_model_twice_is_an_ensemble_of_half_the_rate() -> None:
+    alone, losses = crafted(steps=4, step_size=2)
+    twice, again = crafted(steps=4, models=2, step_size=4)
+
+    assert torch.equal(alone, twice) and again == pytest.approx(losses)
+
+
+def final_loss(restarts: int) -> float:
+    ctx, heard = listening(seed=3)
+    small(GradientMatching, restarts=restarts, targets=4).poison(attackers_view(), ctx)
+    return [event.value for event in heard if isinstance(event, Metric)][-1]
+
+
+def test_of_several_restarts_the_best_aligned_is_kept() -> None:
+    first, best = final_loss(1), final_loss(3)
+
+    assert best < first  # in each trial the first of the three is the same
+
+
+def test_too_many_poisons_names_the_numbers() -> None:
+    with pytest.raises(ValueError, match=r"poisons=999 asks for more than the 20 training images of class 4"):
+        poison(poisons=999, target_class=4)

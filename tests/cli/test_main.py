@@ -1,0 +1,184 @@
+"""The command line, in this process but for what must be blocked before the first import."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poisonlab.cli import main
+from poisonlab.cli import results as results_commands
+from poisonlab.store import Store, StoreLocked
+
+RUN = ["run", "--dataset", "digits", "--attack", "badnets", "--defense", "none"]
+TINY = ["--set", "training.epochs=1", "--set", "dataset.train_images=100", "--set", "dataset.test_images=60"]
+
+
+@pytest.fixture(autouse=True)
+def no_reference(monkeypatch, tmp_path):
+    monkeypatch.setattr(Store.__init__, "__defaults__", (tmp_path / "reference",))
+
+
+def run_cli(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = main.main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_run_ends_stdout_with_one_json_object(results, capsys):
+    code, out, _ = run_cli(capsys, *RUN, *TINY, "--json")
+    said = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert said.keys() >= {"run_id", "metrics", "timings", "cached", "spec"}
+    assert said["metrics"].keys() >= {
+        "clean_accuracy",
+        "clean_accuracy_undefended",
+        "asr",
+        "asr_undefended",
+        "asr_control",
+    }
+    _, out, _ = run_cli(capsys, *RUN, *TINY, "--json")
+    again = json.loads(out.splitlines()[-1])
+    assert again["cached"] == ["poison", "control", "victim"] and again["timings"]["victim"] == 0
+    code, out, _ = run_cli(capsys, "leaderboard", "--json")
+    assert json.loads(out)[0]["run_ids"] == [again["run_id"]]
+
+
+def test_no_cache_neither_reads_nor_writes_it(results, capsys):
+    code, out, _ = run_cli(capsys, *RUN, *TINY, "--no-cache", "--json")
+    assert code == 0 and json.loads(out)["cached"] == [] and not (results / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([*RUN[:2], "mnist", *RUN[3:]], "choose one of: cifar10, cifar3, cinic10, digits, gtsrb"),
+        ([*RUN, "--set", "attack.poison_rate=2"], "less than or equal to 1 (got 2)"),
+        ([*RUN, "--set", "attack.rate=2"], "choose one of: attack.target_class"),
+        ([*RUN, "--set", "training.lr=NaN"], "training.lr"),
+        ([*RUN, "--set", "epochs"], "a setting is part.param=value"),
+        ([*RUN, "--seed", "-1"], "greater than or equal to 0"),
+        ([*RUN, "--preset", "huge"], "'quick', 'paper'"),
+        ([*RUN, "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
+        (RUN[:3], "--attack, --defense"),
+        (["nonsense"], "'run'"),
+        (["list", "models"], "'attacks'"),
+        (["leaderboard", "--sort", "x"], "choose one of: group"),
+        (["leaderboard", "--attack", "x"], "choose one of: badnets"),
+        (["export", "x"], "--runs id,id or --all"),
+        (["export", "x", "--runs", "../y"], "not a run id"),
+        (["sweep", *RUN[1:], "--seed", "0,a"], "whole numbers"),
+        (["sweep", *RUN[1:], "--clean-images", "10,a"], "--clean-images takes whole numbers"),
+        (["sweep", *RUN[1:], "--clean-images", "10", "--set", "clean_images=20"], "not both"),
+    ],
+)
+def test_impossible_commands_exit_2_with_one_line(results, capsys, arguments, expected):
+    code, out, err = run_cli(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert expected in err and len(err.splitlines()) == 1
+
+
+def test_a_failed_run_exits_1_and_says_why(results, capsys):
+    code, out, err = run_cli(capsys, *RUN, "--set", "attack.target_class=70")
+    assert (code, out) == (1, "")
+    assert "target_class=70 is not among the 10 classes" in err.splitlines()[-1]
+
+
+def test_sweep_runs_what_fits_and_reports_the_rest(results, capsys):
+    arguments = [
+        "--dataset",
+        "digits",
+        "--attack",
+        "badnets,bullseye_polytope",
+        "--defense",
+        "none",
+        "--seed",
+        "0,1",
+    ]
+    code, out, err = run_cli(capsys, "sweep", *arguments, *TINY, "--set", "attack.poison_rate=0.2", "--json")
+    seeds = [json.loads(line)["spec"]["seed"] for line in out.splitlines()]
+    assert code == 0 and seeds == [0, 1]
+    assert err.count("skipped: unknown parameter 'attack.poison_rate'") == 2
+    code, out, _ = run_cli(capsys, "leaderboard", "--csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert code == 0 and row["n"] == "2"
+
+
+def test_exported_runs_come_back_checked(results, capsys, tmp_path):
+    run_cli(capsys, *RUN, *TINY)
+    box, other = tmp_path / "box", tmp_path / "other"
+    assert run_cli(capsys, "export", str(box), "--all")[0] == 0
+    code, out, _ = run_cli(capsys, "import", str(box), "--results", str(other))
+    assert code == 0 and out.startswith("1 runs imported")
+    assert run_cli(capsys, "import", str(box), "--results", str(other))[1].startswith("0 runs imported")
+    _, out, _ = run_cli(capsys, "leaderboard", "--results", str(other), "--json")
+    assert json.loads(out)[0]["source"] == "imported"
+
+
+@pytest.mark.parametrize("evil", ["changed", "link", "id"])
+def test_an_evil_folder_is_refused(results, capsys, tmp_path, evil):
+    run_cli(capsys, *RUN, *TINY)
+    box, other = tmp_path / "box", tmp_path / "other"
+    run_cli(capsys, "export", str(box), "--all")
+    (folder,) = box.iterdir()
+    if evil == "changed":
+        (folder / "poison.safetensors").write_bytes(b"\x80\x04pickle")
+    elif evil == "link":
+        (folder / "poison.safetensors").unlink()
+        (folder / "poison.safetensors").symlink_to("/etc/hostname")
+    else:
+        text = (folder / "run.json").read_text()
+        (folder / "run.json").write_text(text.replace(folder.name, "../../../escaped"))
+    code, out, err = run_cli(capsys, "import", str(box), "--results", str(other))
+    assert code == 1 and "1 refused" in out and "refused:" in err
+    assert not list((other / "runs").glob("*")) and not (tmp_path / "escaped").exists()
+
+
+def test_a_running_app_does_not_stop_a_run(results, capsys, monkeypatch):
+    def locked(self, results: Path, reference: Path = results) -> None:
+        raise StoreLocked(results / "poisonlab.duckdb", 4711)
+
+    monkeypatch.setattr(Store, "__init__", locked)
+    code, _, err = run_cli(capsys, *RUN, *TINY)
+    assert code == 0 and "PID 4711" in err
+    assert len(list((results / "runs").glob("*/run.json"))) == 1
+    code, _, err = run_cli(capsys, "leaderboard")
+    assert code == 1 and "PID 4711" in err and len(err.splitlines()) == 1
+
+
+def test_list_tells_parameters_bounds_and_sources(capsys):
+    code, out, _ = run_cli(capsys, "list", "attacks", "--json")
+    (badnets,) = [a for a in json.loads(out) if a["name"] == "badnets"]
+    (rate,) = [p for p in badnets["parameters"] if p["name"] == "poison_rate"]
+    assert (
+        code == 0
+        and rate["bounds"] == {"gt": 0, "le": 1}
+        and rate["paper"] == 0.1
+        and "BackdoorBench" in rate["source"]
+    )
+    code, out, _ = run_cli(capsys, "list")
+    assert code == 0 and all(name in out for name in ("badnets", "awm", "digits", "resnet8"))
+    assert "Runs under linear_transfer, fine_tune_transfer." in out
+    assert set(json.loads(run_cli(capsys, "list", "--json")[1])) == set(results_commands.catalogue.PLURALS)
+
+
+def test_doctor_names_everything(results, capsys):
+    code, out, _ = run_cli(capsys, "doctor")
+    assert code == 0
+    assert all(word in out for word in ("device", "threads", "database", "stage cache", "disk free", "data: digits"))
+
+
+def test_a_run_needs_none_of_the_app(results):
+    """As on a bare GPU node: no database, no browser."""
+    missing = ["duckdb", "streamlit", "pandas", "plotly", "pyarrow"]
+    block = f"import sys; sys.modules.update(dict.fromkeys({missing}))"
+    code = f"{block}; from poisonlab.cli.main import main; sys.exit(main({[*RUN, *TINY, '--json']}))"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "duckdb is not installed" in done.stderr
+    assert (results / "runs" / json.loads(done.stdout)["run_id"] / "run.json").exists()

@@ -1,0 +1,61 @@
+"""What detectors of poisoned images find in digits, and what they wrongly accuse. A minute: ``-m real``."""
+
+from collections.abc import Callable
+
+import pytest
+
+from poisonlab import registry
+from poisonlab.cache.stage_cache import StageCache
+from poisonlab.context import Context
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import make_spec
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+Measure = Callable[..., dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> StageCache:
+    """Control and victim are trained once for all."""
+    return StageCache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def measure(cache: StageCache, monkeypatch: pytest.MonkeyPatch) -> Measure:
+    """Metrics of a detector against BadNets, without the retraining that may follow."""
+
+    def run(name: str, poison_rate: float) -> dict[str, float]:
+        monkeypatch.setattr(registry.defense[name], "filters", False)
+        spec = make_spec("digits", "badnets", name, overrides={"attack.poison_rate": poison_rate})
+        return run_experiment(spec, Context(cache=cache)).metrics
+
+    return run
+
+
+def test_strip_finds_the_trigger_and_its_class_and_lets_the_control_go(measure: Measure) -> None:
+    found = measure("strip", 0.1)
+
+    assert found["sample_auroc"] > 0.85 and found["samples_caught"] > 0.1
+    assert found["target_found"] == 1.0 and found["detected_control"] == 0.0
+    assert found["samples_accused_control"] < 0.02
+
+
+@pytest.mark.parametrize(("name", "most_accused"), [("spectral_signatures", 0.16), ("activation_clustering", 0.10)])
+def test_the_share_of_the_control_that_is_accused_is_bounded(name: str, most_accused: float, measure: Measure) -> None:
+    found = measure(name, 0.1)  # half of the target class is poisoned: too much to be told by either
+
+    assert found["samples_accused_control"] <= most_accused and found["detected_control"] == 0.0
+
+
+def test_few_poisons_stand_out_spectrally(measure: Measure) -> None:
+    found = measure("spectral_signatures", 0.02)  # a sixth of the target class
+
+    assert found["sample_auroc"] > 0.6
+    assert found["samples_caught"] > 2 * found["samples_accused"]
+
+
+def test_what_clustering_accuses_is_poisoned_even_where_it_misses_most(measure: Measure) -> None:
+    found = measure("activation_clustering", 0.02)
+
+    assert found["target_found"] == 1.0 and found["detected_control"] == 0.0
+    assert found["samples_caught"] > 0.1 and found["samples_accused"] < 0.01

@@ -1,0 +1,169 @@
+"""What is special about the fine-tuning repairs: ft, ft_sam, nad and fp."""
+
+from typing import Any
+
+import pytest
+import torch
+from core_helpers import clean_model, digits, listening, noise_images, same_state, small, state_of
+from torch import nn
+from torch.nn import functional as F
+
+from poisonlab import registry
+from poisonlab.context import Context, derive
+from poisonlab.defenses.fp import FP, pruning_curve
+from poisonlab.defenses.ft import FT
+from poisonlab.defenses.ft_sam import FTSAM, SharpnessAware, resting_statistics, worst_step
+from poisonlab.defenses.nad import NAD, attention, attention_loss, stages, watching
+from poisonlab.events import ArtifactReady, Metric
+from poisonlab.models.base import Classifier, extract, predict
+from poisonlab.records.artifacts import Curve
+
+
+def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
+    ctx, heard = listening(seed=3)
+    return small(method, **params).repair(clean_model(), digits().reserve[:20], ctx), heard
+
+
+# -- FT -----------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_teaches_the_clean_images() -> None:
+    data = digits().reserve[:20]
+    shuffled = data.y.roll(1)
+    relabelled = type(data)(data.x, shuffled, data.classes)
+
+    tuned = small(FT, epochs=40, flip=False, crop_padding=0, lr=0.1).repair(clean_model(), relabelled, Context())
+
+    assert (predict(tuned, data.x) == shuffled).float().mean() > 0.9
+
+
+def test_fine_tuning_moves_weights_and_running_statistics() -> None:
+    before, after = state_of(clean_model()), state_of(repaired(FT)[0])
+    fixed = {name for name in before if torch.equal(before[name], after[name])}
+
+    assert fixed == {"normalise.mean", "normalise.std"}
+
+
+# -- FT-SAM -------------------------------------------------------------------------------------------
+
+
+def test_the_worst_step_has_the_closed_form_and_lies_on_the_sphere() -> None:
+    weights, gradients = (
+        [torch.tensor([2.0, -1.0]), torch.tensor([[3.0]])],
+        [torch.tensor([1.0, 4.0]), torch.tensor([[0.0]])],
+    )
+    step = worst_step(weights, gradients, rho=0.5)
+
+    norm = (2.0**2 + 4.0**2) ** 0.5  # of T g = (2, 4, 0), over both tensors
+    assert torch.allclose(step[0], 0.5 * torch.tensor([4.0, 4.0]) / norm) and not step[1].any()
+    scaled = torch.cat([(s / w).flatten() for s, w in zip(step, weights, strict=True)])
+    assert scaled.norm().item() == pytest.approx(0.5)
+
+
+def test_no_step_raises_a_linear_loss_more() -> None:
+    draws = derive(0, "steps")
+    w, g = torch.randn(6, generator=draws), torch.randn(6, generator=draws)
+    (best,) = worst_step([w], [g], rho=1.0)
+    others = torch.randn(500, 6, generator=draws)
+    others = others / others.norm(dim=1, keepdim=True) * w.abs()  # on the same sphere
+
+    assert (others @ g).max() <= best @ g + 1e-6
+
+
+def test_the_gradient_is_the_one_at_the_shifted_weights() -> None:
+    """L = a w^2 / 2 with w = 2, a = 3, rho = 0.1: e = rho |w| = 0.2, gradient a (w + e) = 6.6."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 2.0)
+    loss = SharpnessAware(0.1).backward(model, lambda: 1.5 * model.weight.square().sum())
+
+    assert loss.item() == 6.0 and model.weight.item() == pytest.approx(2.0)
+    assert model.weight.grad is not None and model.weight.grad.item() == pytest.approx(6.6)
+
+
+def test_the_second_pass_leaves_the_running_statistics() -> None:
+    norm = nn.BatchNorm2d(2).train()
+    with resting_statistics(norm):
+        norm(torch.rand(4, 2, 3, 3))
+    assert norm.momentum == 0.1 and bool((norm.running_mean == 0).all())
+
+
+def test_a_vanishing_radius_is_fine_tuning() -> None:
+    sam = repaired(FTSAM, rho=1e-9, label_smoothing=0.0)[0].head.weight
+
+    assert torch.allclose(sam, repaired(FT)[0].head.weight, atol=1e-5)
+
+
+# -- NAD ----------------------------------------------------------------------------------------------
+
+
+def test_attention_is_the_normalised_sum_of_powers() -> None:
+    features = torch.tensor([[[[1.0, -2.0]], [[2.0, 2.0]]]])  # (1, 2, 1, 2): two channels, two places
+
+    assert torch.allclose(attention(features, 2.0), torch.tensor([[[5.0, 8.0]]]) / 89**0.5)
+    assert torch.allclose(attention(7 * features, 2.0), attention(features, 2.0))
+    assert not attention(torch.zeros(1, 2, 3, 3), 2.0).any()
+
+
+def test_attention_loss_weighs_the_stages() -> None:
+    a, b = noise_images(6, (3, 4, 4)).x.float().chunk(2)
+    one = F.mse_loss(attention(a, 2.0), attention(b, 2.0))
+
+    assert torch.allclose(attention_loss([a, a, a], [b, a, b], [2.0, 100.0, 5.0], 2.0), 7 * one)
+
+
+@pytest.mark.parametrize(("victim", "expected"), [("resnet8", "345"), ("resnet18", "68a"), ("resnet9", "235")])
+def test_stages_end_the_last_three_resolutions(victim: str, expected: str) -> None:
+    method = registry.victim[victim]
+    model = method(method.Config(width=8)).network((1, 16, 16), 3, torch.zeros(1), torch.ones(1)).eval()
+
+    assert stages(model, torch.zeros(1, 1, 16, 16), 3) == [str(int(digit, 16)) for digit in expected]
+
+
+def test_watching_ends_with_its_block() -> None:
+    model = clean_model()
+    with watching(model, ["3"]) as seen:
+        predict(model, digits().test.x[:2])
+        predict(model, digits().test.x[:2])
+        assert len(seen) == 1
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_teacher_reports_under_its_own_name_and_the_student_keeps_no_hook() -> None:
+    student, heard = repaired(NAD)
+
+    assert {e.name for e in heard if isinstance(e, Metric)} == {"loss", "teacher_loss"}
+    assert not any(module._forward_hooks for module in student.modules())
+
+
+# -- fine-pruning -------------------------------------------------------------------------------------
+
+
+def test_the_pruning_curve_counts_what_the_head_still_gets_right() -> None:
+    head = nn.Linear(3, 2, bias=False).requires_grad_(False)
+    head.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 5.0]]))
+    features = torch.tensor([[2.0, 0.0, 0.1], [1.0, 0.0, 0.3]])  # the second is class 1 by its last channel alone
+
+    counts, accuracy = pruning_curve(features, torch.tensor([0, 1]), head, torch.tensor([1, 2, 0]), 1)
+
+    assert counts.tolist() == [0, 1, 2] and accuracy.tolist() == [1.0, 1.0, 0.5]
+
+
+def test_the_least_active_channels_are_cut_and_stay_cut() -> None:
+    model, heard = repaired(FP, accuracy_drop=0.3, epochs=3)
+    cut = (model.head.weight == 0).all(0)
+    order = extract(clean_model(), digits().reserve[:20].x).mean(0).argsort(stable=True)
+    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
+
+    assert 0 < int(cut.sum()) < len(cut) and set(order[: int(cut.sum())].tolist()) == set(
+        cut.nonzero().flatten().tolist()
+    )
+    assert isinstance(curve, Curve) and curve.y[0, int(cut.sum())] >= curve.y[0, 0] - 0.3
+
+
+def test_without_room_for_loss_fine_pruning_keeps_all_that_matters() -> None:
+    model, heard = repaired(FP, accuracy_drop=0.0)
+    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
+    cut = int((model.head.weight == 0).all(0).sum())
+
+    assert bool((curve.y[0, : cut + 1] >= curve.y[0, 0]).all())
+    assert not same_state(state_of(model), state_of(clean_model()))

@@ -1,0 +1,208 @@
+"""Pruning by channel masks: what is removed, who may choose how much, the inner steps of ANP and RNP."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from core_helpers import clean_model, digits, listening, small, tiny_spec
+from torch import nn
+from torch.nn import functional as F
+
+from poisonlab.context import Context, derive
+from poisonlab.defenses import anp, rnp
+from poisonlab.defenses.anp import ANP, ascend
+from poisonlab.defenses.rnp import RNP
+from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
+from poisonlab.events import ArtifactReady
+from poisonlab.measure import metrics
+from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.types import Dial, ImageSet
+
+CLEAN = digits().reserve[:20]
+
+
+def tiny_net() -> Classifier:
+    """Double precision, one batch norm of three channels."""
+    body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten())
+    model = Classifier(body, 12, 3, torch.zeros(1), torch.ones(1)).double()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "weights"))
+    return model.eval().requires_grad_(False)
+
+
+FEW = ImageSet(
+    torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8), torch.arange(6) % 3, ("a", "b", "c")
+)
+
+
+def differences(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, h: float = 1e-6) -> torch.Tensor:
+    """Central differences of a scalar function of a vector."""
+    nudges = h * torch.eye(len(at), dtype=at.dtype)
+    return torch.stack([(loss(at + n) - loss(at - n)) / (2 * h) for n in nudges])
+
+
+def learned_mask(module: ModuleType, method: Any, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """The mask of ``tiny_net`` that a defense hands to pruning; its images are in double precision."""
+    handed_on = []
+    monkeypatch.setattr(module, "as_floats", lambda x: as_floats(x).double())
+    monkeypatch.setattr(module, "prune_by", lambda mask, *rest: handed_on.append(mask))
+    method.repair(tiny_net(), FEW, Context())
+    return handed_on[0].double()
+
+
+def test_masks_at_one_change_nothing() -> None:
+    channels, model = Channels(clean_model()), clean_model()
+    entries, state = channels.scaled(torch.ones(channels.count)), model.state_dict()
+
+    assert len(entries) == 2 * len(channels.names)
+    assert all(torch.equal(value, state[name]) for name, value in entries.items())
+
+
+def test_pruning_zeroes_the_smallest_masks_and_keeps_the_shifts() -> None:
+    model = clean_model()
+    channels = Channels(model)
+    mask = torch.rand(channels.count, generator=derive(0, "mask"))
+
+    dial = prune_by(mask, model, CLEAN, PruningRule(), Context())
+    position = len(dial.settings) // 2
+    pruned = Channels(dial.apply(model, position))
+
+    gone = mask.argsort()[: int(dial.settings[position])]
+    assert int(dial.settings[0]) == 0 and bool((dial.settings.diff() > 0).all())
+    assert set((pruned.gamma == 0).nonzero().flatten().tolist()) == set(gone.tolist())
+    assert torch.equal(pruned.beta, channels.beta)
+
+
+def test_channels_with_equal_masks_are_pruned_together() -> None:
+    model = clean_model()
+    mask = torch.ones(Channels(model).count)
+    mask[::2] = 0
+
+    assert prune_by(mask, model, CLEAN, PruningRule(), Context()).settings.tolist() == [0, len(mask[::2])]
+
+
+def test_the_score_of_a_setting_is_its_accuracy_on_the_clean_images() -> None:
+    model = clean_model()
+    dial = prune_by(torch.rand(Channels(model).count), model, CLEAN, PruningRule(), Context())
+
+    last = predict(dial.apply(model, len(dial.settings) - 1), CLEAN.x)
+    assert dial.clean_score[-1].item() == pytest.approx((last == CLEAN.y).float().mean().item())
+
+
+def test_oracle_is_the_lowest_asr_that_keeps_nine_tenths_of_the_accuracy() -> None:
+    assert metrics.oracle([0.9, 0.88, 0.82, 0.5], [1.0, 0.4, 0.1, 0.0]) == 2
+
+
+def test_a_dial_survives_the_stage_cache() -> None:
+    dial = small(ANP).repair(clean_model(), CLEAN, Context())
+    again = Dial.from_tensors(dial.tensors(), dial.data())
+
+    assert (again.knob, again.chosen) == (dial.knob, dial.chosen)
+    assert all(torch.equal(again.variants[name], value) for name, value in dial.variants.items())
+
+
+def test_a_victim_without_batch_norm_is_refused() -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    with pytest.raises(ValueError, match="has none; choose another victim"):
+        Channels(Classifier(body, 4, 4, torch.zeros(1), torch.ones(1)))
+
+
+def test_gradients_of_the_perturbed_loss_equal_finite_differences() -> None:
+    channels, logits = masked_network(tiny_net())
+    x, y = torch.rand(6, 1, 4, 4, generator=derive(0, "x"), dtype=torch.float64), torch.arange(6) % 3
+    mask = torch.tensor([0.9, 0.4, 1.0], dtype=torch.float64)
+
+    def loss(both: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits(x, channels.scaled(mask + both[:3], 1 + both[3:])), y)
+
+    at = 0.1 * torch.randn(6, generator=derive(1, "x"), dtype=torch.float64)
+    assert torch.autograd.gradcheck(loss, at.requires_grad_())
+
+
+def test_ascent_moves_by_the_sign_of_the_gradient() -> None:
+    delta, xi = ascend(torch.zeros(2), torch.ones(2), (torch.tensor([3.0, -0.1]), torch.tensor([-2.0, 0.0])), 0.4)
+
+    assert torch.allclose(delta, torch.tensor([0.4, -0.4])) and torch.allclose(xi, torch.tensor([0.6, 1.0]))
+
+
+def test_an_iteration_of_anp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    eps, alpha, lr = 0.3, 0.2, 0.05
+    method = small(ANP, iterations=1, eps=eps, alpha=alpha, mask_lr=lr, batch_size=6, crop_padding=0, flip=False)
+    found = learned_mask(anp, method, monkeypatch)
+
+    channels, logits = masked_network(tiny_net())
+    draws = Context().generator("anp")
+    rows = torch.randint(6, (6,), generator=draws)
+    x, y = as_floats(FEW.x[rows]).double(), FEW.y[rows]
+    start = torch.cat([eps * (2 * torch.rand(3, generator=draws) - 1) for _ in range(2)]).double()  # delta, then xi
+
+    def loss(mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits(x, channels.scaled(mask + noise[:3], 1 + noise[3:])), y)
+
+    one = torch.ones(3, dtype=torch.float64)
+    worst = start + eps * differences(lambda noise: loss(one, noise), start).sign()
+    natural = differences(lambda mask: loss(mask, torch.zeros_like(start)), one)
+    robust = differences(lambda mask: loss(mask, worst), one)
+    expected = (one - lr * (alpha * natural + (1 - alpha) * robust)).clamp(0, 1)
+    assert bool((expected < 1).any())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_anp_can_prune_by_the_average_of_its_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(iterations: int, average: bool) -> torch.Tensor:
+        steps = {"iterations": iterations, "average": average, "mask_lr": 0.05, "batch_size": 6}
+        return learned_mask(anp, small(ANP, **steps, crop_padding=0, flip=False), monkeypatch)
+
+    first, second = found(1, False), found(2, False)
+    assert not torch.equal(first, second)
+    assert torch.allclose(found(2, True), (first + second) / 2)
+
+
+def test_a_recovering_step_of_rnp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rnp, "unlearn", lambda model, *rest: model)
+    method = small(RNP, recover_epochs=1, recover_lr=0.5, alpha=0.2, batch_size=6, crop_padding=0, flip=False)
+    found = learned_mask(rnp, method, monkeypatch)
+
+    channels, logits = masked_network(tiny_net())
+    x, one = as_floats(FEW.x).double(), torch.ones(3, dtype=torch.float64)
+    slope = differences(lambda mask: F.cross_entropy(logits(x, channels.scaled(mask)), FEW.y), one)
+    expected = (one - 0.5 * 0.2 * slope).clamp(0, 1)
+    assert bool((expected < 1).any())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_unlearning_stops_at_the_accuracy_asked_for() -> None:
+    how = Unlearning(0.05, 0.9, 5e-4, (), 50, 10, 0.2, 0, False)
+    ctx, heard = listening()
+
+    forgotten = unlearn(clean_model(), CLEAN, how, ctx)
+
+    reached = [e.value for e in heard if getattr(e, "name", "") == "unlearning_accuracy"]
+    assert 1 <= len(reached) < 50 and reached[-1] <= 0.2 and all(a > 0.2 for a in reached[:-1])
+    assert not forgotten.training
+
+
+@pytest.mark.parametrize("method", [ANP, RNP])
+def test_masks_stay_within_bounds_and_are_shown(method: type) -> None:
+    ctx, heard = listening()
+    small(method).repair(clean_model(), CLEAN, ctx)
+
+    (masks,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "masks"]
+    assert int(masks.histogram.sum()) == Channels(clean_model()).count  # nothing fell out of [0, 1]
+
+
+def test_a_run_reports_the_rule_and_the_oracle_side_by_side() -> None:
+    spec = tiny_spec("anp", defense__iterations=2)
+    heard: list[object] = []
+
+    found = run_experiment(spec, Context(send=heard.append)).metrics
+
+    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "settings"]
+    assert found["asr"] == pytest.approx(float(curve.asr[curve.chosen]))
+    assert found["asr_oracle"] == pytest.approx(float(curve.asr[curve.oracle]))
+    assert found["clean_accuracy"] == pytest.approx(float(curve.accuracy[curve.chosen]))
+    assert found["setting"] == float(curve.settings[curve.chosen])

@@ -1,0 +1,190 @@
+"""Specs that cannot be are refused in one line that says what is allowed."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from poisonlab import registry
+from poisonlab.registry import Registry, UnknownName
+from poisonlab.spec.config import Config, ExperimentSpec, SpecError, TrainingConfig, digest, make_spec, param
+
+
+def refused(**overrides: Any) -> str:
+    """The message for overrides written ``attack__poison_rate=2``."""
+    with pytest.raises(SpecError) as caught:
+        make_spec("digits", "badnets", "awm", overrides={k.replace("__", "."): v for k, v in overrides.items()})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names", [("nope", "badnets", "none"), ("digits", "nope", "none"), ("digits", "badnets", "nope")]
+)
+def test_an_unknown_method_lists_the_choices(names: tuple[str, str, str]) -> None:
+    with pytest.raises(UnknownName) as caught:
+        make_spec(*names)
+
+    kind = ("dataset", "attack", "defense")[names.index("nope")]
+    assert str(caught.value) == f"unknown {kind} 'nope'; choose one of: {', '.join(registry.KINDS[kind])}"
+
+
+def test_an_unknown_victim_lists_the_choices() -> None:
+    with pytest.raises(UnknownName, match="unknown victim 'vgg'; choose one of: .*resnet8"):
+        make_spec("digits", "badnets", "none", victim="vgg")
+
+
+def test_a_value_out_of_range_names_field_bound_and_value() -> None:
+    assert refused(attack__poison_rate=2) == ("attack.poison_rate: Input should be less than or equal to 1 (got 2)")
+
+
+def test_several_wrong_values_are_named_together() -> None:
+    said = refused(training__lr=-1, training__epochs=0)
+
+    assert "training.lr" in said and "training.epochs" in said
+
+
+def test_a_wrong_choice_lists_the_choices() -> None:
+    assert "'all_to_one' or 'all_to_all'" in refused(attack__mapping="some")
+
+
+def test_an_unknown_parameter_lists_the_parameters() -> None:
+    said = refused(attack__poisonrate=0.1)
+
+    assert said.startswith("unknown parameter 'attack.poisonrate'; choose one of: attack.target_class")
+
+
+def test_an_unknown_part_lists_the_parts() -> None:
+    assert "unknown part 'atack' in 'atack.poison_rate'; choose one of: dataset, victim" in refused(
+        atack__poison_rate=0.1
+    )
+
+
+def test_a_parameter_without_its_part_is_told_the_form() -> None:
+    assert refused(poison_rate=0.1).endswith("or part.param")
+
+
+def test_a_method_without_parameters_says_so() -> None:
+    with pytest.raises(SpecError, match="none: defense has no parameters"):
+        make_spec("digits", "badnets", "none", overrides={"defense.rounds": 3})
+
+
+def test_an_attack_under_the_wrong_protocol_names_the_right_one() -> None:
+    assert "'badnets' runs under from_scratch, not 'linear_transfer'" in refused(protocol="linear_transfer")
+
+
+def test_an_infinite_value_is_refused() -> None:
+    assert "training.lr" in refused(training__lr=float("inf"))
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        make_spec("digits", "badnets", "none").seed = 1  # type: ignore[misc]
+
+
+def test_a_spec_takes_no_unknown_field() -> None:
+    values = make_spec("digits", "badnets", "none").model_dump()
+    with pytest.raises(ValidationError, match="extra"):
+        ExperimentSpec.model_validate(values | {"surprise": 1})
+
+
+def test_presets_differ_where_a_quick_value_is_declared() -> None:
+    quick, paper = (
+        make_spec("digits", "bullseye_polytope", "none", preset=p).attack.params for p in ("quick", "paper")
+    )
+
+    assert (quick.targets, paper.targets) == (20, 100)
+
+
+def test_a_quick_value_may_depend_on_the_dataset() -> None:
+    eps = [make_spec(d, "bullseye_polytope", "none").attack.params.eps for d in ("digits", "cifar10")]
+
+    assert eps[0] != eps[1] == 8
+
+
+def test_a_published_value_may_depend_on_the_dataset() -> None:
+    class Method(Config):
+        rho: float = param(2.0, "Radius", elsewhere={"gtsrb": 8.0}, quick={"*": 1.0, "cifar10": 3.0})
+
+    assert [Method.for_preset("paper", d).rho for d in ("cifar10", "gtsrb")] == [2.0, 8.0]
+    assert [Method.for_preset("quick", d).rho for d in ("cifar10", "gtsrb")] == [3.0, 1.0]
+
+
+def test_a_backdoor_has_its_datasets_own_recipe_where_there_is_one() -> None:
+    epochs = {
+        (dataset, attack): make_spec(dataset, attack, "none").training.epochs
+        for dataset in ("cifar10", "digits")
+        for attack in ("badnets", "none", "label_noise")
+    }
+    paper = [make_spec("cifar10", attack, "none", preset="paper").training for attack in ("badnets", "label_noise")]
+    transfer = make_spec("cifar10", "bullseye_polytope", "none").training
+
+    assert epochs["cifar10", "badnets"] == epochs["cifar10", "none"] > epochs["cifar10", "label_noise"]
+    assert transfer.epochs == epochs["cifar10", "label_noise"]
+    assert len({epochs["digits", attack] for attack in ("badnets", "none", "label_noise")}) == 1
+    assert paper[0] == paper[1]
+
+
+def test_an_override_replaces_one_value_only() -> None:
+    plain, changed = (make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01}))
+
+    assert changed.training == plain.training.model_copy(update={"lr": 0.01})
+    assert changed.model_copy(update={"training": plain.training}) == plain
+
+
+def test_equal_values_hash_alike_in_any_order() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+
+
+def test_the_preset_name_alone_makes_no_other_experiment() -> None:
+    """Digits trains alike under both presets, so badnets without quick values is one experiment."""
+    groups = {make_spec("digits", "badnets", "none", preset=p).group() for p in ("quick", "paper")}
+
+    assert len(groups) == 1
+
+
+def test_two_methods_cannot_take_one_name() -> None:
+    kinds: Registry[Any] = Registry("attack", "poisonlab.attacks")
+    kinds("twice")(type("First", (), {}))
+    with pytest.raises(ValueError, match="attack 'twice' is registered twice"):
+        kinds("twice")(type("Second", (), {}))
+
+
+def test_training_defaults_are_checked_like_any_value() -> None:
+    assert TrainingConfig().epochs == 100
+
+
+NAMES = [
+    "training.lr", "training.epochs", "training.schedule", "training.flip", "head.epochs", "attack.poison_rate",
+    "attack.targets", "attack.eps", "defense.rounds", "dataset.train_images", "victim.width", "clean_images",
+    "protocol", "precision", "seed", "preset", "attack", "dataset.name", "dataset.params", "nothing", "a.b.c", "",
+    ".", "training.",
+]  # fmt: skip
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([0, 1, 10**400, -(10**30)]),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["cosine", "quick", "from_scratch", "linear_transfer", "float32"]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+METHODS = {kind: st.sampled_from([*registry.KINDS[kind], "nope", ""]) for kind in ("dataset", "attack", "defense")}
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    st.fixed_dictionaries(METHODS),
+    st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=6)), VALUES, max_size=3),
+)
+def test_any_overrides_give_a_spec_or_one_line(names: dict[str, str], overrides: dict[str, Any]) -> None:
+    try:
+        spec = make_spec(**names, overrides=overrides)
+    except (SpecError, UnknownName) as error:
+        assert str(error) and len(str(error).splitlines()) == 1
+    else:
+        assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -1,0 +1,282 @@
+"""The one training loop: the same numbers twice, every row once, augmentation, rates, divergence."""
+
+from typing import Any
+
+import pytest
+import torch
+from core_helpers import listening, network, noise_images, same_state
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from poisonlab.context import Context, derive
+from poisonlab.events import Metric, Progress
+from poisonlab.spec.config import HeadConfig, TrainingConfig
+from poisonlab.training import loop
+from poisonlab.training.loop import (
+    Diverged,
+    HeadStack,
+    TrainingHook,
+    augment,
+    batches,
+    learning_rate,
+    steps_in_epoch,
+    train_heads,
+    train_network,
+)
+
+
+def trained(
+    seed: int = 0, send: Any = lambda event: None, hook: TrainingHook | None = None, **recipe: Any
+) -> nn.Module:
+    data = noise_images()
+    model = network(data, width=8)
+    config = TrainingConfig(**{"epochs": 2, "batch_size": 10, "crop_padding": 1} | recipe)
+    train_network(model, data, config, Context(seed=seed, send=send), hook)
+    return model
+
+
+def test_the_same_seed_gives_identical_weights() -> None:
+    assert same_state(trained().state_dict(), trained().state_dict())
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert not same_state(trained(0).state_dict(), trained(1).state_dict())
+
+
+def test_global_randomness_does_not_matter() -> None:
+    first = trained().state_dict()
+    torch.rand(7)
+
+    assert same_state(first, trained().state_dict())
+
+
+def test_training_learns_and_ends_in_eval_mode() -> None:
+    data = noise_images()
+    model = trained(epochs=15, crop_padding=0, flip=False)
+
+    with torch.inference_mode():
+        right = (model(data.x / 255).argmax(1) == data.y).float().mean()
+    assert not model.training and right > 0.9
+
+
+@given(st.integers(1, 300), st.integers(1, 80))
+def test_batches_cover_every_row_once_an_epoch(n: int, size: int) -> None:
+    steps = list(batches(n, size, 2, derive(0, "batches")))
+    first = steps[: steps_in_epoch(n, size)]
+
+    assert len(steps) == 2 * steps_in_epoch(n, size)
+    assert sorted(torch.cat(first).tolist()) == list(range(n))
+    assert max(map(len, steps)) <= size and max(map(len, steps)) - min(map(len, steps)) <= 1
+
+
+def test_epochs_come_in_different_orders() -> None:
+    first, second = batches(50, 50, 2, derive(0, "batches"))
+
+    assert not torch.equal(first, second)
+
+
+def test_no_padding_and_no_flip_is_the_identity() -> None:
+    x = noise_images().x
+
+    assert torch.equal(augment(x, 0, False, derive(0)), x)
+
+
+def test_augmentation_leaves_its_input_alone() -> None:
+    x = noise_images().x
+    before = x.clone()
+
+    augment(x, 2, True, derive(0))
+
+    assert torch.equal(x, before)
+
+
+def shifts(image: Tensor, padding: int) -> list[Tensor]:
+    h, w = image.shape[-2:]
+    padded = F.pad(image, (padding,) * 4)
+    places = range(2 * padding + 1)
+    return [padded[:, i : i + h, j : j + w] for i in places for j in places]
+
+
+def test_every_crop_is_a_shift_of_its_image() -> None:
+    x = noise_images(30, (3, 8, 6)).x
+    for image, crop in zip(x, augment(x, 2, False, derive(0)), strict=True):
+        assert any(torch.equal(crop, shift) for shift in shifts(image, 2))
+
+
+def test_all_shifts_occur_about_equally_often() -> None:
+    image = noise_images(1).x
+    crops = augment(image.expand(9000, -1, -1, -1), 1, False, derive(0))
+    counts = [int((crops == shift).flatten(1).all(1).sum()) for shift in shifts(image[0], 1)]
+
+    assert sum(counts) == 9000 and min(counts) > 850 and max(counts) < 1150
+
+
+def test_a_flip_mirrors_left_to_right_half_of_the_time() -> None:
+    x = noise_images(400, (2, 5, 7)).x
+    out = augment(x, 0, True, derive(0))
+    same, mirrored = (out == x).flatten(1).all(1), (out == x.flip(-1)).flatten(1).all(1)
+
+    assert bool((same ^ mirrored).all())
+    assert 0.4 < mirrored.float().mean() < 0.6
+
+
+def test_crop_and_flip_together_give_mirrored_shifts() -> None:
+    x = noise_images(30).x
+    for image, crop in zip(x, augment(x, 1, True, derive(0)), strict=True):
+        assert any(torch.equal(crop, s) for s in [*shifts(image, 1), *shifts(image.flip(-1), 1)])
+
+
+def rates(schedule: str, total: int) -> list[float]:
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    steps = learning_rate(optimiser, TrainingConfig(lr=0.4, schedule=schedule), total)
+    seen = []
+    for _ in range(total):
+        seen.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        steps.step()
+    return seen
+
+
+def test_cosine_falls_from_the_peak_to_nearly_nothing() -> None:
+    seen = rates("cosine", 100)
+
+    assert seen[0] == pytest.approx(0.4) and seen[50] == pytest.approx(0.2) and seen[-1] < 0.001
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_one_cycle_rises_to_the_peak_and_falls() -> None:
+    seen = rates("one_cycle", 100)
+
+    assert max(seen) == pytest.approx(0.4, rel=0.01) and 25 < seen.index(max(seen)) < 35
+    assert seen[0] < 0.02 and seen[-1] < 0.005
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_single_step_is_enough_for_a_schedule(schedule: str) -> None:
+    assert len(rates(schedule, 1)) == 1
+
+
+class Broken(TrainingHook):
+    """The loss is NaN from the fifth step on."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        self.step += 1
+        return super().loss(logits, y, label_smoothing) * (float("nan") if self.step >= 5 else 1)
+
+
+def test_a_loss_that_is_no_number_stops_training_and_says_where() -> None:
+    with pytest.raises(Diverged, match="became nan at step 5 of 8; lower the learning rate"):
+        trained(hook=Broken())
+
+
+def test_a_huge_learning_rate_is_caught() -> None:
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        trained(lr=10.0, momentum=0.99, weight_decay=0.1, epochs=100, crop_padding=0)
+
+
+def test_loss_is_reported_as_mean_since_the_last_report() -> None:
+    class Counting(TrainingHook):
+        step = 0
+
+        def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+            self.step += 1
+            return logits.sum() * 0 + self.step
+
+    heard: list[Any] = []
+    trained(send=heard.append, epochs=51, batch_size=10, hook=Counting())  # 204 steps, a report every 2
+
+    losses = {e.step: e.value for e in heard if isinstance(e, Metric)}
+    assert losses[2] == 1.5 and losses[204] == 203.5
+
+
+def test_a_hook_may_take_a_second_pass_for_its_gradient() -> None:
+    class Doubled(TrainingHook):
+        def backward(self, model: nn.Module, forward: Any) -> Tensor:
+            assert all(p.grad is None for p in model.parameters())
+            return super().backward(model, lambda: forward() / 2) + super().backward(model, lambda: forward() / 2)
+
+    plain, halves = trained(weight_decay=0.0).state_dict(), trained(weight_decay=0.0, hook=Doubled()).state_dict()
+    parameters = [name for name in plain if "running" not in name and "num_batches" not in name]
+
+    assert all(torch.allclose(plain[name], halves[name], atol=1e-5) for name in parameters)
+
+
+def test_progress_reaches_the_end() -> None:
+    heard: list[Any] = []
+    trained(send=heard.append)
+
+    last = [e for e in heard if isinstance(e, Progress)][-1]
+    assert last.step == last.total == 8
+
+
+def test_a_cancel_comes_out_of_training() -> None:
+    class Stop(Exception):
+        pass
+
+    def refuse(event: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        trained(send=refuse)
+
+
+def test_a_hook_sees_each_batch_with_its_rows() -> None:
+    data = noise_images()
+
+    class Watch(TrainingHook):
+        def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            assert torch.equal(y, data.y[index]) and x.dtype == torch.float32
+            assert torch.equal((x * 255).round().to(torch.uint8), data.x[index])
+            return x, y
+
+    trained(crop_padding=0, flip=False, hook=Watch())
+
+
+# -- linear heads -------------------------------------------------------------------------------------
+
+
+def head_problem(trials: int = 3) -> tuple[Tensor, Tensor]:
+    features = torch.randn(trials, 40, 6, generator=derive(0, "features"))
+    return features, features[..., :3].argmax(2)
+
+
+def test_a_stack_of_heads_equals_each_trained_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y = head_problem()
+    config = HeadConfig(epochs=5, batch_size=16)
+    starts = HeadStack(3, 6, 3, derive(0, "start")).weight.detach()
+
+    def train(trial: slice) -> HeadStack:
+        def begin(trials: int, d: int, classes: int, generator: torch.Generator) -> HeadStack:
+            stack = HeadStack(trials, d, classes, generator)
+            with torch.no_grad():
+                stack.weight.copy_(starts[trial])
+            return stack
+
+        monkeypatch.setattr(loop, "HeadStack", begin)
+        return train_heads(features[trial], y[trial], 3, config, Context())
+
+    together = train(slice(0, 3))
+    for t in range(3):
+        alone = train(slice(t, t + 1))
+        assert torch.allclose(together.weight[t], alone.weight[0], atol=1e-5)
+        assert torch.allclose(together.bias[t], alone.bias[0], atol=1e-5)
+
+
+def test_heads_learn_their_labels() -> None:
+    features, y = head_problem()
+    heads = train_heads(features, y, 3, HeadConfig(epochs=40, batch_size=16), Context())
+
+    logits = heads(features.transpose(0, 1)).transpose(0, 1)
+    assert (logits.argmax(2) == y).float().mean() > 0.95
+
+
+def test_heads_are_the_same_for_the_same_seed() -> None:
+    features, y = head_problem()
+    first, again = (train_heads(features, y, 3, HeadConfig(epochs=2), listening(5)[0]) for _ in range(2))
+
+    assert torch.equal(first.weight, again.weight)
