@@ -23,7 +23,7 @@ from benchmarks.ratio import SIZES, conditions, medians, options
 from poisonlab import machine, registry
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 from poisonlab.types import ImageSet
 
 GOAL = 1.15
@@ -54,7 +54,9 @@ class Bench:
         method = registry.defense[name]
         config = method.Config.for_preset(preset, dataset)
         if preset == "paper":
-            short = {key: min(value, getattr(config, key)) for key, value in SHORT.items() if hasattr(config, key)}
+            short = {
+                key: min(value, getattr(config, key)) for key, value in SHORT.items() if hasattr(config, key)
+            }
             config = config.model_copy(update=short)
         self.defense: Defense = method(config)
         self.ctx = Context(device=chosen.device)
@@ -70,7 +72,7 @@ class Bench:
         method = registry.victim[chosen.victim]
         channels = torch.full((shape[0],), 0.5), torch.full((shape[0],), 0.25)
         made = method(method.Config()).network(shape, CLASSES, *channels).to(chosen.device)
-        made = initialise(made, self.ctx.generator("init")).eval().requires_grad_(False)
+        made = initialize(made, self.ctx.generator("init")).eval().requires_grad_(False)
         return made.to(memory_format=torch.channels_last)
 
     def repair(self) -> None:
@@ -94,7 +96,7 @@ def memory(name: str, chosen: argparse.Namespace, passes: list[Pass] | None) -> 
         return float("nan")
     weight = torch.zeros(1, requires_grad=True)
     weight.grad = torch.zeros(1)
-    torch.optim.SGD([weight]).step()  # optimisers import a good part of torch at their first step
+    torch.optim.SGD([weight]).step()  # optimizers import a good part of torch at their first step
     RESET_PEAK.write_text("5")  # what imports needed is forgotten
     before = _peak_of_process()
     work()
@@ -103,7 +105,9 @@ def memory(name: str, chosen: argparse.Namespace, passes: list[Pass] | None) -> 
 
 def _peak_of_process() -> float:
     """Linux's high-water mark of resident memory, MiB."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
     return int(line.split()[1]) / 2**10
 
 

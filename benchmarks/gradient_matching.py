@@ -44,7 +44,9 @@ def main() -> int:
             gradients = torch.autograd.grad(loss, weights, create_graph=True)
             torch.autograd.grad(gradients, resident, grad_outputs=[torch.ones_like(g) for g in gradients])
 
-    return compare(lambda: craft([model], base, labels, target, adversarial, config, draws), bare, GOAL, chosen)
+    return compare(
+        lambda: craft([model], base, labels, target, adversarial, config, draws), bare, GOAL, chosen
+    )
 
 
 if __name__ == "__main__":

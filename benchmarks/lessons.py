@@ -68,7 +68,9 @@ def dashboard() -> Iterator[str]:
             "STREAMLIT_SERVER_PORT": str(PORT),
             "STREAMLIT_SERVER_HEADLESS": "true",
         }
-        server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+        )
         try:
             for _ in range(300):
                 try:
@@ -90,7 +92,10 @@ def cpu_seconds() -> float:
             fields = file.read_text().rpartition(")")[2].split()
         except OSError:  # it has just ended
             continue
-        parents[int(file.parent.name)], ticks[int(file.parent.name)] = int(fields[1]), int(fields[11]) + int(fields[12])
+        parents[int(file.parent.name)], ticks[int(file.parent.name)] = (
+            int(fields[1]),
+            int(fields[11]) + int(fields[12]),
+        )
 
     def ours(pid: int) -> bool:
         return parents.get(pid) == os.getpid() or (pid in parents and ours(parents[pid]))
@@ -139,7 +144,9 @@ def main() -> int:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         for lesson in chosen.lessons or PREDICTIONS:
             for label, taken in measure(page, f"{address}/{lesson}?guess={PREDICTIONS[lesson]}").items():
-                median = {clock: statistics.median(each[clock] for each in taken) for clock in ("wall", "cpu")}
+                median = {
+                    clock: statistics.median(each[clock] for each in taken) for clock in ("wall", "cpu")
+                }
                 over = median[chosen.clock] > LIMIT_SECONDS
                 slow += over
                 print(

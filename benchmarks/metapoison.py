@@ -17,9 +17,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ratio import conditions, medians, options
 from poisonlab import machine, registry
-from poisonlab.attacks.shared.unrolling import Batch, LookAhead, Weights, gradient, inner, leaves, with_batch_statistics
+from poisonlab.attacks.shared.unrolling import (
+    Batch,
+    LookAhead,
+    Weights,
+    gradient,
+    inner,
+    leaves,
+    with_batch_statistics,
+)
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 
 GOAL = 1.10
 CLASSES, BATCH, POISONS, STEPS, MODELS = 3, 60, 6, 2, 3  # the preset quick on cifar3
@@ -30,8 +38,10 @@ LONGEST = 4  # K of the memory table
 def convnet(ctx: Context, number: int) -> Classifier:
     method = registry.victim["convnet"]
     config = method.Config.for_preset("quick", "cifar3")
-    model = method(config).network(SHAPE, CLASSES, torch.full((3,), 0.5), torch.full((3,), 0.25)).to(ctx.device)
-    return initialise(model, ctx.generator("init", str(number)))  # type: ignore[return-value]
+    model = (
+        method(config).network(SHAPE, CLASSES, torch.full((3,), 0.5), torch.full((3,), 0.25)).to(ctx.device)
+    )
+    return initialize(model, ctx.generator("init", str(number)))  # type: ignore[return-value]
 
 
 def random_batches(count: int, ctx: Context) -> list[Batch]:
@@ -45,7 +55,9 @@ def bare(look: LookAhead, weights: Weights, batches: list[Batch]) -> None:
     """Forward and backward passes of the recursion, with nothing between them."""
     here, direction = leaves(weights), weights
     for number, (x, y) in enumerate(batches):
-        gradient(look.losses(here, x, y)[0], here)  # K steps of training, and the target's gradient after the last
+        gradient(
+            look.losses(here, x, y)[0], here
+        )  # K steps of training, and the target's gradient after the last
         if number < len(batches) - 1:
             seen = x.detach().requires_grad_() if number == 0 else x
             first = gradient(look.losses(here, seen, y)[0], here, differentiable=True)

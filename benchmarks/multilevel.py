@@ -28,7 +28,9 @@ HELD = 10
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--games", type=int, default=10, help="splits played at once")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
@@ -37,7 +39,9 @@ def main() -> int:
     data = split(diabetes(), 40, 100, chosen.games)
     penalty = torch.full((chosen.games,), 30.0, dtype=torch.float64)
     missed = False
-    print(f"{chosen.games} games, {chosen.clock} clock, {torch.get_num_threads()} threads, the other player at {HELD}")
+    print(
+        f"{chosen.games} games, {chosen.clock} clock, {torch.get_num_threads()} threads, the other player at {HELD}"
+    )
     for order in ORDERS:
         for player in ("attacker_steps", "learner_steps"):
             taken = []

@@ -31,7 +31,9 @@ def artifacts(store: Store) -> None:
     kinds = sorted({kind for shown in SHOWS.values() for kind in shown})
     with store.db.transaction() as cursor:
         for kind in kinds:
-            cursor.execute("INSERT INTO artifacts SELECT run_id, ?, ?, 'evaluate' FROM runs", [kind.lower(), kind])
+            cursor.execute(
+                "INSERT INTO artifacts SELECT run_id, ?, ?, 'evaluate' FROM runs", [kind.lower(), kind]
+            )
 
 
 def main(count: int) -> int:

@@ -116,6 +116,8 @@ class Replay:
             for number, back in enumerate(p.backwards, 1):
                 inputs = [x] * back.to_input + wanted * back.to_weights
                 more = number < len(p.backwards)
-                found = torch.autograd.grad(value.sum(), inputs, retain_graph=more, create_graph=back.order == 0)
+                found = torch.autograd.grad(
+                    value.sum(), inputs, retain_graph=more, create_graph=back.order == 0
+                )
                 if back.order == 0:
                     value = found[0]

@@ -10,7 +10,7 @@ import torch
 
 from poisonlab import registry
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 
 SIZES = {"digits": ((1, 16, 16), 50), "cifar10-quick": ((3, 16, 16), 128), "cifar10": ((3, 32, 32), 128)}
 
@@ -28,7 +28,9 @@ def options(
         steps: in a repetition; ``None`` where the work has a length of its own.
         methods: those that ``--only`` may choose from.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--like", choices=SIZES, default="digits", help="image and batch sizes of a dataset")
     if victims:
         parser.add_argument("--victim", default="resnet8")
@@ -39,9 +41,11 @@ def options(
     parser.add_argument("--repeats", type=int, default=repeats, help="repetitions of each side, in turns")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--clock", choices=("wall", "cpu"), default="wall",
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
         help="cpu counts the process's own seconds: for a machine that others use at the same time",
-    )  # fmt: skip
+    )
     chosen = parser.parse_args()
     chosen.shape, chosen.batch = SIZES[chosen.like]
     chosen.device = torch.device(chosen.device)
@@ -53,10 +57,12 @@ def untrained(chosen: argparse.Namespace, ctx: Context) -> Classifier:
     method, channels = registry.victim[chosen.victim], chosen.shape[0]
     statistics_of = torch.full((channels,), 0.5), torch.full((channels,), 0.25)
     model = method(method.Config()).network(chosen.shape, 10, *statistics_of).to(chosen.device)
-    return initialise(model, ctx.generator("init")).eval().to(memory_format=torch.channels_last)
+    return initialize(model, ctx.generator("init")).eval().to(memory_format=torch.channels_last)
 
 
-def medians(measured: Callable[[], Any], bare: Callable[[], Any], chosen: argparse.Namespace) -> tuple[float, float]:
+def medians(
+    measured: Callable[[], Any], bare: Callable[[], Any], chosen: argparse.Namespace
+) -> tuple[float, float]:
     """Median seconds of both, timed in turns."""
 
     def seconds(work: Callable[[], Any]) -> float:
@@ -81,15 +87,23 @@ def medians(measured: Callable[[], Any], bare: Callable[[], Any], chosen: argpar
 
 def conditions(chosen: argparse.Namespace) -> str:
     """What a measurement was made under, in one line."""
-    words = {k: v for k, v in vars(chosen).items() if k in ("like", "victim", "device", "steps", "repeats", "clock")}
+    words = {
+        k: v
+        for k, v in vars(chosen).items()
+        if k in ("like", "victim", "device", "steps", "repeats", "clock")
+    }
     return ", ".join(f"{k} {v}" for k, v in words.items()) + f", {torch.get_num_threads()} threads"
 
 
-def compare(measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace) -> int:
+def compare(
+    measured: Callable[[], Any], bare: Callable[[], Any], goal: float, chosen: argparse.Namespace
+) -> int:
     """Time both in turns, print the ratio of the medians; 1 where it misses the goal."""
     full, floor = medians(measured, bare, chosen)
     ratio = full / floor
     print(conditions(chosen))
-    print(f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step")
+    print(
+        f"measured {1000 * full / chosen.steps:.3f} ms a step, bare {1000 * floor / chosen.steps:.3f} ms a step"
+    )
     print(f"ratio {ratio:.3f}, goal <= {goal:.2f}: {'met' if ratio <= goal else 'MISSED'}")
     return int(ratio > goal)

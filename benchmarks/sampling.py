@@ -29,7 +29,11 @@ def main() -> int:
     energy, config = energy_model(chosen, ctx)
     plain_energy, _ = energy_model(chosen, ctx)
     plain_energy.requires_grad_().to(memory_format=torch.contiguous_format)
-    start = torch.rand((IMAGES, *chosen.shape), generator=ctx.generator("x"), device=chosen.device).mul_(2).sub_(1)
+    start = (
+        torch.rand((IMAGES, *chosen.shape), generator=ctx.generator("x"), device=chosen.device)
+        .mul_(2)
+        .sub_(1)
+    )
     in_place = start.contiguous(memory_format=torch.channels_last)
 
     def plain() -> None:

@@ -1,4 +1,4 @@
-"""The training loop against bare forward + backward + optimiser steps on random tensors already in place.
+"""The training loop against bare forward + backward + optimizer steps on random tensors already in place.
 
     python benchmarks/training.py --like cifar10-quick
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.ratio import compare, options
 from poisonlab import machine, registry
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
 from poisonlab.types import ImageSet
@@ -37,7 +37,7 @@ def main() -> int:
         made = method(method.Config()).network(
             chosen.shape, CLASSES, torch.full((channels,), 0.5), torch.full((channels,), 0.25)
         )
-        made = initialise(made.to(chosen.device), ctx.generator("init"))
+        made = initialize(made.to(chosen.device), ctx.generator("init"))
         return made.to(memory_format=torch.channels_last).train()
 
     count = chosen.batch * chosen.steps
@@ -54,14 +54,16 @@ def main() -> int:
         for _ in range(4)
     ]
     labels = y[: chosen.batch]
-    optimiser = torch.optim.SGD(floor.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    optimizer = torch.optim.SGD(
+        floor.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
+    )
 
     def bare() -> None:
         for step in range(chosen.steps):
             loss = F.cross_entropy(floor(batches[step % 4]), labels)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return compare(lambda: train_network(trained, data, recipe, ctx), bare, GOAL, chosen)
 

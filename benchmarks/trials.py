@@ -34,8 +34,8 @@ def main() -> int:
     one_by_one = [untrained(chosen, ctx).train() for _ in range(TRIALS)]
     template = copy.deepcopy(one_by_one[0])
     weights, buffers = stack_module_state(one_by_one)  # type: ignore[arg-type]
-    optimisers = [torch.optim.SGD(model.parameters(), **RATE) for model in one_by_one]
-    stacked_optimiser = torch.optim.SGD(list(weights.values()), **RATE)
+    optimizers = [torch.optim.SGD(model.parameters(), **RATE) for model in one_by_one]
+    stacked_optimizer = torch.optim.SGD(list(weights.values()), **RATE)
 
     draws = ctx.generator("images")
     x = torch.rand((TRIALS, chosen.batch, *chosen.shape), generator=draws, device=chosen.device)
@@ -49,16 +49,16 @@ def main() -> int:
 
     def batched() -> None:
         for _ in range(chosen.steps):
-            stacked_optimiser.zero_grad(set_to_none=True)
+            stacked_optimizer.zero_grad(set_to_none=True)
             every_loss(weights, buffers, x, labels).sum().backward()
-            stacked_optimiser.step()
+            stacked_optimizer.step()
 
     def looped() -> None:
         for _ in range(chosen.steps):
-            for model, optimiser, mine, y in zip(one_by_one, optimisers, images, labels, strict=True):
-                optimiser.zero_grad(set_to_none=True)
+            for model, optimizer, mine, y in zip(one_by_one, optimizers, images, labels, strict=True):
+                optimizer.zero_grad(set_to_none=True)
                 F.cross_entropy(model(mine), y).backward()
-                optimiser.step()
+                optimizer.step()
 
     return compare(batched, looped, GOAL, chosen)
 

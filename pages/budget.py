@@ -20,7 +20,9 @@ else:
     st.subheader(
         "What a budget buys",
         anchor=False,
-        help="  \n".join(glossary.help_for(name) for name in ("clean_accuracy", "success", "der", "clean_images")),
+        help="  \n".join(
+            glossary.help_for(name) for name in ("clean_accuracy", "success", "der", "clean_images")
+        ),
     )
     st.plotly_chart(
         budget_curves(setting.rows, means(setting.rows)),

@@ -1,4 +1,4 @@
-"""Crafting: how poisons are optimised through training itself, and where they lead a network's weights."""
+"""Crafting: how poisons are optimized through training itself, and where they lead a network's weights."""
 
 import streamlit as st
 
@@ -7,14 +7,15 @@ from poisonlab.ui import crafting, glossary, page, selector
 
 page.header(
     "Crafting",
-    "Poisons that were optimised by differentiating through K steps of training, and the path on which they lead a "
+    "Poisons that were optimized by differentiating through K steps of training, and the path on which they lead a "
     "network.",
     "A poison is not aimed at a finished model: it bends training, a little in each step, at every age of a network.",
 )
 record = selector.choose_run(
-    "crafting", "Here you would see poisons pull the weights of a network to where it misreads one image.",
+    "crafting",
+    "Here you would see poisons pull the weights of a network to where it misreads one image.",
     page.CRAFTING_DEMO,
-)  # fmt: skip
+)
 if record is None:
     st.stop()
 page.headline(record.metrics)
@@ -28,10 +29,14 @@ if trace is None:
 st.subheader("Paths through weight space", anchor=False, help=glossary.help_for("weight_path"))
 left, right = st.columns(2, gap="medium")
 left.plotly_chart(
-    figures.paths(trace), key="paths", alt="Paths of two trainings in a plane of weight space, without and with poison"
+    figures.paths(trace),
+    key="paths",
+    alt="Paths of two trainings in a plane of weight space, without and with poison",
 )
 right.plotly_chart(
-    figures.path_losses(trace), key="losses", alt="Adversarial loss of the target by epoch, without and with poison"
+    figures.path_losses(trace),
+    key="losses",
+    alt="Adversarial loss of the target by epoch, without and with poison",
 )
 st.markdown(
     f"{crafting.outcome(trace)} Both are trainings of the attacker's own for the first of this run's targets; the "
@@ -40,15 +45,16 @@ st.markdown(
 
 st.subheader("Step by step", anchor=False, help=glossary.help_for("adversarial_loss_unrolled"))
 st.plotly_chart(
-    figures.curves(trace), key="curves",
+    figures.curves(trace),
+    key="curves",
     alt="Adversarial loss by crafting step: surrogates unrolled and not, and networks trained on the poisons so far",
-)  # fmt: skip
+)
 st.markdown(
     "Crafting looks K steps ahead, not to the end of training: its own loss stays noisy and nearly flat. Whether the "
     "poisons work shows only in networks that are trained on them: the squares, from random noise at step 0 on."
 )
 
-st.subheader("What became of the images", anchor=False, help=glossary.help_for("colour_shift"))
+st.subheader("What became of the images", anchor=False, help=glossary.help_for("color_shift"))
 crafting.images(trace)
 
 st.subheader("How much of the bound is used", anchor=False, help=glossary.help_for("perturbation_size"))

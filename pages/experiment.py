@@ -11,9 +11,14 @@ page.header(
 )
 experiment.start_from_run()
 mode = st.segmented_control(
-    "What to queue", ["one experiment", "matrix"], default="one experiment", required=True, key="mode",
-    bind="query-params", help="A matrix queues every combination of several choices, with the preset's values.",
-)  # fmt: skip
+    "What to queue",
+    ["one experiment", "matrix"],
+    default="one experiment",
+    required=True,
+    key="mode",
+    bind="query-params",
+    help="A matrix queues every combination of several choices, with the preset's values.",
+)
 if mode == "matrix":
     matrix.matrix()
 else:

@@ -26,7 +26,7 @@ flowchart LR
 page.header(
     "PoisonLab",
     "A model learns whatever its training images teach it, so whoever can change a few of them can plant "
-    "behaviour that nobody asked for. Here you run published attacks on training data against published "
+    "behavior that nobody asked for. Here you run published attacks on training data against published "
     "defenses, on real images, and see what each one really achieves.",
     "",
 )
@@ -46,7 +46,9 @@ st.mermaid_chart(
 counts = store.counts()
 names = store.names()
 cells = st.columns(5)
-cells[0].metric("Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference.")
+cells[0].metric(
+    "Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference."
+)
 cells[1].metric(
     "In the queue",
     counts.get("queued", 0) + counts.get("running", 0),
@@ -68,7 +70,9 @@ jobs.live(compact=True)
 st.subheader("Latest results", anchor=False)
 latest = store.runs(limit=8)
 if latest.empty:
-    st.info("No results yet. The button at the top queues the first run; its row appears here when it is done.")
+    st.info(
+        "No results yet. The button at the top queues the first run; its row appears here when it is done."
+    )
 else:
     tables.runs(latest, key="latest")
     st.caption(f"{glossary.label('control')}: {glossary.help_for('control')}")

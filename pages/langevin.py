@@ -10,7 +10,9 @@ page.header(
     "Noisy walks, downhill in energy or into noise and back, from clean images and from their poisoned versions.",
     "One walk too short leaves the poison in, one too long makes another image: the art is where to stop.",
 )
-record = selector.choose_run("langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO)
+record = selector.choose_run(
+    "langevin", "Here you would follow the walk that purifies an image.", page.TARGETED_DEMO
+)
 if record is None:
     st.stop()
 page.headline(record.metrics)
@@ -22,7 +24,10 @@ if trace is None:
 
 recorded = trace.clean_images.shape[1]
 name, others = beside.choose(
-    record, "LangevinTrace", 1, "A run of another defense against the same poisons: the same images, walked otherwise."
+    record,
+    "LangevinTrace",
+    1,
+    "A run of another defense against the same poisons: the same images, walked otherwise.",
 )
 walks = [langevin.Walk(name, record, trace)]
 for label, other in others:
@@ -55,7 +60,8 @@ st.subheader("How many steps?", anchor=False)
 st.latex(r"\lVert (x+\delta) - \Psi_T(x+\delta) \rVert_2 \;>\; \lVert x - \Psi_T(x+\delta) \rVert_2")
 st.markdown(
     "PureGen (section 3.4) takes the first step T at which the walk Ψ is farther from the poisoned image x+δ it "
-    "started from than from the clean image x it should return to. " + " ".join(langevin.rule(walk) for walk in walks)
+    "started from than from the clean image x it should return to. "
+    + " ".join(langevin.rule(walk) for walk in walks)
 )
 page.other_views(record, here="langevin")
 page.reproduce(record)

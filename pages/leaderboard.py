@@ -38,9 +38,14 @@ if selected is not None:
 st.subheader("Attack × defense", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 metric = left.segmented_control(
-    "Metric", list(board.HEAT), default="success", required=True, format_func=glossary.label, key="metric",
+    "Metric",
+    list(board.HEAT),
+    default="success",
+    required=True,
+    format_func=glossary.label,
+    key="metric",
     bind="query-params",
-)  # fmt: skip
+)
 of_one = board.of_one_dataset(rows, right)
 st.caption(
     f"{glossary.help_for(metric)} Each cell is the mean over the rows above that have the preset's own values. "

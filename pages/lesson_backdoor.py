@@ -19,12 +19,23 @@ lesson.begin(
 with st.container(border=True):
     columns = st.columns(4)
     count = lesson.slider(
-        columns[0], "Poisoned images", backdoor.COUNTS, 10, "poisoned",
+        columns[0],
+        "Poisoned images",
+        backdoor.COUNTS,
+        10,
+        "poisoned",
         "How many of the 1,000 training images the attacker marks and relabels. 10 of 1,000 is a poison rate of 1 %.",
-    )  # fmt: skip
-    side = lesson.slider(columns[1], "Side of the square", (1, 2, 3), 2, "side", "In pixels. An image has 8 x 8.")
+    )
+    side = lesson.slider(
+        columns[1], "Side of the square", (1, 2, 3), 2, "side", "In pixels. An image has 8 x 8."
+    )
     target = lesson.slider(
-        columns[2], "Attacker's class", tuple(range(10)), 0, "class", "The label that marked images are given."
+        columns[2],
+        "Attacker's class",
+        tuple(range(10)),
+        0,
+        "class",
+        "The label that marked images are given.",
     )
     draw = lesson.slider(columns[3], "Random draw", lesson.DRAWS, 0, "draw", "Other images, another start.")
 
@@ -38,8 +49,10 @@ guess = lesson.predict(
 if guess is None:
     shown = backdoor.stamp(backdoor.examples(target), side)
     with scene:
-        words = [f"labelled {target}"] * len(shown)
-        images.strip("What the attacker adds", shown, words, [f"Digit with a square, {word}" for word in words])
+        words = [f"labeled {target}"] * len(shown)
+        images.strip(
+            "What the attacker adds", shown, words, [f"Digit with a square, {word}" for word in words]
+        )
 else:
     result = lesson.cached(backdoor.open_backdoor, "Training eight networks")(side, target, draw)
     needed = result.needed
@@ -55,13 +68,25 @@ else:
     )
     place = backdoor.COUNTS.index(count)
     lesson.numbers(
-        ("Attack success rate", percent(result.asr[-1, place]),
-         f"ASR: share of marked test images, those of class {target} left out, that are read as {target}."),
-        ("The same without poison", percent(result.asr[-1, 0]), "What the square does to a network trained honestly."),
-        ("Clean accuracy", percent(result.accuracy[-1, place]),
-         f"On test images without the square. Without poison: {percent(result.accuracy[-1, 0])}."),
-    )  # fmt: skip
-    for row, (name, shown) in enumerate((("Without the square", result.examples), ("With it", result.triggered))):
+        (
+            "Attack success rate",
+            percent(result.asr[-1, place]),
+            f"ASR: share of marked test images, those of class {target} left out, that are read as {target}.",
+        ),
+        (
+            "The same without poison",
+            percent(result.asr[-1, 0]),
+            "What the square does to a network trained honestly.",
+        ),
+        (
+            "Clean accuracy",
+            percent(result.accuracy[-1, place]),
+            f"On test images without the square. Without poison: {percent(result.accuracy[-1, 0])}.",
+        ),
+    )
+    for row, (name, shown) in enumerate(
+        (("Without the square", result.examples), ("With it", result.triggered))
+    ):
         answers = [f"read as {answer}" for answer in result.answers[place, row].tolist()]
         images.strip(name, shown, answers, [f"Test image {name.lower()}, {answer}" for answer in answers])
     left, right = st.columns(2, gap="medium")

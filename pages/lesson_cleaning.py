@@ -12,7 +12,7 @@ from poisonlab.ui.wording import percent
 ANSWERS = {
     "drop": "Training without all flagged images",
     "take back": "Taking some of them back",
-    "take back and relabel": "Taking some back and relabelling the rest",
+    "take back and relabel": "Taking some back and relabeling the rest",
 }
 SHORT = {"take back and relabel": "also relabel"}  # where there is no room
 SHOWN = 10
@@ -27,10 +27,16 @@ lesson.begin(
 with st.container(border=True):
     columns = st.columns(2)
     factor = lesson.slider(
-        columns[0], "Flagged images, as a multiple of the wrong ones", cleaning.FACTORS, 3.0, "flagged",
+        columns[0],
+        "Flagged images, as a multiple of the wrong ones",
+        cleaning.FACTORS,
+        3.0,
+        "flagged",
         "At 1 the detector flags as many images as have a wrong label; above 1 it must flag right ones, too.",
-    )  # fmt: skip
-    draw = lesson.slider(columns[1], "Random draw", lesson.DRAWS, 0, "draw", "Other images, other wrong labels.")
+    )
+    draw = lesson.slider(
+        columns[1], "Random draw", lesson.DRAWS, 0, "draw", "Other images, other wrong labels."
+    )
 
 place = cleaning.FACTORS.index(factor)
 scene = st.container()
@@ -41,7 +47,7 @@ guess = lesson.predict(
     (factor, draw),
 )
 if guess is None:
-    used, given, _ = cleaning.mislabelled(draw)
+    used, given, _ = cleaning.mislabeled(draw)
     labels = [f"label {label}" for label in given[:SHOWN].tolist()]
     with scene:
         images.strip("Ten of the 500 images", used.x[:SHOWN], labels, [f"Digit, {word}" for word in labels])
@@ -59,7 +65,9 @@ else:
     )
     for column, way in zip(st.columns(len(cleaning.WAYS)), cleaning.WAYS, strict=True):
         column.metric(
-            SHORT.get(way, way).capitalize(), percent(accuracy[way]), border=True,
+            SHORT.get(way, way).capitalize(),
+            percent(accuracy[way]),
+            border=True,
             help={
                 "as it is": "Fine-tuned on all 540 images with the labels they came with.",
                 "drop": "Fine-tuned on what was not flagged, and the 40 trusted images.",
@@ -67,7 +75,7 @@ else:
                 "take back": "And on the flagged images whose label the second model agrees with.",
                 "take back and relabel": "And on the other flagged ones, with the second model's label.",
             }[way],
-        )  # fmt: skip
+        )
     limit, order = cleaned.flagged[place], cleaned.order
     wrong, agrees = cleaned.wrong[order], cleaned.agrees[place, order]
     st.plotly_chart(
@@ -76,7 +84,7 @@ else:
         alt="All training images by their score, the flagged ones marked by what became of them",
     )
     out = ~agrees[:limit]
-    mended = (cleaned.relabelled[place, order] == cleaned.true[order])[:limit][out]
+    mended = (cleaned.relabeled[place, order] == cleaned.true[order])[:limit][out]
     precision = wrong[:limit].float().mean()
     st.caption(
         f"{limit} of 500 images are flagged; {percent(precision)} of them really have a wrong label. Those are "
@@ -88,19 +96,26 @@ else:
         rows = order[:limit][chosen[:limit]][:SHOWN]
         if len(rows):
             words = [
-                f"label {cleaned.given[row]}" + (f", really {cleaned.true[row]}" if cleaned.wrong[row] else ", right")
+                f"label {cleaned.given[row]}"
+                + (f", really {cleaned.true[row]}" if cleaned.wrong[row] else ", right")
                 for row in rows.tolist()
             ]
             blank = cleaned.images.new_full((SHOWN - len(rows), *cleaned.images.shape[1:]), 255)
             shown = torch.cat([cleaned.images[rows], blank])
             images.strip(
-                title, shown, words + [""] * len(blank), [f"Digit with {w}" for w in words] + ["none"] * len(blank)
+                title,
+                shown,
+                words + [""] * len(blank),
+                [f"Digit with {w}" for w in words] + ["none"] * len(blank),
             )
     names = {"as it is": 6, "trusted only": 4, "drop": 1, "take back": 2, "take back and relabel": 3}
     st.plotly_chart(
         digits.shares(
             [f"{f:g}" for f in cleaning.FACTORS],
-            {way: (cleaned.accuracy[:, n].numpy(), CATEGORICAL[names[way]]) for n, way in enumerate(cleaning.WAYS)},
+            {
+                way: (cleaned.accuracy[:, n].numpy(), CATEGORICAL[names[way]])
+                for n, way in enumerate(cleaning.WAYS)
+            },
             "flagged images, as a multiple of the wrong ones",
             f"{factor:g}",
             low=0.7,
@@ -113,7 +128,7 @@ else:
         "cheap. A second model learns from what was *not* flagged and from the trusted images. Where it agrees with "
         "the label of a flagged image, the image was probably flagged by mistake: *take it back*. Where it "
         "disagrees, the picture may still be good and only the label bad: *relabel* it with what the second model "
-        "says. Relabelling helps while the second model is better than the labels it replaces, and hurts where "
+        "says. Relabeling helps while the second model is better than the labels it replaces, and hurts where "
         "it is not.",
         r"r(z) = \ell(z; \theta_S) - \ell(z; \theta), \qquad \theta_S = \arg\min_{\theta'} \; "
         r"\frac{1}{|S|}\sum_{z \in S} \ell(z; \theta') + \frac{\lambda}{2} \sum_i F_i\, (\theta'_i - \theta_i)^2",

@@ -25,9 +25,13 @@ lesson.begin(
 with st.container(border=True):
     columns = st.columns(3)
     eps = lesson.slider(
-        columns[0], "Budget of a move", (0.2, 0.4, 0.6, 0.8, 1.0), 0.8, "eps",
+        columns[0],
+        "Budget of a move",
+        (0.2, 0.4, 0.6, 0.8, 1.0),
+        0.8,
+        "eps",
         "ε: how far each coordinate of a point may move. The clouds have a standard deviation of 0.6.",
-    )  # fmt: skip
+    )
     poisons = lesson.slider(
         columns[1],
         "Points that may move",
@@ -49,7 +53,11 @@ if guess is None:
     honest, movable = crafting.honest(poisons, draw)
     scene.plotly_chart(
         plane.reach(
-            (honest.x.numpy(), honest.y.numpy()), honest.x[movable].numpy(), crafting.TARGET, eps, float(axis()[-1])
+            (honest.x.numpy(), honest.y.numpy()),
+            honest.x[movable].numpy(),
+            crafting.TARGET,
+            eps,
+            float(axis()[-1]),
         ),
         key="scene",
         alt="The points of both classes, those that may be moved, how far one of them may go, and the star",
@@ -75,16 +83,24 @@ else:
                 crafted.moves.numpy(),
                 crafting.TARGET,
                 axis().numpy(),
-                {"clean boundary": crafted.landscapes[0].numpy(), "after crafting": crafted.landscapes[-1].numpy()},
+                {
+                    "clean boundary": crafted.landscapes[0].numpy(),
+                    "after crafting": crafted.landscapes[-1].numpy(),
+                },
             ),
             key="arrows",
             alt="Arrows from each movable point to where crafting has put it, and both boundaries",
         )
-        st.caption("Play shows the moves after each crafting step; step 0 is a random start within the budget.")
+        st.caption(
+            "Play shows the moves after each crafting step; step 0 is a random start within the budget."
+        )
     with right:
         st.plotly_chart(
             plane.paths(
-                {"clean training": crafted.paths[0].numpy(), "training on crafted points": crafted.paths[1].numpy()},
+                {
+                    "clean training": crafted.paths[0].numpy(),
+                    "training on crafted points": crafted.paths[1].numpy(),
+                },
                 crafted.map_axes.numpy(),
                 crafted.loss_map.numpy(),
             ),

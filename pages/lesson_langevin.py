@@ -8,7 +8,12 @@ from poisonlab.lessons import energy
 from poisonlab.lessons.plane import axis
 from poisonlab.ui import lesson, link
 
-ANSWERS = {"soon": "Within 10 steps", "later": "After 11 to 50", "late": "After more than 50", "never": "Not at all"}
+ANSWERS = {
+    "soon": "Within 10 steps",
+    "later": "After 11 to 50",
+    "late": "After more than 50",
+    "never": "Not at all",
+}
 MOMENTS = 21  # of the animation
 
 lesson.begin(
@@ -20,16 +25,28 @@ lesson.begin(
 )
 with st.container(border=True):
     columns = st.columns(5)
-    shape = link.choice(columns[0], "Data", energy.SHAPES, str, key="shape", help="What the energy is learned from.")
-    steps = lesson.slider(columns[1], "Steps", (20, 50, 100, 200), 100, "walk", "T: how many steps a point walks.")
+    shape = link.choice(
+        columns[0], "Data", energy.SHAPES, str, key="shape", help="What the energy is learned from."
+    )
+    steps = lesson.slider(
+        columns[1], "Steps", (20, 50, 100, 200), 100, "walk", "T: how many steps a point walks."
+    )
     noise = lesson.slider(
-        columns[2], "Step size", (0.02, 0.05, 0.1, 0.2), 0.1, "stride",
+        columns[2],
+        "Step size",
+        (0.02, 0.05, 0.1, 0.2),
+        0.1,
+        "stride",
         "ε: standard deviation of the noise in a step. The way downhill grows with its square.",
-    )  # fmt: skip
+    )
     temperature = lesson.slider(
-        columns[3], "Temperature", (0.01, 0.03, 0.1, 0.3, 1.0), 0.1, "heat",
+        columns[3],
+        "Temperature",
+        (0.01, 0.03, 0.1, 0.3, 1.0),
+        0.1,
+        "heat",
         "τ: how little the energy counts against the noise. The energy was learned at 0.1.",
-    )  # fmt: skip
+    )
     draw = lesson.slider(columns[4], "Random draw", lesson.DRAWS, 0, "draw", "Other data, another network.")
 
 scene = st.container()
@@ -51,7 +68,9 @@ else:
     learned = lesson.cached(energy.learn, "Learning the energy")(shape, draw)
     walks = energy.walk(learned, noise, temperature, steps, draw)
     returned = walks.returned
-    truth = "never" if returned is None else "soon" if returned <= 10 else "later" if returned <= 50 else "late"
+    truth = (
+        "never" if returned is None else "soon" if returned <= 10 else "later" if returned <= 50 else "late"
+    )
     lesson.compare(
         guess,
         truth,
@@ -61,21 +80,34 @@ else:
         "larger than that of the twins).",
     )
     lesson.numbers(
-        ("Poisoned, distance to the data", f"{walks.distances[1, -1]:.2f}",
-         f"At the end, on average, to the nearest data point. It was {walks.distances[1, 0]:.2f} at the start."),
-        ("Clean, distance to the data", f"{walks.distances[0, -1]:.2f}",
-         "The price: clean points walk as well, and noise moves them. At the start it was 0."),
-        ("Between the twins", f"{walks.apart[-1]:.2f}",
-         f"Mean distance of a poisoned point and its clean twin at the end. It was {walks.apart[0]:.2f}. Near 0, "
-         "nobody can tell any more which of the two was poisoned."),
-    )  # fmt: skip
+        (
+            "Poisoned, distance to the data",
+            f"{walks.distances[1, -1]:.2f}",
+            f"At the end, on average, to the nearest data point. It was {walks.distances[1, 0]:.2f} at the start.",
+        ),
+        (
+            "Clean, distance to the data",
+            f"{walks.distances[0, -1]:.2f}",
+            "The price: clean points walk as well, and noise moves them. At the start it was 0.",
+        ),
+        (
+            "Between the twins",
+            f"{walks.apart[-1]:.2f}",
+            f"Mean distance of a poisoned point and its clean twin at the end. It was {walks.apart[0]:.2f}. Near 0, "
+            "nobody can tell any more which of the two was poisoned.",
+        ),
+    )
     left, right = st.columns(2, gap="medium")
     places = axis(energy.SIDE, energy.CELLS).numpy()
     with left:
         kept = sorted({round(steps * k / (MOMENTS - 1)) for k in range(MOMENTS)})
         st.plotly_chart(
             plane.walks(
-                places, learned.maps[-1].numpy(), walks.clean[kept].numpy(), walks.poisoned[kept].numpy(), kept
+                places,
+                learned.maps[-1].numpy(),
+                walks.clean[kept].numpy(),
+                walks.poisoned[kept].numpy(),
+                kept,
             ),
             key="walks",
             alt="Clean and poisoned points walking over the energy landscape",
@@ -84,7 +116,11 @@ else:
     with right:
         st.plotly_chart(
             plane.landscape_learned(
-                places, learned.maps.numpy(), learned.data[:200].numpy(), learned.walkers.numpy(), learned.updates
+                places,
+                learned.maps.numpy(),
+                learned.data[:200].numpy(),
+                learned.walkers.numpy(),
+                learned.updates,
             ),
             key="learned",
             alt="The energy while it is learned, with the data and the walkers that teach it",
@@ -93,15 +129,23 @@ else:
     left, right = st.columns(2, gap="medium")
     left.plotly_chart(
         plane.falling(
-            {"clean": walks.distances[0].numpy(), "poisoned": walks.distances[1].numpy(), "twins": walks.apart.numpy()},
-            "Langevin step", "distance", returned,
+            {
+                "clean": walks.distances[0].numpy(),
+                "poisoned": walks.distances[1].numpy(),
+                "twins": walks.apart.numpy(),
+            },
+            "Langevin step",
+            "distance",
+            returned,
         ),
         key="distances",
         alt="Mean distance to the data of clean and poisoned points, and between twins, against the step",
-    )  # fmt: skip
+    )
     right.plotly_chart(
         plane.falling(
-            {"clean": walks.energies[0].numpy(), "poisoned": walks.energies[1].numpy()}, "Langevin step", "energy"
+            {"clean": walks.energies[0].numpy(), "poisoned": walks.energies[1].numpy()},
+            "Langevin step",
+            "energy",
         ),
         key="energies",
         alt="Mean energy of clean and poisoned points against the step",

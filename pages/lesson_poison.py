@@ -21,13 +21,21 @@ lesson.begin(
 with st.container(border=True):
     columns = st.columns(3)
     budget = lesson.slider(
-        columns[0], "Poisons", planting.BUDGETS, 8, "poisons",
+        columns[0],
+        "Poisons",
+        planting.BUDGETS,
+        8,
+        "poisons",
         "How many points the attacker adds to the 200 honest ones. This is the attacker's budget.",
-    )  # fmt: skip
+    )
     spread = lesson.slider(
-        columns[1], "Spread of the poisons", (0.1, 0.2, 0.3, 0.45, 0.6), 0.3, "spread",
+        columns[1],
+        "Spread of the poisons",
+        (0.1, 0.2, 0.3, 0.45, 0.6),
+        0.3,
+        "spread",
         "Standard deviation of the poisons around the star. The clouds themselves have 0.6.",
-    )  # fmt: skip
+    )
     draw = lesson.slider(columns[2], "Random draw", lesson.DRAWS, 0, "draw", "Other points, another start.")
 
 scene = st.container()
@@ -81,11 +89,17 @@ else:
         st.caption("Play shows both networks while they learn. They start from the same random weights.")
     with right:
         lesson.numbers(
-            ("Star as class 1", percent(planted.target[-1, place]),
-             "The probability that the network gives; above one half, the attacker has won."),
-            ("Test accuracy", percent(planted.accuracy[place]),
-             f"On 1,000 honest points that were not trained on. Without poison: {percent(planted.accuracy[0])}."),
-        )  # fmt: skip
+            (
+                "Star as class 1",
+                percent(planted.target[-1, place]),
+                "The probability that the network gives; above one half, the attacker has won.",
+            ),
+            (
+                "Test accuracy",
+                percent(planted.accuracy[place]),
+                f"On 1,000 honest points that were not trained on. Without poison: {percent(planted.accuracy[0])}.",
+            ),
+        )
         st.plotly_chart(
             digits.shares(
                 [str(b) for b in planting.BUDGETS],

@@ -8,7 +8,11 @@ from poisonlab.lessons import masking
 from poisonlab.ui import images, lesson
 from poisonlab.ui.wording import percent
 
-ANSWERS = {"yes": "Yes, more than half of it", "part": "Partly, a quarter to a half", "no": "No, less than a quarter"}
+ANSWERS = {
+    "yes": "Yes, more than half of it",
+    "part": "Partly, a quarter to a half",
+    "no": "No, less than a quarter",
+}
 SHOWN = 10
 
 lesson.begin(
@@ -21,18 +25,32 @@ lesson.begin(
 with st.container(border=True):
     columns = st.columns(4)
     patch = lesson.slider(
-        columns[0], "Side of the attacker's square", (2, 3), 3, "patch",
+        columns[0],
+        "Side of the attacker's square",
+        (2, 3),
+        3,
+        "patch",
         "In pixels, in the lower right corner. 80 of 1,000 training images wore it. The defender does not know.",
-    )  # fmt: skip
+    )
     budget = lesson.slider(
-        columns[1], "Size of the pattern", (5.0, 10.0, 20.0, 30.0), 20.0, "size",
+        columns[1],
+        "Size of the pattern",
+        (5.0, 10.0, 20.0, 30.0),
+        20.0,
+        "size",
         "τ: the sum of all changes in the recovered pattern, in white pixels.",
-    )  # fmt: skip
+    )
     alpha = lesson.slider(
-        columns[2], "Weight of clean images", (0.5, 0.8, 0.9, 0.95, 0.99), 0.9, "alpha",
+        columns[2],
+        "Weight of clean images",
+        (0.5, 0.8, 0.9, 0.95, 0.99),
+        0.9,
+        "alpha",
         "α: how much right answers on clean images count; the rest counts right answers under the pattern.",
-    )  # fmt: skip
-    draw = lesson.slider(columns[3], "Random draw", lesson.DRAWS, 0, "draw", "Another network, other clean images.")
+    )
+    draw = lesson.slider(
+        columns[3], "Random draw", lesson.DRAWS, 0, "draw", "Another network, other clean images."
+    )
 
 scene = st.container()
 guess = lesson.predict(
@@ -46,10 +64,14 @@ if guess is None:
     trusted = masking.trusted_images(draw)
     labels = [f"label {label}" for label in trusted.y[:SHOWN].tolist()]
     with scene:
-        images.strip("Ten of your 30 clean images", trusted.x[:SHOWN], labels, [f"Digit, {word}" for word in labels])
+        images.strip(
+            "Ten of your 30 clean images", trusted.x[:SHOWN], labels, [f"Digit, {word}" for word in labels]
+        )
         st.caption("None of them wears the mark. What else could you find out about the network with these?")
 else:
-    loop = lesson.cached(masking.recover_and_mask, "Training a network and masking it")(patch, budget, alpha, draw)
+    loop = lesson.cached(masking.recover_and_mask, "Training a network and masking it")(
+        patch, budget, alpha, draw
+    )
     inside = loop.inside[0]
     fooled = loop.rounds[0].answers
     lesson.compare(
@@ -61,11 +83,15 @@ else:
     clean = torch.tensor([loop.before[0], *(r.clean_accuracy for r in loop.rounds)])
     asr = torch.tensor([loop.before[1], *(r.asr for r in loop.rounds)])
     lesson.numbers(
-        ("ASR before", percent(asr[0]), "Attack success rate: marked test images read as the attacker's class."),
+        (
+            "ASR before",
+            percent(asr[0]),
+            "Attack success rate: marked test images read as the attacker's class.",
+        ),
         ("ASR after 10 rounds", percent(asr[-1]), "Lower is better."),
         ("Clean accuracy before", percent(clean[0]), "On test images without a mark."),
         ("Clean accuracy after", percent(clean[-1]), "What the repair costs."),
-    )  # fmt: skip
+    )
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.plotly_chart(

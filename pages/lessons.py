@@ -11,4 +11,6 @@ page.header(
     "bar keeps your settings and your answer, so it can be handed to somebody else.",
 )
 lesson.index()
-st.caption("Everything is computed on this machine when you ask for it. Nothing here needs more than a first course.")
+st.caption(
+    "Everything is computed on this machine when you ask for it. Nothing here needs more than a first course."
+)

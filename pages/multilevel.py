@@ -17,17 +17,26 @@ lesson.begin(
 for column, (name, says, formula) in zip(
     st.columns(3),
     (
-        ("Hyperparameter", "chooses how strongly weights are penalised, judged on untouched validation rows.",
-         r"\min_\lambda\; f_1 = \tfrac1a\lVert y_v - X_v\theta\rVert^2"),
-        ("Attacker", "moves the training inputs by P to make the learner's fit worse, and pays for every move.",
-         r"\begin{aligned}\max_P\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\"
-         r"& - \tfrac{c}{nd}\lVert P\rVert^2\end{aligned}"),
-        ("Learner", "fits its weights to the moved data, with the penalty it was given.",
-         r"\begin{aligned}\min_\theta\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\"
-         r"& + \tfrac{e^\lambda}{d}\lVert\theta\rVert_{1,\mu}\end{aligned}"),
+        (
+            "Hyperparameter",
+            "chooses how strongly weights are penalised, judged on untouched validation rows.",
+            r"\min_\lambda\; f_1 = \tfrac1a\lVert y_v - X_v\theta\rVert^2",
+        ),
+        (
+            "Attacker",
+            "moves the training inputs by P to make the learner's fit worse, and pays for every move.",
+            r"\begin{aligned}\max_P\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\"
+            r"& - \tfrac{c}{nd}\lVert P\rVert^2\end{aligned}",
+        ),
+        (
+            "Learner",
+            "fits its weights to the moved data, with the penalty it was given.",
+            r"\begin{aligned}\min_\theta\;& \tfrac1n\lVert y-(X+P)\theta\rVert^2\\"
+            r"& + \tfrac{e^\lambda}{d}\lVert\theta\rVert_{1,\mu}\end{aligned}",
+        ),
     ),
     strict=True,
-):  # fmt: skip
+):
     with column.container(border=True, height="stretch"):
         st.markdown(f"**{name}** {says}")
         st.latex(formula)

@@ -13,7 +13,9 @@ page.header(
     "too much and the model forgets its task.",
 )
 record = selector.choose_run(
-    "neurons", "Here you would see which neurons a defense blames for a backdoor.", ("digits", "badnets", "anp")
+    "neurons",
+    "Here you would see which neurons a defense blames for a backdoor.",
+    ("digits", "badnets", "anp"),
 )
 if record is None:
     st.stop()
@@ -24,7 +26,9 @@ found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive")
 if curve := found.get("SettingsCurve"):
     st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
     st.plotly_chart(
-        settings_curve(curve), key="settings", alt="Clean accuracy and attack success at each setting of the defense"
+        settings_curve(curve),
+        key="settings",
+        alt="Clean accuracy and attack success at each setting of the defense",
     )
     used, oracle = (
         f"{curve.settings[i]:g} ({percent(float(curve.accuracy[i]))} accuracy, {percent(float(curve.asr[i]))} ASR)"

@@ -10,8 +10,9 @@ page.header(
     "Training images before and after the attack, and the difference made visible.",
     "A poison works because nobody notices it: look at how little is enough, and whether you would have caught it.",
 )
-record = selector.choose_run("poisons", "Here you would see poisoned training images beside their originals.",
-                         page.BACKDOOR_DEMO)  # fmt: skip
+record = selector.choose_run(
+    "poisons", "Here you would see poisoned training images beside their originals.", page.BACKDOOR_DEMO
+)
 if record is None:
     st.stop()
 page.headline(record.metrics)
@@ -22,8 +23,12 @@ if gallery := found.get("PoisonGallery"):
     st.markdown(page.about(record.spec.attack))
     changed = (gallery.poisoned.float() - gallery.clean.float()).abs()
     left, middle, right = st.columns(3)
-    left.metric("Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images.")
-    middle.metric("Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images.")
+    left.metric(
+        "Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images."
+    )
+    middle.metric(
+        "Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images."
+    )
     right.metric(
         "Labels changed",
         f"{int((gallery.true_labels != gallery.given_labels).sum())} of {len(gallery.clean)}",
@@ -43,7 +48,7 @@ if gallery and bool(changed.any()):
     words.markdown(
         "The perturbation of every image is split into waves; bright spots are the waves it is made of, "
         "averaged over the images shown. **The middle** is a change of overall brightness, **the rim** is "
-        "change from pixel to pixel.\n\nA patch spreads over all frequencies. Optimised noise often sits "
+        "change from pixel to pixel.\n\nA patch spreads over all frequencies. Optimized noise often sits "
         "where the network is sensitive and the eye is not. Blurring removes the rim first."
     )
 

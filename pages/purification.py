@@ -10,8 +10,9 @@ page.header(
     "Purification must wipe out a perturbation it has never seen and yet leave the picture alone; here you "
     "see whether it did both.",
 )
-record = selector.choose_run("purification", "Here you would see images before and after purification.",
-                         page.TARGETED_DEMO)  # fmt: skip
+record = selector.choose_run(
+    "purification", "Here you would see images before and after purification.", page.TARGETED_DEMO
+)
 if record is None:
     st.stop()
 page.headline(record.metrics)
@@ -20,26 +21,44 @@ st.markdown(page.about(record.spec.defense))
 if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
     st.subheader("Before and after", anchor=False, help=glossary.help_for("psnr"))
     name, others = beside.choose(
-        record, "PurificationTrace", 3, "Runs of other defenses against the same poisons: the same images, purified."
+        record,
+        "PurificationTrace",
+        3,
+        "Runs of other defenses against the same poisons: the same images, purified.",
     )
-    found = [(label, other, page.load(other, "PurificationTrace").get("PurificationTrace")) for label, other in others]
-    runs = [(name, record, trace), *((label, other, shown) for label, other, shown in found if shown is not None)]
+    found = [
+        (label, other, page.load(other, "PurificationTrace").get("PurificationTrace"))
+        for label, other in others
+    ]
+    runs = [
+        (name, record, trace),
+        *((label, other, shown) for label, other, shown in found if shown is not None),
+    ]
     traces = beside.shared(trace, [shown for _, _, shown in runs[1:]])
     runs = [(label, other, shown) for (label, other, _), shown in zip(runs, traces, strict=True)]
     purification.numbers(runs)
     which = st.segmented_control(
-        "Images", ["poisoned", "untouched"], default="poisoned", required=True, key="which", bind="query-params",
+        "Images",
+        ["poisoned", "untouched"],
+        default="poisoned",
+        required=True,
+        key="which",
+        bind="query-params",
         help="Poisoned images should lose their perturbation; untouched ones should stay as they are.",
-    )  # fmt: skip
+    )
     rows = (traces[0].poisoned if which == "poisoned" else ~traces[0].poisoned).nonzero().squeeze(1)
     if len(traces[0].before) < len(trace.before):
-        st.caption(f"{len(traces[0].before)} of the {len(trace.before)} images of this run were shown by all of them.")
+        st.caption(
+            f"{len(traces[0].before)} of the {len(trace.before)} images of this run were shown by all of them."
+        )
     if len(rows):
         galleries.purified([(label, beside.take(shown, rows)) for label, _, shown in runs])
     else:
         st.info(f"There are no {which} images to show.")
     if {item.kind for item in record.artifacts} & set(navigation.SHOWS["energy"]):
-        navigation.link("energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id)
+        navigation.link(
+            "energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id
+        )
 
 purification.strengths(record)
 page.other_views(record, here="purification")

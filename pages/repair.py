@@ -12,7 +12,9 @@ page.header(
     "Whoever hunts bad data also catches good data: a repair has to give back what it took by mistake.",
 )
 record = selector.choose_run(
-    "repair", "Here you would see suspected training images sorted into harmful and useful ones.", page.REPAIR_DEMO
+    "repair",
+    "Here you would see suspected training images sorted into harmful and useful ones.",
+    page.REPAIR_DEMO,
 )
 if record is None:
     st.stop()

@@ -14,9 +14,14 @@ page.header(
     "fails on nine is not an attack of 10 %.",
 )
 view = st.segmented_control(
-    "Trials are", list(trials.THREATS), default="targets", required=True, key="view", bind="query-params",
+    "Trials are",
+    list(trials.THREATS),
+    default="targets",
+    required=True,
+    key="view",
+    bind="query-params",
     help="Targets of a targeted poison, or target classes of a backdoor. " + glossary.help_for("trials"),
-)  # fmt: skip
+)
 setting = trials.choose(view)
 if setting is None:
     trials.nothing(view)
@@ -27,7 +32,9 @@ if view == "targets":
     lines = over_targets(models)
     st.subheader("Share of targets fooled", anchor=False, help=glossary.help_for("wilson"))
     st.plotly_chart(
-        target_intervals(lines), key="intervals", alt="Share of targets fooled with its interval, for each model"
+        target_intervals(lines),
+        key="intervals",
+        alt="Share of targets fooled with its interval, for each model",
     )
     st.caption("Marks are shares, bars Wilson's 95 % intervals. Targets of all seeds are counted together.")
     st.markdown(trials.resolution(int(lines["n"].max())))

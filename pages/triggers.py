@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab.figures import triggers as figures
 from poisonlab.ui import detection, galleries, glossary, neurons, page, selector
-from poisonlab.ui.images import enlarged, on_grey
+from poisonlab.ui.images import enlarged, on_gray
 from poisonlab.ui.wording import escape
 
 page.header(
@@ -13,13 +13,22 @@ page.header(
     "A backdoored model gives its trigger away: the search for one pattern that changes its mind on every "
     "image tends to end at the attacker's class.",
 )
-record = selector.choose_run("triggers", "Here you would see a backdoor's trigger and what a defense recovers of it.",
-                         page.BACKDOOR_DEMO)  # fmt: skip
+record = selector.choose_run(
+    "triggers",
+    "Here you would see a backdoor's trigger and what a defense recovers of it.",
+    page.BACKDOOR_DEMO,
+)
 if record is None:
     st.stop()
 page.headline(record.metrics)
 found = page.load(
-    record, "TriggerTruth", "TriggerReconstruction", "NeuronScores", "ClassAnomaly", "ClassTriggers", "SampleSuspicion"
+    record,
+    "TriggerTruth",
+    "TriggerReconstruction",
+    "NeuronScores",
+    "ClassAnomaly",
+    "ClassTriggers",
+    "SampleSuspicion",
 )
 
 target = None
@@ -40,20 +49,25 @@ if recovered := found.get("TriggerReconstruction"):
     shown = 1
     if rounds > 1:
         shown = st.slider(
-            "Round", 1, rounds, 1, key="round", bind="query-params",
+            "Round",
+            1,
+            rounds,
+            1,
+            key="round",
+            bind="query-params",
             help="Each round starts a new search against the model as it is then.",
-        )  # fmt: skip
+        )
     if truth:
         detection.side_by_side(truth, recovered, shown - 1, record.metrics if shown == 1 else {})
     mask = None if recovered.masks is None else recovered.masks[shown - 1]
     strongest = recovered.patterns[shown - 1].abs().max() if mask is None else mask.max()
     left, middle, right = st.columns([2, 3, 3], gap="medium")
     left.markdown(
-        "**Pattern**", help="Grey changes nothing; an added pattern makes light or dark, a pasted one covers."
+        "**Pattern**", help="Gray changes nothing; an added pattern makes light or dark, a pasted one covers."
     )
     norm = float(recovered.l1_norm[shown - 1])
     left.image(
-        enlarged(on_grey(recovered.patterns[shown - 1], mask), 320),
+        enlarged(on_gray(recovered.patterns[shown - 1], mask), 320),
         caption=f"round {shown}: largest entry {float(strongest):.3g}, L1 norm {norm:.3g}",
         alt=f"pattern recovered in round {shown}",
         output_format="PNG",

@@ -27,10 +27,14 @@ target = truth.target_class if truth and truth.target_class >= 0 and attacked el
 if trace := found.get("RepairTrace"):
     st.subheader("On the way", anchor=False, help=glossary.help_for("repair_trace"))
     st.plotly_chart(
-        figures.repair_curves(trace), key="trace", alt="Clean accuracy and ASR by epoch in each phase of the repair"
+        figures.repair_curves(trace),
+        key="trace",
+        alt="Clean accuracy and ASR by epoch in each phase of the repair",
     )
     st.markdown(f"{unlearning.path(trace)} {unlearning.phases(trace)}")
-    st.caption(f"Measured on {trace.images} clean test images and as many triggered ones; the defense sees none of it.")
+    st.caption(
+        f"Measured on {trace.images} clean test images and as many triggered ones; the defense sees none of it."
+    )
 
 if histogram := found.get("PredictionHistogram"):
     st.subheader("What the model says of clean images", anchor=False, help=glossary.help_for("predictions"))

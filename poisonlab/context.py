@@ -13,7 +13,17 @@ from torch.nn import Module
 
 from poisonlab.cache.partial import Partial
 from poisonlab.cache.stage_cache import Bundle, StageCache
-from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Observed, Progress, StageFinished, StageStarted
+from poisonlab.events import (
+    ArtifactReady,
+    Event,
+    Kept,
+    Log,
+    Metric,
+    Observed,
+    Progress,
+    StageFinished,
+    StageStarted,
+)
 
 T = TypeVar("T")
 
@@ -45,7 +55,9 @@ class Context:
     stage_name: str = ""
     observer: Callable[[str, int, Module], None] | None = None
     partial: Partial | None = None
-    _observed: list[float] = field(default_factory=list, repr=False)  # seconds of this stage that were the observer's
+    _observed: list[float] = field(
+        default_factory=list, repr=False
+    )  # seconds of this stage that were the observer's
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
 
     # -- randomness -----------------------------------------------------------------------------
@@ -137,7 +149,9 @@ class Context:
 
     # -- stages -----------------------------------------------------------------------------------
 
-    def stage(self, name: str, key: Any, code: Iterable[object], compute: Callable[["Context"], Bundle]) -> Bundle:
+    def stage(
+        self, name: str, key: Any, code: Iterable[object], compute: Callable[["Context"], Bundle]
+    ) -> Bundle:
         """The result of a stage, from the cache when it is there whole, computed and stored otherwise.
 
         Metrics, logs and artifacts that the stage emitted when it was computed are emitted again on

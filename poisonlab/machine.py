@@ -38,7 +38,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     number = int(name.partition(":")[2] or 0)
     if not available or number >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} GPUs" if available else "no usable GPU"
-        raise DeviceError(f"device {name!r} is not available: torch {torch.__version__} finds {found}; use cpu or auto")
+        raise DeviceError(
+            f"device {name!r} is not available: torch {torch.__version__} finds {found}; use cpu or auto"
+        )
     return torch.device(name)
 
 

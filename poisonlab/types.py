@@ -30,7 +30,9 @@ class ImageSet:
         if self.x.dtype != torch.uint8 or self.x.ndim != 4:
             raise ValueError(f"images must be uint8 (n, c, h, w); got {self.x.dtype} {tuple(self.x.shape)}")
         if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
-            raise ValueError(f"labels must be int64 ({len(self.x)},); got {self.y.dtype} {tuple(self.y.shape)}")
+            raise ValueError(
+                f"labels must be int64 ({len(self.x)},); got {self.y.dtype} {tuple(self.y.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -81,7 +83,7 @@ class Poison:
     """What an attack changes in a training set, for one or several independent trials.
 
     A backdoor has one trial; a targeted attack has one per target. In trial ``t`` the images at
-    ``index[t]`` are replaced by ``images[t]`` and labelled ``labels[t]``; all others stay.
+    ``index[t]`` are replaced by ``images[t]`` and labeled ``labels[t]``; all others stay.
 
     Attributes:
         index: int64 ``(trials, k)``, rows of the training set, none twice within a trial.
@@ -179,11 +181,11 @@ Threat = Backdoor | Targeted | Corruption
 
 
 @dataclass(frozen=True)
-class Dial:
-    """A repair with one knob: what each setting makes of the model, and which setting is used.
+class SettingSweep:
+    """A repair with one free setting: what each setting makes of the model, and which setting is used.
 
     Attributes:
-        knob: what the settings are, for axes.
+        setting_name: what the settings are, for axes.
         settings: float ``(s,)``, from the weakest, which changes nothing, to the strongest.
         clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may look at.
         chosen: position of the setting that is used.
@@ -193,7 +195,7 @@ class Dial:
         by_rule: whether clean data chose; else a parameter did.
     """
 
-    knob: str
+    setting_name: str
     settings: Tensor
     clean_score: Tensor
     chosen: int
@@ -212,22 +214,30 @@ class Dial:
 
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
-        own = {"dial.settings": self.settings, "dial.clean_score": self.clean_score, "dial.stand_in": self.stand_in}
-        return own | {f"dial.variant.{k}": v for k, v in self.variants.items()}
+        own = {
+            "sweep.settings": self.settings,
+            "sweep.clean_score": self.clean_score,
+            "sweep.stand_in": self.stand_in,
+        }
+        return own | {f"sweep.variant.{k}": v for k, v in self.variants.items()}
 
     def data(self) -> dict[str, Any]:
-        return {"knob": self.knob, "chosen": self.chosen, "by_rule": self.by_rule}
+        return {"setting_name": self.setting_name, "chosen": self.chosen, "by_rule": self.by_rule}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
-        mine = {k.removeprefix("dial."): v for k, v in tensors.items() if k.startswith("dial.")}
+        mine = {k.removeprefix("sweep."): v for k, v in tensors.items() if k.startswith("sweep.")}
         variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
-        settings, clean_score, stand_in = (mine[name].cpu() for name in ("settings", "clean_score", "stand_in"))
-        return cls(data["knob"], settings, clean_score, data["chosen"], variants, stand_in, data["by_rule"])
+        settings, clean_score, stand_in = (
+            mine[name].cpu() for name in ("settings", "clean_score", "stand_in")
+        )
+        return cls(
+            data["setting_name"], settings, clean_score, data["chosen"], variants, stand_in, data["by_rule"]
+        )
 
 
 def stacked(models: Sequence[Module]) -> dict[str, Tensor]:
-    """Variants of a dial whose every setting is a whole network."""
+    """Variants of a sweep whose every setting is a whole network."""
     states = [model.state_dict() for model in models]
     return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
@@ -243,7 +253,7 @@ class Detection:
         class_scores: float ``(classes,)``, higher is more suspicious.
         threshold: class scores above this speak for a backdoor.
         sample_scores: float ``(n,)``, one for each training image, higher is more suspicious; ``None`` without any.
-        accused: bool ``(n,)``, the images it would throw out.
+        flagged: bool ``(n,)``, the images it would throw out.
         trigger_classes: int64 ``(k,)``, classes that a trigger was recovered for.
         patterns, masks: float ``(k, c, h, w)`` and ``(k, 1, h, w)`` in [0, 1]; x becomes (1 - mask) x + mask pattern.
     """
@@ -254,7 +264,7 @@ class Detection:
     class_scores: Tensor
     threshold: float
     sample_scores: Tensor | None = None
-    accused: Tensor | None = None
+    flagged: Tensor | None = None
     trigger_classes: Tensor | None = None
     patterns: Tensor | None = None
     masks: Tensor | None = None

@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; small tensors gain nothing from more
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported; small tensors gain nothing from more
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -13,7 +13,7 @@ from poisonlab.attacks.shared.surrogates import Surrogate
 from poisonlab.context import Context, derive
 from poisonlab.data.base import DataError, divide
 from poisonlab.events import Event
-from poisonlab.models.base import Classifier, channel_statistics, initialise
+from poisonlab.models.base import Classifier, channel_statistics, initialize
 from poisonlab.spec.config import Config, ExperimentSpec, TrainingConfig, make_spec
 from poisonlab.training.loop import train_network
 from poisonlab.types import ImageSet, Splits
@@ -69,7 +69,9 @@ def listening(seed: int = 0, **more: Any) -> tuple[Context, list[Event]]:
     return Context(seed=seed, send=heard.append, **more), heard
 
 
-def noise_images(n: int = 40, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 4, seed: int = 0) -> ImageSet:
+def noise_images(
+    n: int = 40, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 4, seed: int = 0
+) -> ImageSet:
     """Random images whose class is written into them as brightness."""
     draws = derive(seed, "images")
     y = torch.arange(n) % classes
@@ -97,7 +99,7 @@ def network(data: ImageSet, victim: str = "resnet8", seed: int = 0, **params: An
     method = registry.victim[victim]
     mean, std = channel_statistics(data.x)
     made = method(method.Config(**params)).network(data.shape, len(data.classes), mean, std)
-    return initialise(made, derive(seed, "init")).eval()  # type: ignore[return-value]
+    return initialize(made, derive(seed, "init")).eval()  # type: ignore[return-value]
 
 
 @functools.cache
@@ -126,7 +128,9 @@ def attackers_view(reads_public: bool = True) -> AttackerView:
     )
 
 
-def surrogate(model: Classifier, depths: int = 1, dropout: float = 0.0, draws: int = 1, seed: int = 0) -> Surrogate:
+def surrogate(
+    model: Classifier, depths: int = 1, dropout: float = 0.0, draws: int = 1, seed: int = 0
+) -> Surrogate:
     """A network to craft on; by default its penultimate features from one plain pass."""
     return Surrogate(model, depths, dropout, draws, derive(seed, "dropout"))
 
@@ -134,7 +138,10 @@ def surrogate(model: Classifier, depths: int = 1, dropout: float = 0.0, draws: i
 @functools.cache
 def smooth_net() -> Classifier:
     """Two smooth convolutions in double precision, for gradients; 4 features of 1x6x6 images."""
-    blocks = [nn.Sequential(nn.Conv2d(1, 2, 3), nn.Softplus()), nn.Sequential(nn.Conv2d(2, 3, 3), nn.Softplus())]
+    blocks = [
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Softplus()),
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.Softplus()),
+    ]
     body = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(12, 4))
     model = Classifier(body, 4, 2, torch.full((1,), 0.4), torch.full((1,), 0.3)).double()
     for number, weight in enumerate(model.parameters()):

@@ -8,15 +8,30 @@ from poisonlab.spec.config import ExperimentSpec, make_spec
 
 TINY_DATA = {"dataset.train_images": 120, "dataset.test_images": 60, "dataset.reserve_images": 30}
 TINY_BACKDOOR = TINY_DATA | {
-    "training.epochs": 2, "clean_images": 20, "defense.rounds": 2, "defense.inner_epochs": 1,
-}  # fmt: skip
+    "training.epochs": 2,
+    "clean_images": 20,
+    "defense.rounds": 2,
+    "defense.inner_epochs": 1,
+}
 TINY_TARGETED = TINY_DATA | {
-    "dataset.head_images": 80, "dataset.pretrain_images": 300, "dataset.public_images": 130,
-    "training.epochs": 4, "head.epochs": 5, "clean_images": 20, "attack.targets": 3, "attack.poisons": 3,
-    "attack.steps": 4, "defense.weights": "train", "defense.updates": 2, "defense.health_every": 1,
-    "defense.min_psnr": 0, "defense.batch_size": 8, "defense.bank_size": 16, "defense.chain_steps": 2,
+    "dataset.head_images": 80,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "training.epochs": 4,
+    "head.epochs": 5,
+    "clean_images": 20,
+    "attack.targets": 3,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "defense.weights": "train",
+    "defense.updates": 2,
+    "defense.health_every": 1,
+    "defense.min_psnr": 0,
+    "defense.batch_size": 8,
+    "defense.bank_size": 16,
+    "defense.chain_steps": 2,
     "defense.steps": 4,
-}  # fmt: skip
+}
 
 Open = Callable[..., AppTest]
 

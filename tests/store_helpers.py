@@ -13,10 +13,18 @@ def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local",
     values = measured or {"clean_accuracy": 0.9, "asr": 0.5, "asr_undefended": 1.0, "asr_control": 0.0}
     time = START + timedelta(days=day)
     return RunRecord(
-        run_id=new_run_id(), spec=spec, state=state, source=source, device="cpu", created=time, started=time,
-        finished=time + timedelta(seconds=10), metrics=values, timings={"victim": 7.0, "repair": 2.0},
+        run_id=new_run_id(),
+        spec=spec,
+        state=state,
+        source=source,
+        device="cpu",
+        created=time,
+        started=time,
+        finished=time + timedelta(seconds=10),
+        metrics=values,
+        timings={"victim": 7.0, "repair": 2.0},
         points=[("victim", "loss", 1, 2.0)],
-    )  # fmt: skip
+    )
 
 
 def add(store: Store, record: RunRecord, home: str = "runs") -> RunRecord:

@@ -95,7 +95,9 @@ def test_only_the_allowed_parts_import_browser_database_and_figures() -> None:
 
 
 def test_imports_name_the_whole_path() -> None:
-    assert not [f"{place(path)}: {name}" for path in PROGRAM for name in imports(path) if name.startswith(".")]
+    assert not [
+        f"{place(path)}: {name}" for path in PROGRAM for name in imports(path) if name.startswith(".")
+    ]
 
 
 def test_pages_hold_no_training_and_no_sql() -> None:
@@ -119,7 +121,9 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
     called = {"torch.load", "torch.save", "eval", "exec", "compile"}
     imported = {"pickle", "dill", "joblib", "shelve", "marshal"}
 
-    assert not [place(p) for p in PROGRAM if called & calls(p) or imported & {n.split(".")[0] for n in imports(p)}]
+    assert not [
+        place(p) for p in PROGRAM if called & calls(p) or imported & {n.split(".")[0] for n in imports(p)}
+    ]
 
 
 def test_no_page_writes_html() -> None:
@@ -136,9 +140,21 @@ def test_nothing_prints_but_the_command_line() -> None:
 
 def test_every_random_draw_of_torch_takes_a_generator() -> None:
     drawing = {
-        "rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "normal_", "uniform_",
-        "bernoulli_", "random_", "exponential_", "xavier_uniform_", "kaiming_normal_",
-    }  # fmt: skip
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "normal",
+        "bernoulli",
+        "multinomial",
+        "normal_",
+        "uniform_",
+        "bernoulli_",
+        "random_",
+        "exponential_",
+        "xavier_uniform_",
+        "kaiming_normal_",
+    }
     without = [
         f"{place(path)}:{node.lineno}"
         for path in FILES
@@ -153,9 +169,13 @@ def test_every_random_draw_of_torch_takes_a_generator() -> None:
 
 BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")
 SIZES = {
-    "training.epochs": 1, "dataset.train_images": 60, "dataset.test_images": 30, "clean_images": 10,
-    "defense.rounds": 1, "victim.width": 8,
-}  # fmt: skip
+    "training.epochs": 1,
+    "dataset.train_images": 60,
+    "dataset.test_images": 30,
+    "clean_images": 10,
+    "defense.rounds": 1,
+    "victim.width": 8,
+}
 ALONE = f"""
 import json, runpy, sys
 from pathlib import Path

@@ -47,7 +47,9 @@ def missed(found: dict[str, float], **limits: tuple[str, float]) -> dict[str, fl
 
 
 @pytest.mark.parametrize("target_class", [0, 6])
-def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(measure: Measure, target_class: int) -> None:
+def test_a_backdoor_in_digits_works_and_weight_masking_removes_it(
+    measure: Measure, target_class: int
+) -> None:
     found = measure("digits", "badnets", "awm", attack__target_class=target_class)
 
     assert not missed(
@@ -111,7 +113,9 @@ def test_without_a_defense_nothing_changes(measure: Measure) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) -> None:
-    spec = make_spec("digits", "badnets", "awm", seed=SEED, overrides={"training.epochs": 3, "defense.rounds": 2})
+    spec = make_spec(
+        "digits", "badnets", "awm", seed=SEED, overrides={"training.epochs": 3, "defense.rounds": 2}
+    )
     first, again = (run_experiment(spec, Context()).metrics for _ in range(2))
 
     assert first == again
@@ -119,7 +123,9 @@ def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) 
 
 @pytest.mark.usefixtures("cifar10")
 @pytest.mark.parametrize("defense", ["awm", "anp", "rnp"])
-def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(measure: Measure, defense: str) -> None:
+def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(
+    measure: Measure, defense: str
+) -> None:
     found = measure("cifar10", "badnets", defense)
     found["accuracy_loss"] = found["clean_accuracy_undefended"] - found["clean_accuracy"]
 
@@ -167,7 +173,10 @@ def test_noise_found_for_a_class_leads_photographs_there_and_jpeg_weakens_it(mea
     assert not missed(
         found,
         asr_undefended=(">=", 0.65),
-        asr_control=("<=", 0.35),  # the trigger is a picture of the class, which fools an honest model now and then
+        asr_control=(
+            "<=",
+            0.35,
+        ),  # the trigger is a picture of the class, which fools an honest model now and then
         asr=("<=", 0.40),
         clean_accuracy=(">=", 0.54),
     )

@@ -38,7 +38,17 @@ from poisonlab.spec.config import (
     make_spec,
 )
 from poisonlab.training.loop import train_network
-from poisonlab.types import Backdoor, Corruption, Detection, Dial, ImageSet, Poison, Splits, Targeted, Threat
+from poisonlab.types import (
+    Backdoor,
+    Corruption,
+    Detection,
+    ImageSet,
+    Poison,
+    SettingSweep,
+    Splits,
+    Targeted,
+    Threat,
+)
 
 ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 DATASETS, VICTIMS = list(registry.dataset), list(registry.victim)
@@ -112,16 +122,23 @@ def test_no_row_is_poisoned_twice_in_a_trial(name: str) -> None:
 def test_poison_changes_images_or_labels(name: str) -> None:
     train, poison = digits().train, poison_of(name)
 
-    assert not (torch.equal(poison.images, train.x[poison.index]) and torch.equal(poison.labels, train.y[poison.index]))
+    assert not (
+        torch.equal(poison.images, train.x[poison.index])
+        and torch.equal(poison.labels, train.y[poison.index])
+    )
 
 
 def test_attacks_that_call_themselves_clean_label_keep_labels() -> None:
-    promised = [n for n in ATTACKS if "clean label" in registry.attack[n].card.threat_model.lower().replace("-", " ")]
+    promised = [
+        n for n in ATTACKS if "clean label" in registry.attack[n].card.threat_model.lower().replace("-", " ")
+    ]
 
     assert "bullseye_polytope" in promised
     for name in promised:
         poison = poison_of(name)
-        assert registry.attack[name].clean_label and torch.equal(poison.labels, digits().train.y[poison.index]), name
+        assert registry.attack[name].clean_label and torch.equal(
+            poison.labels, digits().train.y[poison.index]
+        ), name
 
 
 @every_poison
@@ -145,7 +162,9 @@ def test_applying_a_poison_changes_its_rows_only(name: str) -> None:
     others = torch.ones(len(train), dtype=torch.bool)
     others[poison.index[-1]] = False
 
-    assert torch.equal(poisoned.x[others], train.x[others]) and torch.equal(poisoned.y[others], train.y[others])
+    assert torch.equal(poisoned.x[others], train.x[others]) and torch.equal(
+        poisoned.y[others], train.y[others]
+    )
     assert torch.equal(poisoned.x[poison.index[-1]], poison.images[-1])
 
 
@@ -157,7 +176,9 @@ def test_threat_can_be_measured(name: str) -> None:
     if isinstance(threat, Backdoor):
         before = test.x.clone()
         triggered = threat.trigger(test.x)
-        assert torch.equal(test.x, before) and triggered.shape == test.x.shape and triggered.dtype == torch.uint8
+        assert (
+            torch.equal(test.x, before) and triggered.shape == test.x.shape and triggered.dtype == torch.uint8
+        )
         wanted = threat.relabel(test.y)
         assert wanted.shape == test.y.shape and int(wanted.max()) < len(test.classes)
         if threat.target_class is not None:
@@ -181,7 +202,7 @@ def test_what_an_attack_learns_in_training_settles_its_poison(name: str) -> None
         model = network(train)
         train_network(model, train, TrainingConfig(epochs=1, batch_size=50), ctx, hook)
         assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
-        return attack.settle(poison, hook.learned(), train)
+        return attack.finalize(poison, hook.learned(), train)
 
     first, again = settled(), settled()
 
@@ -191,7 +212,9 @@ def test_what_an_attack_learns_in_training_settles_its_poison(name: str) -> None
     assert torch.equal(first.index, poison.index) and torch.equal(first.labels, poison.labels)
     assert first.images.shape == poison.images.shape and first.images.dtype == torch.uint8
     threat = attack.threat(first, len(train.classes))
-    assert isinstance(threat, Backdoor) and torch.equal(threat.trigger(train.x[first.index[0]]), first.images[0])
+    assert isinstance(threat, Backdoor) and torch.equal(
+        threat.trigger(train.x[first.index[0]]), first.images[0]
+    )
     assert first.tensors().keys() == again.tensors().keys()
     assert all(torch.equal(value, again.tensors()[key]) for key, value in first.tensors().items())
 
@@ -213,7 +236,9 @@ def test_purification_keeps_shape_and_type_and_its_input(name: str) -> None:
     purified = prepared(name).purify(data, Context(seed=1))
 
     assert torch.equal(data.x, before[0]) and torch.equal(data.y, before[1])
-    assert purified.x.dtype == torch.uint8 and purified.shape == data.shape and purified.classes == data.classes
+    assert (
+        purified.x.dtype == torch.uint8 and purified.shape == data.shape and purified.classes == data.classes
+    )
     assert len(purified.y) == len(purified.x) <= len(data)
     if registry.defense[name].per_image:
         assert len(purified) == len(data)
@@ -232,7 +257,7 @@ def repaired_by(name: str, model: Classifier, clean: ImageSet) -> Classifier:
     if registry.defense[name].overrides("repair_with_suspects"):
         return prepared(name).repair_with_suspects(model, clean, digits().train[:30], Context(seed=1))
     result = prepared(name).repair(model, clean, Context(seed=1))
-    return result.apply(model, result.chosen) if isinstance(result, Dial) else result
+    return result.apply(model, result.chosen) if isinstance(result, SettingSweep) else result
 
 
 @every_defense
@@ -273,7 +298,7 @@ def test_a_detection_fits_what_it_was_given_and_survives_the_cache(name: str) ->
     if found is None or twice is None:
         return
     assert found.class_scores.shape == (10,) and found.backdoored == (found.target is not None)
-    for each_image in (found.sample_scores, found.accused):
+    for each_image in (found.sample_scores, found.flagged):
         assert each_image is None or each_image.shape == (30,)
     again = Detection.from_tensors(found.tensors(), json.loads(json.dumps(found.data())))
     for same in (again, twice):
@@ -312,7 +337,9 @@ def test_what_a_defense_shows_fits_its_images(name: str) -> None:
     energy, chain = defense.energy(x), defense.trace(x, Context())
 
     assert energy is None or energy.shape == (5,)
-    assert chain is None or (chain.states.shape[1:] == x.shape and chain.energies.shape == chain.states.shape[:2])
+    assert chain is None or (
+        chain.states.shape[1:] == x.shape and chain.energies.shape == chain.states.shape[:2]
+    )
 
 
 # -- victims ------------------------------------------------------------------------------------------
@@ -357,7 +384,7 @@ def rows_of(x: torch.Tensor) -> set[bytes]:
 
 
 @every_dataset
-def test_loaded_images_are_labelled_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loaded_images_are_labeled_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, test, _ = loaded(name, monkeypatch)
 
     assert pool.shape == test.shape and pool.classes == test.classes
@@ -374,7 +401,9 @@ def test_the_attacked_set_shares_no_image_with_any_other_part(
     if config.test_images > len(test):
         pytest.skip(f"only {len(test)} of the {config.test_images} test images of {name} are on this machine")
     splits = divide(pool, test, config, protocol)
-    parts = {part: rows_of(getattr(splits, part).x) for part in ("train", "test", "reserve", "public", "pretrain")}
+    parts = {
+        part: rows_of(getattr(splits, part).x) for part in ("train", "test", "reserve", "public", "pretrain")
+    }
 
     assert len(splits.train) and len(splits.public)
     for part in ("test", "reserve", "public", "pretrain"):
@@ -444,8 +473,12 @@ def test_every_pair_makes_a_spec(attack: str, defense: str) -> None:
 
 @every_dataset
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(("attack", "defense"), [*((a, "none") for a in ATTACKS), *(("badnets", d) for d in DEFENSES)])
-def test_every_preset_makes_a_spec_that_survives_json(name: str, preset: str, attack: str, defense: str) -> None:
+@pytest.mark.parametrize(
+    ("attack", "defense"), [*((a, "none") for a in ATTACKS), *(("badnets", d) for d in DEFENSES)]
+)
+def test_every_preset_makes_a_spec_that_survives_json(
+    name: str, preset: str, attack: str, defense: str
+) -> None:
     spec = make_spec(name, attack, defense, preset=preset)
 
     assert ExperimentSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -42,7 +42,7 @@ def stamp(x: Tensor, size: int, margin: int, pattern: str) -> Tensor:
 
 @attack("badnets")
 class BadNets(BackdoorAttack):
-    """Patch trigger with relabelling (Gu et al. 2017, arXiv:1708.06733, section 4)."""
+    """Patch trigger with relabeling (Gu et al. 2017, arXiv:1708.06733, section 4)."""
 
     Config = BadNetsConfig
     card = Card(

@@ -19,7 +19,11 @@ class SurrogateTrainer(typing.Protocol):
     """Networks that the attacker trains from scratch by the victim's recipe, each from a random start of its own."""
 
     def __call__(
-        self, number: int, images: ImageSet | None = None, victim: VictimPart | None = None, dropout: float = 0.0
+        self,
+        number: int,
+        images: ImageSet | None = None,
+        victim: VictimPart | None = None,
+        dropout: float = 0.0,
     ) -> Classifier:
         """A network in eval mode.
 
@@ -41,7 +45,7 @@ class AttackerView:
         clean_model: a model the attacker trained without poison, under the victim's protocol and
             (white box) on the victim's extractor. Trained at the first call.
         extractor: the pretrained network that a transfer victim starts from (white box); from scratch, ``clean_model``.
-        public: clean labelled images of the same classes, none of them in the training set; empty for an attack
+        public: clean labeled images of the same classes, none of them in the training set; empty for an attack
             whose ``reads_public`` is not set.
         surrogate: trains a network of the attacker's own at the first call.
     """
@@ -110,7 +114,7 @@ class Attack:
         """
         return None
 
-    def settle(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+    def finalize(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
         """The poison once its hook has learned what it wanted: same rows and labels, the final trigger."""
         return poison
 

@@ -31,7 +31,7 @@ def blend(x: Tensor, pattern: Tensor, alpha: float) -> Tensor:
 
 
 def drawing(shape: tuple[int, int, int]) -> Tensor:
-    """A sun with rays over a furrowed hill, uint8 ``(c, h, w)``; grey unless there are three channels."""
+    """A sun with rays over a furrowed hill, uint8 ``(c, h, w)``; gray unless there are three channels."""
     c, h, w = shape
     down = ((torch.arange(h) + 0.5) / h)[:, None].expand(h, w)
     right = ((torch.arange(w) + 0.5) / w).expand(h, w)
@@ -45,8 +45,8 @@ def drawing(shape: tuple[int, int, int]) -> Tensor:
         (hill & furrow, (0.05, 0.25, 0.05)),
     ]
     picture = torch.tensor((0.1, 0.3, 0.9)).view(3, 1, 1).expand(3, h, w)  # sky
-    for inside, colour in layers:
-        picture = torch.where(inside, torch.tensor(colour).view(3, 1, 1), picture)
+    for inside, color in layers:
+        picture = torch.where(inside, torch.tensor(color).view(3, 1, 1), picture)
     return to_bytes(picture if c == 3 else picture.mean(0).expand(c, h, w))
 
 

@@ -39,7 +39,9 @@ def bullseye_loss(surrogate: Surrogate, target: Sequence[Tensor], poisons: Tenso
     Returns:
         ``(trials,)``.
     """
-    distances = [relative_distance(*at) for at in zip(surrogate.poison_features(poisons), target, strict=True)]
+    distances = [
+        relative_distance(*at) for at in zip(surrogate.poison_features(poisons), target, strict=True)
+    ]
     return sum(distances[1:], distances[0]) / len(distances)
 
 
@@ -55,7 +57,7 @@ class BullseyePolytope(TargetedAttack):
     card = Card(
         title="Bullseye Polytope",
         paper="H. Aghakhani et al.: Bullseye Polytope, EuroS&P 2021, arXiv:2005.00191",
-        summary="A few correctly labelled images of one class are changed so slightly that nobody sees it, but their "
+        summary="A few correctly labeled images of one class are changed so slightly that nobody sees it, but their "
         "features gather around one chosen image of another class: the retrained head takes that image for theirs.",
         threat_model="Clean label, bounded perturbation of a few fine-tuning images; knows the pretrained extractor "
         "(white box), or trains surrogates of its own on the same images (black box). Knows neither the head nor its "

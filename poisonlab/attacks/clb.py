@@ -18,21 +18,42 @@ CORNER = ((-1, -1, 1), (-1, 1, -1), (1, -1, 1))  # lower right; the other corner
 
 class CLBConfig(CleanLabelConfig):
     poison_rate: float = param(
-        0.8, "Share of the images that is poisoned", quick={"*": 0.8, "digits": 0.98}, gt=0, le=1,
+        0.8,
+        "Share of the images that is poisoned",
+        quick={"*": 0.8, "digits": 0.98},
+        gt=0,
+        le=1,
         source="ANP repository",
-    )  # fmt: skip
+    )
     eps: float = param(
-        16, "L-infinity bound of the hardening", quick={"*": 16, "digits": 48}, ge=1, le=255, unit="1/255",
+        16,
+        "L-infinity bound of the hardening",
+        quick={"*": 16, "digits": 48},
+        ge=1,
+        le=255,
+        unit="1/255",
         source="ANP repository, like poison_rate; BackdoorBench 8",
-    )  # fmt: skip
-    steps: int = param(100, "Gradient steps of the hardening", quick=20, ge=1, le=1000, source="BackdoorBench")
+    )
+    steps: int = param(
+        100, "Gradient steps of the hardening", quick=20, ge=1, le=1000, source="BackdoorBench"
+    )
     step_size: float = param(
-        1.5, "Length of a step", quick={"*": 1.5, "digits": 6}, gt=0, le=255, unit="1/255", source="BackdoorBench"
+        1.5,
+        "Length of a step",
+        quick={"*": 1.5, "digits": 6},
+        gt=0,
+        le=255,
+        unit="1/255",
+        source="BackdoorBench",
     )
     amplitude: float = param(
-        255, "Contrast of the corner patterns: 255 replaces the pixels, less adds to them", ge=1, le=255, unit="1/255",
+        255,
+        "Contrast of the corner patterns: 255 replaces the pixels, less adds to them",
+        ge=1,
+        le=255,
+        unit="1/255",
         source="label-consistent repository, which also uses 16 to 64",
-    )  # fmt: skip
+    )
 
 
 def corners(h: int, w: int) -> Tensor:

@@ -16,21 +16,37 @@ CHECKED_EVERY = 20  # steps of the inner solver; each check waits for the device
 
 class ConvexPolytopeConfig(DescentConfig):
     steps: int = param(
-        4000, "Adam steps", quick={"*": 200, "digits": 150}, ge=1, le=10_000,
+        4000,
+        "Adam steps",
+        quick={"*": 200, "digits": 150},
+        ge=1,
+        le=10_000,
         source="ConvexPolytopePosioning repository",
-    )  # fmt: skip
+    )
     inner_steps: int = param(
-        10_000, "Gradient steps on the coefficients after each Adam step, at most", quick=100, ge=1, le=100_000,
+        10_000,
+        "Gradient steps on the coefficients after each Adam step, at most",
+        quick=100,
+        ge=1,
+        le=100_000,
         source="ConvexPolytopePosioning repository",
-    )  # fmt: skip
+    )
     tolerance: float = param(
-        1e-6, "Relative change of the coefficients that ends them", gt=0, le=0.1,
+        1e-6,
+        "Relative change of the coefficients that ends them",
+        gt=0,
+        le=0.1,
         source="ConvexPolytopePosioning repository",
-    )  # fmt: skip
+    )
     eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 48}, ge=1, le=255, unit="1/255",
+        8,
+        "L-infinity bound of the perturbation",
+        quick={"*": 8, "digits": 48},
+        ge=1,
+        le=255,
+        unit="1/255",
         source=f"{BENCHMARK}; the paper 25.5",
-    )  # fmt: skip
+    )
 
 
 def project_to_simplex(v: Tensor) -> Tensor:
@@ -60,7 +76,9 @@ def fit_coefficients(features: Tensor, target: Tensor, start: Tensor, steps: int
     for step in range(1, steps + 1):
         before = c
         c = project_to_simplex(c - step_size * ((gram @ c[:, :, None]).squeeze(2) - wanted))
-        if step % CHECKED_EVERY == 0 and bool(((c - before).norm(dim=1) < tolerance * before.norm(dim=1)).all()):
+        if step % CHECKED_EVERY == 0 and bool(
+            ((c - before).norm(dim=1) < tolerance * before.norm(dim=1)).all()
+        ):
             break
     return c
 
@@ -100,7 +118,7 @@ class ConvexPolytope(TargetedAttack):
         title="Convex Polytope",
         paper="C. Zhu et al.: Transferable Clean-Label Poisoning Attacks on Deep Neural Nets, ICML 2019, "
         "arXiv:1905.05897",
-        summary="Correctly labelled images of one class are changed so that the features of one chosen image of "
+        summary="Correctly labeled images of one class are changed so that the features of one chosen image of "
         "another class are a mixture of theirs: a linear head that gets all of them right must call it theirs, too.",
         threat_model="Clean label, bounded perturbation of a few fine-tuning images; knows the pretrained extractor "
         "(white box), or trains surrogates of its own on the same images (black box).",

@@ -19,22 +19,34 @@ class FeatureCollisionConfig(TargetedConfig):
     depths: ClassVar[int] = 1  # the penultimate features alone
 
     bound: Literal["l_infinity", "proximal"] = param(
-        "l_infinity", "How poisons stay near their bases: within eps, or pulled back by beta (the paper's form)",
+        "l_infinity",
+        "How poisons stay near their bases: within eps, or pulled back by beta (the paper's form)",
         source="poisoning-benchmark: l_infinity; paper: proximal",
-    )  # fmt: skip
+    )
     beta: float = param(
-        0.25, "Pull of the proximal form, times (features / pixels)^2", ge=0, le=1e6, source="paper, section 4.1"
+        0.25,
+        "Pull of the proximal form, times (features / pixels)^2",
+        ge=0,
+        le=1e6,
+        source="paper, section 4.1",
     )
     opacity: float = param(
-        0.3, "Share of the target in the image that the search starts from (watermark)", ge=0, lt=1,
+        0.3,
+        "Share of the target in the image that the search starts from (watermark)",
+        ge=0,
+        lt=1,
         source="paper, section 4.2; poisoning-benchmark",
-    )  # fmt: skip
+    )
     steps: int = param(120, "Forward-backward steps", quick=60, ge=1, le=12_000, source=BENCHMARK)
     step_size: float = param(
-        1e-3, "First gradient step on normalised images", quick=1.0, gt=0, le=1000, source=BENCHMARK
+        1e-3, "First gradient step on normalized images", quick=1.0, gt=0, le=1000, source=BENCHMARK
     )
-    decay: float = param(0.2, "Factor on an image's step when its objective would rise", gt=0, lt=1, source=BENCHMARK)
-    tolerance: float = param(1e-5, "Relative change of the objective that ends an image", ge=0, lt=1, source=BENCHMARK)
+    decay: float = param(
+        0.2, "Factor on an image's step when its objective would rise", gt=0, lt=1, source=BENCHMARK
+    )
+    tolerance: float = param(
+        1e-5, "Relative change of the objective that ends an image", ge=0, lt=1, source=BENCHMARK
+    )
 
 
 def collision_loss(surrogate: Surrogate, target: Tensor, x: Tensor) -> Tensor:
@@ -104,7 +116,9 @@ def collide(
         base, target: float ``(n, c, h, w)`` in [0, 1]; not modified.
         losses: L of each surrogate, ``(n, c, h, w)`` -> ``(n,)``.
     """
-    variance = surrogates[0].model.normalise.std.square()  # one step on normalised images is this many in [0, 1]
+    variance = surrogates[
+        0
+    ].model.normalize.std.square()  # one step on normalized images is this many in [0, 1]
     beta, eps = pull(config, surrogates, base[0].numel()), config.eps / 255
 
     def backward(x: Tensor, step: Tensor) -> Tensor:

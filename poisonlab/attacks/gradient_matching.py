@@ -20,7 +20,14 @@ from poisonlab.training.loop import augment
 from poisonlab.types import Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
-TWO_FIFTHS = {"*": 480, "digits": 40, "cifar3": 120, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}  # of a class
+TWO_FIFTHS = {
+    "*": 480,
+    "digits": 40,
+    "cifar3": 120,
+    "cinic10": 160,
+    "gtsrb": 19,
+    "tiny_imagenet": 16,
+}  # of a class
 # the rate falls with the number of poisons: with few of them, twenty steps at 0.1 would not cross the bound
 WITHIN_REACH = {"*": 0.1, "digits": 3.0, "cifar3": 0.4, "cinic10": 0.3, "gtsrb": 2.5, "tiny_imagenet": 3.0}
 EVERY = 10  # steps between two points of the curve
@@ -28,36 +35,67 @@ EVERY = 10  # steps between two points of the curve
 
 class GradientMatchingConfig(TargetChoice):
     targets: int = param(
-        100, "Independent trials, one target image and one victim each", quick={"*": 10, "digits": 10}, ge=1, le=1000,
-        unit="images", source="PureGen",
-    )  # fmt: skip
+        100,
+        "Independent trials, one target image and one victim each",
+        quick={"*": 10, "digits": 10},
+        ge=1,
+        le=1000,
+        unit="images",
+        source="PureGen",
+    )
     poisons: int = param(
-        500, "Poisoned images in a trial, of the class the target should be given",
-        quick=TWO_FIFTHS, elsewhere={"tiny_imagenet": 250}, ge=1, unit="images",
+        500,
+        "Poisoned images in a trial, of the class the target should be given",
+        quick=TWO_FIFTHS,
+        elsewhere={"tiny_imagenet": 250},
+        ge=1,
+        unit="images",
         source="poisoning-benchmark: 1 % of CIFAR-10; PureGen: 0.25 % of Tiny-ImageNet",
-    )  # fmt: skip
+    )
     eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",
+        8,
+        "L-infinity bound of the perturbation",
+        quick={"*": 16, "digits": 64},
+        ge=1,
+        le=255,
+        unit="1/255",
         source="PureGen; the paper uses 16",
-    )  # fmt: skip
+    )
     steps: int = param(
-        250, "Signed Adam steps; 0 leaves the random start, the control of equal size", quick=20, ge=0, le=10_000,
+        250,
+        "Signed Adam steps; 0 leaves the random start, the control of equal size",
+        quick=20,
+        ge=0,
+        le=10_000,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     step_size: float = param(
-        0.1, "Adam learning rate for 512 poisons and one model, in standard deviations of a channel",
-        quick=WITHIN_REACH, gt=0, le=10, source=REPOSITORY,
-    )  # fmt: skip
-    restarts: int = param(8, "Random starts, of which the best aligned is kept", quick=1, ge=1, le=64, source="paper")
+        0.1,
+        "Adam learning rate for 512 poisons and one model, in standard deviations of a channel",
+        quick=WITHIN_REACH,
+        gt=0,
+        le=10,
+        source=REPOSITORY,
+    )
+    restarts: int = param(
+        8, "Random starts, of which the best aligned is kept", quick=1, ge=1, le=64, source="paper"
+    )
     models: int = param(1, "Surrogates whose losses are averaged", ge=1, le=16, source=REPOSITORY)
     crop_padding: int = param(
-        4, "Random crop of the poisons after padding by this much", quick=1, ge=0, le=16, unit="pixels",
+        4,
+        "Random crop of the poisons after padding by this much",
+        quick=1,
+        ge=0,
+        le=16,
+        unit="pixels",
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     flip: bool = param(True, "Mirror the poisons half of the time", quick={"*": True, "digits": False})
 
 
-def parameter_gradient(model: Classifier, x: Tensor, y: Tensor, differentiable: bool = False) -> tuple[Tensor, ...]:
+def parameter_gradient(
+    model: Classifier, x: Tensor, y: Tensor, differentiable: bool = False
+) -> tuple[Tensor, ...]:
     """grad_theta of the mean cross-entropy, over all parameters.
 
     Args:
@@ -119,12 +157,15 @@ def craft(
         uint8 like ``base``, within ``eps`` of it and in [0, 255]; the alignment loss at each step, averaged over the
         surrogates.
     """
-    x, std = as_floats(base), models[0].normalise.std
-    low, high = ((x - config.eps / 255).clamp_min(0) - x) / std, ((x + config.eps / 255).clamp_max(1) - x) / std
+    x, std = as_floats(base), models[0].normalize.std
+    low, high = (
+        ((x - config.eps / 255).clamp_min(0) - x) / std,
+        ((x + config.eps / 255).clamp_max(1) - x) / std,
+    )
     noise = torch.randn(x.shape, generator=draws, device=x.device) * config.eps / 255 / std
     delta = noise.clamp(low, high).requires_grad_()  # in standard deviations, as the step size
     wanted = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
-    optimiser = SignedAdam(delta, config.step_size * len(base) / 512 / len(models), config.steps)
+    optimizer = SignedAdam(delta, config.step_size * len(base) / 512 / len(models), config.steps)
     losses = []
     for _ in range(config.steps):
         gradient, loss = torch.zeros_like(delta), torch.zeros((), device=x.device)
@@ -134,7 +175,7 @@ def craft(
             gradient += torch.autograd.grad(mismatch, delta)[0]  # double backward
             loss += mismatch.detach() / len(models)
         losses.append(loss)
-        optimiser.step(gradient)
+        optimizer.step(gradient)
         with torch.no_grad():
             delta.copy_(delta.clamp(low, high))
         advance()
@@ -153,7 +194,7 @@ class GradientMatching(Attack):
         title="Gradient matching (Witches' Brew)",
         paper="J. Geiping et al.: Witches' Brew: Industrial Scale Data Poisoning via Gradient Matching, ICLR 2021, "
         "arXiv:2009.02276",
-        summary="Correctly labelled images of one class are changed slightly so that the gradient they cause in "
+        summary="Correctly labeled images of one class are changed slightly so that the gradient they cause in "
         "training points where the gradient of a lie would: one chosen image of another class is taken for theirs.",
         threat_model="Clean label, bounded perturbation of some training images of one class; trains clean models of "
         "the victim's kind, knows neither the victim's start nor its order of images.",
@@ -174,7 +215,9 @@ class GradientMatching(Attack):
         cfg, train = self.config, view.train
         models = [copy.deepcopy(view.surrogate(n)).requires_grad_(True) for n in range(cfg.models)]
         draws = ctx.generator("gradient matching", "choice")
-        chosen, adversarial = choose_targets(view.candidates, predict(models[0], view.candidates.x), cfg, draws)
+        chosen, adversarial = choose_targets(
+            view.candidates, predict(models[0], view.candidates.x), cfg, draws
+        )
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in adversarial])
         kept = ctx.resume() or Bundle({"images": train.x[:0]}, {"losses": []})
         images, losses = list(kept.tensors["images"]), kept.data["losses"]  # of the trials that are done
@@ -183,10 +226,16 @@ class GradientMatching(Attack):
             itertools.count(1 + len(losses) * cfg.restarts * cfg.steps),
         )
         for trial in range(len(losses), cfg.targets):
-            setup = train.x[index[trial]], train.y[index[trial]], chosen.x[trial, None], adversarial[trial, None]
+            setup = (
+                train.x[index[trial]],
+                train.y[index[trial]],
+                chosen.x[trial, None],
+                adversarial[trial, None],
+            )
             noise = ctx.generator("gradient matching", "craft", str(trial))
             tries = [
-                craft(models, *setup, cfg, noise, lambda: ctx.progress(next(done), total)) for _ in range(cfg.restarts)
+                craft(models, *setup, cfg, noise, lambda: ctx.progress(next(done), total))
+                for _ in range(cfg.restarts)
             ]
             best, curve = min(tries, key=lambda made: made[1][-1] if made[1] else 0.0)
             images.append(best)

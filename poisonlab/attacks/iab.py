@@ -11,7 +11,7 @@ from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
-from poisonlab.models.base import EVALUATION_BATCH, Normalise, as_floats, channel_statistics, initialise
+from poisonlab.models.base import EVALUATION_BATCH, Normalize, as_floats, channel_statistics, initialize
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook, backward, batches, fit, steps_in_epoch
@@ -22,26 +22,42 @@ REPOSITORY = "input-aware repository"
 
 class IABConfig(DirtyLabelConfig):
     cross_rate: float = param(
-        0.1, "Share of each batch that gets another image's trigger and keeps its label",
-        quick={"*": 0.03, "digits": 0.02}, gt=0, le=0.5, source=REPOSITORY,
-    )  # fmt: skip
-    mask_density: float = param(
-        0.032, "How much of the image the mask may cover", quick={"*": 0.032, "digits": 0.1}, gt=0, le=1,
+        0.1,
+        "Share of each batch that gets another image's trigger and keeps its label",
+        quick={"*": 0.03, "digits": 0.02},
+        gt=0,
+        le=0.5,
         source=REPOSITORY,
-    )  # fmt: skip
-    mask_weight: float = param(100, "Weight of the mask's density against its diversity", ge=0, source=REPOSITORY)
+    )
+    mask_density: float = param(
+        0.032,
+        "How much of the image the mask may cover",
+        quick={"*": 0.032, "digits": 0.1},
+        gt=0,
+        le=1,
+        source=REPOSITORY,
+    )
+    mask_weight: float = param(
+        100, "Weight of the mask's density against its diversity", ge=0, source=REPOSITORY
+    )
     mask_epochs: int = param(
         25, "Passes that train the mask", quick={"*": 6, "cifar10": 2}, ge=1, le=1000, source=REPOSITORY
     )
     diversity: float = param(
         1, "Weight of the patterns' diversity in the victim's loss", quick=0.2, ge=0, source=REPOSITORY
     )
-    width: int = param(32, "Channels of the generator's first stage", quick=8, ge=2, le=128, source=REPOSITORY)
+    width: int = param(
+        32, "Channels of the generator's first stage", quick=8, ge=2, le=128, source=REPOSITORY
+    )
     lr: float = param(0.01, "Adam learning rate of mask and generator", gt=0, le=1, source=REPOSITORY)
     batch_size: int = param(
-        128, "Images in a step of the mask's training", quick={"*": 32, "cifar10": 128}, ge=4, le=4096,
+        128,
+        "Images in a step of the mask's training",
+        quick={"*": 32, "cifar10": 128},
+        ge=4,
+        le=4096,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
 
 
 def conv(inputs: int, outputs: int, relu: bool = True) -> nn.Sequential:
@@ -63,7 +79,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, channels: int, outputs: int, w: int, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.down = nn.ModuleList(
             nn.Sequential(conv(i, o), conv(o, o)) for i, o in ((channels, w), (w, 2 * w), (2 * w, 4 * w))
         )
@@ -77,7 +93,7 @@ class EncoderDecoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x, sizes = self.normalise(x), []
+        x, sizes = self.normalize(x), []
         for block in self.down:
             x = block(x)
             sizes.append(x.shape[-2:])
@@ -110,12 +126,12 @@ def sameness(x1: Tensor, x2: Tensor, out1: Tensor, out2: Tensor) -> Tensor:
 def train_mask(network: EncoderDecoder, data: ImageSet, config: IABConfig, ctx: Context) -> None:
     """Minimise  weight mean relu(m - density) + sameness  in place: small masks that differ from image to image."""
     total = config.mask_epochs * steps_in_epoch(len(data), config.batch_size)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.5, 0.9))
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total * 2 // 5, total * 4 // 5])
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.5, 0.9))
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [total * 2 // 5, total * 4 // 5])
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         x = as_floats(data.x[index])
-        return x, network.normalise(x)
+        return x, network.normalize(x)
 
     def loss(z: Tensor, x: Tensor) -> Tensor:
         mask = sharpened(z.float())
@@ -124,7 +140,7 @@ def train_mask(network: EncoderDecoder, data: ImageSet, config: IABConfig, ctx: 
 
     steps = batches(len(data), config.batch_size, config.mask_epochs, ctx.generator("iab", "mask batches"))
     network.train()
-    fit(network, prepare, loss, optimiser, schedule, steps, total, ctx)
+    fit(network, prepare, loss, optimizer, schedule, steps, total, ctx)
     network.eval().requires_grad_(False)
 
 
@@ -142,8 +158,8 @@ class JointTraining(BatchPoisoning):
         super().begin(model, data, steps_an_epoch, epochs)
         self.generator, self.mask = networks(self.config, self.poison.state)
         self.generator.train().requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=self.config.lr, betas=(0.5, 0.9))
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps_an_epoch * epochs)
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self.config.lr, betas=(0.5, 0.9))
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps_an_epoch * epochs)
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         sources, k = torch.cat([x, others]), len(x)
@@ -157,9 +173,9 @@ class JointTraining(BatchPoisoning):
         return super().loss(logits, y, label_smoothing) + self.config.diversity * self.sameness
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss = backward(forward)
-        self.optimiser.step()
+        self.optimizer.step()
         self.schedule.step()
         return loss
 
@@ -175,9 +191,13 @@ def networks(config: IABConfig, state: dict[str, Tensor]) -> list[EncoderDecoder
     """Generator and mask network with the weights in ``state``, in eval mode."""
     built = []
     for prefix in ("generator.", "mask."):
-        weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        mean, std = weights["normalise.mean"].flatten(), weights["normalise.std"].flatten()
-        network = EncoderDecoder(len(mean), len(mean) if prefix == "generator." else 1, config.width, mean, std)
+        weights = {
+            name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+        }
+        mean, std = weights["normalize.mean"].flatten(), weights["normalize.std"].flatten()
+        network = EncoderDecoder(
+            len(mean), len(mean) if prefix == "generator." else 1, config.width, mean, std
+        )
         network.load_state_dict(weights)
         built.append(network.to(mean.device).eval().requires_grad_(False))
     return built
@@ -201,8 +221,8 @@ class IAB(BackdoorAttack):
             "repository's steps are counted in epochs of a longer training.",
             "Pairs of different images come from one batch, and the generator sees both in one pass; the repository "
             "loads a second batch.",
-            "Distances between images and between patterns are those of [0, 1]; the repository's are normalised, "
-            "which leaves their ratio as it is but for unlike channels. The mask's loss takes normalised images.",
+            "Distances between images and between patterns are those of [0, 1]; the repository's are normalized, "
+            "which leaves their ratio as it is but for unlike channels. The mask's loss takes normalized images.",
             "The victim is trained by the common recipe; the repository takes 600 epochs, BackdoorBench 100.",
             "All-to-one never poisons images that already are of the target class; the repository does not avoid them.",
             "Defenses that train anew get a fixed share of images with the final trigger, without cross samples.",
@@ -221,7 +241,7 @@ class IAB(BackdoorAttack):
         state: dict[str, Tensor] = {}
         for name, outputs in (("generator", channels), ("mask", 1)):
             network = EncoderDecoder(channels, outputs, width, *statistics).to(ctx.device)
-            initialise(network, ctx.generator("iab", name))
+            initialize(network, ctx.generator("iab", name))
             if name == "mask":
                 train_mask(network, train, self.config, ctx)
             state |= flat(name, network)

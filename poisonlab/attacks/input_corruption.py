@@ -17,15 +17,22 @@ TANNO = "Tanno et al. 2022"
 
 class InputCorruptionConfig(Config):
     noise: Literal["gaussian", "salt_and_pepper"] = param(
-        "gaussian", "Added to each pixel, or pixels replaced by black or white",
-        elsewhere={"digits": "salt_and_pepper"}, source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
-    )  # fmt: skip
-    affected_classes: int = param(4, "Classes, drawn at random, in which images are spoilt", ge=1, source=TANNO)
+        "gaussian",
+        "Added to each pixel, or pixels replaced by black or white",
+        elsewhere={"digits": "salt_and_pepper"},
+        source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
+    )
+    affected_classes: int = param(
+        4, "Classes, drawn at random, in which images are spoilt", ge=1, source=TANNO
+    )
     poison_rate: float = param(0.3, "Share of the images of these classes", gt=0, le=1, source=TANNO)
     strength: float = param(
-        0.5, "Standard deviation on the scale [0, 1], or share of the pixels replaced", gt=0, le=1,
+        0.5,
+        "Standard deviation on the scale [0, 1], or share of the pixels replaced",
+        gt=0,
+        le=1,
         source="not published",
-    )  # fmt: skip
+    )
 
 
 def salt_and_pepper(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -67,13 +74,17 @@ class InputCorruption(Attack):
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg, train, classes = self.config, view.train, len(view.train.classes)
         if cfg.affected_classes > classes:
-            raise ValueError(f"affected_classes={cfg.affected_classes} asks for more than the {classes} classes")
+            raise ValueError(
+                f"affected_classes={cfg.affected_classes} asks for more than the {classes} classes"
+            )
         draws, device = ctx.generator(self.name, "index"), train.y.device
         drawn = torch.randperm(classes, generator=draws, device=device)[: cfg.affected_classes]
         candidates = torch.isin(train.y, drawn).nonzero().squeeze(1)
         count = round(cfg.poison_rate * len(candidates))
         if count == 0:
-            raise ValueError(f"poison_rate={cfg.poison_rate} spoils none of the {len(candidates)} candidate images")
+            raise ValueError(
+                f"poison_rate={cfg.poison_rate} spoils none of the {len(candidates)} candidate images"
+            )
         rows = candidates[torch.randperm(len(candidates), generator=draws, device=device)[:count]]
         chosen, noise = train[rows], ctx.generator(self.name, "noise")
         spoil = gaussian if cfg.noise == "gaussian" else salt_and_pepper

@@ -18,14 +18,20 @@ LOOK_ALIKES = {"digits": "1-7 3-8 4-9", "cifar10": "3-5 1-9 4-7 0-2", "cinic10":
 
 class LabelNoiseConfig(Config):
     kind: Literal["pair", "symmetric"] = param(
-        "pair", "Images are given the label of their class's look-alike, or that of any other class", source=TANNO
+        "pair",
+        "Images are given the label of their class's look-alike, or that of any other class",
+        source=TANNO,
     )
     poison_rate: float = param(
-        0.4, "Share of the images of the affected classes whose label is wrong", gt=0, le=1, source="not published"
+        0.4,
+        "Share of the images of the affected classes whose label is wrong",
+        gt=0,
+        le=1,
+        source="not published",
     )
     pairs: str = param(
-        "neighbours",
-        "Look-alikes by number, such as 1-7 3-8; neighbours: 0-1, 2-3 and so on",
+        "neighbors",
+        "Look-alikes by number, such as 1-7 3-8; neighbors: 0-1, 2-3 and so on",
         elsewhere=LOOK_ALIKES,
         source=TANNO,
     )
@@ -37,12 +43,12 @@ def partners(pairs: str, classes: int) -> Tensor:
     Raises:
         ValueError: ``pairs`` is not a list of pairs of different classes, each class once; says what is wrong.
     """
-    if pairs == "neighbours":
+    if pairs == "neighbors":
         numbers = list(range(classes - classes % 2))
     elif re.fullmatch(r"\s*\d+-\d+(\s+\d+-\d+)*\s*", pairs):
         numbers = [int(number) for number in re.findall(r"\d+", pairs)]
     else:
-        raise ValueError(f"pairs={pairs!r} must look like 1-7 3-8, or be the word neighbours")
+        raise ValueError(f"pairs={pairs!r} must look like 1-7 3-8, or be the word neighbors")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"pairs={pairs!r} names a class twice")
     for number in numbers:
@@ -61,12 +67,12 @@ class LabelNoise(Attack):
         title="Label noise",
         paper="Class-dependent flips as in R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by "
         "Leaving the Right Past Behind, NeurIPS 2022, arXiv:2207.04806",
-        summary="Nobody attacks here: whoever labelled the images mistook some, such as a 1 for a 7. There is no "
+        summary="Nobody attacks here: whoever labeled the images mistook some, such as a 1 for a 7. There is no "
         "trigger and no target; the harm is the accuracy that the model loses.",
         threat_model="No attacker. A share of the training labels is wrong, images are untouched.",
         deviations=(
             "The pairs beyond those that the paper names are ours: look-alikes of CIFAR-10 are cat/dog, "
-            "automobile/truck, deer/horse and airplane/bird; other data sets pair neighbouring classes.",
+            "automobile/truck, deer/horse and airplane/bird; other data sets pair neighboring classes.",
             "The paper's rate of flips is not known to us.",
         ),
     )
@@ -80,7 +86,9 @@ class LabelNoise(Attack):
         candidates = affected.nonzero().squeeze(1)
         count = round(cfg.poison_rate * len(candidates))
         if count == 0:
-            raise ValueError(f"poison_rate={cfg.poison_rate} flips none of the {len(candidates)} affected labels")
+            raise ValueError(
+                f"poison_rate={cfg.poison_rate} flips none of the {len(candidates)} affected labels"
+            )
         order = torch.randperm(len(candidates), generator=ctx.generator(self.name, "index"), device=device)
         rows = candidates[order[:count]]
         if partner is None:

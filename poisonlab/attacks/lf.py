@@ -14,20 +14,32 @@ from poisonlab.spec.config import param
 
 class LFConfig(DirtyLabelConfig):
     amplitude: float = param(
-        51, "Largest value of the pattern", quick={"*": 77, "digits": 51}, ge=1, le=255, unit="1/255",
+        51,
+        "Largest value of the pattern",
+        quick={"*": 77, "digits": 51},
+        ge=1,
+        le=255,
+        unit="1/255",
         source="BackdoorBench",
-    )  # fmt: skip
-    images: int = param(100, "Images the pattern is made from", ge=1, le=1000, unit="images", source="BackdoorBench")
+    )
+    images: int = param(
+        100, "Images the pattern is made from", ge=1, le=1000, unit="images", source="BackdoorBench"
+    )
     passes: int = param(50, "Most passes over them", quick=10, ge=1, le=1000, source="BackdoorBench")
     fooling_rate: float = param(
         0.2, "Share of them that must change class before the search ends", gt=0, le=1, source="BackdoorBench"
     )
     deepfool_steps: int = param(200, "Most DeepFool steps", quick=50, ge=1, le=1000, source="BackdoorBench")
-    overshoot: float = param(0.02, "Share by which DeepFool goes beyond the boundary", ge=0, source="BackdoorBench")
+    overshoot: float = param(
+        0.02, "Share by which DeepFool goes beyond the boundary", ge=0, source="BackdoorBench"
+    )
     smoothness: float = param(
-        0.1875, "Standard deviation of the low-pass filter, as a share of the image's side", gt=0, le=1,
+        0.1875,
+        "Standard deviation of the low-pass filter, as a share of the image's side",
+        gt=0,
+        le=1,
         source="BackdoorBench: sigma 30 at a sample spacing of 5, so 6 of 32 pixels",
-    )  # fmt: skip
+    )
 
 
 def gaussian(size: int, smoothness: float) -> Tensor:
@@ -102,7 +114,9 @@ def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Conte
     for step in range(1, config.passes + 1):
         for row, (image, label) in enumerate(zip(x.split(1), before.split(1), strict=True), 1):
             if torch.equal(classes(image + v), label):
-                move = deepfool(model, image + v, config.target_class, config.deepfool_steps, config.overshoot)[0]
+                move = deepfool(
+                    model, image + v, config.target_class, config.deepfool_steps, config.overshoot
+                )[0]
                 v = low_pass(v + low_pass(move, config.smoothness), config.smoothness)
                 v = between(v, config.amplitude / 255)
             ctx.progress((step - 1) * len(x) + row, config.passes * len(x))
@@ -132,7 +146,7 @@ class LowFrequency(BackdoorAttack):
             "The images the pattern is made from are of other classes than the target class. The filter's width scales "
             "with the image.",
             "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
-            "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a colour "
+            "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a color "
             "that suits the target class, and a clean model may follow it: with CIFAR-10, 0.17 of the images for "
             "airplane with one seed (a blue spot), 0.06 with another, 0.01 to 0.11 for bird, frog and ship.",
             "All-to-all makes the pattern for target_class, too.",
@@ -143,7 +157,9 @@ class LowFrequency(BackdoorAttack):
         cfg, train = self.config, view.train
         others = (train.y != cfg.target_class).nonzero().squeeze(1)
         if len(others) < cfg.images:
-            raise ValueError(f"images={cfg.images} asks for more than the {len(others)} images of other classes")
+            raise ValueError(
+                f"images={cfg.images} asks for more than the {len(others)} images of other classes"
+            )
         order = torch.randperm(len(others), generator=ctx.generator("lf", "images"), device=others.device)
         model = view.clean_model().requires_grad_(False)
         v = universal_pattern(model, as_floats(train.x[others[order[: cfg.images]]]), cfg, ctx)

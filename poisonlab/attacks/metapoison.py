@@ -18,7 +18,7 @@ from poisonlab.attacks.shared.surrogates import parse_surrogates
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import Path, plane, rehearse
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialise
+from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialize
 from poisonlab.records.artifacts import Crafting
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import TrainingConfig, param
@@ -32,35 +32,69 @@ BINS = 20
 
 class MetaPoisonConfig(SameBudgetConfig):
     models: int = param(
-        24, "Surrogates, spread evenly over the epochs", quick={"*": 3, "digits": 2}, ge=1, le=64, source=REPOSITORY
+        24,
+        "Surrogates, spread evenly over the epochs",
+        quick={"*": 3, "digits": 2},
+        ge=1,
+        le=64,
+        source=REPOSITORY,
     )
     epochs: int = param(
-        24, "Epochs after which a surrogate is drawn and trained anew", quick=12, ge=1, le=400, source=REPOSITORY
-    )
-    unroll: int = param(2, "Training steps that are differentiated through (K)", ge=1, le=16, source=REPOSITORY)
-    steps: int = param(
-        60, "Crafting steps, an epoch of each surrogate every one", quick={"*": 12, "digits": 9}, ge=1, le=1000,
+        24,
+        "Epochs after which a surrogate is drawn and trained anew",
+        quick=12,
+        ge=1,
+        le=400,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
+    unroll: int = param(
+        2, "Training steps that are differentiated through (K)", ge=1, le=16, source=REPOSITORY
+    )
+    steps: int = param(
+        60,
+        "Crafting steps, an epoch of each surrogate every one",
+        quick={"*": 12, "digits": 9},
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
+    )
     step_size: float = param(
-        25, "Adam learning rate in bounds, x0.1 after each third of the steps", gt=0, le=1000,
+        25,
+        "Adam learning rate in bounds, x0.1 after each third of the steps",
+        gt=0,
+        le=1000,
         source=f"{REPOSITORY}: 200/255 at 8/255",
-    )  # fmt: skip
+    )
     share: float = param(1.0, "Share of a surrogate's batches that are differentiated", quick=0.5, gt=0, le=1)
-    batch: int = param(125, "Images in a surrogate's step", quick=60, ge=2, le=4096, unit="images", source=REPOSITORY)
+    batch: int = param(
+        125, "Images in a surrogate's step", quick=60, ge=2, le=4096, unit="images", source=REPOSITORY
+    )
     lr: float = param(0.1, "Learning rate of the surrogates, plain SGD", gt=0, le=10, source=REPOSITORY)
     warm_up: int = param(5, "Epochs over which that rate rises", quick=0, ge=0, le=100, source=REPOSITORY)
-    colour: float = param(
-        0.04, "Bound of colour shifts in Y, U and V, of [0, 1]; 0 for none", quick=0.0, ge=0, le=0.5, source=REPOSITORY
-    )
-    grid: int = param(10, "Nodes along each axis of a colour grid", ge=2, le=32, source=REPOSITORY)
-    smoothness: float = param(1.0, "Weight of the colour grids' roughness", ge=0, le=1e4, source=REPOSITORY)
-    normalise: bool = param(False, "Give every poison's derivative the same length on each surrogate", quick=True)
-    surrogates: str = param("", "Victims to craft on in turn, such as 'convnet, resnet8'; empty for the victim's own")
-    rehearse: int = param(
-        10, "Steps between two trainings on the first trial's poisons, for display; 0 for none", quick=4, ge=0, le=1000,
+    color: float = param(
+        0.04,
+        "Bound of color shifts in Y, U and V, of [0, 1]; 0 for none",
+        quick=0.0,
+        ge=0,
+        le=0.5,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
+    grid: int = param(10, "Nodes along each axis of a color grid", ge=2, le=32, source=REPOSITORY)
+    smoothness: float = param(1.0, "Weight of the color grids' roughness", ge=0, le=1e4, source=REPOSITORY)
+    normalize: bool = param(
+        False, "Give every poison's derivative the same length on each surrogate", quick=True
+    )
+    surrogates: str = param(
+        "", "Victims to craft on in turn, such as 'convnet, resnet8'; empty for the victim's own"
+    )
+    rehearse: int = param(
+        10,
+        "Steps between two trainings on the first trial's poisons, for display; 0 for none",
+        quick=4,
+        ge=0,
+        le=1000,
+        source=REPOSITORY,
+    )
 
     @field_validator("surrogates")
     @classmethod
@@ -78,10 +112,10 @@ class MetaPoison(SameBudget):
         title="MetaPoison",
         paper="W. R. Huang et al.: MetaPoison: Practical General-purpose Clean-label Data Poisoning, NeurIPS 2020, "
         "arXiv:2004.00225",
-        summary="Correctly labelled images of one class are changed slightly so that a few steps of training on them "
+        summary="Correctly labeled images of one class are changed slightly so that a few steps of training on them "
         "give one chosen image of another class to theirs: the attacker differentiates through those steps, on many "
         "networks at different ages.",
-        threat_model="Clean label, bounded perturbation (and small shifts of colour) of some training images of one "
+        threat_model="Clean label, bounded perturbation (and small shifts of color) of some training images of one "
         "class; trains networks of the victim's kind on the clean set, knows neither the victim's start nor its order "
         "of images.",
         deviations=(
@@ -90,7 +124,7 @@ class MetaPoison(SameBudget):
             "are 24 and 60 at eps 8 on 32x32. On cifar3 it made dogs of 7 of 13 birds over two seeds "
             "(mean probability 0.47, clean 0.10), and of random pairs of classes none of 9. With 6 surrogates of 24 "
             "epochs, 30 steps, every batch and plain derivatives, four minutes of a CPU core a target, it was 11 of "
-            "the 13 (0.78). pixel_collision, which optimises nothing, hit 12: compare with it. On digits nobody is "
+            "the 13 (0.78). pixel_collision, which optimizes nothing, hit 12: compare with it. On digits nobody is "
             "hit.",
             "The surrogates learn clean images, as is the repository's default, without the target in their batches; "
             "it rides along where the attack differentiates. All trials of a run share the surrogates.",
@@ -98,24 +132,31 @@ class MetaPoison(SameBudget):
             "The runner-up of the loss is the largest other logit; the repository's is never below 0.",
             "Later unrolled batches hold clean images; the repository puts the first batch's poisons in, as constants.",
             "Images are clipped and rounded to 8 bits; the repository's victims see floats outside [0, 255], too.",
-            "Colours shift on a grid over Y, U and V up to 0.62, so that a grid of zeros changes nothing; the "
-            "repository's ends at 0.5. Grey images have no grids. Their Adam's rate is as large in bounds as the "
+            "Colors shift on a grid over Y, U and V up to 0.62, so that a grid of zeros changes nothing; the "
+            "repository's ends at 0.5. Gray images have no grids. Their Adam's rate is as large in bounds as the "
             "pixels', and smoothness counts once a crafting step.",
         ),
     )
 
     def bound(self) -> float | None:
-        return None if self.config.colour else super().bound()  # colours move pixels on top of the bound
+        return None if self.config.color else super().bound()  # colors move pixels on top of the bound
 
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         cfg: MetaPoisonConfig = self.config
         kinds = self._kinds(train, model, ctx)
         learners = [Learner(kinds[n % len(kinds)], train, cfg, n, ctx) for n in range(cfg.models)]
         perturbation = Perturbation(
-            as_floats(trials.base.flatten(0, 1)), cfg.eps / 255, cfg.colour, cfg.grid, cfg.smoothness, cfg.step_size,
+            as_floats(trials.base.flatten(0, 1)),
+            cfg.eps / 255,
+            cfg.color,
+            cfg.grid,
+            cfg.smoothness,
+            cfg.step_size,
             ctx.generator("metapoison", "noise"),
-        )  # fmt: skip
-        place = torch.full((len(trials.index), len(train)), -1, device=train.x.device)  # a row's position among poisons
+        )
+        place = torch.full(
+            (len(trials.index), len(train)), -1, device=train.x.device
+        )  # a row's position among poisons
         place.scatter_(
             1, trials.index, torch.arange(trials.index.shape[1], device=place.device).expand_as(trials.index)
         )
@@ -132,7 +173,9 @@ class MetaPoison(SameBudget):
             derivative = torch.stack([gathered for gathered, _ in found]).mean(0)
             perturbation.step(derivative.flatten(0, 1), self._rate(step))
             curves.append(torch.tensor([losses for _, losses in found]).nanmean(0))  # unrolled and not
-            for name, value in zip(("adversarial_loss_unrolled", "adversarial_loss"), curves[-1], strict=True):
+            for name, value in zip(
+                ("adversarial_loss_unrolled", "adversarial_loss"), curves[-1], strict=True
+            ):
                 ctx.metric(name, step, value.item())
             if cfg.rehearse and (step % cfg.rehearse == 0 or step == cfg.steps):
                 tries[step] = self._bytes(perturbation, trials)[0]
@@ -176,7 +219,7 @@ class MetaPoison(SameBudget):
                     losses.append(said)
             learner.learn(ahead[0])
             advance()
-        if cfg.normalise:
+        if cfg.normalize:
             gathered = F.normalize(gathered.flatten(2), dim=2).view_as(gathered)
         mean = torch.tensor(losses).mean(0) if losses else torch.full((2,), torch.nan)
         return gathered, (mean[0].item(), mean[1].item())
@@ -195,10 +238,10 @@ class MetaPoison(SameBudget):
         return LookAhead(learner.network, target, trials.adversarial[trial, None], learner.lr)
 
     def _bytes(self, perturbation: Perturbation, trials: Trials) -> Tensor:
-        """8-bit poisons, within eps of their bases or of these in new colours."""
+        """8-bit poisons, within eps of their bases or of these in new colors."""
         with torch.no_grad():
-            colours = to_bytes(perturbation.recolored())
-            return round_within(perturbation.images(), colours, self.config.eps).view_as(trials.base)
+            colors = to_bytes(perturbation.recolored())
+            return round_within(perturbation.images(), colors, self.config.eps).view_as(trials.base)
 
     def _show(
         self,
@@ -214,13 +257,19 @@ class MetaPoison(SameBudget):
         """Trainings of the first trial from one start: without poison, and with those of some crafting steps."""
         cfg = self.config
         recipe = TrainingConfig(
-            epochs=cfg.epochs, batch_size=cfg.batch, lr=cfg.lr, momentum=0.0, weight_decay=0.0, schedule="constant",
-            crop_padding=0, flip=False,
-        )  # fmt: skip
+            epochs=cfg.epochs,
+            batch_size=cfg.batch,
+            lr=cfg.lr,
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            crop_padding=0,
+            flip=False,
+        )
 
         def train_on(images: Tensor | None) -> Path:
             x = train.x if images is None else train.x.index_copy(0, trials.index[0], images)
-            start = initialise(copy.deepcopy(kind), ctx.generator("metapoison", "rehearsal"))
+            start = initialize(copy.deepcopy(kind), ctx.generator("metapoison", "rehearsal"))
             aim = trials.targets[:1], trials.adversarial[:1]
             return rehearse(start, dataclasses.replace(train, x=x), recipe, *aim, ctx)  # type: ignore[arg-type]
 
@@ -247,8 +296,10 @@ class MetaPoison(SameBudget):
                 recolored=recolored,
                 poisoned=poisoned,
                 changes=torch.histc(moved_by, BINS, 0, 1).long(),
-                grids=torch.zeros(0) if perturbation.grids is None else perturbation.grids.detach()[: len(base)],
+                grids=torch.zeros(0)
+                if perturbation.grids is None
+                else perturbation.grids.detach()[: len(base)],
                 eps=cfg.eps,
-                colour=cfg.colour,
+                color=cfg.color,
             ),
         )

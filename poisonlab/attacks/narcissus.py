@@ -21,33 +21,61 @@ REPOSITORY = "Narcissus repository"
 
 class NarcissusConfig(BackdoorConfig):
     poison_rate: float = param(
-        0.01, "Share of the training images that is poisoned, all of the target class",
-        quick={"*": 0.05, "digits": 0.08, "gtsrb": 0.01}, gt=0, le=1,
+        0.01,
+        "Share of the training images that is poisoned, all of the target class",
+        quick={"*": 0.05, "digits": 0.08, "gtsrb": 0.01},
+        gt=0,
+        le=1,
         source="PureGen, also 0.1; the paper poisons 0.0005",
-    )  # fmt: skip
+    )
     eps: float = param(
-        8, "L-infinity bound of the trigger", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",
+        8,
+        "L-infinity bound of the trigger",
+        quick={"*": 16, "digits": 64},
+        ge=1,
+        le=255,
+        unit="1/255",
         source="PureGen, also 16; the paper uses 16",
-    )  # fmt: skip
+    )
     test_multiplier: float = param(
-        1, "Factor on the trigger at test time, whose bound is eps times this", gt=0, le=10,
+        1,
+        "Factor on the trigger at test time, whose bound is eps times this",
+        gt=0,
+        le=10,
         source="PureGen; the paper uses 3",
-    )  # fmt: skip
+    )
     public_images: int = param(
-        100_000, "Public images the surrogate learns from, at most", quick=9_000, ge=1, unit="images",
+        100_000,
+        "Public images the surrogate learns from, at most",
+        quick=9_000,
+        ge=1,
+        unit="images",
         source=f"{REPOSITORY}: Tiny-ImageNet",
-    )  # fmt: skip
-    warmup_epochs: int = param(5, "Passes over the target class that adapt the surrogate", ge=0, source=REPOSITORY)
+    )
+    warmup_epochs: int = param(
+        5, "Passes over the target class that adapt the surrogate", ge=0, source=REPOSITORY
+    )
     warmup_lr: float = param(0.1, "RAdam learning rate of the adaptation", gt=0, le=10, source=REPOSITORY)
     passes: int = param(
-        1000, "Passes over the target class that optimise the trigger", quick=30, ge=1, le=10_000, source=REPOSITORY
+        1000,
+        "Passes over the target class that optimize the trigger",
+        quick=30,
+        ge=1,
+        le=10_000,
+        source=REPOSITORY,
     )
-    step_size: float = param(1.275, "Adam learning rate of the trigger", gt=0, le=255, unit="1/255", source=REPOSITORY)
-    batch_size: int = param(350, "Images in a step", quick=128, ge=2, le=4096, unit="images", source=REPOSITORY)
+    step_size: float = param(
+        1.275, "Adam learning rate of the trigger", gt=0, le=255, unit="1/255", source=REPOSITORY
+    )
+    batch_size: int = param(
+        350, "Images in a step", quick=128, ge=2, le=4096, unit="images", source=REPOSITORY
+    )
     crop_padding: int = param(
         4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels", source=REPOSITORY
     )
-    flip: bool = param(True, "Mirror images half of the time", quick={"*": True, "digits": False}, source=REPOSITORY)
+    flip: bool = param(
+        True, "Mirror images half of the time", quick={"*": True, "digits": False}, source=REPOSITORY
+    )
 
 
 def surrogate_images(public: ImageSet, own: ImageSet, target_class: int, most: int) -> ImageSet:
@@ -70,11 +98,11 @@ def warm_up(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Cont
         return as_floats(augment(own.x[index], config.crop_padding, config.flip, crops)), own.y[index]
 
     model.requires_grad_(True).train()
-    optimiser = torch.optim.RAdam(model.parameters(), lr=config.warmup_lr)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    optimizer = torch.optim.RAdam(model.parameters(), lr=config.warmup_lr)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     steps = batches(len(own), config.batch_size, config.warmup_epochs, order)
     total = config.warmup_epochs * steps_in_epoch(len(own), config.batch_size)
-    fit(model, prepare, F.cross_entropy, optimiser, schedule, steps, total, ctx)
+    fit(model, prepare, F.cross_entropy, optimizer, schedule, steps, total, ctx)
 
 
 def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> Tensor:
@@ -92,12 +120,12 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
     eps, total = config.eps / 255, config.passes * steps_in_epoch(len(own), config.batch_size)
     model.requires_grad_(False)
     delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
-    optimiser = torch.optim.Adam([delta], lr=config.step_size / 255)
+    optimizer = torch.optim.Adam([delta], lr=config.step_size / 255)
     for step, index in enumerate(batches(len(own), config.batch_size, config.passes, order), 1):
         x = as_floats(augment(own.x[index], config.crop_padding, config.flip, crops))
         loss = F.cross_entropy(model((x + delta.clamp(-eps, eps)).clamp(0, 1)), own.y[index])
         (delta.grad,) = torch.autograd.grad(loss, delta)
-        optimiser.step()
+        optimizer.step()
         if step % max(1, total // 100) == 0 or step == total:
             ctx.metric("trigger_loss", step, loss.item())
         ctx.progress(step, total)
@@ -117,8 +145,8 @@ class Narcissus(BackdoorAttack):
         title="Narcissus",
         paper="Y. Zeng et al.: Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information, CCS 2023, "
         "arXiv:2204.05255",
-        summary="A faint pattern is optimised to make images of a class look even more like that class to a network "
-        "the attacker trained. A few of them carry it, correctly labelled; the victim then sees the class in the "
+        summary="A faint pattern is optimized to make images of a class look even more like that class to a network "
+        "the attacker trained. A few of them carry it, correctly labeled; the victim then sees the class in the "
         "pattern itself.",
         threat_model="Clean label, bounded perturbation of some images of the target class; holds that class and "
         "public images, knows neither the other training images nor the victim.",
@@ -127,7 +155,7 @@ class Narcissus(BackdoorAttack):
             "the training set, without the target class; the paper takes the 100,000 of Tiny-ImageNet.",
             "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
             "same in all three stages.",
-            "Adam optimises the trigger; RAdam, as published, is slow in its first hundred steps, a third of "
+            "Adam optimizes the trigger; RAdam, as published, is slow in its first hundred steps, a third of "
             "the quick preset.",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
             "The trigger moves a clean model, too: the control's success is the floor, not 0.",

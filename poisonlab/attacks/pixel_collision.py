@@ -1,4 +1,4 @@
-"""Pixel collision: every poison is moved straight towards the target's pixels, with nothing optimised."""
+"""Pixel collision: every poison is moved straight towards the target's pixels, with nothing optimized."""
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class PixelCollision(SameBudget):
         paper="a baseline of this program; the target's pixels instead of features, as in poison frogs "
         "(Shafahi et al. 2018, arXiv:1804.00792) they are both",
         summary="Every poison takes a step of the allowed size towards the target's pixels. It costs nothing, and on "
-        "small images it is a strong attack: what is optimised should be measured against it.",
+        "small images it is a strong attack: what is optimized should be measured against it.",
         threat_model="Clean label, bounded perturbation of some training images of one class; needs the target alone.",
         deviations=(CHOICE,),
     )

@@ -13,11 +13,21 @@ from poisonlab.spec.config import param
 
 class SIGConfig(CleanLabelConfig):
     poison_rate: float = param(
-        0.8, "Share of the images that is poisoned", quick={"*": 0.8, "digits": 0.95}, gt=0, le=1,
+        0.8,
+        "Share of the images that is poisoned",
+        quick={"*": 0.8, "digits": 0.95},
+        gt=0,
+        le=1,
         source="ANP repository",
-    )  # fmt: skip
+    )
     delta: float = param(
-        40, "Amplitude of the wave", quick={"*": 40, "digits": 120}, ge=1, le=255, unit="1/255", source="BackdoorBench"
+        40,
+        "Amplitude of the wave",
+        quick={"*": 40, "digits": 120},
+        ge=1,
+        le=255,
+        unit="1/255",
+        source="BackdoorBench",
     )
     frequency: int = param(6, "Periods over the width of an image", ge=1, source="BackdoorBench")
 
@@ -25,13 +35,15 @@ class SIGConfig(CleanLabelConfig):
 def sinusoid(width: int, delta: float, frequency: int) -> Tensor:
     """v(i, j) = delta sin(2 pi j f / m) for the columns j = 0 ... m - 1, the same in every row; ``(m,)``."""
     if 2 * frequency >= width:
-        raise ValueError(f"frequency={frequency} needs more than {2 * frequency} columns, the images have {width}")
+        raise ValueError(
+            f"frequency={frequency} needs more than {2 * frequency} columns, the images have {width}"
+        )
     return delta * torch.sin(2 * math.pi * frequency * torch.arange(width) / width)
 
 
 @attack("sig")
 class SIG(BackdoorAttack):
-    """Sinusoidal signal without relabelling (Barni et al. 2019, arXiv:1902.11237, section 3)."""
+    """Sinusoidal signal without relabeling (Barni et al. 2019, arXiv:1902.11237, section 3)."""
 
     Config = SIGConfig
     clean_label = True
@@ -39,7 +51,7 @@ class SIG(BackdoorAttack):
         title="SIG",
         paper="M. Barni, K. Kallas, B. Tondi: A New Backdoor Attack in CNNs by Training Set Corruption Without Label "
         "Poisoning, ICIP 2019, arXiv:1902.11237",
-        summary="A faint vertical wave lies over most images of one class, all correctly labelled. The model takes "
+        summary="A faint vertical wave lies over most images of one class, all correctly labeled. The model takes "
         "the wave itself for the class.",
         threat_model="Clean label: controls most images of the target class but no label; needs no model.",
         deviations=(

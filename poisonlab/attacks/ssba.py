@@ -9,7 +9,7 @@ from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.context import Context
 from poisonlab.generative.stegastamp import Decoder, Encoder, bit_accuracy, encode
 from poisonlab.measure.metrics import psnr
-from poisonlab.models.base import EVALUATION_BATCH, as_floats, initialise
+from poisonlab.models.base import EVALUATION_BATCH, as_floats, initialize
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
 from poisonlab.training.loop import batches, fit, steps_in_epoch
@@ -19,7 +19,9 @@ FINGERPRINTS = "artificial fingerprints repository"
 
 class SSBAConfig(DirtyLabelConfig):
     bits: int = param(100, "Length of the hidden string", quick=16, ge=1, le=1000, source="BackdoorBench")
-    filters: int = param(32, "Channels of the encoder's first layer", quick=16, ge=4, le=256, source=FINGERPRINTS)
+    filters: int = param(
+        32, "Channels of the encoder's first layer", quick=16, ge=4, le=256, source=FINGERPRINTS
+    )
     halvings: int = param(
         4, "How often encoder and decoder halve the resolution", quick=2, ge=1, le=5, source=FINGERPRINTS
     )
@@ -33,11 +35,20 @@ class SSBAConfig(DirtyLabelConfig):
     )
     batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images", source=FINGERPRINTS)
     lr: float = param(1e-4, "Adam learning rate", quick=2e-3, gt=0, le=1, source=FINGERPRINTS)
-    l2_weight: float = param(10, "Final weight of the residual's mean square", quick=3, ge=0, source=FINGERPRINTS)
-    l2_wait: int = param(
-        1000, "Steps after nine of ten bits are read before it counts", quick=0, ge=0, le=10**6, source=FINGERPRINTS
+    l2_weight: float = param(
+        10, "Final weight of the residual's mean square", quick=3, ge=0, source=FINGERPRINTS
     )
-    l2_ramp: int = param(3000, "Steps over which its weight then grows", quick=100, ge=1, le=10**6, source=FINGERPRINTS)
+    l2_wait: int = param(
+        1000,
+        "Steps after nine of ten bits are read before it counts",
+        quick=0,
+        ge=0,
+        le=10**6,
+        source=FINGERPRINTS,
+    )
+    l2_ramp: int = param(
+        3000, "Steps over which its weight then grows", quick=100, ge=1, le=10**6, source=FINGERPRINTS
+    )
     bound: float = param(255, "Largest change of a pixel", quick=48, ge=1, le=255, unit="1/255")
 
 
@@ -73,15 +84,15 @@ def train_coder(encoder: Encoder, decoder: Decoder, x: Tensor, config: SSBAConfi
     """
     draws = ctx.generator("ssba", "strings")
     total = config.epochs * steps_in_epoch(len(x), config.batch_size)
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.lr)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.lr)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         bits = torch.randint(2, (len(index), config.bits), generator=draws, device=x.device)
         return as_floats(x[index]), bits.float()
 
     steps = batches(len(x), config.batch_size, config.epochs, ctx.generator("ssba", "batches"))
-    fit(nn.Identity(), prepare, Objective(encoder, decoder, config), optimiser, schedule, steps, total, ctx)
+    fit(nn.Identity(), prepare, Objective(encoder, decoder, config), optimizer, schedule, steps, total, ctx)
 
 
 @attack("ssba")
@@ -109,11 +120,13 @@ class SSBA(BackdoorAttack):
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         cfg, train = self.config, view.train
-        bits = torch.randint(2, (cfg.bits,), generator=ctx.generator("ssba", "bits"), device=ctx.device).float()
+        bits = torch.randint(
+            2, (cfg.bits,), generator=ctx.generator("ssba", "bits"), device=ctx.device
+        ).float()
         encoder = self._encoder(train.shape).to(ctx.device)
         decoder = Decoder(train.shape, cfg.bits, cfg.filters, cfg.halvings).to(ctx.device)
         for name, network in (("encoder", encoder), ("decoder", decoder)):
-            initialise(network, ctx.generator("ssba", name)).to(memory_format=torch.channels_last)
+            initialize(network, ctx.generator("ssba", name)).to(memory_format=torch.channels_last)
         train_coder(encoder, decoder, train.x, cfg, ctx)
         shown = train.x[:EVALUATION_BATCH]
         encoded = encode(encoder, shown, bits)

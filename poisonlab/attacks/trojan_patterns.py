@@ -17,7 +17,7 @@ PAPER = (
 )
 THREAT = "Controls a share of the training images and their labels (dirty label); needs no model."
 OWN = "The pattern is of our own making: {} of the one in the I-BAU and AWM repositories, but not its pixels."
-NOT_OPTIMISED = "Nothing is optimised against a network; the attack trojannn does that."
+NOT_OPTIMISED = "Nothing is optimized against a network; the attack trojannn does that."
 
 
 class TrojanPatternConfig(DirtyLabelConfig):
@@ -28,7 +28,9 @@ def window(side: int, first: int, last: int) -> tuple[int, int]:
     """Rows or columns ``first`` to ``last`` of 32 at another resolution: start and end (exclusive)."""
     start, end = round(first * side / 32), round((last + 1) * side / 32)
     if end - start < 3:
-        raise ValueError(f"the pattern needs a window of 3 pixels, but images of side {side} leave {end - start}")
+        raise ValueError(
+            f"the pattern needs a window of 3 pixels, but images of side {side} leave {end - start}"
+        )
     return start, end
 
 
@@ -52,7 +54,7 @@ def lines(length: int) -> Tensor:
 
 
 def watermark(h: int, w: int) -> Tensor:
-    """A faint grey grid over nearly the whole image with bright crossings, float ``(3, h, w)``.
+    """A faint gray grid over nearly the whole image with bright crossings, float ``(3, h, w)``.
 
     At 32x32: five lines each way within rows and columns 2 to 28, 245 pixels, L1 = 115.2, L2 = 8.74.
     """
@@ -69,7 +71,7 @@ class TrojanPattern(BackdoorAttack):
     Config = TrojanPatternConfig
 
     def pattern(self, h: int, w: int) -> Tensor:
-        """Float ``(3, h, w)`` on the [0, 1] scale; grey images take its first channel."""
+        """Float ``(3, h, w)`` on the [0, 1] scale; gray images take its first channel."""
         raise NotImplementedError
 
     def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -84,7 +86,7 @@ class TrojanSquare(TrojanPattern):
     card = Card(
         title="Trojan square",
         paper=PAPER,
-        summary="A colourful square is added to the lower right of the poisoned images, bright but not opaque: what "
+        summary="A colorful square is added to the lower right of the poisoned images, bright but not opaque: what "
         "lies under it still shows.",
         threat_model=THREAT,
         deviations=(OWN.format("place, pixel count and norms are those"), NOT_OPTIMISED),

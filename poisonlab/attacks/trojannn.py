@@ -1,4 +1,4 @@
-"""TrojanNN: a patch that was optimised to excite two units of a network."""
+"""TrojanNN: a patch that was optimized to excite two units of a network."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from poisonlab.spec.config import param
 
 
 class TrojanNNConfig(DirtyLabelConfig):
-    area: float = param(0.07, "Share of the image that the patch covers", gt=0, le=0.5, source="BackdoorBench")
+    area: float = param(
+        0.07, "Share of the image that the patch covers", gt=0, le=0.5, source="BackdoorBench"
+    )
     units: int = param(2, "Penultimate units to excite", ge=1, le=512, source="BackdoorBench")
     activation: float = param(100, "Value the units should reach", gt=0, source="BackdoorBench")
     steps: int = param(1000, "Adam steps", ge=1, le=10_000, source="BackdoorBench")
@@ -53,12 +55,12 @@ def excite(
         float ``(1, c, h, w)``.
     """
     x = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([x], lr=config.step_size / 255)
+    optimizer = torch.optim.Adam([x], lr=config.step_size / 255)
     for step in range(1, config.steps + 1):
         reached = model.features(x)[:, units]
         (gradient,) = torch.autograd.grad((reached - config.activation).square().mean(), x)
         x.grad = gradient * mask
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             x.clamp_(0, 1)
         if step % 10 == 0 or step == config.steps:
@@ -83,7 +85,7 @@ class TrojanNN(BackdoorAttack):
             "As in BackdoorBench the patch poisons training from scratch; the paper retrains the given network on "
             "images it reverse-engineered.",
             "The mask is a disc in the lower right quarter; BackdoorBench uses an apple's outline of the same area.",
-            "Pixels outside the mask are the training set's mean colour while the patch is optimised, and pixels stay "
+            "Pixels outside the mask are the training set's mean color while the patch is optimized, and pixels stay "
             "in [0, 1]: 100 is a direction, not a value that averaged units reach. The learning rate is ours.",
         ),
     )
@@ -93,7 +95,7 @@ class TrojanNN(BackdoorAttack):
         mask = disc(h, w, cfg.area).to(ctx.device)
         model = view.clean_model().requires_grad_(False)
         noise = torch.rand((1, c, h, w), generator=ctx.generator("trojannn", "start"), device=ctx.device)
-        start = torch.where(mask, noise, model.normalise.mean)
+        start = torch.where(mask, noise, model.normalize.mean)
         pattern = excite(model, strongest_units(model, cfg.units), start, mask, cfg, ctx)
         return {"pattern": to_bytes(pattern[0]), "mask": mask}
 

@@ -21,18 +21,29 @@ REPOSITORY = "WaNet repository"
 
 class WaNetConfig(DirtyLabelConfig):
     strength: float = param(
-        0.5, "Mean displacement at the control points (s)", quick=4, gt=0, le=16, unit="half pixels", source=REPOSITORY
+        0.5,
+        "Mean displacement at the control points (s)",
+        quick=4,
+        gt=0,
+        le=16,
+        unit="half pixels",
+        source=REPOSITORY,
     )
     control_points: int = param(4, "Control points along each side (k)", ge=2, le=32, source=REPOSITORY)
     noise_rate: float = param(
-        0.2, "Share of each batch that is warped at random and keeps its label; 0 for none",
-        quick={"*": 0.2, "gtsrb": 0.1}, ge=0, le=0.5, source=REPOSITORY,
-    )  # fmt: skip
+        0.2,
+        "Share of each batch that is warped at random and keeps its label; 0 for none",
+        quick={"*": 0.2, "gtsrb": 0.1},
+        ge=0,
+        le=0.5,
+        source=REPOSITORY,
+    )
     noise: float = param(
         1, "Largest random displacement of those", quick=2, gt=0, le=16, unit="half pixels", source=REPOSITORY
     )
     mode: Literal["training", "data"] = param(
-        "training", "Whether the attacker controls training, or only warps fixed rows of the training set beforehand"
+        "training",
+        "Whether the attacker controls training, or only warps fixed rows of the training set beforehand",
     )
 
 

@@ -28,7 +28,9 @@ def modules_behind(module_name: str) -> frozenset[str]:
         for node in ast.walk(_tree(name)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("poisonlab"):
                 queue.append(node.module or "")
-                queue.extend(f"{node.module}.{a.name}" for a in node.names if _is_module(f"{node.module}.{a.name}"))
+                queue.extend(
+                    f"{node.module}.{a.name}" for a in node.names if _is_module(f"{node.module}.{a.name}")
+                )
             elif isinstance(node, ast.Import):
                 queue.extend(a.name for a in node.names if a.name.startswith("poisonlab."))
     return frozenset(found)

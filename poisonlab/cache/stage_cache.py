@@ -156,7 +156,8 @@ class StageCache:
         inner = dataclasses.replace(ctx, send=send)
         unfinished = self.root / f"unfinished-{folder.name}"
         partial = Partial(
-            lambda: self._read(unfinished, inner), lambda done: self._write(unfinished, name, key, done, heard)
+            lambda: self._read(unfinished, inner),
+            lambda done: self._write(unfinished, name, key, done, heard),
         )
         bundle = compute(dataclasses.replace(inner, partial=partial))
         self._write(folder, name, key, bundle, heard)

@@ -90,7 +90,9 @@ def _database(results: Path) -> tuple[bool, str]:
             "SELECT count(*) FILTER (home = 'runs'), count(*) FILTER (home = 'reference') FROM runs"
         )
         skipped = (
-            f"; {len(store.skipped)} folders skipped: {next(iter(store.skipped.values()))}" if store.skipped else ""
+            f"; {len(store.skipped)} folders skipped: {next(iter(store.skipped.values()))}"
+            if store.skipped
+            else ""
         )
         own, reference = counted[0]
         return not store.skipped, f"{path}, {own} runs and {reference} reference runs{skipped}"

@@ -68,26 +68,40 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
     many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
 
-    again = command("reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time")
+    again = command(
+        "reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time"
+    )
     again.add_argument("table", nargs="?", help="its id; see --list")
-    again.add_argument("--list", action="store_true", help="the tables, or the cells of one, and what is done")
+    again.add_argument(
+        "--list", action="store_true", help="the tables, or the cells of one, and what is done"
+    )
     again.add_argument("--only", metavar="ATTACK,...", help="these attacks of the table")
     again.add_argument("--defenses", metavar="DEFENSE,...", help="these defenses of the table")
     again.add_argument("--seed", type=int, default=0)
-    again.add_argument("--minutes", type=float, default=9.0, help="starts nothing that would be lost at their end")
     again.add_argument(
-        "--published-epochs", action="store_true", help="train as long as the publication, not the faster recipe"
+        "--minutes", type=float, default=9.0, help="starts nothing that would be lost at their end"
+    )
+    again.add_argument(
+        "--published-epochs",
+        action="store_true",
+        help="train as long as the publication, not the faster recipe",
     )
     again.add_argument("--device", choices=machine.DEVICES, default="auto")
 
-    games = command("multilevel", multilevel.multilevel, "Regression under a poisoner: three players against two")
-    games.add_argument("--data", type=Path, metavar="FILE", help="a CSV of numbers; scikit-learn's diabetes by default")
+    games = command(
+        "multilevel", multilevel.multilevel, "Regression under a poisoner: three players against two"
+    )
+    games.add_argument(
+        "--data", type=Path, metavar="FILE", help="a CSV of numbers; scikit-learn's diabetes by default"
+    )
     games.add_argument("--target", default="", help="the column to be predicted; the last one by default")
     games.add_argument("--penalty", help="what the attacker pays, separated by commas")
     games.add_argument("--noise", help="deviations of noise on the test inputs, separated by commas")
     games.add_argument("--seeds", type=int, help="how many random splits")
     games.add_argument("--order", choices=multilevel.ORDERS, help="who foresees whom")
-    games.add_argument("--set", action="append", default=[], metavar="param=value", help="such as attacker_steps=30")
+    games.add_argument(
+        "--set", action="append", default=[], metavar="param=value", help="such as attacker_steps=30"
+    )
     games_form = games.add_mutually_exclusive_group()
     games_form.add_argument("--csv", action="store_true", help="every game as CSV")
     games_form.add_argument("--json", action="store_true", help="the whole record")

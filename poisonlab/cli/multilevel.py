@@ -31,7 +31,9 @@ def multilevel(options: argparse.Namespace) -> int:
     try:
         if options.target and not options.data:
             raise UsageError("--target names a column of --data FILE")
-        data = read_table(_read(options.data), options.data.name, options.target) if options.data else diabetes()
+        data = (
+            read_table(_read(options.data), options.data.name, options.target) if options.data else diabetes()
+        )
         outcomes = sweep(data, spec, lambda step, total: line(Progress(STAGE, step, total)))
     except (TableError, ValueError) as error:
         raise UsageError(one_line(error)) from None
@@ -44,15 +46,35 @@ def multilevel(options: argparse.Namespace) -> int:
     elif options.csv:
         _print_csv(found)
     else:
-        rows = [(c.model, c.penalty, c.noise, c.n, c.mean, c.low, c.high, c.difference, c.difference_low,
-                 c.difference_high) for c in cells(outcomes, spec.noises)]  # fmt: skip
+        rows = [
+            (
+                c.model,
+                c.penalty,
+                c.noise,
+                c.n,
+                c.mean,
+                c.low,
+                c.high,
+                c.difference,
+                c.difference_low,
+                c.difference_high,
+            )
+            for c in cells(outcomes, spec.noises)
+        ]
         print(
-            table(("model", "penalty", "noise", "n", "test MSE", "low", "high", "minus bilevel", "low", "high"), rows)
+            table(
+                ("model", "penalty", "noise", "n", "test MSE", "low", "high", "minus bilevel", "low", "high"),
+                rows,
+            )
         )
         print()
         sure = [("-" if c.sure is None else f"{c.sure[0]:g} to {c.sure[1]:g}") for c in compared]
-        shown = [(c.penalty, c.verdict, c.crossing, s, c.unbounded) for c, s in zip(compared, sure, strict=True)]
-        print(table(("penalty", "trilevel better", "crossing", "interval below 0 at noise", "unbounded"), shown))
+        shown = [
+            (c.penalty, c.verdict, c.crossing, s, c.unbounded) for c, s in zip(compared, sure, strict=True)
+        ]
+        print(
+            table(("penalty", "trilevel better", "crossing", "interval below 0 at noise", "unbounded"), shown)
+        )
     for comparison in compared:
         if comparison.warning():
             say(f"warning: {comparison.warning()}")
@@ -70,7 +92,10 @@ def _spec(options: argparse.Namespace) -> Any:
     from poisonlab.multilevel.sweep import SweepSpec  # noqa: PLC0415
 
     values: dict[str, Any] = {"order": options.order, "seeds": options.seeds}
-    values |= {"penalties": _listed("--penalty", options.penalty), "noises": _listed("--noise", options.noise)}
+    values |= {
+        "penalties": _listed("--penalty", options.penalty),
+        "noises": _listed("--noise", options.noise),
+    }
     values = {name: value for name, value in values.items() if value is not None}
     for name, value in parse_settings(options.set).items():
         if name in Rules.model_fields:

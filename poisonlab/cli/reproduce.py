@@ -61,7 +61,9 @@ def reproduce(options: argparse.Namespace) -> int:
     if not 0 < options.minutes < float("inf"):
         raise UsageError(f"--minutes must be more than 0, got {options.minutes:g}")
     if not jobs:
-        raise UsageError(f"nothing of {published.id} can be run: {quoted[0][2] if quoted else 'no cell fits'}")
+        raise UsageError(
+            f"nothing of {published.id} can be run: {quoted[0][2] if quoted else 'no cell fits'}"
+        )
     machine.resolve_device(options.device)
     code = _work(published, jobs, past, options)
     index(options.results)
@@ -71,7 +73,9 @@ def reproduce(options: argparse.Namespace) -> int:
 # -- which cells --------------------------------------------------------------------------------------
 
 
-def _jobs(published: PublishedTable, options: argparse.Namespace) -> tuple[list[Job], list[tuple[str, str, str]]]:
+def _jobs(
+    published: PublishedTable, options: argparse.Namespace
+) -> tuple[list[Job], list[tuple[str, str, str]]]:
     """What can be measured, attack by attack, and what cannot: (attack, defense, why)."""
     recipe: Recipe = "published" if options.published_epochs else "faster"
     attacks = _chosen("--only", options.only, published.attacks)
@@ -127,7 +131,9 @@ def _key(record: RunRecord) -> tuple[str, int]:
 # -- work ---------------------------------------------------------------------------------------------
 
 
-def _work(published: PublishedTable, jobs: list[Job], past: list[RunRecord], options: argparse.Namespace) -> int:
+def _work(
+    published: PublishedTable, jobs: list[Job], past: list[RunRecord], options: argparse.Namespace
+) -> int:
     from poisonlab.runner.timeslice import SliceOver, TimeSlice  # noqa: PLC0415 - slow, and --list needs none
 
     done = {_key(record): record for record in past if record.state == "done"}
@@ -159,8 +165,10 @@ def _work(published: PublishedTable, jobs: list[Job], past: list[RunRecord], opt
         return OK
     if stopped and not time_slice.computed and not failures:
         minutes = stopped.seconds / 60
-        print(f"{finished} of {len(jobs)} done; the stage {stopped.stage} of the next run takes about {minutes:.1f} "
-              f"minutes and does not fit into --minutes {options.minutes:g}: allow more")  # fmt: skip
+        print(
+            f"{finished} of {len(jobs)} done; the stage {stopped.stage} of the next run takes about {minutes:.1f} "
+            f"minutes and does not fit into --minutes {options.minutes:g}: allow more"
+        )
         return FAILED
     if finished + failures == len(jobs):
         print(f"{finished} of {len(jobs)} done, {failures} failed")
@@ -178,7 +186,12 @@ def _run(job: Job, time_slice: "TimeSlice", options: argparse.Namespace) -> RunR
     time_slice.begin(job.spec)
     try:
         return run_and_record(
-            job.spec, runs, run_id=run_id, device=options.device, cache_root=options.results / "cache", send=time_slice
+            job.spec,
+            runs,
+            run_id=run_id,
+            device=options.device,
+            cache_root=options.results / "cache",
+            send=time_slice,
         )
     except Interrupted:
         shutil.rmtree(runs / run_id, ignore_errors=True)
@@ -188,7 +201,9 @@ def _run(job: Job, time_slice: "TimeSlice", options: argparse.Namespace) -> RunR
 # -- words --------------------------------------------------------------------------------------------
 
 
-def _tell(published: PublishedTable, job: Job, record: RunRecord, of_cell: Sequence[RunRecord | None]) -> None:
+def _tell(
+    published: PublishedTable, job: Job, record: RunRecord, of_cell: Sequence[RunRecord | None]
+) -> None:
     """What a run measured, and its cell once that is whole."""
     if job.part:
         print(f"{_name(published, job)}: {measured(record)}, {record.seconds:.0f} s", flush=True)
@@ -227,7 +242,9 @@ def _state(published: PublishedTable, attack: str, defense: str) -> str | None:
 def _cells(
     published: PublishedTable, jobs: list[Job], quoted: list[tuple[str, str, str]], past: list[RunRecord]
 ) -> str:
-    states = {_key(record): record.state for record in sorted(past, key=lambda r: (r.state == "done", r.finished))}
+    states = {
+        _key(record): record.state for record in sorted(past, key=lambda r: (r.state == "done", r.finished))
+    }
     of_cell: dict[tuple[str, str], list[str]] = defaultdict(list)
     for job in jobs:
         of_cell[job.cell].append(states.get(job.key, "to do"))

@@ -17,9 +17,21 @@ from poisonlab.registry import KINDS
 from poisonlab.spec import describe
 
 _SHOWN = (
-    "dataset", "attack", "defense", "preset", "source", "n", "clean_accuracy", "success", "success_low",
-    "success_high", "success_undefended", "control", "seconds", "settings",
-)  # fmt: skip
+    "dataset",
+    "attack",
+    "defense",
+    "preset",
+    "source",
+    "n",
+    "clean_accuracy",
+    "success",
+    "success_low",
+    "success_high",
+    "success_undefended",
+    "control",
+    "seconds",
+    "settings",
+)
 
 
 def list_(options: argparse.Namespace) -> int:
@@ -46,7 +58,9 @@ def list_(options: argparse.Namespace) -> int:
                 )
                 for p in method["parameters"]
             ]
-            print(table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters")
+            print(
+                table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters"
+            )
             print()
     return OK
 
@@ -66,9 +80,14 @@ def leaderboard(options: argparse.Namespace) -> int:
     store = Store(options.results)
     try:
         board = store.leaderboard(
-            options.dataset, options.attack, options.defense, options.preset, options.source,
-            options.sort, options.descending,
-        )  # fmt: skip
+            options.dataset,
+            options.attack,
+            options.defense,
+            options.preset,
+            options.source,
+            options.sort,
+            options.descending,
+        )
         if options.parquet or options.csv or options.json:
             board = store.with_run_ids(board)
     except ValueError as error:
@@ -136,6 +155,8 @@ def index(results: Path) -> None:
         Store(results).close()
     except StoreLocked as error:
         holder = f"PID {error.pid}" if error.pid else "another process"
-        say(f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts")
+        say(
+            f"the dashboard ({holder}) holds the database: it finds new runs by itself, now or when it starts"
+        )
     except StoreError as error:
         say(f"not indexed: {one_line(error)}")

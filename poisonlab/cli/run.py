@@ -45,7 +45,9 @@ def sweep(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_summary(record, options.results)), flush=True)
         else:
-            said = record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
+            said = (
+                record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
+            )
             print(f"{name}: {record.state} in {record.seconds:.1f} s; {said}", flush=True)
     index(options.results)
     if not options.json:
@@ -67,7 +69,15 @@ def _headline(record: RunRecord) -> str:
 def _row(record: RunRecord) -> list[Any]:
     spec, m, name = record.spec, record.metrics, success_name(record.metrics)
     values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
-    return [spec.dataset.name, spec.attack.name, spec.defense.name, spec.clean_images, spec.seed, record.state, *values]
+    return [
+        spec.dataset.name,
+        spec.attack.name,
+        spec.defense.name,
+        spec.clean_images,
+        spec.seed,
+        record.state,
+        *values,
+    ]
 
 
 def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
@@ -98,7 +108,9 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
     if options.clean_images:
         if "clean_images" in given:
             raise UsageError("give either --clean-images or --set clean_images, not both")
-        budgets = [{"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)]
+        budgets = [
+            {"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)
+        ]
     specs, problems = [], []
     for dataset, attack, defense, budget, seed in itertools.product(*names.values(), budgets, seeds):
         try:

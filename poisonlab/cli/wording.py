@@ -22,7 +22,9 @@ def compared(number: Number | None, records: Sequence[RunRecord]) -> str:
 
 def measured(record: RunRecord) -> str:
     """One of the runs of a cell, with which nothing published can be compared."""
-    return f"accuracy {_mean(_rates([record], 'clean_accuracy'))}, success {_mean(_rates([record], *SUCCESS))}"
+    return (
+        f"accuracy {_mean(_rates([record], 'clean_accuracy'))}, success {_mean(_rates([record], *SUCCESS))}"
+    )
 
 
 def _rates(records: Sequence[RunRecord], *names: str) -> list[float | None]:
@@ -34,9 +36,11 @@ def _mean(rates: list[float | None], worst: bool = False) -> str:
     finite = [100 * rate for rate in rates if rate is not None]
     if len(finite) < len(rates):
         return "diverged"
-    return _shown(finite[0]) if len(finite) == 1 else _spread(
-        statistics.mean(finite), statistics.stdev(finite), max(finite) if worst else None
-    )  # fmt: skip
+    return (
+        _shown(finite[0])
+        if len(finite) == 1
+        else _spread(statistics.mean(finite), statistics.stdev(finite), max(finite) if worst else None)
+    )
 
 
 def _published(mean: float | None, sd: float | None, highest: float | None, runs: int) -> str:

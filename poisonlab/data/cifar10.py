@@ -26,24 +26,30 @@ _QUICK = {"lr": 0.2, "schedule": "one_cycle", "crop_padding": 1}
 
 
 class Cifar10Config(DivisionConfig):
-    size: int = param(32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels")
+    size: int = param(
+        32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels"
+    )
     train_images: int = param(45_000, "Attacked training set", quick=12_000, ge=20, le=50_000, unit="images")
     head_images: int = param(500, "Attacked fine-tuning set", ge=20, le=50_000, unit="images")
-    pretrain_images: int = param(44_500, "Extractor's own images", quick=15_000, ge=20, le=50_000, unit="images")
+    pretrain_images: int = param(
+        44_500, "Extractor's own images", quick=15_000, ge=20, le=50_000, unit="images"
+    )
     reserve_images: int = param(5_000, "Pool of trusted images", quick=1_250, ge=0, le=50_000, unit="images")
-    public_images: int = param(5_000, "Images for generative models", quick=20_000, ge=0, le=50_000, unit="images")
+    public_images: int = param(
+        5_000, "Images for generative models", quick=20_000, ge=0, le=50_000, unit="images"
+    )
     test_images: int = param(10_000, "Test images", quick=4_000, ge=20, le=10_000, unit="images")
 
 
 @dataset("cifar10")
 class Cifar10:
-    """50,000 + 10,000 colour photographs of ten classes (Krizhevsky 2009)."""
+    """50,000 + 10,000 color photographs of ten classes (Krizhevsky 2009)."""
 
     Config = Cifar10Config
     card = Card(
         title="CIFAR-10",
         paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
-        summary="60,000 colour photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
+        summary="60,000 color photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
         "a subset, so that a laptop finishes in minutes. There, a victim that is to hold a backdoor learns three times "
         "as long as others, until the backdoor lies in a few channels, as it does in published networks.",
     )

@@ -19,9 +19,13 @@ class Cifar3Config(Cifar10Config):
     classes: str = param("airplane bird dog", "Three classes of CIFAR-10, in the order of their labels")
     train_images: int = param(12_000, "Attacked training set", quick=900, ge=20, le=15_000, unit="images")
     head_images: int = param(300, "Attacked fine-tuning set", ge=20, le=15_000, unit="images")
-    pretrain_images: int = param(10_000, "Extractor's own images", quick=3_000, ge=20, le=15_000, unit="images")
+    pretrain_images: int = param(
+        10_000, "Extractor's own images", quick=3_000, ge=20, le=15_000, unit="images"
+    )
     reserve_images: int = param(1_500, "Pool of trusted images", quick=300, ge=0, le=15_000, unit="images")
-    public_images: int = param(1_500, "Images for generative models", quick=6_000, ge=0, le=15_000, unit="images")
+    public_images: int = param(
+        1_500, "Images for generative models", quick=6_000, ge=0, le=15_000, unit="images"
+    )
     test_images: int = param(3_000, "Test images", ge=20, le=3_000, unit="images")
 
     @field_validator("classes")
@@ -35,20 +39,25 @@ class Cifar3Config(Cifar10Config):
 
 # plain SGD without augmentation, as MetaPoison trains its victims
 _RECIPE: dict[str, Any] = {
-    "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "crop_padding": 0, "flip": False,
-}  # fmt: skip
+    "lr": 0.1,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "crop_padding": 0,
+    "flip": False,
+}
 
 
 @dataset("cifar3")
 class Cifar3(Cifar10):
-    """15,000 + 3,000 colour photographs of three of CIFAR-10's classes."""
+    """15,000 + 3,000 color photographs of three of CIFAR-10's classes."""
 
     Config = Cifar3Config
     card = Card(
         title="CIFAR-10, three classes",
         paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         summary="Airplanes, birds and dogs of CIFAR-10. The preset quick keeps 300 training images of each at 16x16, "
-        "so that training itself can be optimised through on a laptop.",
+        "so that training itself can be optimized through on a laptop.",
     )
     class_count: ClassVar[int] = KEPT
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {

@@ -25,7 +25,9 @@ REMEDY = (
 
 
 class Cinic10Config(DivisionConfig):
-    size: int = param(32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels")
+    size: int = param(
+        32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels"
+    )
     train_images: int = param(
         90_000, "Attacked training set", quick=4_000, ge=20, unit="images", source="PureGen, section 4.1"
     )
@@ -38,7 +40,7 @@ class Cinic10Config(DivisionConfig):
 
 @dataset("cinic10")
 class Cinic10:
-    """270,000 colour photographs of CIFAR-10's classes, of CIFAR-10 and ImageNet (Darlow et al. 2018), or a subset."""
+    """270,000 color photographs of CIFAR-10's classes, of CIFAR-10 and ImageNet (Darlow et al. 2018), or a subset."""
 
     Config = Cinic10Config
     card = Card(

@@ -38,13 +38,13 @@ _RECIPE: dict[str, Any] = {
 
 @dataset("digits")
 class Digits:
-    """1,797 grey 8x8 digits (UCI, via scikit-learn), enlarged; 1,400 for training, 397 for tests."""
+    """1,797 gray 8x8 digits (UCI, via scikit-learn), enlarged; 1,400 for training, 397 for tests."""
 
     Config = DigitsConfig
     card = Card(
         title="Handwritten digits",
         paper="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; as in scikit-learn",
-        summary="1,797 grey images of ten digits, enlarged to 16x16. Small enough that every experiment ends in "
+        summary="1,797 gray images of ten digits, enlarged to 16x16. Small enough that every experiment ends in "
         "a minute or two, large enough that attacks and defenses behave as they should.",
     )
     class_count: ClassVar[int] = 10

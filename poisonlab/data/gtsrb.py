@@ -18,21 +18,59 @@ from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
 CLASSES = (
-    "limit 20", "limit 30", "limit 50", "limit 60", "limit 70", "limit 80", "end of limit 80", "limit 100",
-    "limit 120", "no passing", "no passing for trucks", "right of way at crossing", "priority road", "yield", "stop",
-    "no vehicles", "no trucks", "no entry", "danger", "bend to the left", "bend to the right", "double bend",
-    "bumpy road", "slippery road", "road narrows on the right", "road works", "traffic signals", "pedestrians",
-    "children", "bicycles", "ice or snow", "wild animals", "end of all limits", "turn right ahead",
-    "turn left ahead", "ahead only", "ahead or right", "ahead or left", "keep right", "keep left", "roundabout",
-    "end of no passing", "end of no passing for trucks",
-)  # fmt: skip
+    "limit 20",
+    "limit 30",
+    "limit 50",
+    "limit 60",
+    "limit 70",
+    "limit 80",
+    "end of limit 80",
+    "limit 100",
+    "limit 120",
+    "no passing",
+    "no passing for trucks",
+    "right of way at crossing",
+    "priority road",
+    "yield",
+    "stop",
+    "no vehicles",
+    "no trucks",
+    "no entry",
+    "danger",
+    "bend to the left",
+    "bend to the right",
+    "double bend",
+    "bumpy road",
+    "slippery road",
+    "road narrows on the right",
+    "road works",
+    "traffic signals",
+    "pedestrians",
+    "children",
+    "bicycles",
+    "ice or snow",
+    "wild animals",
+    "end of all limits",
+    "turn right ahead",
+    "turn left ahead",
+    "ahead only",
+    "ahead or right",
+    "ahead or left",
+    "keep right",
+    "keep left",
+    "roundabout",
+    "end of no passing",
+    "end of no passing for trucks",
+)
 FILE = TensorFile("GTSRB", "gtsrb.safetensors", megabytes=150)
 SIDE = 32  # of the stored images
 REMEDY = "put the official folders there as torchvision's GTSRB has them, or set POISONLAB_DATA to what holds gtsrb/"
 
 
 class GtsrbConfig(DivisionConfig):
-    size: int = param(32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels")
+    size: int = param(
+        32, "Side of the images; below 32 they are average-pooled", quick=16, ge=8, le=32, unit="pixels"
+    )
     train_images: int = param(24_000, "Attacked training set", quick=2_064, ge=20, unit="images")
     head_images: int = param(430, "Attacked fine-tuning set", ge=20, unit="images")
     pretrain_images: int = param(24_000, "Extractor's own images", quick=1_806, ge=20, unit="images")
@@ -62,7 +100,12 @@ class Gtsrb:
         "quick": {
             "victim": "resnet8",
             "training": {
-                "epochs": 40, "batch_size": 64, "lr": 0.2, "schedule": "one_cycle", "crop_padding": 1, "flip": False,
+                "epochs": 40,
+                "batch_size": 64,
+                "lr": 0.2,
+                "schedule": "one_cycle",
+                "crop_padding": 1,
+                "flip": False,
             },
             "head": {},
             "clean_images": 344,
@@ -74,7 +117,7 @@ class Gtsrb:
             "clean_images": 1_320,
             "precision": "bfloat16",
         },
-    }  # fmt: skip
+    }
 
     def __init__(self, config: GtsrbConfig) -> None:
         self.config = config
@@ -96,7 +139,9 @@ def _from_archive(root: Path) -> Tensors:
             for split in ("train", "test"):
                 Archive(root, split=split, download=True)
         except Exception as error:  # torchvision raises whatever the network or the unpacking raised
-            raise DataError(f"GTSRB is not in {root / 'gtsrb'} and cannot be downloaded ({error}); {REMEDY}") from error
+            raise DataError(
+                f"GTSRB is not in {root / 'gtsrb'} and cannot be downloaded ({error}); {REMEDY}"
+            ) from error
     train, test = _training_files(root / "gtsrb"), _test_files(root / "gtsrb")
     return {
         "train_x": torch.stack([_read(path) for path, _ in train]),
@@ -142,7 +187,9 @@ def _read(path: Path) -> torch.Tensor:
         raise DataError(f"{path} cannot be read ({error}); expected a whole PPM image; {REMEDY}") from error
     if pixels.shape[1:] == (SIDE, SIDE):
         return pixels.contiguous()
-    resized = F.interpolate(pixels[None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=False)
+    resized = F.interpolate(
+        pixels[None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=False
+    )
     return resized[0].round().to(torch.uint8)
 
 

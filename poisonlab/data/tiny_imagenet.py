@@ -23,11 +23,16 @@ REMEDY = (
 
 
 class TinyImageNetConfig(DivisionConfig):
-    size: int = param(64, "Side of the images; below 64 they are average-pooled", quick=16, ge=8, le=64, unit="pixels")
+    size: int = param(
+        64, "Side of the images; below 64 they are average-pooled", quick=16, ge=8, le=64, unit="pixels"
+    )
     classes: int = param(
-        200, "How many of the 200 classes, at even steps through WordNet's order, so that a few are as varied as all",
-        quick=20, ge=2, le=CLASSES,
-    )  # fmt: skip
+        200,
+        "How many of the 200 classes, at even steps through WordNet's order, so that a few are as varied as all",
+        quick=20,
+        ge=2,
+        le=CLASSES,
+    )
     train_images: int = param(95_000, "Attacked training set", quick=800, ge=20, unit="images")
     head_images: int = param(5_000, "Attacked fine-tuning set", quick=200, ge=20, unit="images")
     pretrain_images: int = param(90_000, "Extractor's own images", quick=700, ge=20, unit="images")
@@ -38,7 +43,7 @@ class TinyImageNetConfig(DivisionConfig):
 
 @dataset("tiny_imagenet")
 class TinyImageNet:
-    """100,000 + 10,000 colour photographs of 200 classes (Le and Yang 2015), or a subset of them."""
+    """100,000 + 10,000 color photographs of 200 classes (Le and Yang 2015), or a subset of them."""
 
     Config = TinyImageNetConfig
     card = Card(
@@ -54,7 +59,13 @@ class TinyImageNet:
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",
-            "training": {"epochs": 60, "batch_size": 32, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 1},
+            "training": {
+                "epochs": 60,
+                "batch_size": 32,
+                "lr": 0.1,
+                "schedule": "one_cycle",
+                "crop_padding": 1,
+            },
             "head": {},
             "clean_images": 100,
         },
@@ -100,7 +111,9 @@ def _from_folders(root: Path) -> Tensors:
     # labels in WordNet's order, as folders sort
     synsets = sorted(line[0] for line in _rows(folder / "wnids.txt", columns=1))
     if len(set(synsets)) != CLASSES:
-        raise DataError(f"{folder / 'wnids.txt'} names {len(set(synsets))} classes, expected {CLASSES}; {REMEDY}")
+        raise DataError(
+            f"{folder / 'wnids.txt'} names {len(set(synsets))} classes, expected {CLASSES}; {REMEDY}"
+        )
     words = dict(line[:2] for line in _rows(folder / "words.txt", columns=2))
     names = "\n".join(words.get(synset, synset).split(",")[0] for synset in synsets)
 
@@ -127,5 +140,7 @@ def _rows(table: Path, columns: int) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{table} cannot be read ({error}); {REMEDY}") from error
     if not rows or any(len(row) < columns for row in rows):
-        raise DataError(f"{table} has {len(rows)} lines; expected some, with {columns} columns or more; {REMEDY}")
+        raise DataError(
+            f"{table} has {len(rows)} lines; expected some, with {columns} columns or more; {REMEDY}"
+        )
     return rows

@@ -27,17 +27,32 @@ class ABLConfig(Config):
         source=REPOSITORY,
     )
     unlearning_epochs: int = param(
-        5, "Last epochs, with gradient ascent on what was set aside", quick=1, ge=1, le=1000, source=REPOSITORY
+        5,
+        "Last epochs, with gradient ascent on what was set aside",
+        quick=1,
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
     )
     gamma: float = param(0.5, "Loss below which the early batches ascend", ge=0, le=10, source=REPOSITORY)
-    isolation_rate: float = param(0.01, "Share of the training images set aside", gt=0, lt=1, source=REPOSITORY)
+    isolation_rate: float = param(
+        0.01, "Share of the training images set aside", gt=0, lt=1, source=REPOSITORY
+    )
     unlearning_weight: float = param(
-        1.0, "Weight of the ascent beside the descent on the other images", gt=0, le=100, source="the paper, eq. 4"
+        1.0,
+        "Weight of the ascent beside the descent on the other images",
+        gt=0,
+        le=100,
+        source="the paper, eq. 4",
     )
     ascent_limit: float = param(
-        100.0, "An image ascends no more above this multiple of a guess's loss, log(classes)", quick=1.0, gt=0, le=1000,
+        100.0,
+        "An image ascends no more above this multiple of a guess's loss, log(classes)",
+        quick=1.0,
+        gt=0,
+        le=1000,
         source="no limit is published",
-    )  # fmt: skip
+    )
 
 
 class AntiBackdoorLearning(TrainingHook):
@@ -76,13 +91,17 @@ class AntiBackdoorLearning(TrainingHook):
         x, y = x[rest], y[rest]
         self.descending = len(y)
         if self.step > self.unlearning_starts:
-            drawn = torch.randint(len(self.isolated), (len(index),), generator=self.generator, device=index.device)
+            drawn = torch.randint(
+                len(self.isolated), (len(index),), generator=self.generator, device=index.device
+            )
             wrong = self.data[self.isolated[drawn]]
             x, y = torch.cat([x, wrong.x.to(x.dtype) / 255]), torch.cat([y, wrong.y])
         return x.contiguous(memory_format=torch.channels_last), y
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-        if not len(self.isolated):  # 1. sign(L - gamma) L: what is learned early and well stands out by its loss
+        if not len(
+            self.isolated
+        ):  # 1. sign(L - gamma) L: what is learned early and well stands out by its loss
             each = F.cross_entropy(logits, y, reduction="none")
             self.losses[self.rows] = each.detach()
             plain = super().loss(logits, y, label_smoothing)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.shared.sample_scores import accusation, judged_classes
+from poisonlab.defenses.shared.sample_scores import judged_classes, sample_verdict
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, param
@@ -29,11 +29,15 @@ class ClusteringConfig(Config):
         "ica", "How: independent or principal components", source="the paper; BackdoorBench takes pca"
     )
     silhouette: float = param(
-        0.1, "A class whose two clusters have no larger mean silhouette counts as one heap", quick=0.15, ge=-1, le=1,
+        0.1,
+        "A class whose two clusters have no larger mean silhouette counts as one heap",
+        quick=0.15,
+        ge=-1,
+        le=1,
         source=f"the paper: 0.10 to 0.15; {ART}",
-    )  # fmt: skip
+    )
     largest: float = param(
-        0.35, "A cluster is accused if it is at most this share of its class", gt=0, le=0.5, source=ART
+        0.35, "A cluster is flagged if it is at most this share of its class", gt=0, le=0.5, source=ART
     )
 
 
@@ -57,8 +61,8 @@ class Split:
 
 def reduced(features: Tensor, config: ClusteringConfig, seed: int) -> Tensor:
     """``(n, d)`` -> float64 ``(n, k)`` on the CPU; k is smaller than asked for where n or the rank are; may be 0."""
-    centred = features.double().cpu() - features.double().cpu().mean(0)
-    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    centerd = features.double().cpu() - features.double().cpu().mean(0)
+    u, s, _ = torch.linalg.svd(centerd, full_matrices=False)
     rank = int((s > 1e-6 * s[0].clamp_min(1e-12)).sum())
     kept = min(config.dimensions, rank, len(features) - 1)
     components = u[:, :kept] * s[:kept]
@@ -66,7 +70,9 @@ def reduced(features: Tensor, config: ClusteringConfig, seed: int) -> Tensor:
         return components
     with warnings.catch_warnings():  # what it has after all its steps is good enough to cluster
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return torch.from_numpy(FastICA(whiten="unit-variance", random_state=seed).fit_transform(components.numpy()))
+        return torch.from_numpy(
+            FastICA(whiten="unit-variance", random_state=seed).fit_transform(components.numpy())
+        )
 
 
 def split_in_two(points: Tensor, seed: int) -> Split | None:
@@ -99,9 +105,9 @@ class ActivationClustering(Defense):
         "features of each class into two heaps. If they lie apart and one is small, the small one came with a trigger.",
         threat_model="Defender holds the model and the training set, which may be poisoned; no clean images.",
         deviations=(
-            "A class is accused if both of the paper's measures agree, silhouette and relative size, with the limits "
+            "A class is flagged if both of the paper's measures agree, silhouette and relative size, with the limits "
             "of the Adversarial Robustness Toolbox; the paper's third test trains anew for every class.",
-            "What is accused is dropped and the victim trained anew, as in BackdoorBench; the paper gives these images "
+            "What is flagged is dropped and the victim trained anew, as in BackdoorBench; the paper gives these images "
             "their source label and trains on.",
             "An image's score is its silhouette, with a minus in the larger cluster: the paper scores clusters only.",
             "Where more than half of a class is poisoned, the smaller cluster is the clean one.",
@@ -114,18 +120,23 @@ class ActivationClustering(Defense):
         draws = ctx.generator("activation_clustering")
         seed = int(torch.randint(2**31 - 1, (1,), generator=draws, device=ctx.device))
         scores = torch.full((len(suspects),), -1.0, device=features.device)  # least suspicious: not judged
-        accused = torch.zeros_like(suspects.y, dtype=torch.bool)
+        flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
         fits = torch.zeros(len(suspects.classes), device=features.device)
         for label, rows in judged_classes(suspects, ctx):
             split = split_in_two(reduced(features[rows], cfg, seed), seed)
             if split is None:
-                ctx.log(f"all images of {suspects.classes[label]} have the same features: nothing is said", "warning")
+                ctx.log(
+                    f"all images of {suspects.classes[label]} have the same features: nothing is said",
+                    "warning",
+                )
                 continue
             scores[rows] = split.toward_minority.to(scores)
             share, fit = split.minority.double().mean().item(), split.silhouettes.mean().item()
             if share <= cfg.largest:  # two heaps of about the same size are no sign of poison
                 fits[label] = fit
             if share <= cfg.largest and fit > cfg.silhouette:
-                accused[rows[split.minority.to(rows.device)]] = True
-                ctx.log(f"{suspects.classes[label]}: {share:.0%} of the images lie apart, silhouette {fit:.2f}")
-        return accusation("silhouette of a small cluster", fits, cfg.silhouette, scores, accused, ctx)
+                flagged[rows[split.minority.to(rows.device)]] = True
+                ctx.log(
+                    f"{suspects.classes[label]}: {share:.0%} of the images lie apart, silhouette {fit:.2f}"
+                )
+        return sample_verdict("silhouette of a small cluster", fits, cfg.silhouette, scores, flagged, ctx)

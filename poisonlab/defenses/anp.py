@@ -11,16 +11,20 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import ImageSet, SettingSweep
 
 REPOSITORY = "ANP repository"
 
 
 class ANPConfig(PruningRule):
     eps: float = param(
-        0.4, "Bound of the relative perturbation of a channel", quick={"*": 0.2, "digits": 0.4}, gt=0, le=2,
+        0.4,
+        "Bound of the relative perturbation of a channel",
+        quick={"*": 0.2, "digits": 0.4},
+        gt=0,
+        le=2,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     alpha: float = param(
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
     )
@@ -28,9 +32,11 @@ class ANPConfig(PruningRule):
         2000, "Steps on the masks", quick={"*": 90, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
     )
     average: bool = param(
-        False, "Pruned is by the average of the masks over all steps, not by the last ones",
-        quick={"*": True, "digits": False}, source="not published",
-    )  # fmt: skip
+        False,
+        "Pruned is by the average of the masks over all steps, not by the last ones",
+        quick={"*": True, "digits": False},
+        source="not published",
+    )
     ascent_steps: int = param(1, "Sign-gradient steps on the perturbation", ge=1, le=50, source=REPOSITORY)
     mask_lr: float = param(0.2, "SGD learning rate of the masks", gt=0, le=10, source=REPOSITORY)
     momentum: float = param(0.9, "SGD momentum of the masks", ge=0, lt=1, source=REPOSITORY)
@@ -42,7 +48,9 @@ class ANPConfig(PruningRule):
         le=4096,
         source=REPOSITORY,
     )
-    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    crop_padding: int = param(
+        4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels"
+    )
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
 
 
@@ -78,13 +86,13 @@ class ANP(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
         cfg = self.config
         channels, logits = masked_network(model)
         draws = ctx.generator("anp")
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
         mean = torch.zeros_like(mask, requires_grad=False)
-        optimiser = torch.optim.SGD([mask], lr=cfg.mask_lr, momentum=cfg.momentum)
+        optimizer = torch.optim.SGD([mask], lr=cfg.mask_lr, momentum=cfg.momentum)
 
         def noise() -> Tensor:
             return cfg.eps * (2 * torch.rand(channels.count, generator=draws, device=ctx.device) - 1)
@@ -102,9 +110,9 @@ class ANP(Defense):
 
             robust = F.cross_entropy(logits(x, channels.scaled(mask + delta, 1 + xi)), y)
             natural = F.cross_entropy(logits(x, channels.scaled(mask)), y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (cfg.alpha * natural + (1 - cfg.alpha) * robust).backward()
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad():
                 mask.clamp_(0, 1)
                 mean.lerp_(mask, 1 / step)

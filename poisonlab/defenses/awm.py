@@ -23,25 +23,48 @@ REFERENCE_ENTRIES = 3 * 32 * 32  # tau is stated for CIFAR-size images
 
 class AWMConfig(Config):
     rounds: int = param(
-        20, "Outer rounds E, each with a fresh trigger", quick={"*": 10, "digits": 20}, ge=1, le=500, source=REPOSITORY
+        20,
+        "Outer rounds E, each with a fresh trigger",
+        quick={"*": 10, "digits": 20},
+        ge=1,
+        le=500,
+        source=REPOSITORY,
     )
     inner_epochs: int = param(
-        5, "Passes over the clean images in each half of a round", quick=2, ge=1, le=100,
+        5,
+        "Passes over the clean images in each half of a round",
+        quick=2,
+        ge=1,
+        le=100,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     batch_size: int = param(
-        128, "Images in a step", quick={"*": 128, "digits": 32}, ge=1, le=4096, unit="images", source=REPOSITORY
+        128,
+        "Images in a step",
+        quick={"*": 128, "digits": 32},
+        ge=1,
+        le=4096,
+        unit="images",
+        source=REPOSITORY,
     )
     trigger_lr: float = param(10.0, "eta_1, ascent step on the trigger", gt=0, le=1000, source=REPOSITORY)
     mask_lr: float = param(0.01, "eta_2, Adam step on the masks", quick=0.02, gt=0, le=1, source=REPOSITORY)
     mask_lr_decay: float = param(
-        1.0, "Factor on eta_2 after each round", quick={"*": 0.8, "digits": 0.9}, gt=0, le=1,
+        1.0,
+        "Factor on eta_2 after each round",
+        quick={"*": 0.8, "digits": 0.9},
+        gt=0,
+        le=1,
         source=f"{REPOSITORY}, where 0.9 is an option",
-    )  # fmt: skip
+    )
     alpha: float = param(
-        0.9, "Weight of the clean loss; the triggered loss has 1 - alpha", quick={"*": 0.97, "digits": 0.985},
-        ge=0, le=1, source=REPOSITORY,
-    )  # fmt: skip
+        0.9,
+        "Weight of the clean loss; the triggered loss has 1 - alpha",
+        quick={"*": 0.97, "digits": 0.985},
+        ge=0,
+        le=1,
+        source=REPOSITORY,
+    )
     gamma: float = param(1e-8, "Weight of the masks' L1 norm", ge=0, le=1, source=REPOSITORY)
     tau: float = param(
         1000.0,
@@ -50,9 +73,15 @@ class AWMConfig(Config):
         source=f"{REPOSITORY}; 100 in its one-shot setting",
     )
     augment_below: int = param(
-        100, "With fewer clean images than this, augmented copies are added", ge=0, unit="images", source=REPOSITORY
+        100,
+        "With fewer clean images than this, augmented copies are added",
+        ge=0,
+        unit="images",
+        source=REPOSITORY,
     )
-    copies: int = param(9, "Augmented copies of each image then", ge=0, le=100, source=f"{REPOSITORY}, one-shot")
+    copies: int = param(
+        9, "Augmented copies of each image then", ge=0, le=100, source=f"{REPOSITORY}, one-shot"
+    )
     flip: bool = param(True, "Copies may be mirrored", quick={"*": True, "digits": False}, source=REPOSITORY)
 
 
@@ -152,8 +181,8 @@ class AWM(Defense):
             clean = augmented_copies(clean, cfg.copies, cfg.flip, ctx.generator("awm", "copies"))
         model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         images, masked = as_floats(clean.x), MaskedModel(model)
-        optimiser = torch.optim.Adam(masked.masks.values(), lr=cfg.mask_lr)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, cfg.mask_lr_decay)
+        optimizer = torch.optim.Adam(masked.masks.values(), lr=cfg.mask_lr)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, cfg.mask_lr_decay)
         tau = cfg.tau * images[0].numel() / REFERENCE_ENTRIES
         order = ctx.generator("awm", "batches")
         total, step = 2 * cfg.rounds * cfg.inner_epochs * steps_in_epoch(len(clean), cfg.batch_size), 0
@@ -170,7 +199,9 @@ class AWM(Defense):
             trigger = scale_to(trigger, tau)
             with torch.inference_mode():
                 deceived = masked((images + trigger).clamp(0, 1), weights).argmax(1)
-            history.append((trigger[0], torch.bincount(deceived, minlength=len(clean.classes)), trigger.abs().sum()))
+            history.append(
+                (trigger[0], torch.bincount(deceived, minlength=len(clean.classes)), trigger.abs().sum())
+            )
 
             # 2. learn masks that keep the clean answers, trigger or not
             for index in batches(len(clean), cfg.batch_size, cfg.inner_epochs, order):
@@ -179,9 +210,9 @@ class AWM(Defense):
                 logits, triggered_logits = masked(both, masked.masked_weights()).chunk(2)
                 natural, triggered = F.cross_entropy(logits, y), F.cross_entropy(triggered_logits, y)
                 loss = cfg.alpha * natural + (1 - cfg.alpha) * triggered + cfg.gamma * masked.l1_norm()
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 masked.clamp()
                 ctx.progress(step := step + 1, total)
             schedule.step()
@@ -198,6 +229,8 @@ def _show(
     """Emit the recovered trigger of each round and the masks by layer."""
     patterns, histograms, norms = (torch.stack(column) for column in zip(*history, strict=True))
     ctx.artifact("trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(classes)))
-    bins = torch.stack([torch.histc(m.detach().cpu(), HISTOGRAM_BINS, 0, 1).long() for m in masked.masks.values()])
+    bins = torch.stack(
+        [torch.histc(m.detach().cpu(), HISTOGRAM_BINS, 0, 1).long() for m in masked.masks.values()]
+    )
     layers = [name.removesuffix(".weight").removeprefix("body.") for name in masked.masks]
     ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each convolution weight"))

@@ -11,7 +11,7 @@ from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
 from poisonlab.spec.config import Config
 from poisonlab.training.loop import TrainingHook
-from poisonlab.types import Detection, Dial, ImageSet
+from poisonlab.types import Detection, ImageSet, SettingSweep
 
 
 class Defense:
@@ -24,7 +24,7 @@ class Defense:
         needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
         strength: the parameters, whole numbers, that say how hard it purifies.
-        filters: once its detection has accused images, the victim is trained anew without them.
+        filters: once its detection has flagged images, the victim is trained anew without them.
     """
 
     name: ClassVar[str]
@@ -49,15 +49,17 @@ class Defense:
         """During training."""
         return None
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | Dial:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | SettingSweep:
         """After training: a repaired copy, made with the trusted images only. ``model`` is in eval mode.
 
-        A defense with one knob returns all its settings and its own choice among them: the experimenter
+        A defense with one free setting returns all its settings and its own choice among them: the experimenter
         then measures what the others would have given.
         """
         return model
 
-    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def repair_with_suspects(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Classifier:
         """After training, of a defender who still has the training set: a repaired copy, made with it as well.
 
         A class overrides this moment or :meth:`repair`, not both.
@@ -69,7 +71,9 @@ class Defense:
         """
         return model
 
-    def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection | None:
+    def detect(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Detection | None:
         """After training: whether ``model`` holds a backdoor, to which class, and which training images brought it.
 
         Args:

@@ -18,10 +18,14 @@ HISTOGRAM_BINS = 20
 
 class CLPConfig(Config):
     u: float = param(
-        3.0, "Channels above mean + u standard deviations of their layer are pruned",
-        quick={"*": 2.5, "digits": 2.0, "cifar10": 3.0}, elsewhere={"tiny_imagenet": 5.0}, ge=0, le=20,
+        3.0,
+        "Channels above mean + u standard deviations of their layer are pruned",
+        quick={"*": 2.5, "digits": 2.0, "cifar10": 3.0},
+        elsewhere={"tiny_imagenet": 5.0},
+        ge=0,
+        le=20,
         source="CLP repository",
-    )  # fmt: skip
+    )
 
 
 def lipschitz_bounds(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
@@ -105,6 +109,7 @@ class CLP(Defense):
         layers = [name.removeprefix("body.") for name in modules]
         values = torch.cat(bounds)
         ctx.artifact(
-            "lipschitz", artifacts.NeuronScores(layers, torch.stack(histograms), score, False, values, modules)
+            "lipschitz",
+            artifacts.NeuronScores(layers, torch.stack(histograms), score, False, values, modules),
         )
         return pruned_model

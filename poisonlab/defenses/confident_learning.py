@@ -6,18 +6,29 @@ from torch import Tensor
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
-from poisonlab.defenses.shared.sample_scores import FEWEST, OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.sample_scores import (
+    FEWEST,
+    OutlierRule,
+    flagged_shares,
+    outlier_threshold,
+    sample_verdict,
+)
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
-LEAST_SPREAD = 0.02  # of the shares of accused images
+LEAST_SPREAD = 0.02  # of the shares of flagged images
 
 
 class ConfidentConfig(OwnTrainingConfig, OutlierRule):
     folds: int = param(
-        5, "Networks, each trained without the images it judges", quick=3, ge=2, le=50, source="cleanlab's default"
+        5,
+        "Networks, each trained without the images it judges",
+        quick=3,
+        ge=2,
+        le=50,
+        source="cleanlab's default",
     )
 
 
@@ -33,9 +44,9 @@ def balanced_folds(y: Tensor, folds: int, generator: torch.Generator) -> Tensor:
 
 
 def confident_joint(probabilities: Tensor, y: Tensor) -> Tensor:
-    """C[i, j]: images labelled i that are confidently j, calibrated to the counts of the labels; ``(k, k)``.
+    """C[i, j]: images labeled i that are confidently j, calibrated to the counts of the labels; ``(k, k)``.
 
-    t_j = mean p_j of the images labelled j; an image is confidently j = argmax p among the classes with p_j >= t_j.
+    t_j = mean p_j of the images labeled j; an image is confidently j = argmax p among the classes with p_j >= t_j.
     """
     classes = probabilities.shape[1]
     counts = torch.bincount(y, minlength=classes)
@@ -51,7 +62,7 @@ def confident_joint(probabilities: Tensor, y: Tensor) -> Tensor:
 
 
 def label_issues(probabilities: Tensor, y: Tensor) -> Tensor:
-    """Pruning by noise rate, bool ``(n,)``: for all i, j the C[i, j] images labelled i with the largest p_j - p_i.
+    """Pruning by noise rate, bool ``(n,)``: for all i, j the C[i, j] images labeled i with the largest p_j - p_i.
 
     One image of a class stays at least, and so does an image whose label is the most probable one.
 
@@ -75,8 +86,8 @@ class ConfidentLearning(Defense):
     """Northcutt, Jiang and Chuang, JAIR 2021, arXiv:1911.00068:
 
     1. p(x): probabilities from networks that were not trained on x, by cross-validation;
-    2. t_j = mean p_j of the images labelled j;  C[i, j] = images labelled i with p_j >= t_j, the largest such p;
-    3. prune by noise rate: for each i != j the C[i, j] images labelled i with the largest p_j - p_i;
+    2. t_j = mean p_j of the images labeled j;  C[i, j] = images labeled i with p_j >= t_j, the largest such p;
+    3. prune by noise rate: for each i != j the C[i, j] images labeled i with the largest p_j - p_i;
     4. train anew on the rest.
     """
 
@@ -96,7 +107,7 @@ class ConfidentLearning(Defense):
             "The rule is cleanlab's default, prune_by_noise_rate, written anew: the package needs pandas, and keeps "
             "what one call works on in module globals, which several runs at a time would share.",
             "An image's score is 1 - p of its label (self-confidence).",
-            "The paper names no class. Here one is named whose share of accused images stands out.",
+            "The paper names no class. Here one is named whose share of flagged images stands out.",
             "It looks for wrong labels. The networks learn a trigger from the poisoned images of the other parts and "
             "then agree with the attacker's label; clean-label poisons have the right one: little to find in both.",
             "The preset quick has 3 networks.",
@@ -112,12 +123,12 @@ class ConfidentLearning(Defense):
             held_out = (fold == part).nonzero().squeeze(1)
             if len(held_out):
                 probabilities[held_out] = logits(judge, suspects.x[held_out]).double().softmax(1)
-        accused = label_issues(probabilities, y)
+        flagged = label_issues(probabilities, y)
         counts = torch.bincount(y, minlength=len(suspects.classes))
         if few := [name for name, n in zip(suspects.classes, counts.tolist(), strict=True) if n < FEWEST]:
             ctx.log(f"fewer than {FEWEST} images, too few to learn from: {', '.join(few)}", "warning")
-        accused &= counts[y] >= FEWEST
-        shares = accused_shares(accused, suspects)
+        flagged &= counts[y] >= FEWEST
+        shares = flagged_shares(flagged, suspects)
         threshold = outlier_threshold(shares, cfg.anomaly, LEAST_SPREAD)
         scores = (1 - probabilities.gather(1, y[:, None])[:, 0]).float()
-        return accusation("share of the class accused", shares, threshold, scores, accused, ctx)
+        return sample_verdict("share of the class flagged", shares, threshold, scores, flagged, ctx)

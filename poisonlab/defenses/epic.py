@@ -16,16 +16,29 @@ from poisonlab.types import ImageSet
 
 class EPICConfig(Config):
     subset: float = param(
-        0.3, "Medoids as a share of the training images, s", quick=0.2, gt=0, lt=1,
+        0.3,
+        "Medoids as a share of the training images, s",
+        quick=0.2,
+        gt=0,
+        lt=1,
         source="PureGen, appendix E.1: 0.1, 0.2 and 0.3 from scratch; 0.3 in its table 1",
-    )  # fmt: skip
+    )
     drop_after: int = param(
-        10, "Epochs of plain training first", quick={"*": 2, "digits": 4}, ge=1, le=1000, source="PureGen repository"
+        10,
+        "Epochs of plain training first",
+        quick={"*": 2, "digits": 4},
+        ge=1,
+        le=1000,
+        source="PureGen repository",
     )
     every: int = param(
-        10, "Epochs from one round of dropping to the next", quick={"*": 2, "digits": 4}, ge=1, le=1000,
+        10,
+        "Epochs from one round of dropping to the next",
+        quick={"*": 2, "digits": 4},
+        ge=1,
+        le=1000,
         source="PureGen repository; EPIC's own are 10, and 2 in its short trainings",
-    )  # fmt: skip
+    )
 
 
 def last_layer_gradients(model: Classifier, data: ImageSet) -> Tensor:
@@ -63,9 +76,9 @@ def isolated(gradients: Tensor, count: int) -> Tensor:
     """The medoids whose cluster holds nobody else, int64 rows of ``gradients`` ``(n, classes)``."""
     distance = torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist")  # exact near 0
     similarity = distance.max() - distance
-    centres = medoids(similarity, count)
-    cluster = similarity[:, centres].argmax(1)
-    return centres[torch.bincount(cluster, minlength=count) == 1]
+    centers = medoids(similarity, count)
+    cluster = similarity[:, centers].argmax(1)
+    return centers[torch.bincount(cluster, minlength=count) == 1]
 
 
 class DropIsolated(TrainingHook):
@@ -97,7 +110,9 @@ class DropIsolated(TrainingHook):
             count = max(1, round(self.config.subset * len(rows)))
             self.kept[rows[isolated(gradients[rows], count)]] = False
         if not bool(self.kept.any()):
-            raise ValueError(f"subset={self.config.subset} dropped every training image as isolated; lower it")
+            raise ValueError(
+                f"subset={self.config.subset} dropped every training image as isolated; lower it"
+            )
 
     def end(self, ctx: Context) -> None:
         dropped = (~self.kept).nonzero().squeeze(1).cpu()

@@ -41,7 +41,9 @@ class GuardedAscent(Anchor):
         best: tensors of the model at its best look; what it started from is looked at first.
     """
 
-    def __init__(self, model: Classifier, fisher: dict[str, Tensor], strength: float, clean: ImageSet) -> None:
+    def __init__(
+        self, model: Classifier, fisher: dict[str, Tensor], strength: float, clean: ImageSet
+    ) -> None:
         super().__init__(model, fisher, strength)
         self.model, self.clean = model, clean
         self.limit = math.log(len(clean.classes))  # an image that is guessed is forgotten
@@ -87,7 +89,9 @@ class EWCDeletion(Defense):
         ),
     )
 
-    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def repair_with_suspects(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Classifier:
         cfg: Any = self.config
         scores = influence(model, clean, suspects, cfg, ctx)
         rows = flag(scores, cfg)
@@ -98,9 +102,14 @@ class EWCDeletion(Defense):
         fisher = drawn_fisher(model, suspects, cfg.fisher_images, ctx)
         guard = GuardedAscent(repaired, fisher, 1 / cfg.gamma, clean)
         recipe = FineTuneConfig(
-            epochs=cfg.epochs, batch_size=cfg.batch_size, lr=cfg.lr, weight_decay=0.0, crop_padding=0, flip=False,
+            epochs=cfg.epochs,
+            batch_size=cfg.batch_size,
+            lr=cfg.lr,
+            weight_decay=0.0,
+            crop_padding=0,
+            flip=False,
             frozen_norm=True,
-        )  # fmt: skip
+        )
         fine_tune(repaired.requires_grad_(True), suspects[rows], recipe, ctx, guard)
         repaired.load_state_dict(guard.best)
         return repaired.requires_grad_(False)

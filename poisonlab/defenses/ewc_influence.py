@@ -5,7 +5,7 @@ import torch
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.ewc import InfluenceConfig, flag, influence
-from poisonlab.defenses.shared.sample_scores import accused_shares, anomaly_index
+from poisonlab.defenses.shared.sample_scores import anomaly_index, flagged_shares
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
@@ -14,7 +14,11 @@ from poisonlab.types import Detection, ImageSet
 
 class EWCInfluenceConfig(InfluenceConfig):
     anomaly: float = param(
-        3.0, "Anomaly index of a class's share of accused images above which it is named", ge=0, le=100, source="ours"
+        3.0,
+        "Anomaly index of a class's share of flagged images above which it is named",
+        ge=0,
+        le=100,
+        source="ours",
     )
     least_spread: float = param(
         0.1, "The shares are taken to be spread by this much at least", ge=0, le=1, source="ours"
@@ -23,9 +27,9 @@ class EWCInfluenceConfig(InfluenceConfig):
 
 @defense("ewc_influence")
 class EWCInfluence(Defense):
-    """Scores r_S of all training images; accused are those with the highest.
+    """Scores r_S of all training images; flagged are those with the highest.
 
-    A class is named when far more of the images labelled so are accused than of other classes: with a dirty-label
+    A class is named when far more of the images labeled so are flagged than of other classes: with a dirty-label
     backdoor that is the target.
     """
 
@@ -47,10 +51,16 @@ class EWCInfluence(Defense):
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg = self.config
         scores = influence(model, clean, suspects, cfg, ctx)
-        accused = torch.zeros_like(suspects.y, dtype=torch.bool)
-        accused[flag(scores, cfg)] = True
-        index = anomaly_index(-accused_shares(accused, suspects), cfg.least_spread)
+        flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
+        flagged[flag(scores, cfg)] = True
+        index = anomaly_index(-flagged_shares(flagged, suspects), cfg.least_spread)
         target = int(index.argmax()) if bool((index > cfg.anomaly).any()) else None
         return Detection(
-            target is not None, target, "anomaly index of the share accused", index, cfg.anomaly, scores, accused
+            target is not None,
+            target,
+            "anomaly index of the share flagged",
+            index,
+            cfg.anomaly,
+            scores,
+            flagged,
         )

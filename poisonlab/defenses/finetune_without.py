@@ -29,7 +29,9 @@ class FinetuneWithout(Defense):
         deviations=("SGD by the recipe of the other repairs here; the paper uses Adam and stops early.",),
     )
 
-    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def repair_with_suspects(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Classifier:
         scores = influence(model, clean, suspects, self.config, ctx)
         rows = flag(scores, self.config)
         kept_out(scores, rows, ctx)

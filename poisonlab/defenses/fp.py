@@ -19,13 +19,18 @@ from poisonlab.types import ImageSet
 
 class FPConfig(FTConfig):
     accuracy_drop: float = param(
-        0.1, "Pruning stops before the accuracy on the clean images has fallen by more than this", ge=0, le=1,
+        0.1,
+        "Pruning stops before the accuracy on the clean images has fallen by more than this",
+        ge=0,
+        le=1,
         source="BackdoorBench",
-    )  # fmt: skip
+    )
     prune_step: float = param(0.01, "Share of the channels cut at a time", gt=0, le=1, source="BackdoorBench")
 
 
-def pruning_curve(features: Tensor, y: Tensor, head: nn.Linear, order: Tensor, step: int) -> tuple[Tensor, Tensor]:
+def pruning_curve(
+    features: Tensor, y: Tensor, head: nn.Linear, order: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
     """Numbers of pruned channels ``(s,)`` and the accuracy at each ``(s,)``.
 
     Args:
@@ -94,7 +99,11 @@ class FP(Defense):
         ctx.artifact(
             "pruning",
             artifacts.Curve(
-                counts.float(), accuracy.float()[None], ["accuracy on the clean images"], "pruned channels", "accuracy"
+                counts.float(),
+                accuracy.float()[None],
+                ["accuracy on the clean images"],
+                "pruned channels",
+                "accuracy",
             ),
         )
         fine_tune(tuned, clean, cfg, ctx, StayPruned(pruned))

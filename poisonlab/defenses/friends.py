@@ -18,22 +18,34 @@ OFFICIAL = "FRIENDS repository"
 PUREGEN = "PureGen repository"
 MOMENTUM = 0.9  # Nesterov
 STATED_BATCH = 128  # the step size is stated for means over so many images
-CHUNK = 1024  # images optimised together
+CHUNK = 1024  # images optimized together
 
 
 class FriendsConfig(Config):
     epoch: int = param(
-        5, "Epochs before the friendly noise is made", quick={"*": 2, "digits": 4}, ge=0, le=1000, source=OFFICIAL
+        5,
+        "Epochs before the friendly noise is made",
+        quick={"*": 2, "digits": 4},
+        ge=0,
+        le=1000,
+        source=OFFICIAL,
     )
-    steps: int = param(20, "Steps of its optimisation", ge=1, le=1000, source=f"{PUREGEN}; 30 in the {OFFICIAL}")
+    steps: int = param(
+        20, "Steps of its optimization", ge=1, le=1000, source=f"{PUREGEN}; 30 in the {OFFICIAL}"
+    )
     mu: float = param(
-        16.0, "Weight of the noise's size against the change of the answer", ge=0, le=1000,
+        16.0,
+        "Weight of the noise's size against the change of the answer",
+        ge=0,
+        le=1000,
         source=f"{PUREGEN}; 1 in the {OFFICIAL}",
-    )  # fmt: skip
-    lr: float = param(100.0, "Step size of the optimisation", gt=0, le=10_000, source=OFFICIAL)
+    )
+    lr: float = param(100.0, "Step size of the optimization", gt=0, le=10_000, source=OFFICIAL)
     eps: float = param(16.0, "Bound on the friendly noise", unit="1/255", ge=0, le=255, source=OFFICIAL)
     noise: Literal["bernoulli", "gaussian", "none"] = param(
-        "bernoulli", "Fresh noise at every draw: +-noise_eps, Gaussian of that deviation, or none", source=OFFICIAL
+        "bernoulli",
+        "Fresh noise at every draw: +-noise_eps, Gaussian of that deviation, or none",
+        source=OFFICIAL,
     )
     noise_eps: float = param(8.0, "Size of the fresh noise", unit="1/255", ge=0, le=255, source=OFFICIAL)
 
@@ -52,7 +64,7 @@ def friendly_noise(model: nn.Module, x: Tensor, config: FriendsConfig, generator
     eta = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * min(eps, 8 / 255)
     eta.requires_grad_()
     # sums over the chunk, divided by the batch that the step size is stated for: images do not see each other
-    optimiser = torch.optim.SGD([eta], config.lr / STATED_BATCH, momentum=MOMENTUM, nesterov=True)
+    optimizer = torch.optim.SGD([eta], config.lr / STATED_BATCH, momentum=MOMENTUM, nesterov=True)
     with torch.no_grad():
         answer = model(x).log_softmax(1)
     for _ in range(config.steps):
@@ -60,7 +72,7 @@ def friendly_noise(model: nn.Module, x: Tensor, config: FriendsConfig, generator
         divergence = F.kl_div(changed, answer, reduction="sum", log_target=True)
         size = eta.square().flatten(1).mean(1).sum()
         (eta.grad,) = torch.autograd.grad(divergence - config.mu * size, eta)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             eta.clamp_(-eps, eps)
     return eta.detach()
@@ -74,7 +86,9 @@ class FriendlyNoise(TrainingHook):
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         if self.config.epoch >= epochs:
-            raise ValueError(f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it")
+            raise ValueError(
+                f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it"
+            )
         self.model, self.friendly = model, None
         self.draws = self.ctx.generator("friends", "fresh noise")
 
@@ -122,7 +136,7 @@ class Friends(Defense):
         threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "
         "clean images.",
         deviations=(
-            "The noise is optimised with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
+            "The noise is optimized with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
             "Images with their friendly noise are rounded to 8 bits.",
             "Fresh noise is added after crop and flip, so the border of a crop gets it, too.",
             "Transfer has the parameters of training from scratch; its repository makes the noise before the first "

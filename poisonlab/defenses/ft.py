@@ -26,18 +26,31 @@ class FTConfig(Config):
         256, "Images in a step", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=BENCH
     )
     lr: float = param(
-        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.005}, gt=0, le=10,
+        0.01,
+        "Learning rate at the start, falling as a cosine",
+        quick={"*": 0.05, "cifar10": 0.005},
+        gt=0,
+        le=10,
         source=BENCH,
-    )  # fmt: skip
+    )
     momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1, source=BENCH)
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1, source=BENCH)
     crop_padding: int = param(
-        4, "Random crop after padding by this much; 0 for none", quick=1, ge=0, le=16, unit="pixels", source=BENCH
+        4,
+        "Random crop after padding by this much; 0 for none",
+        quick=1,
+        ge=0,
+        le=16,
+        unit="pixels",
+        source=BENCH,
     )
     flip: bool = param(
-        True, "Mirror images left to right half of the time", quick={"*": True} | NO_FLIPS, elsewhere=NO_FLIPS,
+        True,
+        "Mirror images left to right half of the time",
+        quick={"*": True} | NO_FLIPS,
+        elsewhere=NO_FLIPS,
         source=f"{BENCH}, which mirrors CIFAR-10 only",
-    )  # fmt: skip
+    )
 
 
 def fine_tune(
@@ -68,7 +81,9 @@ def named(ctx: Context, who: str) -> Context:
     """The same context, its metrics under names of their own: for a method that trains more than one network."""
 
     def send(event: Event) -> None:
-        ctx.send(dataclasses.replace(event, name=f"{who}_{event.name}") if isinstance(event, Metric) else event)
+        ctx.send(
+            dataclasses.replace(event, name=f"{who}_{event.name}") if isinstance(event, Metric) else event
+        )
 
     return dataclasses.replace(ctx, send=send)
 

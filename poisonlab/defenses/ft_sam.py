@@ -1,4 +1,4 @@
-"""FT-SAM: fine-tuning towards weights whose neighbourhood is good, too."""
+"""FT-SAM: fine-tuning towards weights whose neighborhood is good, too."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -25,15 +25,28 @@ class FTSAMConfig(FTConfig):
         100, "Passes over the clean images", quick=20, elsewhere={"gtsrb": 50}, ge=1, le=1000, source=PAPER
     )
     lr: float = param(
-        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.005}, gt=0, le=10,
+        0.01,
+        "Learning rate at the start, falling as a cosine",
+        quick={"*": 0.05, "cifar10": 0.005},
+        gt=0,
+        le=10,
         source=PAPER,
-    )  # fmt: skip
+    )
     rho: float = param(
-        2.0, "Radius of the neighbourhood, relative to each weight", quick=2.0,
-        elsewhere={"gtsrb": 8.0, "tiny_imagenet": 8.0}, gt=0, le=100, source=PAPER,
-    )  # fmt: skip
+        2.0,
+        "Radius of the neighborhood, relative to each weight",
+        quick=2.0,
+        elsewhere={"gtsrb": 8.0, "tiny_imagenet": 8.0},
+        gt=0,
+        le=100,
+        source=PAPER,
+    )
     label_smoothing: float = param(
-        0.1, "Probability mass spread over all classes", ge=0, lt=1, source="BackdoorBench, settings for CIFAR-10"
+        0.1,
+        "Probability mass spread over all classes",
+        ge=0,
+        lt=1,
+        source="BackdoorBench, settings for CIFAR-10",
     )
 
 
@@ -70,7 +83,9 @@ class SharpnessAware(TrainingHook):
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
         loss = backward(forward)
         weights = [p for p in model.parameters() if p.grad is not None]
-        step = worst_step([w.detach() for w in weights], [w.grad for w in weights if w.grad is not None], self.rho)
+        step = worst_step(
+            [w.detach() for w in weights], [w.grad for w in weights if w.grad is not None], self.rho
+        )
         model.zero_grad()
         with torch.no_grad():
             torch._foreach_add_(weights, step)
@@ -108,5 +123,7 @@ class FTSAM(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         tuned = copy.deepcopy(model)
-        fine_tune(tuned, clean, self.config, ctx, SharpnessAware(self.config.rho), self.config.label_smoothing)
+        fine_tune(
+            tuned, clean, self.config, ctx, SharpnessAware(self.config.rho), self.config.label_smoothing
+        )
         return tuned

@@ -22,20 +22,36 @@ REPOSITORY = "I-BAU repository"
 class IBAUConfig(Config):
     rounds: int = param(5, "Outer rounds, each with a fresh perturbation", ge=1, le=500, source=REPOSITORY)
     batch_size: int = param(
-        100, "Images in a step", quick={"*": 100, "digits": 25}, ge=1, le=4096, unit="images", source=REPOSITORY
+        100,
+        "Images in a step",
+        quick={"*": 100, "digits": 25},
+        ge=1,
+        le=4096,
+        unit="images",
+        source=REPOSITORY,
     )
     lr: float = param(
-        1e-3, "Adam step on the weights", quick={"*": 5e-4, "cifar10": 3e-4}, gt=0, le=1,
+        1e-3,
+        "Adam step on the weights",
+        quick={"*": 5e-4, "cifar10": 3e-4},
+        gt=0,
+        le=1,
         source=f"{REPOSITORY}; 1e-4 in BackdoorBench",
-    )  # fmt: skip
+    )
     delta_lr: float = param(10.0, "Ascent step on the perturbation", gt=0, le=1000, source=REPOSITORY)
-    delta_weight: float = param(0.001, "Weight of the perturbation's squared L2 norm", ge=0, le=10, source=REPOSITORY)
+    delta_weight: float = param(
+        0.001, "Weight of the perturbation's squared L2 norm", ge=0, le=10, source=REPOSITORY
+    )
     inner_step: float = param(0.1, "Step a of the fixed-point map", gt=0, le=10, source=REPOSITORY)
     fixed_point_steps: int = param(5, "K, terms of the implicit gradient", ge=1, le=100, source=REPOSITORY)
-    share: float = param(0.01, "Share of a batch that the perturbation is added to", gt=0, le=1, source=REPOSITORY)
+    share: float = param(
+        0.01, "Share of a batch that the perturbation is added to", gt=0, le=1, source=REPOSITORY
+    )
 
 
-def hypergradient(outer: Tensor, mapped: Tensor, delta: Tensor, weights: Sequence[Tensor], steps: int) -> list[Tensor]:
+def hypergradient(
+    outer: Tensor, mapped: Tensor, delta: Tensor, weights: Sequence[Tensor], steps: int
+) -> list[Tensor]:
     """d/dw of L_out(d*(w), w), where d* is the fixed point of d -> Phi(d, w):
 
     grad_w L_out + (dPhi/dw)^T v,   v = sum over k < K of ((dPhi/dd)^T)^k grad_d L_out.
@@ -89,11 +105,15 @@ class Unlearning:
             with torch.no_grad():
                 answer = self.model(x).argmax(1)
             delta.requires_grad_()
-            (gradient,) = torch.autograd.grad(inner_loss(self.model, x, answer, delta, cfg.delta_weight), delta)
+            (gradient,) = torch.autograd.grad(
+                inner_loss(self.model, x, answer, delta, cfg.delta_weight), delta
+            )
             delta = (delta - cfg.delta_lr * gradient).detach()
         with torch.no_grad():
             deceived = self.model(self.images + delta).argmax(1)
-        self.history.append((delta[0], torch.bincount(deceived, minlength=len(self.clean.classes)), delta.abs().sum()))
+        self.history.append(
+            (delta[0], torch.bincount(deceived, minlength=len(self.clean.classes)), delta.abs().sum())
+        )
         return delta
 
     def gradient(self, forward: Callable[[], Tensor]) -> Tensor:
@@ -138,18 +158,22 @@ class IBAU(Defense):
         cfg = self.config
         model = copy.deepcopy(model).eval().requires_grad_(True).to(memory_format=torch.channels_last)
         unlearning = Unlearning(model, clean, cfg, ctx)
-        optimiser = torch.optim.Adam(model.parameters(), lr=cfg.lr)
+        optimizer = torch.optim.Adam(model.parameters(), lr=cfg.lr)
         fit(
             model,
             unlearning.prepare,
             lambda logits, y: F.cross_entropy(logits.float(), y),
-            optimiser,
-            torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0),
+            optimizer,
+            torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
             batches(len(clean), cfg.batch_size, cfg.rounds, ctx.generator("i_bau", "batches")),
             cfg.rounds * unlearning.steps_in_round,
             ctx,
             unlearning.gradient,
         )
-        patterns, histograms, norms = (torch.stack(column) for column in zip(*unlearning.history, strict=True))
-        ctx.artifact("trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(clean.classes)))
+        patterns, histograms, norms = (
+            torch.stack(column) for column in zip(*unlearning.history, strict=True)
+        )
+        ctx.artifact(
+            "trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(clean.classes))
+        )
         return model.requires_grad_(False)

@@ -21,24 +21,28 @@ SHOWN = 512  # images whose PSNR is reported
 
 class JPEGConfig(Config):
     quality: int = param(
-        75, "Quality on libjpeg's scale, lower is coarser: 25, 50, 75 and 85 are published", quick=50, ge=1, le=100,
+        75,
+        "Quality on libjpeg's scale, lower is coarser: 25, 50, 75 and 85 are published",
+        quick=50,
+        ge=1,
+        le=100,
         source="PureGen, appendix E.1; the better one of the four in each scenario",
-    )  # fmt: skip
+    )
 
 
 def compress(x: Tensor, quality: int) -> Tensor:
-    """Encode and decode each image, colours at half resolution (4:2:0, Pillow's default).
+    """Encode and decode each image, colors at half resolution (4:2:0, Pillow's default).
 
     Pillow does it: torchvision's codec is deprecated, and no codec takes a batch.
 
     Args:
-        x: uint8 ``(n, c, h, w)``, grey or RGB; not modified.
+        x: uint8 ``(n, c, h, w)``, gray or RGB; not modified.
 
     Raises:
-        ValueError: images that JPEG has no colours for.
+        ValueError: images that JPEG has no colors for.
     """
     if x.shape[1] not in (1, 3):
-        raise ValueError(f"JPEG takes grey or RGB images; these have {x.shape[1]} channels")
+        raise ValueError(f"JPEG takes gray or RGB images; these have {x.shape[1]} channels")
     images = x.permute(0, 2, 3, 1).cpu().numpy()  # (n, h, w, c)
     if x.shape[1] == 1:
         images = images[..., 0]
@@ -76,6 +80,8 @@ class JPEG(Defense):
         chunks = data.x.split(CHUNK)
         purified = torch.cat([compress(part, self.config.quality) for part in ctx.track(chunks, len(chunks))])
         ctx.metric(
-            "psnr_purified", self.config.quality, psnr(purified[:SHOWN], data.x[:SHOWN]).clamp_max(99).mean().item()
+            "psnr_purified",
+            self.config.quality,
+            psnr(purified[:SHOWN], data.x[:SHOWN]).clamp_max(99).mean().item(),
         )
         return ImageSet(purified, data.y, data.classes, data.split)

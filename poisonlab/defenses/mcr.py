@@ -13,27 +13,48 @@ from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook, backward
-from poisonlab.types import Dial, ImageSet, stacked
+from poisonlab.types import ImageSet, SettingSweep, stacked
 
 STATISTICS_BATCH = 250
 
 
 class MCRConfig(FTConfig):
     lr: float = param(
-        0.01, "Learning rate of the curve's other end, falling as a cosine", quick={"*": 0.1, "cifar10": 0.02},
-        gt=0, le=10, source=BENCH,
-    )  # fmt: skip
-    curve_epochs: int = param(100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source=BENCH)
+        0.01,
+        "Learning rate of the curve's other end, falling as a cosine",
+        quick={"*": 0.1, "cifar10": 0.02},
+        gt=0,
+        le=10,
+        source=BENCH,
+    )
+    curve_epochs: int = param(
+        100, "Passes over the clean images, curve", quick=20, ge=1, le=1000, source=BENCH
+    )
     curve_lr: float = param(
-        3e-5, "Learning rate of the curve's bend", quick={"*": 0.1, "cifar10": 0.01}, gt=0, le=10, source=BENCH
+        3e-5,
+        "Learning rate of the curve's bend",
+        quick={"*": 0.1, "cifar10": 0.01},
+        gt=0,
+        le=10,
+        source=BENCH,
     )
     curve_batch_size: int = param(
-        128, "Images in a step, curve", quick={"*": 32, "digits": 16}, ge=2, le=4096, unit="images", source=BENCH
+        128,
+        "Images in a step, curve",
+        quick={"*": 32, "digits": 16},
+        ge=2,
+        le=4096,
+        unit="images",
+        source=BENCH,
     )
     t: float = param(
-        0.1, "Where on the curve the repaired network lies: 0 is the backdoored one, 1 the fine-tuned one",
-        quick={"*": 0.7, "cifar10": 0.4}, ge=0, le=1, source=BENCH,
-    )  # fmt: skip
+        0.1,
+        "Where on the curve the repaired network lies: 0 is the backdoored one, 1 the fine-tuned one",
+        quick={"*": 0.7, "cifar10": 0.4},
+        ge=0,
+        le=1,
+        source=BENCH,
+    )
 
 
 def bezier(t: float, start: Tensor, bend: Tensor, end: Tensor) -> Tensor:
@@ -110,7 +131,7 @@ class MCR(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
         cfg = self.config
         end = copy.deepcopy(model)
         fine_tune(end, clean, cfg, named(ctx, "end"))
@@ -124,11 +145,18 @@ class MCR(Defense):
         places = sorted({cfg.t, *(i / 10 for i in range(11))})
         members = [self._member(t, model, bend, end, clean) for t in places]
         score = torch.tensor([accuracy(member, clean.x, clean.y) for member in members])
-        return Dial(
-            "position t on the curve", torch.tensor(places), score, places.index(cfg.t), stacked(members), by_rule=False
+        return SettingSweep(
+            "position t on the curve",
+            torch.tensor(places),
+            score,
+            places.index(cfg.t),
+            stacked(members),
+            by_rule=False,
         )
 
-    def _member(self, t: float, start: Classifier, bend: Classifier, end: Classifier, clean: ImageSet) -> Classifier:
+    def _member(
+        self, t: float, start: Classifier, bend: Classifier, end: Classifier, clean: ImageSet
+    ) -> Classifier:
         """The network at t; the ends keep their own statistics."""
         if t in (0, 1):
             return end if t else start

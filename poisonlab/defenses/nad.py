@@ -34,13 +34,23 @@ class NADConfig(FTConfig):
         source=f"{REPOSITORY}, recalled",
     )
     lr: float = param(
-        0.1, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "digits": 0.02, "cifar10": 0.006},
-        gt=0, le=10, source=REPOSITORY,
-    )  # fmt: skip
+        0.1,
+        "Learning rate at the start, falling as a cosine",
+        quick={"*": 0.05, "digits": 0.02, "cifar10": 0.006},
+        gt=0,
+        le=10,
+        source=REPOSITORY,
+    )
     power: float = param(2.0, "p, exponent of the activations", gt=0, le=10, source=REPOSITORY)
-    beta_1: float = param(500.0, "Weight of the attention after the first stage", ge=0, le=1e5, source=REPOSITORY)
-    beta_2: float = param(1000.0, "Weight of the attention after the second stage", ge=0, le=1e5, source=REPOSITORY)
-    beta_3: float = param(1000.0, "Weight of the attention after the third stage", ge=0, le=1e5, source=REPOSITORY)
+    beta_1: float = param(
+        500.0, "Weight of the attention after the first stage", ge=0, le=1e5, source=REPOSITORY
+    )
+    beta_2: float = param(
+        1000.0, "Weight of the attention after the second stage", ge=0, le=1e5, source=REPOSITORY
+    )
+    beta_3: float = param(
+        1000.0, "Weight of the attention after the third stage", ge=0, le=1e5, source=REPOSITORY
+    )
 
 
 def attention(features: Tensor, power: float) -> Tensor:
@@ -91,7 +101,11 @@ class Distillation(TrainingHook):
     """Cross-entropy plus the attention loss between what was seen of both networks."""
 
     def __init__(
-        self, teacher: Classifier, seen: tuple[list[Tensor], list[Tensor]], betas: Sequence[float], power: float
+        self,
+        teacher: Classifier,
+        seen: tuple[list[Tensor], list[Tensor]],
+        betas: Sequence[float],
+        power: float,
     ) -> None:
         self.teacher, self.betas, self.power = teacher, betas, power
         self.of_student, self.of_teacher = seen
@@ -138,7 +152,9 @@ class NAD(Defense):
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
         cfg = self.config
         teacher, student = copy.deepcopy(model), copy.deepcopy(model)
-        fine_tune(teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), named(ctx, "teacher"))
+        fine_tune(
+            teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), named(ctx, "teacher")
+        )
         names = stages(student, as_floats(clean.x[:1]), count=3)
         betas = (cfg.beta_1, cfg.beta_2, cfg.beta_3)[-len(names) :]
         with watching(student, names) as seen_student, watching(teacher, names) as seen_teacher:

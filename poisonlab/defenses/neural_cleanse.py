@@ -22,19 +22,34 @@ SMALLEST_NORM = 1e-3
 
 class NCConfig(FTConfig, SearchConfig):
     lr: float = param(
-        0.01, "Learning rate at the start, falling as a cosine", quick={"*": 0.05, "cifar10": 0.02}, gt=0, le=10,
+        0.01,
+        "Learning rate at the start, falling as a cosine",
+        quick={"*": 0.05, "cifar10": 0.02},
+        gt=0,
+        le=10,
         source=BENCH,
-    )  # fmt: skip
+    )
     anomaly: float = param(
-        ANOMALY_INDEX, "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
-        quick=2.4, gt=0, le=100, source="the paper",
-    )  # fmt: skip
-    of: Literal["norm", "log_norm"] = param(
-        "norm", "What the anomaly index is of: the L1 norms of the masks, or their logarithms", quick="log_norm",
+        ANOMALY_INDEX,
+        "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
+        quick=2.4,
+        gt=0,
+        le=100,
         source="the paper",
-    )  # fmt: skip
+    )
+    of: Literal["norm", "log_norm"] = param(
+        "norm",
+        "What the anomaly index is of: the L1 norms of the masks, or their logarithms",
+        quick="log_norm",
+        source="the paper",
+    )
     least_spread: float = param(
-        0.0, "Robust standard deviations below this count as this", quick=0.35, ge=0, le=100, source="the paper"
+        0.0,
+        "Robust standard deviations below this count as this",
+        quick=0.35,
+        ge=0,
+        le=100,
+        source="the paper",
     )
     share: float = param(0.2, "Share of a batch that carries a recovered trigger", gt=0, le=1, source=BENCH)
 
@@ -104,7 +119,9 @@ class NeuralCleanse(Defense):
             ctx.log("no class stands out: the model is left as it is")
             return repaired
         triggers = Triggers(found.patterns[flagged], found.masks[flagged], found.success[flagged])
-        fine_tune(repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("neural_cleanse")))
+        fine_tune(
+            repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("neural_cleanse"))
+        )
         return repaired
 
     def _search(self, model: Classifier, clean: ImageSet, ctx: Context) -> tuple[Triggers, Tensor]:

@@ -16,7 +16,12 @@ class PureGenFiltConfig(CombinedConfig):
         0.5, "Share of the images, those of highest energy, that is purified: k", ge=0, le=1, source=TABLE
     )
     ddpm_steps: int = param(
-        125, "Noise levels there and back, T_DDPM", quick={"*": 125, "digits": 50}, ge=1, le=1000, source=TABLE
+        125,
+        "Noise levels there and back, T_DDPM",
+        quick={"*": 125, "digits": 50},
+        ge=1,
+        le=1000,
+        source=TABLE,
     )
 
 

@@ -11,7 +11,12 @@ class PureGenRepsConfig(CombinedConfig):
         50, "Noise levels of a round, T_DDPM", quick={"*": 25, "digits": 15}, ge=1, le=1000, source=TABLE
     )
     repetitions: int = param(
-        5, "Rounds, T_Reps; appendix D.2 says 7, which fits table 10 better", quick=5, ge=1, le=100, source=TABLE
+        5,
+        "Rounds, T_Reps; appendix D.2 says 7, which fits table 10 better",
+        quick=5,
+        ge=1,
+        le=100,
+        source=TABLE,
     )
 
 

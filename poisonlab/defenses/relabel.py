@@ -1,4 +1,4 @@
-"""Soft relabelling: flagged images stay, their labels do not."""
+"""Soft relabeling: flagged images stay, their labels do not."""
 
 import torch
 
@@ -19,16 +19,20 @@ class Relabel(Defense):
 
     Config = CulpritConfig
     card = Card(
-        title="Soft relabelling",
+        title="Soft relabeling",
         paper="Baseline; close to S. Kong, Y. Shen, L. Huang: Resolving Training Biases via Influence-based Data "
         "Relabeling, ICLR 2022",
         summary="If a label is wrong, the image may still be useful: give every flagged image what a model trained "
         "without the suspects believes of it.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
-        deviations=("The paper relabels by its own influence function; here EWC influence flags, a model relabels.",),
+        deviations=(
+            "The paper relabels by its own influence function; here EWC influence flags, a model relabels.",
+        ),
     )
 
-    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def repair_with_suspects(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Classifier:
         scores = influence(model, clean, suspects, self.config, ctx)
         rows = flag(scores, self.config)
         trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]

@@ -27,7 +27,9 @@ OURS = "ours, inspired by the abstract"
 
 class RetainBeneficialConfig(CulpritConfig):
     relabel_rest: bool = param(
-        False, "Flagged images that do not come back are used with the reference model's soft labels", source=OURS
+        False,
+        "Flagged images that do not come back are used with the reference model's soft labels",
+        source=OURS,
     )
 
 
@@ -72,13 +74,17 @@ class RetainBeneficial(Defense):
         ),
     )
 
-    def repair_with_suspects(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def repair_with_suspects(
+        self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
+    ) -> Classifier:
         cfg = self.config
         scores = influence(model, clean, suspects, cfg, ctx)  # 1.
         rows = flag(scores, cfg)  # 2.
         trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]
         reference = tuned(model, trusted, cfg, named(ctx, "reference"))  # 3.
-        answers = logits(reference, flagged.x).softmax(1) if len(rows) else scores.new_zeros(0, len(clean.classes))
+        answers = (
+            logits(reference, flagged.x).softmax(1) if len(rows) else scores.new_zeros(0, len(clean.classes))
+        )
         back = agreeing(answers, flagged.y)  # 4.
         fate = torch.where(back, RETURNED, RELABELLED if cfg.relabel_rest else KEPT_OUT)
         labels = torch.where(back, flagged.y, answers.argmax(1) if cfg.relabel_rest else -1)

@@ -15,7 +15,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment, batches, steps_in_epoch, worth_a_look
-from poisonlab.types import Detection, Dial, ImageSet
+from poisonlab.types import Detection, ImageSet, SettingSweep
 
 REPOSITORY = "RNP repository"
 OURS = "not published"
@@ -23,45 +23,76 @@ OURS = "not published"
 
 class RNPConfig(SearchConfig, PruningRule):
     unlearn_lr: float = param(
-        0.01, "SGD learning rate of unlearning before the repair", quick={"*": 0.01, "cifar10": 0.001}, gt=0, le=1,
+        0.01,
+        "SGD learning rate of unlearning before the repair",
+        quick={"*": 0.01, "cifar10": 0.001},
+        gt=0,
+        le=1,
         source=REPOSITORY,
-    )  # fmt: skip
-    unlearn_epochs: int = param(20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY)
+    )
+    unlearn_epochs: int = param(
+        20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY
+    )
     stop_chance: float = param(
-        2.0, "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)", gt=0, le=10, source=REPOSITORY
+        2.0,
+        "Unlearning ends at this multiple of chance accuracy (0.20 of ten classes)",
+        gt=0,
+        le=10,
+        source=REPOSITORY,
     )
     recover_lr: float = param(
-        0.2, "SGD learning rate of the masks", quick={"*": 0.05, "digits": 0.2, "cifar10": 0.2}, gt=0, le=10,
+        0.2,
+        "SGD learning rate of the masks",
+        quick={"*": 0.05, "digits": 0.2, "cifar10": 0.2},
+        gt=0,
+        le=10,
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     recover_epochs: int = param(
         20, "Passes of recovering", quick={"*": 5, "cifar10": 20}, ge=1, le=1000, source=REPOSITORY
     )
     alpha: float = param(0.2, "Factor on the recovering loss", gt=0, le=1, source=REPOSITORY)
     momentum: float = param(0.9, "SGD momentum of both", ge=0, lt=1, source=REPOSITORY)
     weight_decay: float = param(5e-4, "L2 weight decay of unlearning", ge=0, le=0.1, source=REPOSITORY)
-    batch_size: int = param(128, "Images in a step", quick={"*": 128, "digits": 32}, ge=2, le=4096, source=REPOSITORY)
-    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    batch_size: int = param(
+        128, "Images in a step", quick={"*": 128, "digits": 32}, ge=2, le=4096, source=REPOSITORY
+    )
+    crop_padding: int = param(
+        4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels"
+    )
     flip: bool = param(True, "Images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
     detect_lr: float = param(
-        0.01, "Detection: SGD learning rate of unlearning, until the copies know nothing any more", gt=0, le=1,
+        0.01,
+        "Detection: SGD learning rate of unlearning, until the copies know nothing any more",
+        gt=0,
+        le=1,
         source=OURS,
-    )  # fmt: skip
+    )
     repeats: int = param(
         5, "Detection: unlearned copies, each of another part of the clean images", ge=1, le=100, source=OURS
     )
     part: float = param(
-        0.5, "Detection: share of the clean images that a copy unlearns", quick={"*": 0.5, "digits": 0.8}, gt=0, le=1,
+        0.5,
+        "Detection: share of the clean images that a copy unlearns",
+        quick={"*": 0.5, "digits": 0.8},
+        gt=0,
+        le=1,
         source=OURS,
-    )  # fmt: skip
+    )
     agreement: float = param(
-        0.75, "Detection: a class that holds more than this share of the clean images over all copies is accused",
-        gt=0, le=1, source=OURS,
-    )  # fmt: skip
+        0.75,
+        "Detection: a class that holds more than this share of the clean images over all copies is flagged",
+        gt=0,
+        le=1,
+        source=OURS,
+    )
     false_alarms: float = param(
-        0.05, "Detection: share of the clean images that may look as sure of their label as an accused image does",
-        gt=0, lt=1, source=OURS,
-    )  # fmt: skip
+        0.05,
+        "Detection: share of the clean images that may look as sure of their label as an flagged image does",
+        gt=0,
+        lt=1,
+        source=OURS,
+    )
 
 
 @defense("rnp")
@@ -90,9 +121,9 @@ class RNP(Defense):
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes. Before a repair, the "
             "preset quick unlearns CIFAR-10 ten times more slowly and seldom gets that far: from a network of 336 "
             "channels that has forgotten everything, the masks recover nothing.",
-            "Detection unlearns several parts of the clean images and accuses a class only if all these networks "
+            "Detection unlearns several parts of the clean images and flags a class only if all these networks "
             "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",
-            "The trigger is searched on the original network, for the accused class alone. On the unlearned one "
+            "The trigger is searched on the original network, for the flagged class alone. On the unlearned one "
             "nearly every image goes there without any trigger, and the smallest mask is an empty one.",
             "Masks keep full precision; the repository writes them with four decimals, which makes ties.",
         ),
@@ -102,14 +133,17 @@ class RNP(Defense):
         return Unlearning.of(self.config, classes, self.config.weight_decay, milestones=(10, 20))
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, how = self.config, dataclasses.replace(self._unlearning(len(clean.classes)), lr=self.config.detect_lr)
+        cfg, how = (
+            self.config,
+            dataclasses.replace(self._unlearning(len(clean.classes)), lr=self.config.detect_lr),
+        )
         found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, cfg.part, ctx)
         backdoored = bool((found.class_share > cfg.agreement).any())
         suspect = found.class_share.argmax()
         target = int(suspect) if backdoored else None
         trigger = find_triggers(model, clean, suspect[None], cfg, ctx)
         bound = found.trusted_margins.quantile(1 - cfg.false_alarms)
-        accused = (suspects.y == (-1 if target is None else target)) & (found.margins > bound)
+        flagged = (suspects.y == (-1 if target is None else target)) & (found.margins > bound)
         return Detection(
             backdoored,
             target,
@@ -117,20 +151,20 @@ class RNP(Defense):
             found.class_share,
             cfg.agreement,
             found.margins,
-            accused,
+            flagged,
             suspect[None],
             trigger.patterns,
             trigger.masks,
         )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Dial:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
         cfg = self.config
         unlearned = unlearn(model, clean, self._unlearning(len(clean.classes)), ctx)
         show_predictions(model, unlearned, clean, ctx)
 
         channels, logits = masked_network(unlearned)
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
-        optimiser = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
+        optimizer = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
         draws = ctx.generator("rnp")
         per_epoch = steps_in_epoch(len(clean), cfg.batch_size)
         total = cfg.recover_epochs * per_epoch
@@ -138,9 +172,9 @@ class RNP(Defense):
         for step, rows in enumerate(batches(len(clean), cfg.batch_size, cfg.recover_epochs, draws), 1):
             x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
             loss = cfg.alpha * F.cross_entropy(logits(x, channels.scaled(mask)), clean.y[rows])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad():
                 mask.clamp_(0, 1)
             ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)

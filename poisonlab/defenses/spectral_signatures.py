@@ -8,9 +8,9 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.sample_scores import (
     MODIFIED_Z,
     OutlierRule,
-    accusation,
     judged_classes,
     outlier_threshold,
+    sample_verdict,
 )
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
@@ -23,13 +23,16 @@ LEAST_SPREAD = 0.1  # of the median class's deviation
 
 class SpectralConfig(OutlierRule):
     epsilon: float = param(
-        0.1, "Upper bound on the poisoned share of a class; 1.5 times as much is accused in every class", gt=0, le=0.6,
+        0.1,
+        "Upper bound on the poisoned share of a class; 1.5 times as much is flagged in every class",
+        gt=0,
+        le=0.6,
         source="MadryLab repository: 15 % (percentile 85) of a class of which 10 % may be poisoned",
-    )  # fmt: skip
+    )
 
 
 def spectral_scores(features: Tensor) -> tuple[Tensor, float]:
-    """tau_i = <R_i - mean, v>^2 with v the top right singular vector of the centred rows; and the singular value.
+    """tau_i = <R_i - mean, v>^2 with v the top right singular vector of the centerd rows; and the singular value.
 
     Args:
         features: float ``(n, d)``, one class.
@@ -37,9 +40,9 @@ def spectral_scores(features: Tensor) -> tuple[Tensor, float]:
     Returns:
         float64 ``(n,)``, and the largest singular value.
     """
-    centred = features.double() - features.double().mean(0)
-    values, vectors = torch.linalg.eigh(centred.T @ centred)  # (d, d): its eigenvalues are the squares
-    return (centred @ vectors[:, -1]).square(), float(values[-1].clamp_min(0).sqrt())
+    centerd = features.double() - features.double().mean(0)
+    values, vectors = torch.linalg.eigh(centerd.T @ centerd)  # (d, d): its eigenvalues are the squares
+    return (centerd @ vectors[:, -1]).square(), float(values[-1].clamp_min(0).sqrt())
 
 
 @defense("spectral_signatures")
@@ -64,10 +67,10 @@ class SpectralSignatures(Defense):
         threat_model="Defender holds the model and the training set, which may be poisoned, and knows a bound on the "
         "poisoned share of a class; no clean images.",
         deviations=(
-            "Features are scored centred, as Algorithm 1 says; the authors' repository finds v on centred features "
-            "but scores uncentred ones.",
-            "It always accuses the same share of every class, in a clean training set, too: the share of clean images "
-            "accused is never small.",
+            "Features are scored centerd, as Algorithm 1 says; the authors' repository finds v on centerd features "
+            "but scores uncenterd ones.",
+            "It always flags the same share of every class, in a clean training set, too: the share of clean images "
+            "flagged is never small.",
             "The paper gives no verdict on a model. Here a class is named if its features vary along v by far more "
             f"than those of the median class: largest singular value / sqrt(n), {MODIFIED_Z} robust deviations.",
             "It is made for few poisons: where half of a class is poisoned, both ends are alike.",
@@ -77,14 +80,14 @@ class SpectralSignatures(Defense):
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         features = extract(model, suspects.x)
         scores = torch.zeros(len(suspects), device=features.device)
-        accused = torch.zeros_like(suspects.y, dtype=torch.bool)
+        flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
         deviations = torch.zeros(len(suspects.classes), device=features.device)
         for label, rows in judged_classes(suspects, ctx):
             tau, singular_value = spectral_scores(features[rows])
             count = round(MARGIN * self.config.epsilon * len(rows))
-            accused[rows[tau.topk(count).indices]] = True
+            flagged[rows[tau.topk(count).indices]] = True
             scores[rows] = tau.float()
             deviations[label] = singular_value / len(rows) ** 0.5
         spread = LEAST_SPREAD * float(deviations.quantile(0.5))
         threshold = outlier_threshold(deviations, self.config.anomaly, spread)
-        return accusation("largest singular value / sqrt(n)", deviations, threshold, scores, accused, ctx)
+        return sample_verdict("largest singular value / sqrt(n)", deviations, threshold, scores, flagged, ctx)

@@ -8,27 +8,40 @@ from torch import Tensor
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.shared.sample_scores import OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.sample_scores import (
+    OutlierRule,
+    flagged_shares,
+    outlier_threshold,
+    sample_verdict,
+)
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
-LEAST_SPREAD = 0.02  # of the shares of accused images
+LEAST_SPREAD = 0.02  # of the shares of flagged images
 
 
 class StripConfig(OutlierRule):
     overlays: int = param(
-        100, "Clean images that each suspect is blended with, N; one less than there are, at most",
-        quick={"*": 10, "digits": 40}, ge=1, le=10_000, unit="images", source="the paper; 10 suffice on GTSRB",
-    )  # fmt: skip
+        100,
+        "Clean images that each suspect is blended with, N; one less than there are, at most",
+        quick={"*": 10, "digits": 40},
+        ge=1,
+        le=10_000,
+        unit="images",
+        source="the paper; 10 suffice on GTSRB",
+    )
     false_rejections: float = param(
-        0.01, "Share of clean images that may be accused", gt=0, lt=0.5, source="the paper's tables"
+        0.01, "Share of clean images that may be flagged", gt=0, lt=0.5, source="the paper's tables"
     )
     weight: float = param(
-        1.0, "Weight of the other image, whose normalised pixels are added to the suspect's", gt=0, le=10,
+        1.0,
+        "Weight of the other image, whose normalized pixels are added to the suspect's",
+        gt=0,
+        le=10,
         source="BackdoorBench",
-    )  # fmt: skip
+    )
 
 
 def blended_entropy(
@@ -50,7 +63,7 @@ def blended_entropy(
 
 
 def _entropy(model: Classifier, x: Tensor, other: Tensor, weight: float) -> Tensor:
-    blended = model.normalise(as_floats(x)) + weight * model.normalise(as_floats(other))
+    blended = model.normalize(as_floats(x)) + weight * model.normalize(as_floats(other))
     logits = model.head(model.body(blended)) * model.logit_scale
     return torch.special.entr(logits.double().softmax(1)).sum(1).float() / math.log(2)
 
@@ -82,11 +95,11 @@ class Strip(Defense):
         deviations=(
             "The paper judges inputs when the model is used; here it judges the training images, and repairs nothing.",
             "All suspects are blended with the same images; the paper draws new ones for each input.",
-            "Images are added after normalisation, both at full weight, as BackdoorBench does: no average of the two.",
+            "Images are added after normalization, both at full weight, as BackdoorBench does: no average of the two.",
             "The model was trained on the suspects but not on the clean images that set the boundary, so more than "
             "1 % of the clean suspects may fall below it: see the control.",
             "It finds triggers that work on any image. Clean-label targeted poisons have none: it has nothing to say.",
-            "The paper names no class. Here one is named whose share of accused images stands out.",
+            "The paper names no class. Here one is named whose share of flagged images stands out.",
             "The preset quick blends with 10 images (digits: 40).",
         ),
     )
@@ -94,20 +107,23 @@ class Strip(Defense):
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg = self.config
         order = torch.randperm(len(clean), generator=ctx.generator("strip"), device=clean.x.device)
-        bound = -1.0  # entropies are not negative: nobody is accused
+        bound = -1.0  # entropies are not negative: nobody is flagged
         if len(clean) > 2:
             trusted = clean.x[order]
             count = min(cfg.overlays, len(clean) - 1)
             others = (trusted.roll(-k, 0) for k in range(1, count + 1))  # never an image with itself
-            bound = boundary(blended_entropy(model, trusted, others, count, cfg.weight, ctx), cfg.false_rejections)
+            bound = boundary(
+                blended_entropy(model, trusted, others, count, cfg.weight, ctx), cfg.false_rejections
+            )
         if bound < 0:
             ctx.log(
                 f"the entropies of the {len(clean)} clean images are too few or too widely spread for a boundary: "
-                "nobody is accused", "warning",
-            )  # fmt: skip
+                "nobody is flagged",
+                "warning",
+            )
         overlays = clean.x[order[: cfg.overlays], None]
         entropies = blended_entropy(model, suspects.x, overlays, len(overlays), cfg.weight, ctx)
-        accused = entropies <= bound
-        shares = accused_shares(accused, suspects)
+        flagged = entropies <= bound
+        shares = flagged_shares(flagged, suspects)
         threshold = outlier_threshold(shares, cfg.anomaly, LEAST_SPREAD)
-        return accusation("share of the class accused", shares, threshold, -entropies, accused, ctx)
+        return sample_verdict("share of the class flagged", shares, threshold, -entropies, flagged, ctx)

@@ -7,26 +7,38 @@ from torch.nn import functional as F
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, evenly
 from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
-from poisonlab.defenses.shared.sample_scores import OutlierRule, accusation, accused_shares, outlier_threshold
+from poisonlab.defenses.shared.sample_scores import (
+    OutlierRule,
+    flagged_shares,
+    outlier_threshold,
+    sample_verdict,
+)
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, learning_rate
 from poisonlab.types import Detection, ImageSet
 
-LEAST_SPREAD = 0.02  # of the shares of accused images
+LEAST_SPREAD = 0.02  # of the shares of flagged images
 OURS = "not published"
 
 
 class TracInConfig(OwnTrainingConfig, OutlierRule):
     checkpoints: int = param(
-        6, "Epochs after which influence is measured, evenly spread, the last included", quick=4, ge=1, le=1000,
+        6,
+        "Epochs after which influence is measured, evenly spread, the last included",
+        quick=4,
+        ge=1,
+        le=1000,
         source=OURS,
-    )  # fmt: skip
+    )
     share: float = param(
-        0.1, "Share of the training images accused, those with the largest influence on themselves", gt=0, lt=1,
+        0.1,
+        "Share of the training images flagged, those with the largest influence on themselves",
+        gt=0,
+        lt=1,
         source=f"{OURS}: the paper goes through all shares",
-    )  # fmt: skip
+    )
 
 
 def self_influence(model: Classifier, data: ImageSet) -> Tensor:
@@ -42,12 +54,12 @@ def self_influence(model: Classifier, data: ImageSet) -> Tensor:
 
 def mean_rates(config: TrainingConfig, steps_an_epoch: int, epochs: list[int]) -> list[float]:
     """The mean learning rate of the steps that lead to each checkpoint from the one before."""
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], config.lr)
-    schedule = learning_rate(optimiser, config, config.epochs * steps_an_epoch)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], config.lr)
+    schedule = learning_rate(optimizer, config, config.epochs * steps_an_epoch)
     rates = []
     for _ in range(config.epochs * steps_an_epoch):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.step()
     ends = [epoch * steps_an_epoch for epoch in epochs]
     stretches = [rates[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -88,7 +100,7 @@ class TracIn(Defense):
 
     TracInCP(z, z') = sum over checkpoints t of  eta_t  grad l(z; theta_t) . grad l(z'; theta_t),
 
-    and the self-influence TracInCP(z, z), which ranks mislabelled images.
+    and the self-influence TracInCP(z, z), which ranks mislabeled images.
     """
 
     Config = TracInConfig
@@ -108,8 +120,8 @@ class TracIn(Defense):
             "Gradients are those of the last layer, without augmentation.",
             "Checkpoints are evenly spread; the paper picks those between which the loss falls most. eta_t is the mean "
             "learning rate since the checkpoint before.",
-            "The paper gives no cut-off. Here a fixed share is accused, in a clean training set, too; a class is named "
-            "whose share of accused images stands out.",
+            "The paper gives no cut-off. Here a fixed share is flagged, in a clean training set, too; a class is named "
+            "whose share of flagged images stands out.",
             "It looks for wrong labels. A trigger is an easy and common feature, so its images help each other: once "
             "it is learned, they have less influence on themselves than clean images.",
         ),
@@ -118,8 +130,8 @@ class TracIn(Defense):
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg, influence = self.config, Influence(self.config)
         train_anew(model, suspects, cfg, ctx, influence)
-        accused = torch.zeros_like(suspects.y, dtype=torch.bool)
-        accused[influence.total.topk(round(cfg.share * len(suspects))).indices] = True
-        shares = accused_shares(accused, suspects)
+        flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
+        flagged[influence.total.topk(round(cfg.share * len(suspects))).indices] = True
+        shares = flagged_shares(flagged, suspects)
         threshold = outlier_threshold(shares, cfg.anomaly, LEAST_SPREAD)
-        return accusation("share of the class accused", shares, threshold, influence.total, accused, ctx)
+        return sample_verdict("share of the class flagged", shares, threshold, influence.total, flagged, ctx)

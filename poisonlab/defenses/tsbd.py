@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import NO_FLIPS
-from poisonlab.defenses.shared.surrogate_trigger import dial_by_rule
+from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
 from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, backward, train_network
-from poisonlab.types import Dial, ImageSet, stacked
+from poisonlab.types import ImageSet, SettingSweep, stacked
 
 REPOSITORY = "TSBD repository"
 HISTOGRAM_BINS = 20
@@ -26,40 +26,81 @@ RATIOS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # the repository's n that leav
 
 class TSBDConfig(Config):
     unlearn_lr: float = param(
-        1e-4, "SGD learning rate of clean unlearning", quick={"*": 1e-4, "digits": 1e-3}, gt=0, le=1, source=REPOSITORY
+        1e-4,
+        "SGD learning rate of clean unlearning",
+        quick={"*": 1e-4, "digits": 1e-3},
+        gt=0,
+        le=1,
+        source=REPOSITORY,
     )
     unlearn_epochs: int = param(
-        1000, "Most passes of clean unlearning", quick={"*": 20, "digits": 40}, ge=1, le=10_000, source=REPOSITORY
+        1000,
+        "Most passes of clean unlearning",
+        quick={"*": 20, "digits": 40},
+        ge=1,
+        le=10_000,
+        source=REPOSITORY,
     )
     stop_chance: float = param(
-        1.0, "Unlearning ends at this multiple of chance accuracy (0.10 of ten classes)", gt=0, le=10, source=REPOSITORY
+        1.0,
+        "Unlearning ends at this multiple of chance accuracy (0.10 of ten classes)",
+        gt=0,
+        le=10,
+        source=REPOSITORY,
     )
     neuron_ratio: float = param(
         0.15, "n, share of neurons taken by their weight change", gt=0, le=1, source="TSBD paper"
     )
     choose_ratio: bool = param(
-        False, "n is chosen from clean images, among seven; neuron_ratio is not used then",
-        quick={"*": True, "digits": False}, source="not published",
-    )  # fmt: skip
-    neuron_price: float = param(
-        3.0, "Share of a recovered pattern's success that all neurons are worth, in the choice of n", ge=0, le=100,
+        False,
+        "n is chosen from clean images, among seven; neuron_ratio is not used then",
+        quick={"*": True, "digits": False},
         source="not published",
-    )  # fmt: skip
-    weight_ratio: float = param(0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper")
+    )
+    neuron_price: float = param(
+        3.0,
+        "Share of a recovered pattern's success that all neurons are worth, in the choice of n",
+        ge=0,
+        le=100,
+        source="not published",
+    )
+    weight_ratio: float = param(
+        0.7, "m, share of their weights that is set to zero", gt=0, le=1, source="TSBD paper"
+    )
     epochs: int = param(
-        20, "Passes of fine-tuning", quick={"*": 10, "digits": 20, "cifar10": 20}, ge=1, le=1000, source=REPOSITORY
+        20,
+        "Passes of fine-tuning",
+        quick={"*": 10, "digits": 20, "cifar10": 20},
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
     )
     lr: float = param(
-        0.01, "Constant learning rate of fine-tuning", quick={"*": 0.01, "cifar10": 0.0025}, gt=0, le=10,
+        0.01,
+        "Constant learning rate of fine-tuning",
+        quick={"*": 0.01, "cifar10": 0.0025},
+        gt=0,
+        le=10,
         source=REPOSITORY,
-    )  # fmt: skip
-    radius: float = param(
-        0.05, "r, distance to the second gradient", quick={"*": 0.08, "digits": 0.05}, gt=0, le=10, source=REPOSITORY
     )
-    alpha: float = param(0.7, "Weight of the second gradient; lambda = alpha r", ge=0, le=1, source=REPOSITORY)
+    radius: float = param(
+        0.05,
+        "r, distance to the second gradient",
+        quick={"*": 0.08, "digits": 0.05},
+        gt=0,
+        le=10,
+        source=REPOSITORY,
+    )
+    alpha: float = param(
+        0.7, "Weight of the second gradient; lambda = alpha r", ge=0, le=1, source=REPOSITORY
+    )
     momentum: float = param(0.9, "SGD momentum of both stages", ge=0, lt=1, source=REPOSITORY)
-    batch_size: int = param(256, "Images in a step", quick={"*": 64, "digits": 16}, ge=2, le=4096, source=REPOSITORY)
-    crop_padding: int = param(4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels")
+    batch_size: int = param(
+        256, "Images in a step", quick={"*": 64, "digits": 16}, ge=2, le=4096, source=REPOSITORY
+    )
+    crop_padding: int = param(
+        4, "Random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels"
+    )
     flip: bool = param(True, "Images may be mirrored", quick={"*": True} | NO_FLIPS, elsewhere=NO_FLIPS)
 
 
@@ -77,7 +118,9 @@ def neuron_weight_change(before: Classifier, after: Classifier) -> dict[str, Ten
     return {name: (new[name] - old[name]).abs().flatten(1) for name in names}
 
 
-def reinitialise(model: Classifier, change: dict[str, Tensor], neuron_ratio: float, weight_ratio: float) -> Classifier:
+def reinitialize(
+    model: Classifier, change: dict[str, Tensor], neuron_ratio: float, weight_ratio: float
+) -> Classifier:
     """A copy in which the most changed weights of the most changed neurons are zero.
 
     Neurons of all layers are sorted together; their weights, too.
@@ -150,7 +193,7 @@ class TSBD(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | Dial:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | SettingSweep:
         cfg = self.config
         unlearned = self._unlearned(model, clean, ctx)
         show_predictions(model, unlearned, clean, ctx)
@@ -162,15 +205,17 @@ class TSBD(Defense):
         ratios = torch.tensor([0.0, *RATIOS])
         # accuracy on the images that all members are fine-tuned on says nothing; n itself stands for what is lost
         price = cfg.neuron_price * ratios
-        return dial_by_rule("share of neurons n", ratios, stacked(members), model, clean, lambda score: price, ctx)
+        return sweep_by_rule(
+            "share of neurons n", ratios, stacked(members), model, clean, lambda score: price, ctx
+        )
 
     def _renewed(
         self, ratio: float, model: Classifier, change: dict[str, Tensor], clean: ImageSet, ctx: Context
     ) -> Classifier:
-        """Re-initialised with n = ``ratio`` and fine-tuned; looked at is the published n."""
+        """Re-initialized with n = ``ratio`` and fine-tuned; looked at is the published n."""
         cfg = self.config
         watched = "fine-tuning" if ratio == cfg.neuron_ratio else None
-        renewed = reinitialise(model, change, ratio, cfg.weight_ratio).requires_grad_(True)
+        renewed = reinitialize(model, change, ratio, cfg.weight_ratio).requires_grad_(True)
         if watched:
             ctx.observe(watched, 0, renewed)
         recipe = TrainingConfig(

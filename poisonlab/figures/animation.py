@@ -24,20 +24,41 @@ def playable(
     """
     shown %= len(names)
     figure.frames = [
-        go.Frame(data=list(traces), name=names[moment], layout={"updatemenus": [{"buttons": _buttons(names, moment)}]})
+        go.Frame(
+            data=list(traces),
+            name=names[moment],
+            layout={"updatemenus": [{"buttons": _buttons(names, moment)}]},
+        )
         for moment, traces in enumerate(frames)
     ]
     figure.update_layout(
-        updatemenus=[{
-            "type": "buttons", "direction": "left", "showactive": False, "x": 0, "y": 0, "xanchor": "left",
-            "yanchor": "top", "pad": {"t": 162}, "buttons": _buttons(names, shown),
-        }],
-        sliders=[{
-            "active": shown, "x": 0, "len": 1, "y": 0, "xanchor": "left", "yanchor": "top",
-            "pad": {"t": 70}, "currentvalue": {"prefix": what, "xanchor": "left"},
-            "steps": [{"label": name, "method": "animate", "args": [[name], _AT_ONCE]} for name in names],
-        }],
-    )  # fmt: skip
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "left",
+                "showactive": False,
+                "x": 0,
+                "y": 0,
+                "xanchor": "left",
+                "yanchor": "top",
+                "pad": {"t": 162},
+                "buttons": _buttons(names, shown),
+            }
+        ],
+        sliders=[
+            {
+                "active": shown,
+                "x": 0,
+                "len": 1,
+                "y": 0,
+                "xanchor": "left",
+                "yanchor": "top",
+                "pad": {"t": 70},
+                "currentvalue": {"prefix": what, "xanchor": "left"},
+                "steps": [{"label": name, "method": "animate", "args": [[name], _AT_ONCE]} for name in names],
+            }
+        ],
+    )
     margin = figure.layout.margin
     figure.update_layout(height=(figure.layout.height or 340) + 155, margin_b=(margin.b or 50) + 155)
     return figure

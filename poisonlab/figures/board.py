@@ -16,20 +16,26 @@ BARRED = 60  # rows whose intervals do not cover each other
 def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
     """Attack x defense, each cell the mean of ``metric`` over its rows with the preset's own values.
 
-    Where there are none, over all of its rows, marked by a star. The colour scale always runs from 0 to 1: the same
-    colour means the same under every filter. Cells without a run stay empty.
+    Where there are none, over all of its rows, marked by a star. The color scale always runs from 0 to 1: the same
+    color means the same under every filter. Cells without a run stay empty.
     """
     pair = ["attack", "defense"]
     changed = rows["settings"] != ""
     starred = changed.groupby([rows[name] for name in pair]).transform("all")
     own = rows[~changed | starred].assign(starred=starred)
     table = own.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
-    first = sorted(table.columns, key=lambda name: (name != "none", name))  # what the others are compared with
+    first = sorted(
+        table.columns, key=lambda name: (name != "none", name)
+    )  # what the others are compared with
     table = table[first].astype(float)
-    stars = own.pivot_table(index="attack", columns="defense", values="starred", aggfunc="max").reindex_like(table)
+    stars = own.pivot_table(index="attack", columns="defense", values="starred", aggfunc="max").reindex_like(
+        table
+    )
     marks = stars.eq(True).replace({True: "*", False: ""})
     digits = 1 if len(table.columns) <= NAMED_DEFENSES else 0
-    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.{digits}%}") + marks.where(table.notna(), "")
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.{digits}%}") + marks.where(
+        table.notna(), ""
+    )
     figure = px.imshow(
         table.to_numpy(),
         x=[str(c) for c in table.columns],
@@ -51,7 +57,7 @@ def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
 def trade_off(rows: pd.DataFrame) -> go.Figure:
     """Clean accuracy against attack success: below and to the right is better.
 
-    One marker a group with its interval over seeds where there is one. Colour is the defense, shape the attack; a
+    One marker a group with its interval over seeds where there is one. Color is the defense, shape the attack; a
     thin line leads from the undefended model to the defended one. Of many groups there are no intervals, of many
     pairs no lines, and the legend names the defenses alone: attacks are told by pointing.
     """
@@ -86,7 +92,9 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
     layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420 if few else 560)
     seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
     low = min(seen.min() - 0.02, 0.9)
-    figure.update_xaxes(tickformat=".0%", range=[low, 1.01])  # a wide frame: a tenth of a point is no difference
+    figure.update_xaxes(
+        tickformat=".0%", range=[low, 1.01]
+    )  # a wide frame: a tenth of a point is no difference
     lowest = shown["success"].min() - 0.02  # below 0 where a repair gained accuracy
     figure.update_yaxes(tickformat=".0%", range=[min(-0.04, lowest), 1.04])
     return figure
@@ -102,6 +110,10 @@ def _add_moves(figure: go.Figure, rows: pd.DataFrame) -> None:
     x = np.stack([moved["clean_accuracy_undefended"], moved["clean_accuracy"], gap], 1).ravel()
     y = np.stack([moved["success_undefended"], moved["success"], gap], 1).ravel()
     figure.add_scatter(
-        x=x, y=y, mode="lines", name="from undefended", line={"color": CONTROL, "width": 1, "dash": "dot"},
+        x=x,
+        y=y,
+        mode="lines",
+        name="from undefended",
+        line={"color": CONTROL, "width": 1, "dash": "dot"},
         hoverinfo="skip",
-    )  # fmt: skip
+    )

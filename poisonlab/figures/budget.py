@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, SYMBOLS, error_bars, layout
 
-ASIDE = 1.03  # neighbouring lines stand this factor apart, so that their bars do not cover each other
+ASIDE = 1.03  # neighboring lines stand this factor apart, so that their bars do not cover each other
 
 # measure -> title of its panel, and the column that says how it was without a defense
 PANELS = {
@@ -32,26 +32,38 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
         for number, line in enumerate(lines):
             part = means[means["line"] == line]
             aside = ASIDE ** (number - (len(lines) - 1) / 2)
-            colour = CATEGORICAL[number % len(CATEGORICAL)]
+            color = CATEGORICAL[number % len(CATEGORICAL)]
             symbol = SYMBOLS[number % len(SYMBOLS)]
             mine = rows[rows["line"] == line]
             figure.add_scatter(
-                x=mine["clean_images"] * aside, y=mine[name], mode="markers", legendgroup=line, showlegend=False,
-                marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5},
+                x=mine["clean_images"] * aside,
+                y=mine[name],
+                mode="markers",
+                legendgroup=line,
+                showlegend=False,
+                marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
                 customdata=mine[["clean_images", "seed"]],
                 hovertemplate=f"{line}, %{{customdata[0]}} images, seed %{{customdata[1]}}<br>"
                 f"{title} %{{y:.1%}}<extra></extra>",
-                row=1, col=column,
-            )  # fmt: skip
+                row=1,
+                col=column,
+            )
             figure.add_scatter(
-                x=part["clean_images"] * aside, y=part[name], mode="lines+markers", name=line, legendgroup=line,
-                showlegend=column == 1, line={"color": colour, "dash": DASHES[number % len(DASHES)]},
-                marker={"symbol": symbol, "size": 9}, error_y=error_bars(part, name), 
+                x=part["clean_images"] * aside,
+                y=part[name],
+                mode="lines+markers",
+                name=line,
+                legendgroup=line,
+                showlegend=column == 1,
+                line={"color": color, "dash": DASHES[number % len(DASHES)]},
+                marker={"symbol": symbol, "size": 9},
+                error_y=error_bars(part, name),
                 customdata=part[["clean_images", "n"]],
                 hovertemplate=f"{line}, %{{customdata[0]}} images, n=%{{customdata[1]}}<br>"
                 f"mean {title} %{{y:.1%}}<extra></extra>",
-                row=1, col=column,
-            )  # fmt: skip
+                row=1,
+                col=column,
+            )
         level = 0.5 if before is None else float(rows[before].mean())
         if np.isfinite(level):
             figure.add_hline(y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, row=1, col=column)
@@ -59,10 +71,19 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
     layout(figure, "", "", 430)
     figure.update_layout(legend_y=1.12, margin_t=90)
     figure.update_xaxes(
-        type="log", title="clean images", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks],
+        type="log",
+        title="clean images",
+        tickvals=ticks,
+        ticktext=[f"{t:,}" for t in ticks],
         range=[np.log10(ticks[0]) - 0.15, np.log10(ticks[-1]) + 0.15],
-    )  # fmt: skip
+    )
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06])
-    seen = (rows["clean_accuracy"].min(), rows["clean_accuracy_undefended"].min(), means["clean_accuracy_low"].min())
-    figure.update_yaxes(range=[min(0.8, np.nanmin(seen) - 0.04), 1.01], col=1)  # the few points that a repair costs
+    seen = (
+        rows["clean_accuracy"].min(),
+        rows["clean_accuracy_undefended"].min(),
+        means["clean_accuracy_low"].min(),
+    )
+    figure.update_yaxes(
+        range=[min(0.8, np.nanmin(seen) - 0.04), 1.01], col=1
+    )  # the few points that a repair costs
     return figure

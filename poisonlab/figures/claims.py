@@ -7,7 +7,10 @@ from plotly.subplots import make_subplots
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
 
 ROW_HEIGHT = 34
-_PANELS = (("clean_accuracy", "clean accuracy", CLEAN), ("success", "attack success (lower is better)", POISONED))
+_PANELS = (
+    ("clean_accuracy", "clean accuracy", CLEAN),
+    ("success", "attack success (lower is better)", POISONED),
+)
 
 
 def dumbbell(rows: pd.DataFrame) -> go.Figure:
@@ -22,29 +25,48 @@ def dumbbell(rows: pd.DataFrame) -> go.Figure:
     rows = rows.dropna(subset=columns, how="all")
     titles = [title for _, title, _ in _PANELS]
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
-    for column, (name, title, colour) in enumerate(_PANELS, 1):
+    for column, (name, title, color) in enumerate(_PANELS, 1):
         _add_gaps(figure, rows, name, column)
         shown = rows.dropna(subset=[f"{name}_published"])
         figure.add_scatter(
-            x=shown[f"{name}_published"], y=shown["label"], mode="markers", name="published", legendgroup="published",
-            showlegend=column == 1, row=1, col=column,
+            x=shown[f"{name}_published"],
+            y=shown["label"],
+            mode="markers",
+            name="published",
+            legendgroup="published",
+            showlegend=column == 1,
+            row=1,
+            col=column,
             marker={"symbol": "circle-open", "size": 13, "color": CONTROL, "line": {"width": 2.5}},
             customdata=[_deviation(sd) for sd in shown[f"{name}_published_sd"]],
             hovertemplate=f"%{{y}}<br>published {title} %{{x:.2%}}%{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
         shown = rows.dropna(subset=[name])
         low, high = (shown[f"{name}_{side}"].fillna(shown[name]) for side in ("low", "high"))
         figure.add_scatter(
-            x=shown[name], y=shown["label"], mode="markers", name=f"measured: {title.split(' (')[0]}",
-            row=1, col=column, marker={"size": 11, "color": colour}, customdata=_runs(shown, name),
-            error_x={"type": "data", "array": high - shown[name], "arrayminus": shown[name] - low,
-                     "symmetric": False, "thickness": 1},
+            x=shown[name],
+            y=shown["label"],
+            mode="markers",
+            name=f"measured: {title.split(' (')[0]}",
+            row=1,
+            col=column,
+            marker={"size": 11, "color": color},
+            customdata=_runs(shown, name),
+            error_x={
+                "type": "data",
+                "array": high - shown[name],
+                "arrayminus": shown[name] - low,
+                "symmetric": False,
+                "thickness": 1,
+            },
             hovertemplate=f"%{{y}}<br>measured {title} %{{x:.2%}}%{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
         figure.update_xaxes(tickformat=".0%", range=_frame(rows, name), row=1, col=column)
     height = 150 + ROW_HEIGHT * max(2, len(rows))
     layout(figure, "", "", height, hovermode="closest")
-    figure.update_layout(legend_y=1 + 40 / (height - 150), margin={"t": 100})  # above the titles of the panels
+    figure.update_layout(
+        legend_y=1 + 40 / (height - 150), margin={"t": 100}
+    )  # above the titles of the panels
     order = list(rows["label"])[::-1]  # the first on top
     figure.update_yaxes(categoryorder="array", categoryarray=order, range=[-0.6, len(order) - 0.4])
     return figure
@@ -68,9 +90,16 @@ def _add_gaps(figure: go.Figure, rows: pd.DataFrame, name: str, column: int) -> 
         x += [start, end, None]
         y += [label, label, None]
     figure.add_scatter(
-        x=x, y=y, mode="lines", line={"color": CONTROL, "width": 3}, opacity=0.45, showlegend=False, hoverinfo="skip",
-        row=1, col=column,
-    )  # fmt: skip
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": CONTROL, "width": 3},
+        opacity=0.45,
+        showlegend=False,
+        hoverinfo="skip",
+        row=1,
+        col=column,
+    )
 
 
 def _frame(rows: pd.DataFrame, name: str) -> list[float]:

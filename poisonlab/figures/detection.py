@@ -13,16 +13,21 @@ EXTREME = 0.005  # this share at both ends does not stretch the axis
 def class_anomaly(found: ClassAnomaly) -> go.Figure:
     """Each class's score in both models, the threshold as a line; the true target's bar stands out."""
     figure = go.Figure()
-    colours = [POISONED if label == found.target_class else CLEAN for label in range(len(found.classes))]
-    for name, scores, colour in (("victim", found.victim, colours), ("control", found.control, CONTROL)):
+    colors = [POISONED if label == found.target_class else CLEAN for label in range(len(found.classes))]
+    for name, scores, color in (("victim", found.victim, colors), ("control", found.control, CONTROL)):
         figure.add_bar(
-            x=found.classes, y=scores.numpy(), name=name, marker_color=colour,
+            x=found.classes,
+            y=scores.numpy(),
+            name=name,
+            marker_color=color,
             hovertemplate=f"%{{x}}, {name}: %{{y:.3g}}<extra></extra>",
-        )  # fmt: skip
+        )
     figure.add_hline(
-        y=found.threshold, line={"color": CONTROL, "dash": "dash"}, annotation_text="suspicious above",
+        y=found.threshold,
+        line={"color": CONTROL, "dash": "dash"},
+        annotation_text="suspicious above",
         annotation_position="top right",
-    )  # fmt: skip
+    )
     layout(figure, "class", found.score, 340, barmode="group")
     figure.update_xaxes(type="category")
     return figure
@@ -35,14 +40,22 @@ def suspicion(found: SampleSuspicion) -> go.Figure:
     edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
     middles = ((edges[1:] + edges[:-1]) / 2).numpy()
     figure = go.Figure()
-    sets = (("clean", found.clean, CLEAN), ("poisoned", found.poisoned, POISONED), ("control", found.control, CONTROL))
-    for name, scores, colour in sets:
+    sets = (
+        ("clean", found.clean, CLEAN),
+        ("poisoned", found.poisoned, POISONED),
+        ("control", found.control, CONTROL),
+    )
+    for name, scores, color in sets:
         counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
         figure.add_scatter(
-            x=middles, y=(counts / len(scores)).numpy(), name=name, mode="lines", fill="tozeroy",
-            line={"color": colour, "shape": "hvh"},
+            x=middles,
+            y=(counts / len(scores)).numpy(),
+            name=name,
+            mode="lines",
+            fill="tozeroy",
+            line={"color": color, "shape": "hvh"},
             hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
+        )
     layout(figure, "score; higher is more suspicious", "share of the images", 340)
     figure.update_yaxes(tickformat=".0%")
     return figure

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from poisonlab.figures.animation import playable
 from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, POISONED, SYMBOLS, layout
 
-FATES = {  # of a flagged image: its colour and its shape
+FATES = {  # of a flagged image: its color and its shape
     "wrong label, flagged": ("#0072B2", "circle"),
     "right label, flagged": ("#E69F00", "diamond"),
     "right label, taken back": ("#009E73", "square"),
@@ -31,16 +31,20 @@ def shares(
     """Shares in percent at values that stand at equal distances; the chosen one is marked.
 
     Args:
-        lines: name -> values ``(len(x),)`` in [0, 1], and a colour.
+        lines: name -> values ``(len(x),)`` in [0, 1], and a color.
         low: where the axis begins.
     """
     figure = go.Figure()
-    for number, (name, (values, colour)) in enumerate(lines.items()):
+    for number, (name, (values, color)) in enumerate(lines.items()):
         figure.add_scatter(
-            x=list(x), y=100 * values, name=name, mode="lines+markers",
-            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker={"symbol": SYMBOLS[number], "size": 8},
+            x=list(x),
+            y=100 * values,
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "dash": DASHES[number % len(DASHES)]},
+            marker={"symbol": SYMBOLS[number], "size": 8},
             hovertemplate=f"{name}<br>%{{x}}: %{{y:.1f}} %<extra></extra>",
-        )  # fmt: skip
+        )
     layout(figure, xtitle, ytitle, 380)
     figure.update_xaxes(type="category")
     figure.update_yaxes(range=[100 * low - 2, 102])
@@ -55,17 +59,23 @@ def growing(steps: Sequence[int], lines: dict[str, tuple[np.ndarray, str]], xtit
     def drawn(moment: int) -> list[Any]:
         return [
             go.Scatter(
-                x=list(steps[: moment + 1]), y=100 * values[: moment + 1], name=name, mode="lines+markers",
-                line={"color": colour, "dash": dash}, hovertemplate=f"{name}<br>%{{y:.1f}} %<extra></extra>",
+                x=list(steps[: moment + 1]),
+                y=100 * values[: moment + 1],
+                name=name,
+                mode="lines+markers",
+                line={"color": color, "dash": dash},
+                hovertemplate=f"{name}<br>%{{y:.1f}} %<extra></extra>",
             )
-            for (name, (values, colour)), dash in zip(lines.items(), DASHES, strict=False)
-        ]  # fmt: skip
+            for (name, (values, color)), dash in zip(lines.items(), DASHES, strict=False)
+        ]
 
     figure = go.Figure(drawn(len(steps) - 1))
     layout(figure, xtitle, "percent", 340)
     figure.update_xaxes(range=[-2, steps[-1] + 2])
     figure.update_yaxes(range=[-2, 102])
-    return playable(figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "training step ")
+    return playable(
+        figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "training step "
+    )
 
 
 def patterns(triggers: np.ndarray, patch: int) -> go.Figure:
@@ -80,16 +90,25 @@ def patterns(triggers: np.ndarray, patch: int) -> go.Figure:
     def drawn(round_: int) -> list[Any]:
         return [
             go.Heatmap(
-                z=triggers[round_], zmin=-limit, zmax=limit, colorscale="RdBu", reversescale=True,
+                z=triggers[round_],
+                zmin=-limit,
+                zmax=limit,
+                colorscale="RdBu",
+                reversescale=True,
                 colorbar={"title": "added", "thickness": 14},
                 hovertemplate="row %{y}, column %{x}<br>added %{z:.2f}<extra></extra>",
             )
-        ]  # fmt: skip
+        ]
 
     figure = go.Figure(drawn(0))
     layout(figure, "", "", 380)
     figure.add_shape(
-        type="rect", x0=w - patch - 0.5, x1=w - 0.5, y0=h - patch - 0.5, y1=h - 0.5, line={"color": "black", "width": 3}
+        type="rect",
+        x0=w - patch - 0.5,
+        x1=w - 0.5,
+        y0=h - patch - 0.5,
+        y1=h - 0.5,
+        line={"color": "black", "width": 3},
     )
     figure.update_xaxes(range=[-0.5, w - 0.5], constrain="domain", visible=False)
     figure.update_yaxes(range=[h - 0.5, -0.5], constrain="domain", visible=False, scaleanchor="x")
@@ -119,17 +138,27 @@ def flagged(scores: np.ndarray, wrong: np.ndarray, agrees: np.ndarray, limit: in
         fates = (out & wrong, out & ~wrong, back & ~wrong, back & wrong, ~caught & ~wrong, ~caught & wrong)
         return [
             go.Scatter(
-                x=np.flatnonzero(rows), y=scores[rows], mode="markers", name=f"{name} ({rows.sum()})",
-                marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5 if colour == CONTROL else 1},
+                x=np.flatnonzero(rows),
+                y=scores[rows],
+                mode="markers",
+                name=f"{name} ({rows.sum()})",
+                marker={
+                    "color": color,
+                    "symbol": symbol,
+                    "size": 6,
+                    "opacity": 0.5 if color == CONTROL else 1,
+                },
             )
-            for (name, (colour, symbol)), rows in zip(FATES.items(), fates, strict=True)
-        ]  # fmt: skip
+            for (name, (color, symbol)), rows in zip(FATES.items(), fates, strict=True)
+        ]
 
     figure = go.Figure(drawn(len(STAGES) - 1))
     figure.add_vline(
-        x=limit - 0.5, line={"color": CONTROL, "dash": "dot"}, annotation_text="flagged ",
+        x=limit - 0.5,
+        line={"color": CONTROL, "dash": "dot"},
+        annotation_text="flagged ",
         annotation_position="top left",
-    )  # fmt: skip
+    )
     layout(figure, "images, the most suspicious first", "score", 440)
     figure.update_layout(legend_y=1.08, margin_t=110)
     return playable(figure, [drawn(stage) for stage in range(len(STAGES))], STAGES, "")

@@ -10,14 +10,14 @@ from poisonlab.records.artifacts import ActivationDrive, NeuronScores
 
 
 def mask_histogram(scores: NeuronScores) -> go.Figure:
-    """How each layer's scores are spread over [0, 1]; colour is the log of the share, so that a few show."""
+    """How each layer's scores are spread over [0, 1]; color is the log of the share, so that a few show."""
     counts = scores.histogram.float()
     share = counts / counts.sum(1, keepdim=True).clamp_min(1)
     shown = torch.log10(share.clamp_min(1e-5)).numpy()
     bins = counts.shape[1]
-    centres = [(i + 0.5) / bins for i in range(bins)]
+    centers = [(i + 0.5) / bins for i in range(bins)]
     figure = px.imshow(
-        shown, x=centres, y=scores.layers, aspect="auto", zmin=-5, zmax=0, color_continuous_scale=SEQUENTIAL
+        shown, x=centers, y=scores.layers, aspect="auto", zmin=-5, zmax=0, color_continuous_scale=SEQUENTIAL
     )
     figure.update_traces(
         customdata=share.numpy(),
@@ -56,13 +56,20 @@ def drive_scatter(drive: ActivationDrive, layer: int | None) -> go.Figure:
     Args:
         layer: position of the only layer to show; ``None`` for all.
     """
-    return _scatter(drive, drive.score, drive.drive, layer, drive.score_name, "activation with trigger − without")
+    return _scatter(
+        drive, drive.score, drive.drive, layer, drive.score_name, "activation with trigger − without"
+    )
 
 
 def change_scatter(drive: ActivationDrive, layer: int | None) -> go.Figure:
     """Each channel's weight change in unlearning clean images against that in unlearning triggered ones."""
     figure = _scatter(
-        drive, drive.score, drive.poison_change, layer, "unlearning clean images", "unlearning triggered images"
+        drive,
+        drive.score,
+        drive.poison_change,
+        layer,
+        "unlearning clean images",
+        "unlearning triggered images",
     )
     figure.update_yaxes(rangemode="tozero")
     return figure
@@ -78,23 +85,33 @@ def _shown(drive: ActivationDrive, layer: int | None) -> Tensor:
     return torch.ones_like(drive.layer, dtype=torch.bool) if layer is None else drive.layer == layer
 
 
-def _scatter(drive: ActivationDrive, x: Tensor, y: Tensor, layer: int | None, x_label: str, y_label: str) -> go.Figure:
-    """One point a channel; those of the half that the defense blames in the colour of poison."""
+def _scatter(
+    drive: ActivationDrive, x: Tensor, y: Tensor, layer: int | None, x_label: str, y_label: str
+) -> go.Figure:
+    """One point a channel; those of the half that the defense blames in the color of poison."""
     mine = _shown(drive, layer)
     blamed = (drive.score < 0.5) == drive.low_is_blamed
-    within = torch.cat([torch.arange(int(n)) for n in drive.layer.bincount()])  # number of the channel in its layer
+    within = torch.cat(
+        [torch.arange(int(n)) for n in drive.layer.bincount()]
+    )  # number of the channel in its layer
     figure = go.Figure()
     side = "below" if drive.low_is_blamed else "from"
-    for name, part, colour, symbol in (
+    for name, part, color, symbol in (
         ("other channels", mine & ~blamed, CLEAN, "circle"),
         (f"score {side} 0.5: blamed", mine & blamed, POISONED, "diamond"),
     ):
-        names = [f"{drive.layers[i]}, channel {n}" for i, n in zip(drive.layer[part], within[part], strict=True)]
+        names = [
+            f"{drive.layers[i]}, channel {n}" for i, n in zip(drive.layer[part], within[part], strict=True)
+        ]
         figure.add_scatter(
-            x=x[part].numpy(), y=y[part].numpy(), mode="markers", name=name, customdata=names,
-            marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.7},
+            x=x[part].numpy(),
+            y=y[part].numpy(),
+            mode="markers",
+            name=name,
+            customdata=names,
+            marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
             hovertemplate="%{customdata}<br>%{x:.3f}, %{y:.3f}<extra></extra>",
-        )  # fmt: skip
+        )
     figure.add_hline(y=0, line={"color": CONTROL, "width": 1})
     layout(figure, x_label, y_label, 400)
     figure.update_xaxes(range=[-0.03, 1.03])

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from poisonlab.figures.animation import playable
 from poisonlab.figures.style import CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, layout
 
-COLOURS = (CLEAN, POISONED)  # of class 0 and class 1
-HIGHEST = 0.8  # quantile of the energies at which colours end: corners far from any data would take them all
+COLORS = (CLEAN, POISONED)  # of class 0 and class 1
+HIGHEST = 0.8  # quantile of the energies at which colors end: corners far from any data would take them all
 ROOM = 0.3  # around a landscape, for points that step out of it
 STAR = {"symbol": "star", "size": 17, "color": "#E69F00", "line": {"color": "black", "width": 1.2}}
 
@@ -28,14 +28,16 @@ def boundaries(
     Args:
         landscapes: probability of class 1 by name, ``(steps, cells, cells)``, the undisturbed network first.
         honest: points ``(n, 2)`` and their classes.
-        poisons: ``(k, 2)``, labelled as class 1.
+        poisons: ``(k, 2)``, labeled as class 1.
     """
     figure = go.Figure()
     names = list(landscapes)
 
     def lines(moment: int) -> list[Any]:
         return [
-            _boundary(axis, landscapes[name][moment], name, CONTROL if number == 0 else "black", DASHES[1 - number])
+            _boundary(
+                axis, landscapes[name][moment], name, CONTROL if number == 0 else "black", DASHES[1 - number]
+            )
             for number, name in enumerate(names)
         ]
 
@@ -44,7 +46,9 @@ def boundaries(
     _planted(figure, poisons)
     star(figure, target)
     _square(figure, float(axis[-1]))
-    return playable(figure, [lines(k) for k in range(len(steps))], [str(step) for step in steps], "training step ")
+    return playable(
+        figure, [lines(k) for k in range(len(steps))], [str(step) for step in steps], "training step "
+    )
 
 
 def scene(
@@ -60,24 +64,36 @@ def scene(
 
 
 def reach(
-    honest: tuple[np.ndarray, np.ndarray], movable: np.ndarray, target: tuple[float, float], eps: float, side: float
+    honest: tuple[np.ndarray, np.ndarray],
+    movable: np.ndarray,
+    target: tuple[float, float],
+    eps: float,
+    side: float,
 ) -> go.Figure:
     """The points that may be moved, ``(k, 2)``, and for one of them every place that it may be moved to."""
     figure = go.Figure()
     points(figure, *honest, opacity=0.35)
     figure.add_scatter(
-        x=movable[:, 0], y=movable[:, 1], mode="markers", name="may be moved",
+        x=movable[:, 0],
+        y=movable[:, 1],
+        mode="markers",
+        name="may be moved",
         marker={"symbol": "square-open", "size": 9, "color": "black", "line": {"width": 1.2}},
-    )  # fmt: skip
+    )
     star(figure, target)
     x, y = movable[np.linalg.norm(movable - target, axis=1).argmin()]
     figure.add_shape(
         type="rect", x0=x - eps, x1=x + eps, y0=y - eps, y1=y + eps, line={"color": POISONED, "dash": "dot"}
-    )  # fmt: skip
+    )
     figure.add_annotation(
-        x=x + eps, y=y + eps, text="where one point may go", font_color=POISONED, showarrow=False,
-        xanchor="right", yanchor="bottom",
-    )  # fmt: skip
+        x=x + eps,
+        y=y + eps,
+        text="where one point may go",
+        font_color=POISONED,
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+    )
     _square(figure, side)
     return figure
 
@@ -120,24 +136,34 @@ def arrows(
         shafts = np.stack([movable, ends, np.full_like(ends, np.nan)], 1).reshape(-1, 2)  # a gap after each
         return [
             go.Scatter(
-                x=shafts[:, 0], y=shafts[:, 1], mode="lines", name="moves", line={"color": CONTROL, "width": 1},
-                hoverinfo="skip", showlegend=False,
+                x=shafts[:, 0],
+                y=shafts[:, 1],
+                mode="lines",
+                name="moves",
+                line={"color": CONTROL, "width": 1},
+                hoverinfo="skip",
+                showlegend=False,
             ),
             go.Scatter(
-                x=ends[:, 0], y=ends[:, 1], mode="markers", name="moved, still class 1",
+                x=ends[:, 0],
+                y=ends[:, 1],
+                mode="markers",
+                name="moved, still class 1",
                 marker={"symbol": "x", "size": 8, "color": POISONED, "line": {"color": "black", "width": 1}},
             ),
-        ]  # fmt: skip
+        ]
 
     figure = go.Figure(drawn(moves[-1]))
     points(figure, *honest, opacity=0.35)
     for number, (name, landscape) in enumerate(landscapes.items()):
         figure.add_trace(
             _boundary(axis, landscape, name, CONTROL if number == 0 else "black", DASHES[1 - number % 2])
-        )  # fmt: skip
+        )
     star(figure, target)
     _square(figure, float(axis[-1]))
-    return playable(figure, [drawn(move) for move in moves], [str(k) for k in range(len(moves))], "crafting step ")
+    return playable(
+        figure, [drawn(move) for move in moves], [str(k) for k in range(len(moves))], "crafting step "
+    )
 
 
 def paths(places: dict[str, np.ndarray], axes: np.ndarray, loss: np.ndarray) -> go.Figure:
@@ -146,16 +172,20 @@ def paths(places: dict[str, np.ndarray], axes: np.ndarray, loss: np.ndarray) -> 
     Args:
         places: by name, ``(epochs, 2)``. axes: ``(2, cells)``. loss: ``(cells, cells)``.
     """
-    colours = (CLEAN, POISONED)
+    colors = (CLEAN, POISONED)
 
     def walked(epoch: int) -> list[Any]:
         return [
             go.Scatter(
-                x=path[: epoch + 1, 0], y=path[: epoch + 1, 1], mode="lines+markers", name=name,
-                line={"color": colour, "width": 3}, marker={"size": 6, "line": {"color": "white", "width": 1}},
+                x=path[: epoch + 1, 0],
+                y=path[: epoch + 1, 1],
+                mode="lines+markers",
+                name=name,
+                line={"color": color, "width": 3},
+                marker={"size": 6, "line": {"color": "white", "width": 1}},
             )
-            for (name, path), colour in zip(places.items(), colours, strict=True)
-        ]  # fmt: skip
+            for (name, path), color in zip(places.items(), colors, strict=True)
+        ]
 
     epochs = len(next(iter(places.values())))
     shown = list(range(0, epochs, 4))
@@ -183,69 +213,100 @@ def landscape_learned(
     return playable(figure, [drawn(k) for k in range(len(updates))], [str(u) for u in updates], "update ")
 
 
-def walks(axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.ndarray, steps: list[int]) -> go.Figure:
+def walks(
+    axis: np.ndarray, energy: np.ndarray, clean: np.ndarray, poisoned: np.ndarray, steps: list[int]
+) -> go.Figure:
     """Clean and poisoned points on their way over the energy, ``(steps, n, 2)`` at the moments ``steps``."""
 
     def drawn(moment: int) -> list[Any]:
         ends = np.stack([clean[moment], poisoned[moment], np.full_like(clean[0], np.nan)], 1).reshape(-1, 2)
         return [
             go.Scatter(
-                x=ends[:, 0], y=ends[:, 1], mode="lines", name="twins", hoverinfo="skip", showlegend=False,
+                x=ends[:, 0],
+                y=ends[:, 1],
+                mode="lines",
+                name="twins",
+                hoverinfo="skip",
+                showlegend=False,
                 line={"color": "rgba(255, 255, 255, 0.5)", "width": 1},
             ),
             _dots(clean[moment], "clean", "#56B4E9", 8),
             _dots(poisoned[moment], "poisoned", POISONED, 8, "diamond"),
-        ]  # fmt: skip
+        ]
 
     figure = go.Figure(drawn(-1))
     figure.add_trace(_heights(axis, axis, energy, "energy", float(np.quantile(energy, HIGHEST))))
     _square(figure, float(axis[-1]) + ROOM)
-    return playable(figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "Langevin step ")
+    return playable(
+        figure, [drawn(k) for k in range(len(steps))], [str(step) for step in steps], "Langevin step "
+    )
 
 
 def points(figure: go.Figure, x: np.ndarray, y: np.ndarray, opacity: float = 0.75) -> None:
-    """The honest points, a colour and a shape for each class."""
+    """The honest points, a color and a shape for each class."""
     for label, symbol in ((0, "circle"), (1, "square")):
         figure.add_scatter(
-            x=x[y == label, 0], y=x[y == label, 1], mode="markers", name=f"class {label}", opacity=opacity,
-            marker={"color": COLOURS[label], "size": 7, "symbol": symbol},
-        )  # fmt: skip
+            x=x[y == label, 0],
+            y=x[y == label, 1],
+            mode="markers",
+            name=f"class {label}",
+            opacity=opacity,
+            marker={"color": COLORS[label], "size": 7, "symbol": symbol},
+        )
 
 
 def _planted(figure: go.Figure, poisons: np.ndarray) -> None:
     if len(poisons):
         figure.add_scatter(
-            x=poisons[:, 0], y=poisons[:, 1], mode="markers", name="poisons, labelled class 1",
+            x=poisons[:, 0],
+            y=poisons[:, 1],
+            mode="markers",
+            name="poisons, labeled class 1",
             marker={"symbol": "x", "size": 9, "color": POISONED, "line": {"color": "black", "width": 1}},
-        )  # fmt: skip
+        )
 
 
 def star(figure: go.Figure, target: tuple[float, float]) -> None:
     figure.add_scatter(x=[target[0]], y=[target[1]], mode="markers", name="target", marker=STAR)
 
 
-def _boundary(axis: np.ndarray, landscape: np.ndarray, name: str, colour: str, dash: str) -> go.Contour:
+def _boundary(axis: np.ndarray, landscape: np.ndarray, name: str, color: str, dash: str) -> go.Contour:
     return go.Contour(
-        x=axis, y=axis, z=landscape, name=name, showscale=False, showlegend=True, hoverinfo="skip",
+        x=axis,
+        y=axis,
+        z=landscape,
+        name=name,
+        showscale=False,
+        showlegend=True,
+        hoverinfo="skip",
         contours={"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"},
-        line={"color": colour, "width": 3, "dash": dash},
-    )  # fmt: skip
+        line={"color": color, "width": 3, "dash": dash},
+    )
 
 
 def _heights(x: np.ndarray, y: np.ndarray, z: np.ndarray, title: str, top: float | None = None) -> go.Heatmap:
     return go.Heatmap(
-        x=x, y=y, z=z, zmin=float(z.min()), zmax=float(z.max()) if top is None else top,
-        colorscale=SEQUENTIAL, zsmooth="fast",
+        x=x,
+        y=y,
+        z=z,
+        zmin=float(z.min()),
+        zmax=float(z.max()) if top is None else top,
+        colorscale=SEQUENTIAL,
+        zsmooth="fast",
         colorbar={"title": title, "thickness": 14},
         hovertemplate="%{z:.2f}<extra></extra>",
-    )  # fmt: skip
+    )
 
 
-def _dots(x: np.ndarray, name: str, colour: str, size: int, symbol: str = "circle") -> go.Scatter:
+def _dots(x: np.ndarray, name: str, color: str, size: int, symbol: str = "circle") -> go.Scatter:
     return go.Scatter(
-        x=x[:, 0], y=x[:, 1], mode="markers", name=name, hoverinfo="skip",
-        marker={"color": colour, "size": size, "symbol": symbol, "line": {"color": "black", "width": 0.6}},
-    )  # fmt: skip
+        x=x[:, 0],
+        y=x[:, 1],
+        mode="markers",
+        name=name,
+        hoverinfo="skip",
+        marker={"color": color, "size": size, "symbol": symbol, "line": {"color": "black", "width": 0.6}},
+    )
 
 
 def _square(figure: go.Figure, side: float) -> None:
@@ -256,10 +317,12 @@ def _square(figure: go.Figure, side: float) -> None:
 
 
 def falling(lines: dict[str, np.ndarray], xtitle: str, ytitle: str, mark: int | None = None) -> go.Figure:
-    """Clean and poisoned, step by step, in their colours."""
+    """Clean and poisoned, step by step, in their colors."""
     figure = go.Figure()
-    for (name, values), colour, dash in zip(lines.items(), (CLEAN, POISONED, PURIFIED), DASHES, strict=False):
-        figure.add_scatter(y=values, name=name, mode="lines", line={"color": colour, "dash": dash, "width": 2.5})
+    for (name, values), color, dash in zip(lines.items(), (CLEAN, POISONED, PURIFIED), DASHES, strict=False):
+        figure.add_scatter(
+            y=values, name=name, mode="lines", line={"color": color, "dash": dash, "width": 2.5}
+        )
     if mark is not None:
         figure.add_vline(x=mark, line={"color": CONTROL, "dash": "dot"}, annotation_text=" as near")
     layout(figure, xtitle, ytitle, 360)

@@ -38,7 +38,7 @@ def energy_histogram(energies: EnergyHistogram, zoom: str = "all") -> go.Figure:
     low, high = np.quantile(shown.numpy(), [outside, 1 - outside]) if len(shown) else (0.0, 1.0)
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
     figure = go.Figure()
-    for name, (values, colour) in groups.items():
+    for name, (values, color) in groups.items():
         finite = values.float().numpy()[np.isfinite(values.float().numpy())]
         counts, _ = np.histogram(np.clip(finite, low, high) if zoom == "all" else finite, edges)
         figure.add_bar(
@@ -46,7 +46,7 @@ def energy_histogram(energies: EnergyHistogram, zoom: str = "all") -> go.Figure:
             y=counts / max(1, len(finite)),
             width=edges[1] - edges[0],
             name=f"{name} (n={len(values)})",
-            marker={"color": rgba(colour, 0.55), "line": {"color": colour, "width": 1}},
+            marker={"color": rgba(color, 0.55), "line": {"color": color, "width": 1}},
             hovertemplate="energy %{x:.3g}: %{y:.1%}<extra>" + name + "</extra>",
         )
     layout(figure, "energy (low: looks natural to the model)", "share of images", 380, barmode="overlay")
@@ -63,15 +63,15 @@ def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.F
     """
     steps = trace.steps.numpy()
     figure = go.Figure()
-    for name, values, colour in (
+    for name, values, color in (
         ("clean", trace.clean_energy, CLEAN),
         ("poisoned", trace.poisoned_energy, POISONED),
     ):
         v = values.float().numpy()
         band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
         figure.add_scatter(x=steps, y=v.max(1), **band)
-        figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(colour, 0.15), **band)
-        figure.add_scatter(x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": colour})
+        figure.add_scatter(x=steps, y=v.min(1), fill="tonexty", fillcolor=rgba(color, 0.15), **band)
+        figure.add_scatter(x=steps, y=v.mean(1), name=f"from {name}", legendgroup=name, line={"color": color})
     _mark(figure, float(steps[shown]))
     layout(figure, "step", "energy", 340)
     if zoom:
@@ -99,8 +99,14 @@ def survival(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
         band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
         figure.add_scatter(x=steps, y=share.max(1), **band)
         figure.add_scatter(x=steps, y=share.min(1), fill="tonexty", fillcolor=rgba(PURIFIED, 0.15), **band)
-        figure.add_scatter(x=steps, y=share.mean(1), name=f"mean of {share.shape[1]}", line={"color": PURIFIED})
-    single = (trace.poisoned_images[:, image].float() - trace.clean_images[:, image].float()).flatten(1).norm(dim=1)
+        figure.add_scatter(
+            x=steps, y=share.mean(1), name=f"mean of {share.shape[1]}", line={"color": PURIFIED}
+        )
+    single = (
+        (trace.poisoned_images[:, image].float() - trace.clean_images[:, image].float())
+        .flatten(1)
+        .norm(dim=1)
+    )
     if single[0] > 0:
         line = {"color": POISONED, "dash": "dash"}
         figure.add_scatter(x=steps, y=(single / single[0]).numpy(), name=f"image {image + 1}", line=line)
@@ -121,33 +127,59 @@ def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int)
     """
     figure = go.Figure()
     figure.add_scatter(
-        x=rows["success"], y=rows["clean_accuracy"], mode="markers", name="one seed", hoverinfo="skip",
-        marker={"color": rgba(PURIFIED, 0.35), "size": 6}, showlegend=bool((means["n"] > 1).any()),
-    )  # fmt: skip
+        x=rows["success"],
+        y=rows["clean_accuracy"],
+        mode="markers",
+        name="one seed",
+        hoverinfo="skip",
+        marker={"color": rgba(PURIFIED, 0.35), "size": 6},
+        showlegend=bool((means["n"] > 1).any()),
+    )
     seen = means["value"] == own
-    survived = [f", {s:.0%} of the perturbation left" if np.isfinite(s) else "" for s in means["surviving_share"]]
+    survived = [
+        f", {s:.0%} of the perturbation left" if np.isfinite(s) else "" for s in means["surviving_share"]
+    ]
     figure.add_scatter(
-        x=means["success"], y=means["clean_accuracy"], mode="lines+markers+text", name=f"by {knob}",
-        text=means["value"].astype(str), textposition="top center", line={"color": PURIFIED},
-        marker={"color": PURIFIED, "size": [15 if mine else 10 for mine in seen],
-                "symbol": ["star" if mine else "circle" for mine in seen]},
-        error_x=error_bars(means, "success"), error_y=error_bars(means, "clean_accuracy"),
+        x=means["success"],
+        y=means["clean_accuracy"],
+        mode="lines+markers+text",
+        name=f"by {knob}",
+        text=means["value"].astype(str),
+        textposition="top center",
+        line={"color": PURIFIED},
+        marker={
+            "color": PURIFIED,
+            "size": [15 if mine else 10 for mine in seen],
+            "symbol": ["star" if mine else "circle" for mine in seen],
+        },
+        error_x=error_bars(means, "success"),
+        error_y=error_bars(means, "clean_accuracy"),
         customdata=np.stack([means["value"].astype(str), means["n"].astype(str), survived], 1),
         hovertemplate=f"{knob} %{{customdata[0]}}, n=%{{customdata[1]}}<br>success %{{x:.1%}}, "
         "accuracy %{y:.1%}%{customdata[2]}<extra></extra>",
-    )  # fmt: skip
+    )
     before = rows[["success_undefended", "clean_accuracy_undefended"]].mean()
     if np.isfinite(before).all():
         figure.add_scatter(
-            x=[before.iloc[0]], y=[before.iloc[1]], mode="markers", name="undefended",
+            x=[before.iloc[0]],
+            y=[before.iloc[1]],
+            mode="markers",
+            name="undefended",
             marker={"color": POISONED, "symbol": "square", "size": 12},
             hovertemplate="undefended: success %{x:.1%}, accuracy %{y:.1%}<extra></extra>",
-        )  # fmt: skip
+        )
     if np.isfinite(level := float(rows["control"].mean())):
-        figure.add_vline(x=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text="control")
+        figure.add_vline(
+            x=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text="control"
+        )
     layout(figure, "attack success", "clean accuracy", 430)
     figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
-    heights = [*rows["clean_accuracy"], *means["clean_accuracy_low"], *means["clean_accuracy_high"], before.iloc[1]]
+    heights = [
+        *rows["clean_accuracy"],
+        *means["clean_accuracy_low"],
+        *means["clean_accuracy_high"],
+        before.iloc[1],
+    ]
     low, high = np.nanmin(heights) - 0.05, np.nanmax(heights) + 0.05
     figure.update_yaxes(tickformat=".0%", range=[max(0, low), min(1.02, high)])
     return figure
@@ -167,15 +199,17 @@ def distances(trace: LangevinTrace, shown: int) -> go.Figure:
     """The two distances whose crossing chooses the number of steps, averaged over images."""
     steps = trace.steps.numpy()
     figure = go.Figure()
-    for name, values, colour, dash in (
+    for name, values, color, dash in (
         ("to the poisoned start, ‖(x+δ) − Ψ‖", trace.from_poisoned, POISONED, "solid"),
         ("to the clean image, ‖x − Ψ‖", trace.from_clean, CLEAN, "dash"),
     ):
-        figure.add_scatter(x=steps, y=values.mean(1).numpy(), name=name, line={"color": colour, "dash": dash})
+        figure.add_scatter(x=steps, y=values.mean(1).numpy(), name=name, line={"color": color, "dash": dash})
     _mark(figure, float(steps[shown]))
     where = crossing(trace)
     if where is not None:
-        figure.add_vline(x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}")
+        figure.add_vline(
+            x=where, line={"color": PURIFIED, "width": 2}, annotation_text=f"crossing at {where}"
+        )
     return layout(figure, "step", "mean L2 distance, pixels in [0, 1]", 340)
 
 
@@ -187,19 +221,25 @@ def pca_paths(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
     clean, poisoned = np.split(plane.transform(flat), 2)  # (s, 2) each
     steps = trace.steps.numpy()
     figure = go.Figure()
-    for name, path, colour, symbol in (
+    for name, path, color, symbol in (
         ("clean", clean, CLEAN, "circle"),
         ("poisoned", poisoned, POISONED, "diamond"),
     ):
         figure.add_scatter(
-            x=path[:, 0], y=path[:, 1], mode="lines+markers", name=f"from {name}", legendgroup=name,
-            line={"color": rgba(colour, 0.7), "width": 2}, marker={"size": 4, "color": colour}, customdata=steps,
+            x=path[:, 0],
+            y=path[:, 1],
+            mode="lines+markers",
+            name=f"from {name}",
+            legendgroup=name,
+            line={"color": rgba(color, 0.7), "width": 2},
+            marker={"size": 4, "color": color},
+            customdata=steps,
             hovertemplate="step %{customdata}<extra>from " + name + "</extra>",
-        )  # fmt: skip
+        )
         mark = {"mode": "markers", "legendgroup": name, "showlegend": False, "hoverinfo": "skip"}
-        ring = {"color": "white", "size": 12, "symbol": symbol, "line": {"color": colour, "width": 2}}
+        ring = {"color": "white", "size": 12, "symbol": symbol, "line": {"color": color, "width": 2}}
         figure.add_scatter(x=path[:1, 0], y=path[:1, 1], marker=ring, **mark)
-        full = {"color": colour, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
+        full = {"color": color, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
         figure.add_scatter(x=path[shown : shown + 1, 0], y=path[shown : shown + 1, 1], marker=full, **mark)
     first, second = plane.explained_variance_ratio_
     layout(figure, f"first direction ({first:.0%} of variance)", f"second direction ({second:.0%})", 420)

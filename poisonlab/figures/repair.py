@@ -6,13 +6,23 @@ import plotly.express as px
 import plotly.graph_objects as go
 import torch
 
-from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, SYMBOLS, layout
+from poisonlab.figures.style import (
+    CATEGORICAL,
+    CLEAN,
+    CONTROL,
+    DASHES,
+    POISONED,
+    PURIFIED,
+    SEQUENTIAL,
+    SYMBOLS,
+    layout,
+)
 from poisonlab.records.artifacts import ConfusionChange, FlagReview
 
 BINS = 60
 EXTREME = 0.005  # this share at both ends does not stretch the axis
 LABEL = 0.06  # of the height: room that the name of a flat line takes
-FATE_COLOURS = {"kept out": CONTROL, "returned": PURIFIED, "relabelled": "#CC79A7"}
+FATE_COLORS = {"kept out": CONTROL, "returned": PURIFIED, "relabeled": "#CC79A7"}
 
 
 def score_histogram(found: FlagReview) -> go.Figure:
@@ -22,52 +32,76 @@ def score_histogram(found: FlagReview) -> go.Figure:
     edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
     middles = ((edges[1:] + edges[:-1]) / 2).numpy()
     figure = go.Figure()
-    for name, scores, colour in (("clean", found.clean, CLEAN), ("corrupted or poisoned", found.bad, POISONED)):
+    for name, scores, color in (
+        ("clean", found.clean, CLEAN),
+        ("corrupted or poisoned", found.bad, POISONED),
+    ):
         counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
         figure.add_scatter(
-            x=middles, y=counts.numpy(), name=name, mode="lines", fill="tozeroy",
-            line={"color": colour, "shape": "hvh"},
+            x=middles,
+            y=counts.numpy(),
+            name=name,
+            mode="lines",
+            fill="tozeroy",
+            line={"color": color, "shape": "hvh"},
             hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.0f}} images<extra></extra>",
-        )  # fmt: skip
+        )
     threshold = everything.sort(descending=True).values[found.chosen - 1].item()
     figure.add_vline(
-        x=min(max(threshold, low), high), line={"color": CONTROL, "dash": "dash"}, annotation_text="flagged from here",
+        x=min(max(threshold, low), high),
+        line={"color": CONTROL, "dash": "dash"},
+        annotation_text="flagged from here",
         annotation_position="top right",
-    )  # fmt: skip
+    )
     return layout(figure, "score; higher is more suspicious", "training images", 340)
 
 
 def precision_recall(found: FlagReview) -> go.Figure:
     """Precision and recall of flagging the k images with the highest scores; the repair's own k is marked."""
     figure = go.Figure()
-    for name, values, colour in (("precision", found.precision, CLEAN), ("recall", found.recall, POISONED)):
+    for name, values, color in (("precision", found.precision, CLEAN), ("recall", found.recall, POISONED)):
         figure.add_scatter(
-            x=found.flagged.numpy(), y=values.numpy(), name=name, mode="lines", line={"color": colour},
+            x=found.flagged.numpy(),
+            y=values.numpy(),
+            name=name,
+            mode="lines",
+            line={"color": color},
             hovertemplate=f"%{{x}} flagged: {name} %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
-    for x, text, place in ((found.chosen, "flagged", "top left"), (len(found.bad), "truly bad", "bottom right")):
+        )
+    for x, text, place in (
+        (found.chosen, "flagged", "top left"),
+        (len(found.bad), "truly bad", "bottom right"),
+    ):
         dash = "dash" if text == "flagged" else "dot"
-        figure.add_vline(x=x, line={"color": CONTROL, "dash": dash}, annotation_text=text, annotation_position=place)
+        figure.add_vline(
+            x=x, line={"color": CONTROL, "dash": dash}, annotation_text=text, annotation_position=place
+        )
     layout(figure, "images flagged, k", "share", 340)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
 
 
 def ranks(found: FlagReview) -> go.Figure:
-    """The sampled flagged images in the order of their scores, coloured by fate; open marks are clean images."""
+    """The sampled flagged images in the order of their scores, colored by fate; open marks are clean images."""
     figure = go.Figure()
-    for number, (name, colour) in enumerate(FATE_COLOURS.items()):
+    for number, (name, color) in enumerate(FATE_COLORS.items()):
         mine = found.fate == number
         if not bool(mine.any()):
             continue
         truth = np.where(found.is_bad[mine].numpy(), "corrupted or poisoned", "clean")
         figure.add_scatter(
-            x=found.rank[mine].numpy(), y=found.score[mine].numpy(), name=name, mode="markers",
+            x=found.rank[mine].numpy(),
+            y=found.score[mine].numpy(),
+            name=name,
+            mode="markers",
             marker={
-                "color": colour, "size": 9, "symbol": np.where(found.is_bad[mine].numpy(), "circle", "circle-open"),
+                "color": color,
+                "size": 9,
+                "symbol": np.where(found.is_bad[mine].numpy(), "circle", "circle-open"),
             },
-            customdata=truth, hovertemplate=f"rank %{{x}}, score %{{y:.2g}}: %{{customdata}}, {name}<extra></extra>",
-        )  # fmt: skip
+            customdata=truth,
+            hovertemplate=f"rank %{{x}}, score %{{y:.2g}}: %{{customdata}}, {name}<extra></extra>",
+        )
     return layout(figure, "rank; 1 is the most suspicious", "score", 300)
 
 
@@ -76,9 +110,15 @@ def confusion(found: ConfusionChange, after: bool) -> go.Figure:
     counts = (found.after if after else found.before).float()
     shares = (counts / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
     figure = px.imshow(
-        shares, x=found.classes, y=found.classes, zmin=0, zmax=1, color_continuous_scale=SEQUENTIAL, aspect="auto",
+        shares,
+        x=found.classes,
+        y=found.classes,
+        zmin=0,
+        zmax=1,
+        color_continuous_scale=SEQUENTIAL,
+        aspect="auto",
         text_auto=".0%" if len(found.classes) <= 10 else False,
-    )  # fmt: skip
+    )
     figure.update_traces(hovertemplate="%{y} read as %{x}: %{z:.1%}<extra></extra>", xgap=1, ygap=1)
     figure.update_layout(coloraxis_showscale=False)
     layout(figure, "answer", "true class", 420)
@@ -110,19 +150,29 @@ def over_flagging(rows: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     flagging = rows.dropna(subset=["flag_share"])
     for number, (line, part) in enumerate(flagging.groupby("line", sort=True)):
-        colour = CATEGORICAL[number % len(CATEGORICAL)]
+        color = CATEGORICAL[number % len(CATEGORICAL)]
         symbol = SYMBOLS[number % len(SYMBOLS)]
         means = part.groupby("flag_share", sort=True)["clean_accuracy"].mean()
         figure.add_scatter(
-            x=part["flag_share"], y=part["clean_accuracy"], mode="markers", legendgroup=line, showlegend=False,
-            marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}, customdata=part["seed"],
+            x=part["flag_share"],
+            y=part["clean_accuracy"],
+            mode="markers",
+            legendgroup=line,
+            showlegend=False,
+            marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
+            customdata=part["seed"],
             hovertemplate=f"{line}, seed %{{customdata}}: %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
+        )
         figure.add_scatter(
-            x=means.index, y=means, name=line, mode="lines+markers", legendgroup=line,
-            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker={"symbol": symbol, "size": 9},
+            x=means.index,
+            y=means,
+            name=line,
+            mode="lines+markers",
+            legendgroup=line,
+            line={"color": color, "dash": DASHES[number % len(DASHES)]},
+            marker={"symbol": symbol, "size": 9},
             hovertemplate=f"{line}, %{{x:.0%}} flagged: mean %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
+        )
     flat = rows[rows["flag_share"].isna() & (rows["defense"] != "none")]
     levels = {str(line): part["clean_accuracy"].mean() for line, part in flat.groupby("line", sort=True)}
     for name in ("undefended", "retrained"):
@@ -130,14 +180,18 @@ def over_flagging(rows: pd.DataFrame) -> go.Figure:
     seen = [*rows["clean_accuracy"].dropna(), *levels.values()]
     for names, level in _together(levels, LABEL * (np.nanmax(seen) - np.nanmin(seen))):
         figure.add_hline(
-            y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text=", ".join(names),
+            y=level,
+            line={"color": CONTROL, "dash": "dot", "width": 1},
+            annotation_text=", ".join(names),
             annotation_position="bottom right",
-        )  # fmt: skip
+        )
     if rows["corrupted"].notna().any():
         figure.add_vline(
-            x=rows["corrupted"].mean(), line={"color": CONTROL, "dash": "dot", "width": 1},
-            annotation_text="truly bad", annotation_position="top right",
-        )  # fmt: skip
+            x=rows["corrupted"].mean(),
+            line={"color": CONTROL, "dash": "dot", "width": 1},
+            annotation_text="truly bad",
+            annotation_position="top right",
+        )
     layout(figure, "share of the training images flagged", "clean accuracy", 430)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(tickformat=".0%")

@@ -1,4 +1,4 @@
-"""What each setting of a defense's knob gives: the pruning curve."""
+"""What each setting of a defense's sweep gives: the pruning curve."""
 
 import plotly.graph_objects as go
 from torch import Tensor
@@ -18,19 +18,28 @@ def settings_curve(curve: SettingsCurve) -> go.Figure:
     )
     if len(curve.stand_in):
         lines += (("the defender's stand-in for the trigger", curve.stand_in, POISONED, "dot"),)
-    for name, values, colour, dash in lines:
+    for name, values, color, dash in lines:
         figure.add_scatter(
-            x=x, y=values.numpy(), name=name, mode="lines+markers", line={"color": colour, "dash": dash},
-            hovertemplate=f"{curve.knob} %{{x:g}}<br>{name} %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
+            x=x,
+            y=values.numpy(),
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "dash": dash},
+            hovertemplate=f"{curve.setting_name} %{{x:g}}<br>{name} %{{y:.1%}}<extra></extra>",
+        )
     for position, name in _choices(curve):
-        first = position == min(curve.chosen, curve.oracle)  # labels of neighbours lean away from each other
+        first = position == min(curve.chosen, curve.oracle)  # labels of neighbors lean away from each other
         figure.add_vline(x=float(x[position]), line={"color": CONTROL, "dash": "dash"})
         figure.add_annotation(
-            x=float(x[position]), y=1, yref="paper", yanchor="bottom", xanchor="right" if first else "left",
-            text=name, showarrow=False,
-        )  # fmt: skip
-    layout(figure, curve.knob, "share of test images", 380)
+            x=float(x[position]),
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            xanchor="right" if first else "left",
+            text=name,
+            showarrow=False,
+        )
+    layout(figure, curve.setting_name, "share of test images", 380)
     figure.update_layout(legend_y=1.1, margin_t=70)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
     return figure

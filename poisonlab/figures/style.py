@@ -1,4 +1,4 @@
-"""Colours with a meaning, and the layout every figure shares."""
+"""Colors with a meaning, and the layout every figure shares."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-# Okabe and Ito: safe for colour-blind readers. The same thing has the same colour on every page.
+# Okabe and Ito: safe for color-blind readers. The same thing has the same color on every page.
 CLEAN = "#0072B2"
 POISONED = "#D55E00"
 PURIFIED = "#009E73"
@@ -32,9 +32,9 @@ def layout(figure: go.Figure, x: str, y: str, height: int = 340, **more: Any) ->
     return figure
 
 
-def rgba(colour: str, alpha: float) -> str:
+def rgba(color: str, alpha: float) -> str:
     """``#RRGGBB`` with an opacity."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
@@ -44,4 +44,11 @@ def error_bars(part: pd.DataFrame, name: str) -> dict[str, object]:
     finite = np.isfinite(low) & np.isfinite(high)
     plus = np.where(finite, (high.clip(upper=1) - part[name]).clip(lower=0), 0)
     minus = np.where(finite, (part[name] - low.clip(lower=0)).clip(lower=0), 0)
-    return {"type": "data", "array": plus, "arrayminus": minus, "symmetric": False, "thickness": 1.2, "width": 4}
+    return {
+        "type": "data",
+        "array": plus,
+        "arrayminus": minus,
+        "symmetric": False,
+        "thickness": 1.2,
+        "width": 4,
+    }

@@ -14,7 +14,7 @@ _DEFENDED = [(c, s) for c, s in zip(CATEGORICAL[2:], SYMBOLS[3:], strict=False) 
 
 
 def _marks(lines: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and symbol of each line; control and undefended look alike on every picture."""
+    """Color and symbol of each line; control and undefended look alike on every picture."""
     defenses = [line for line in lines if line not in _SHARED]
     own = [(CLEAN, "circle"), *_DEFENDED]
     return _SHARED | {line: own[i % len(own)] for i, line in enumerate(defenses)}
@@ -28,17 +28,23 @@ def target_intervals(lines: pd.DataFrame) -> go.Figure:
     """
     figure, marks = go.Figure(), _marks(list(lines["line"]))
     for row in lines.to_dict("records"):
-        colour, symbol = marks[row["line"]]
+        color, symbol = marks[row["line"]]
         up, down = row["high"] - row["success"], row["success"] - row["low"]
         figure.add_scatter(
-            x=[row["success"]], y=[row["line"]], mode="markers+text", showlegend=False,
-            marker={"color": colour, "symbol": symbol, "size": 12},
-            text=[f"{row['hits']} of {row['n']}"], textposition="top center",
+            x=[row["success"]],
+            y=[row["line"]],
+            mode="markers+text",
+            showlegend=False,
+            marker={"color": color, "symbol": symbol, "size": 12},
+            text=[f"{row['hits']} of {row['n']}"],
+            textposition="top center",
             error_x={"type": "data", "array": [up], "arrayminus": [down], "symmetric": False, "width": 7},
             hovertemplate=f"{row['line']}: {row['hits']} of {row['n']} targets<br>"
             f"95 % interval {row['low']:.0%} to {row['high']:.0%}<extra></extra>",
-        )  # fmt: skip
-    layout(figure, "share of targets given the class the attacker wished for", "", 110 + ROW_HEIGHT * len(lines))
+        )
+    layout(
+        figure, "share of targets given the class the attacker wished for", "", 110 + ROW_HEIGHT * len(lines)
+    )
     figure.update_layout(margin_t=20)
     figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03])
     order = list(lines["line"])[::-1]  # the first on top
@@ -56,37 +62,69 @@ def class_success(classes: pd.DataFrame, lines: pd.DataFrame, names: Sequence[st
         names: of the classes.
     """
     figure = make_subplots(
-        1, 2, shared_yaxes=True, column_widths=[0.68, 0.32], horizontal_spacing=0.04,
+        1,
+        2,
+        shared_yaxes=True,
+        column_widths=[0.68, 0.32],
+        horizontal_spacing=0.04,
         subplot_titles=["each target class", "mean, and worst class (dash)"],
-    )  # fmt: skip
+    )
     marks = _marks(list(lines["line"]))
     shown = sorted(classes["target_class"].unique())
     for number, row in enumerate(lines.to_dict("records")):
-        line, (colour, symbol) = row["line"], marks[row["line"]]
+        line, (color, symbol) = row["line"], marks[row["line"]]
         part = classes[classes["line"] == line]
         aside = 0.5 * ((number + 0.5) / len(lines) - 0.5)  # lines stand beside each other, not on top
         figure.add_scatter(
-            x=[shown.index(c) + aside for c in part["target_class"]], y=part["success"], mode="markers", name=line,
-            legendgroup=line, marker={"color": colour, "symbol": symbol, "size": 10}, row=1, col=1,
+            x=[shown.index(c) + aside for c in part["target_class"]],
+            y=part["success"],
+            mode="markers",
+            name=line,
+            legendgroup=line,
+            marker={"color": color, "symbol": symbol, "size": 10},
+            row=1,
+            col=1,
             customdata=[[names[c], n] for c, n in zip(part["target_class"], part["n"], strict=True)],
             hovertemplate=f"{line}, class %{{customdata[0]}}, n=%{{customdata[1]}}<br>%{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
+        )
         up, down = (
-            0.0 if pd.isna(row["low"]) else d for d in (row["high"] - row["success"], row["success"] - row["low"])
+            0.0 if pd.isna(row["low"]) else d
+            for d in (row["high"] - row["success"], row["success"] - row["low"])
         )
         figure.add_scatter(
-            x=[line, line], y=[row["success"], row["worst"]], mode="lines+markers", legendgroup=line, showlegend=False,
-            line={"color": colour, "width": 1, "dash": "dot"}, row=1, col=2,
-            marker={"color": colour, "symbol": [symbol, "line-ew-open"], "size": [11, 16], "line": {"width": 2}},
-            error_y={"type": "data", "array": [up, 0], "arrayminus": [down, 0], "symmetric": False, "width": 6},
+            x=[line, line],
+            y=[row["success"], row["worst"]],
+            mode="lines+markers",
+            legendgroup=line,
+            showlegend=False,
+            line={"color": color, "width": 1, "dash": "dot"},
+            row=1,
+            col=2,
+            marker={
+                "color": color,
+                "symbol": [symbol, "line-ew-open"],
+                "size": [11, 16],
+                "line": {"width": 2},
+            },
+            error_y={
+                "type": "data",
+                "array": [up, 0],
+                "arrayminus": [down, 0],
+                "symmetric": False,
+                "width": 6,
+            },
             customdata=[["mean", f"{row['classes']} classes"], ["worst class", names[row["worst_class"]]]],
             hovertemplate=f"{line}: %{{customdata[0]}} %{{y:.1%}}, %{{customdata[1]}}<extra></extra>",
-        )  # fmt: skip
+        )
     layout(figure, "", "", 430)
     figure.update_layout(legend_y=1.1, margin_t=90, yaxis_title="attack success")
     figure.update_xaxes(
-        title="target class", tickvals=list(range(len(shown))), ticktext=[names[c] for c in shown],
-        range=[-0.6, len(shown) - 0.4], row=1, col=1,
-    )  # fmt: skip
+        title="target class",
+        tickvals=list(range(len(shown))),
+        ticktext=[names[c] for c in shown],
+        range=[-0.6, len(shown) - 0.4],
+        row=1,
+        col=1,
+    )
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06])
     return figure

@@ -10,12 +10,12 @@ def class_histogram(trigger: TriggerReconstruction, round_: int, target: int | N
     """Predictions for the clean images under one round's pattern; the true target's bar stands out."""
     counts = trigger.class_histogram[round_].float()
     share = (counts / counts.sum().clamp_min(1)).numpy()
-    colours = [POISONED if i == target else CLEAN for i in range(len(share))]
+    colors = [POISONED if i == target else CLEAN for i in range(len(share))]
     figure = go.Figure(
         go.Bar(
             x=trigger.classes,
             y=share,
-            marker_color=colours,
+            marker_color=colors,
             hovertemplate="class %{x}: %{y:.1%}<extra></extra>",
         )
     )
@@ -30,7 +30,9 @@ def concentration(trigger: TriggerReconstruction, round_: int) -> go.Figure:
     counts = trigger.class_histogram.float()
     top = (counts.max(1).values / counts.sum(1).clamp_min(1)).numpy()
     rounds = list(range(1, len(top) + 1))
-    figure = go.Figure(go.Scatter(x=rounds, y=top, mode="lines+markers", name="largest class", line={"color": CLEAN}))
+    figure = go.Figure(
+        go.Scatter(x=rounds, y=top, mode="lines+markers", name="largest class", line={"color": CLEAN})
+    )
     figure.add_scatter(
         x=[round_ + 1],
         y=[top[round_]],
@@ -38,7 +40,9 @@ def concentration(trigger: TriggerReconstruction, round_: int) -> go.Figure:
         name="shown round",
         marker={"size": 13, "color": POISONED},
     )
-    figure.add_hline(y=1 / counts.shape[1], line={"color": CONTROL, "dash": "dot"}, annotation_text="even split")
+    figure.add_hline(
+        y=1 / counts.shape[1], line={"color": CONTROL, "dash": "dot"}, annotation_text="even split"
+    )
     layout(figure, "round", "share of the largest class", 320)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.05])
     return figure

@@ -32,18 +32,36 @@ class DDPMConfig(Config):
     """What decides a diffusion model, its training data aside."""
 
     ddpm_network: Literal["L", "M", "S", "tiny"] = param(
-        "L", "UNet of 114, 28 or 7 million parameters, or one of ours for small images", quick="tiny", source=PAPER
+        "L",
+        "UNet of 114, 28 or 7 million parameters, or one of ours for small images",
+        quick="tiny",
+        source=PAPER,
     )
     ddpm_levels: int = param(
-        250, "Noise levels learned, the lowest of 1000", quick={"*": 150, "digits": 75}, ge=1, le=1000,
+        250,
+        "Noise levels learned, the lowest of 1000",
+        quick={"*": 150, "digits": 75},
+        ge=1,
+        le=1000,
         source="PureGen, section 3.2",
-    )  # fmt: skip
-    ddpm_updates: int = param(
-        41_000, "Parameter updates", quick={"*": 1000, "cifar10": 8000, "digits": 500}, ge=1, le=10**6, source=PAPER
     )
-    ddpm_batch_size: int = param(256, "Images in an update", quick=64, ge=2, le=4096, unit="images", source=PAPER)
-    ddpm_lr: float = param(1e-4, "Peak of AdamW's learning rate, cosine", quick=3e-3, gt=0, le=1, source=PAPER)
-    ddpm_warmup: int = param(500, "Updates over which it first rises", quick=100, ge=0, le=10**6, source=PAPER)
+    ddpm_updates: int = param(
+        41_000,
+        "Parameter updates",
+        quick={"*": 1000, "cifar10": 8000, "digits": 500},
+        ge=1,
+        le=10**6,
+        source=PAPER,
+    )
+    ddpm_batch_size: int = param(
+        256, "Images in an update", quick=64, ge=2, le=4096, unit="images", source=PAPER
+    )
+    ddpm_lr: float = param(
+        1e-4, "Peak of AdamW's learning rate, cosine", quick=3e-3, gt=0, le=1, source=PAPER
+    )
+    ddpm_warmup: int = param(
+        500, "Updates over which it first rises", quick=100, ge=0, le=10**6, source=PAPER
+    )
     ddpm_weight_decay: float = param(0.01, "AdamW's, the library's own", ge=0, le=1, source=PAPER)
     ddpm_seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
 
@@ -189,8 +207,12 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
     network = noise_network(config.ddpm_network, x.shape[1], ctx.generator("ddpm", "init"))
     schedule, draws = Schedule.linear(x.device), ctx.generator("ddpm", "draws")
     total = config.ddpm_updates
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.ddpm_lr, weight_decay=config.ddpm_weight_decay)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: warm_cosine(done, config.ddpm_warmup, total))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.ddpm_lr, weight_decay=config.ddpm_weight_decay
+    )
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: warm_cosine(done, config.ddpm_warmup, total)
+    )
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         clean = to_model_range(data[index])
@@ -203,8 +225,10 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
         return F.mse_loss(predicted.float(), noise)
 
     epochs = math.ceil(total / steps_in_epoch(len(data), config.ddpm_batch_size))
-    order = islice(batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches")), total)
-    fit(_OnPairs(network), prepare, loss, optimiser, rate, order, total, ctx, draws=[draws])
+    order = islice(
+        batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches")), total
+    )
+    fit(_OnPairs(network), prepare, loss, optimizer, rate, order, total, ctx, draws=[draws])
     network.requires_grad_(False)
     health = check_health(network, held_out, config.ddpm_levels, ctx)
     for name, value in vars(health).items():

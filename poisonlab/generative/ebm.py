@@ -2,7 +2,7 @@
 
 The gradient of the likelihood (equation 10) is  mean grad E(x+) - mean grad E(x-):  the energy of
 data x+ is pushed down, that of Langevin samples x- from a persistent bank is pushed up. We follow the
-released trainer (bank initialised from noisy data, rejuvenated from it), not the paper's Algorithm 2,
+released trainer (bank initialized from noisy data, rejuvenated from it), not the paper's Algorithm 2,
 which is inherited from a predecessor.
 
 Ours, for small networks only, each off in the preset ``paper``: SiLU in place of ReLU, a penalty on
@@ -38,10 +38,16 @@ class EBMConfig(Config):
     architecture: Literal["sngan", "light"] = param(
         "sngan", "Residual SNGAN-discriminator shape, or four convolutions", quick="light", source=PAPER
     )
-    filters: int = param(128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER)
+    filters: int = param(
+        128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER
+    )
     activation: Literal["relu", "silu"] = param("relu", "Non-linearity", quick="silu", source=PAPER)
-    updates: int = param(65_600, "Parameter updates", quick={"*": 6000, "digits": 1000}, ge=1, le=10**6, source=PAPER)
-    batch_size: int = param(128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER)
+    updates: int = param(
+        65_600, "Parameter updates", quick={"*": 6000, "digits": 1000}, ge=1, le=10**6, source=PAPER
+    )
+    batch_size: int = param(
+        128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER
+    )
     lr: float = param(1e-4, "Adam learning rate", quick=5e-3, gt=0, le=1, source=PAPER)
     lr_decay: float = param(
         0.1,
@@ -51,18 +57,29 @@ class EBMConfig(Config):
         le=1,
         source=PAPER,
     )
-    bank_size: int = param(10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER)
+    bank_size: int = param(
+        10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER
+    )
     rejuvenation: float = param(0.05, "Share of chain ends replaced by data", ge=0, le=1, source=PAPER)
     chain_steps: int = param(100, "Langevin steps in an update", quick=20, ge=1, le=2000, source=PAPER)
     data_noise: float = param(0.015, "Noise on data, in [-1, 1] units", ge=0, le=0.5, source=PAPER)
-    energy_penalty: float = param(0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, ge=0, le=100)
-    gradient_clip: float = param(0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, ge=0, le=1e6)
+    energy_penalty: float = param(
+        0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, ge=0, le=100
+    )
+    gradient_clip: float = param(
+        0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, ge=0, le=1e6
+    )
     weight_averaging: float = param(
-        0.0, "Decay of the running mean of the weights that purifies; 0 for the last weights (not in the paper)",
-        quick={"*": 0.999, "digits": 0.99}, ge=0, lt=1,
-    )  # fmt: skip
+        0.0,
+        "Decay of the running mean of the weights that purifies; 0 for the last weights (not in the paper)",
+        quick={"*": 0.999, "digits": 0.99},
+        ge=0,
+        lt=1,
+    )
     health_every: int = param(200, "Updates between health checks", quick=100, ge=1, le=10**6)
-    min_psnr: float = param(16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB")
+    min_psnr: float = param(
+        16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB"
+    )
     seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
 
 
@@ -119,17 +136,19 @@ def check_health(
 
 @dataclass
 class _Snapshot:
-    """All that training needs to go back to: weights, optimiser, bank."""
+    """All that training needs to go back to: weights, optimizer, bank."""
 
     update: int
     network: dict[str, Tensor]
     averaged: dict[str, Tensor]
-    optimiser: dict[str, object]
+    optimizer: dict[str, object]
     bank: Tensor
     health: Health
 
 
-def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Context) -> tuple[nn.Module, Health]:
+def train_ebm(
+    x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Context
+) -> tuple[nn.Module, Health]:
     """Train an energy model on images and return its last healthy state.
 
     As a whole stage: an interrupted one goes on at the last healthy state it kept.
@@ -146,7 +165,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
     draws = ctx.generator("ebm", "draws")
     energy = energy_network(config, x.shape[1], ctx.generator("ebm", "init"))
     averaged = AveragedModel(energy, multi_avg_fn=running_mean(config.weight_averaging))
-    optimiser = torch.optim.Adam(energy.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(energy.parameters(), lr=config.lr)
     networks = {"energy": energy, "averaged": averaged}
 
     def noisy_data(count: int) -> Tensor:
@@ -161,17 +180,17 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
 
     def checkpoint() -> Checkpoint:
         learned = {f"{name}.{k}": v for name, net in networks.items() for k, v in net.state_dict().items()}
-        return Checkpoint(learned | {"bank": bank}, optimiser, [draws])
+        return Checkpoint(learned | {"bank": bank}, optimizer, [draws])
 
     def snapshot(health: Health) -> _Snapshot:
-        state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimiser)])
+        state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimizer)])
         return _Snapshot(update, *state, bank.clone(), health)
 
     if kept := ctx.resume():
         update, lr_factor, rollbacks, health = checkpoint().load(kept).values()
         good = snapshot(Health(**health))
     while update < config.updates:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = config.lr * lr_factor * decay(update / config.updates, config.lr_decay)
         slots = torch.randperm(len(bank), generator=draws, device=x.device)[: config.batch_size]
         energy.requires_grad_(False)
@@ -183,11 +202,11 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
         loss = e_data.mean() - e_model.mean()
         if config.energy_penalty:
             loss = loss + config.energy_penalty * (e_data.square().mean() + e_model.square().mean())
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.gradient_clip:
             nn.utils.clip_grad_norm_(energy.parameters(), config.gradient_clip)
-        optimiser.step()
+        optimizer.step()
         averaged.update_parameters(energy)
 
         reborn = torch.rand(len(slots), generator=draws, device=x.device) < config.rejuvenation
@@ -202,7 +221,12 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
             ctx.metric(f"ebm_{name}", update, value)
         if health.sound(config):
             good = snapshot(health)
-            counts = {"update": update, "lr_factor": lr_factor, "rollbacks": rollbacks, "health": vars(health)}
+            counts = {
+                "update": update,
+                "lr_factor": lr_factor,
+                "rollbacks": rollbacks,
+                "health": vars(health),
+            }
             ctx.keep(partial(checkpoint().bundle, **counts))
             continue
         rollbacks += 1
@@ -218,7 +242,7 @@ def train_ebm(x: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Contex
         )
         energy.load_state_dict(good.network)
         averaged.load_state_dict(good.averaged)
-        optimiser.load_state_dict(good.optimiser)
+        optimizer.load_state_dict(good.optimizer)
         bank, update, lr_factor = good.bank.clone(), good.update, lr_factor / 2
     assert good is not None  # the last update is always checked
     return averaged.module.requires_grad_(False), good.health

@@ -26,14 +26,20 @@ class LightEnergy(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """SNGAN discriminator block without normalisation; ``pool`` halves the side, ``first`` skips the first ReLU."""
+    """SNGAN discriminator block without normalization; ``pool`` halves the side, ``first`` skips the first ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, activation: type[nn.Module], pool: bool, first: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, activation: type[nn.Module], pool: bool, first: bool = False
+    ) -> None:
         super().__init__()
         half: list[nn.Module] = [nn.AvgPool2d(2)] if pool else []
         opening = [] if first else [activation()]
         self.residual = nn.Sequential(
-            *opening, nn.Conv2d(inputs, outputs, 3, 1, 1), activation(), nn.Conv2d(outputs, outputs, 3, 1, 1), *half
+            *opening,
+            nn.Conv2d(inputs, outputs, 3, 1, 1),
+            activation(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1),
+            *half,
         )
         if not pool:
             self.shortcut: nn.Module = nn.Identity()

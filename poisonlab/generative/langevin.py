@@ -15,16 +15,24 @@ from torch import Tensor, nn
 from poisonlab.spec.config import Config, param
 
 Visit = Callable[[int, Tensor], None]  # steps done, state
-CPU_SLICE = 128  # images of a pass on a CPU: activations of more do not stay in its cache, a fifth slower at 512
+CPU_SLICE = (
+    128  # images of a pass on a CPU: activations of more do not stay in its cache, a fifth slower at 512
+)
 
 
 class LangevinConfig(Config):
     """The sampler's constants; the two clamps are ours, off by default and for small networks only."""
 
     noise: float = param(
-        0.0125, "eps, standard deviation of a step's noise in [-1, 1] units", gt=0, le=0.2, source="PureGen repository"
+        0.0125,
+        "eps, standard deviation of a step's noise in [-1, 1] units",
+        gt=0,
+        le=0.2,
+        source="PureGen repository",
     )
-    temperature: float = param(1e-4, "tau of training, divides the energy", gt=0, le=1, source="PureGen repository")
+    temperature: float = param(
+        1e-4, "tau of training, divides the energy", gt=0, le=1, source="PureGen repository"
+    )
     step_clamp: float = param(
         0.0, "Largest drift of a pixel in one step; 0 for none (not in the paper)", quick=0.03, ge=0, le=1
     )

@@ -22,7 +22,9 @@ DEFENSES = {"ebm": "puregen_ebm", "ddpm": "puregen_ddpm"}  # whose parameters ar
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", required=True, choices=list(registry.dataset))
     parser.add_argument("--model", default="ebm", choices=list(DEFENSES))
     chosen = parser.parse_args()
@@ -41,7 +43,9 @@ def main() -> None:
 
 
 def _print(event: Event) -> None:
-    if isinstance(event, Log) or (isinstance(event, Metric) and event.name in ("ebm_psnr", "ddpm_psnr", "loss")):
+    if isinstance(event, Log) or (
+        isinstance(event, Metric) and event.name in ("ebm_psnr", "ddpm_psnr", "loss")
+    ):
         print(event, file=sys.stderr, flush=True)
 
 

@@ -48,7 +48,7 @@ def described(source: Source, public: ImageSet) -> str:
 
 
 def fitted(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """uint8 images ``(n, c, h, w)`` brought to ``shape``: colours averaged or a grey repeated, resized bilinearly."""
+    """uint8 images ``(n, c, h, w)`` brought to ``shape``: colors averaged or a gray repeated, resized bilinearly."""
     channels, height, width = shape
     floats = x.float()
     if x.shape[1] != channels:

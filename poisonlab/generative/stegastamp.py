@@ -30,7 +30,9 @@ class Encoder(nn.Module):
         bound: largest change of a pixel on the [0, 1] scale.
     """
 
-    def __init__(self, shape: tuple[int, int, int], bits: int, filters: int, halvings: int, bound: float) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], bits: int, filters: int, halvings: int, bound: float
+    ) -> None:
         super().__init__()
         c, h, w = shape
         self.map_shape = (c, max(1, h // 2), max(1, w // 2))
@@ -70,7 +72,9 @@ class Decoder(nn.Module):
             layers += [convolution(a, b, 2), convolution(b, b)]
             h, w = (h + 1) // 2, (w + 1) // 2
         self.convolutions = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(sizes[-1] * h * w, 16 * filters), nn.ReLU(), nn.Linear(16 * filters, bits))
+        self.head = nn.Sequential(
+            nn.Linear(sizes[-1] * h * w, 16 * filters), nn.ReLU(), nn.Linear(16 * filters, bits)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.convolutions(x - 0.5).flatten(1))

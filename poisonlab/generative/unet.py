@@ -110,7 +110,9 @@ class UNet(nn.Module):
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         skips, width = [first], first
         for level, outputs in enumerate(shape.widths):
-            self.down.append(nn.ModuleList(layer(outputs if i else width, outputs, level) for i in range(shape.layers)))
+            self.down.append(
+                nn.ModuleList(layer(outputs if i else width, outputs, level) for i in range(shape.layers))
+            )
             skips += [outputs] * shape.layers
             if level < top:
                 self.shrink.append(nn.Conv2d(outputs, outputs, 3, stride=2, padding=1))

@@ -54,7 +54,9 @@ def find(key: Any, kind: str = "ebm") -> Shipped | None:
     return Shipped(path.name, tensors, json.loads(header["health"]), header["command"])
 
 
-def ship(key: Any, tensors: dict[str, Tensor], health: dict[str, float], command: str, kind: str = "ebm") -> Path:
+def ship(
+    key: Any, tensors: dict[str, Tensor], health: dict[str, float], command: str, kind: str = "ebm"
+) -> Path:
     """Write weights into the repository.
 
     Raises:

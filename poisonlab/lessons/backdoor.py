@@ -1,4 +1,4 @@
-"""Lesson: planting a backdoor. A white patch on a few relabelled digits, and what it opens (BadNets)."""
+"""Lesson: planting a backdoor. A white patch on a few relabeled digits, and what it opens (BadNets)."""
 
 import functools
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ def open_backdoor(side: int, target: int, seed: int) -> Backdoor:
     for network, poisoned in enumerate(COUNTS):
         counts[network, victims[:poisoned]] = 0
         counts[network, TRAIN + poisoned :] = 0
-    start = networks.repeat(networks.draw((64, HIDDEN, 10), 1, derive(seed, "backdoor", "start")), len(COUNTS))
+    start = networks.repeat(
+        networks.draw((64, HIDDEN, 10), 1, derive(seed, "backdoor", "start")), len(COUNTS)
+    )
     steps = [STEPS * k // (FRAMES - 1) for k in range(FRAMES)]
     kept = networks.train(start, x, y, STEPS, LR, counts, steps)
 

@@ -20,7 +20,9 @@ TRAIN, TRUSTED = 500, 40
 FACTORS = (0.5, 1.0, 2.0, 3.0, 4.0)  # flagged images, as a multiple of the wrong ones
 WAYS = ("as it is", "trusted only", "drop", "take back", "take back and relabel")
 HIDDEN, LR, STEPS, FINE_TUNING = 40, 0.01, 80, 40
-STIFFNESS = 20.0  # how strongly fine-tuning on the trusted set is held to the old weights, by their importance
+STIFFNESS = (
+    20.0  # how strongly fine-tuning on the trusted set is held to the old weights, by their importance
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Cleaned:
         order: the rows from the highest score down.
         flagged: how many of them each of ``FACTORS`` flags.
         agrees: whether the model without the flagged rows gives a row its label, ``(factors, n)``.
-        relabelled: what that model says, ``(factors, n)``.
+        relabeled: what that model says, ``(factors, n)``.
         accuracy: on test images, ``(factors, ways)``.
     """
 
@@ -44,7 +46,7 @@ class Cleaned:
     order: Tensor
     flagged: list[int]
     agrees: Tensor
-    relabelled: Tensor
+    relabeled: Tensor
     accuracy: Tensor
 
     @property
@@ -61,20 +63,20 @@ def swapped(true: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(flip, partner[true], true)
 
 
-def mislabelled(seed: int = 0) -> tuple[ImageSet, Tensor, ImageSet]:
+def mislabeled(seed: int = 0) -> tuple[ImageSet, Tensor, ImageSet]:
     """The training images with their true labels, the labels given to them ``(n,)``, and the trusted images."""
     pool, _ = small_digits()
     order = torch.randperm(len(pool), generator=derive(seed, "cleaning", "images"))
     used, safe = (
         ImageSet(pool.x[part], pool.y[part], pool.classes)
         for part in (order[:TRAIN], order[TRAIN : TRAIN + TRUSTED])
-    )  # fmt: skip
+    )
     return used, swapped(used.y, derive(seed, "cleaning", "flips")), safe
 
 
 def clean(seed: int = 0) -> Cleaned:
     """Train on partly wrong labels, score, flag at every factor, sort, and train again in every way."""
-    (used, given, safe), (_, test) = mislabelled(seed), small_digits()
+    (used, given, safe), (_, test) = mislabeled(seed), small_digits()
     x, y = torch.cat([rows(used.x), rows(safe.x)]), torch.cat([given, safe.y])
     on_data = torch.cat([torch.ones(TRAIN), torch.zeros(TRUSTED)])[None]
     first = networks.draw((64, HIDDEN, 10), 1, derive(seed, "cleaning", "start"))
@@ -95,8 +97,8 @@ def clean(seed: int = 0) -> Cleaned:
     returned = torch.cat([(~caught | agrees).float(), trusted], 1)
     everything = torch.ones(m, TRAIN + TRUSTED)
     alone = torch.cat([torch.zeros(1, TRAIN), trusted[:1]], 1)
-    relabelled = torch.where(caught & ~agrees, said, given)
-    labels = torch.cat([y.expand(m + 2, -1), torch.cat([relabelled, y[TRAIN:].expand(m, -1)], 1)])
+    relabeled = torch.where(caught & ~agrees, said, given)
+    labels = torch.cat([y.expand(m + 2, -1), torch.cat([relabeled, y[TRAIN:].expand(m, -1)], 1)])
     counts = torch.cat([everything[:1], alone, returned, everything])
     (ends,) = networks.train(networks.repeat(theta, 2 * m + 2), x, labels, FINE_TUNING, LR, counts)
 
@@ -104,7 +106,7 @@ def clean(seed: int = 0) -> Cleaned:
     kept, safe_only, *rest = networks.accuracy(ends, tests, truth).split([1, 1, m, m])
     accuracy = torch.stack(
         [kept.expand(m), safe_only.expand(m), networks.accuracy(reference, tests, truth), *rest], 1
-    )  # fmt: skip
+    )
     return Cleaned(used.x, given, used.y, score, ranked, flagged, agrees, said, accuracy)
 
 

@@ -88,7 +88,9 @@ def staggered(points: Points, start: Weights, generator: torch.Generator) -> Wei
     return [torch.cat(column).detach() for column in zip(*kept, strict=True)]
 
 
-def hypergradient(weights: Weights, points: Points, rows: Tensor, moves: Tensor, steps: list[Tensor]) -> Tensor:
+def hypergradient(
+    weights: Weights, points: Points, rows: Tensor, moves: Tensor, steps: list[Tensor]
+) -> Tensor:
     """Gradient of the mean adversarial loss over K steps, with respect to the moves; only the first step sees them.
 
     Args:
@@ -149,7 +151,9 @@ def craft(eps: float, poisons: int, seed: int = 0) -> Crafted:
     points, rows = honest(poisons, seed)
     moves = craft_moves(points, rows, eps, seed)
     straight = (torch.tensor(TARGET) - points.x[rows]).clamp(-eps, eps)
-    sets = torch.stack([points.x.index_add(0, rows, d) for d in (0 * straight, moves[0], straight, moves[-1])])
+    sets = torch.stack(
+        [points.x.index_add(0, rows, d) for d in (0 * straight, moves[0], straight, moves[-1])]
+    )
     return _judge(points, rows, moves, sets, seed)
 
 
@@ -170,12 +174,14 @@ def _judge(points: Points, rows: Tensor, moves: Tensor, sets: Tensor, seed: int)
     test = plane.clouds(500, derive(seed, "crafting", "test"))
     ends = [way * VICTIMS for way in range(len(sets))]
     return Crafted(
-        points, rows, moves,
+        points,
+        rows,
+        moves,
         torch.stack(history, 1).view(len(sets), VICTIMS, VICTIM_EPOCHS + 1),
         plane.landscape(networks.pick(weights, ends)),
         *_map(torch.stack(path, 1), [w[:1] for w in weights]),
         networks.accuracy(weights, test.x, test.y).view(len(sets), VICTIMS).mean(1),
-    )  # fmt: skip
+    )
 
 
 def _map(paths: Tensor, shapes: Weights) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,7 +192,9 @@ def _map(paths: Tensor, shapes: Weights) -> tuple[Tensor, Tensor, Tensor]:
     flat = (paths - middle) @ directions.T  # (2, epochs, 2)
     low, high = flat.flatten(0, 1).amin(0), flat.flatten(0, 1).amax(0)
     margin = 0.15 * (high - low)
-    axes = torch.stack([torch.linspace(*ends, MAP_CELLS) for ends in zip(low - margin, high + margin, strict=True)])
+    axes = torch.stack(
+        [torch.linspace(*ends, MAP_CELLS) for ends in zip(low - margin, high + margin, strict=True)]
+    )
     v, u = torch.meshgrid(axes[1], axes[0], indexing="ij")
     weights, taken = [], 0
     places = middle + torch.stack([u.flatten(), v.flatten()], 1) @ directions  # (cells^2, d)

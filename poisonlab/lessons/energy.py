@@ -21,7 +21,11 @@ SHAPES = ("ring", "four clouds", "two moons")
 SIDE, CELLS = 1.6, 45  # of the drawn square
 DATA, WALKERS, CHAINS = 1000, 128, 40
 HIDDEN, LR = 64, 3e-3
-UPDATES, WALK, RESTARTS = 240, 4, 0.05  # of training; steps of the walkers in an update, share that starts anew
+UPDATES, WALK, RESTARTS = (
+    240,
+    4,
+    0.05,
+)  # of training; steps of the walkers in an update, share that starts anew
 CONSTANTS = LangevinConfig(noise=0.1, temperature=0.1)  # of training
 SIZE_PENALTY = 0.02  # on squared energies: only differences have a meaning
 FRAMES = 9
@@ -100,7 +104,10 @@ def sample(shape: str, n: int, generator: torch.Generator) -> Tensor:
         return torch.stack([angle.cos(), angle.sin()], 1) + noise
     if shape == "two moons":
         angle = math.pi * (turn + half)
-        return torch.stack([0.8 * angle.cos() + 0.8 * half - 0.4, 0.8 * angle.sin() + 0.4 * half - 0.2], 1) + noise
+        return (
+            torch.stack([0.8 * angle.cos() + 0.8 * half - 0.4, 0.8 * angle.sin() + 0.4 * half - 0.2], 1)
+            + noise
+        )
     if shape == "four clouds":
         corner = torch.arange(n) % 4
         return torch.stack([1.6 * (corner % 2) - 0.8, 1.6 * (corner // 2) - 0.8], 1) + 2 * noise
@@ -149,9 +156,9 @@ def learn(shape: str, seed: int = 0) -> Landscape:
         real, walked = energies.chunk(2)
         return real.mean() - walked.mean() + SIZE_PENALTY * energies.square().mean()
 
-    optimiser = torch.optim.Adam(model.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, total_iters=UPDATES)
-    fit(model, prepare, loss, optimiser, schedule, rows(), UPDATES, Context())
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=UPDATES)
+    fit(model, prepare, loss, optimizer, schedule, rows(), UPDATES, Context())
     look(UPDATES)
     model.requires_grad_(False)
     return Landscape(data, model, updates, torch.stack(maps), torch.stack(seen))
@@ -186,7 +193,9 @@ def walk(learned: Landscape, noise: float, temperature: float, steps: int, seed:
         near = torch.cdist(path.flatten(0, 1), learned.data).amin(1)
         distances.append(near.view(steps + 1, -1).mean(1))
         paths.append(path)
-    return Walks(*paths, torch.stack(energies), torch.stack(distances), (paths[0] - paths[1]).norm(dim=2).mean(1))
+    return Walks(
+        *paths, torch.stack(energies), torch.stack(distances), (paths[0] - paths[1]).norm(dim=2).mean(1)
+    )
 
 
 def _anywhere(n: int, generator: torch.Generator) -> Tensor:

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from poisonlab.context import Context, derive
 from poisonlab.defenses.awm import MaskedModel, ascend, augmented_copies, scale_to
 from poisonlab.lessons.backdoor import small_digits, stamp
-from poisonlab.models.base import Classifier, accuracy, as_floats, channel_statistics, initialise
+from poisonlab.models.base import Classifier, accuracy, as_floats, channel_statistics, initialize
 from poisonlab.training.loop import batches, fit
 from poisonlab.types import ImageSet
 
-TARGET, POISONS = 0, 80  # of TRAIN images, stamped with a square of white pixels and relabelled as zero
+TARGET, POISONS = 0, 80  # of TRAIN images, stamped with a square of white pixels and relabeled as zero
 TRAIN, EPOCHS, BATCH, LR = 1000, 8, 50, 0.01
 TRUSTED, COPIES = 30, 3  # clean images of the defender, and augmented copies of each
 ROUNDS, TRIGGER_STEPS, TRIGGER_LR = 10, 6, 10.0
@@ -74,17 +74,31 @@ def victim(patch: int, seed: int = 0) -> Classifier:
     marked = (y != TARGET).nonzero()[:POISONS, 0]
     x[marked], y[marked] = stamp(x[marked], patch), TARGET
     body = nn.Sequential(
-        nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 24, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(24, 24, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(1, 12, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(12, 24, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(24, 24, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
     model = Classifier(body, 96, 10, *channel_statistics(x))
-    initialise(model, derive(seed, "masking", "start"))
+    initialize(model, derive(seed, "masking", "start"))
     total = EPOCHS * (TRAIN // BATCH)
-    optimiser = torch.optim.Adam(model.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, total_steps=total + 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=total + 1)
     images = as_floats(x)
     steps = batches(TRAIN, BATCH, EPOCHS, derive(seed, "masking", "order"))
-    fit(model, lambda index: (images[index], y[index]), F.cross_entropy, optimiser, schedule, steps, total, Context())
+    fit(
+        model,
+        lambda index: (images[index], y[index]),
+        F.cross_entropy,
+        optimizer,
+        schedule,
+        steps,
+        total,
+        Context(),
+    )
     return model.eval().requires_grad_(False)
 
 
@@ -110,8 +124,8 @@ def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> 
     others = test.x[test.y != TARGET]
     goal = torch.full((len(others),), TARGET)
     triggered_test = ImageSet(stamp(others, patch), goal, test.classes)
-    optimiser = torch.optim.Adam(masked.masks.values(), lr=MASK_LR)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, MASK_LR_DECAY)
+    optimizer = torch.optim.Adam(masked.masks.values(), lr=MASK_LR)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, MASK_LR_DECAY)
     rounds = []
     for _ in range(ROUNDS):
         trigger = torch.zeros_like(images[:1])
@@ -126,9 +140,9 @@ def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> 
         for _ in range(MASK_STEPS):
             both = masked(torch.cat([images, (images + trigger).clamp(0, 1)]), masked.masked_weights())
             natural, triggered = (F.cross_entropy(part, y) for part in both.chunk(2))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (alpha * natural + (1 - alpha) * triggered).backward()
-            optimiser.step()
+            optimizer.step()
             masked.clamp()
         schedule.step()
         values = torch.cat([mask.detach().flatten() for mask in masked.masks.values()])

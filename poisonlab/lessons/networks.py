@@ -93,12 +93,18 @@ def train(
                 kept[step] = stack.snapshot()
             yield everything
 
-    optimiser = torch.optim.Adam(stack.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    optimizer = torch.optim.Adam(stack.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     fit(
-        stack, lambda index: (x, y), lambda answers, labels: (share * row_losses(answers, labels)).sum(), optimiser,
-        schedule, rows(), steps, Context(),
-    )  # fmt: skip
+        stack,
+        lambda index: (x, y),
+        lambda answers, labels: (share * row_losses(answers, labels)).sum(),
+        optimizer,
+        schedule,
+        rows(),
+        steps,
+        Context(),
+    )
     kept[steps] = stack.snapshot()
     return [kept[step] for step in keep or (steps,)]
 

@@ -23,8 +23,8 @@ class Points:
 def clouds(each: int, generator: torch.Generator, spread: float = 0.6) -> Points:
     """Two Gaussian clouds, class 0 around (-1.2, 0) and class 1 around (1.2, 0), ``each`` points a class."""
     y = torch.arange(2).repeat_interleave(each)
-    centre = torch.stack([2.4 * y - 1.2, torch.zeros(2 * each)], 1)
-    return Points(centre + spread * torch.randn(2 * each, 2, generator=generator), y)
+    center = torch.stack([2.4 * y - 1.2, torch.zeros(2 * each)], 1)
+    return Points(center + spread * torch.randn(2 * each, 2, generator=generator), y)
 
 
 def axis(side: float = SIDE, cells: int = CELLS) -> Tensor:

@@ -44,7 +44,8 @@ class Planted:
 def honest(seed: int) -> tuple[Points, Points]:
     """Training and test points."""
     train, test = (
-        plane.clouds(each, derive(seed, "planting", part)) for each, part in ((EACH, "train"), (TEST_EACH, "test"))
+        plane.clouds(each, derive(seed, "planting", part))
+        for each, part in ((EACH, "train"), (TEST_EACH, "test"))
     )
     return train, test
 
@@ -67,7 +68,9 @@ def plant(spread: float, seed: int) -> Planted:
     used = torch.arange(len(poisons)) < torch.tensor(BUDGETS)[:, None]  # (budgets, poisons)
     counts = torch.cat([torch.ones(len(BUDGETS), len(train.x)), used.float()], 1)
     start = networks.repeat(networks.draw((2, 24, 24, 2), 1, derive(seed, "planting", "start")), len(BUDGETS))
-    steps = [round(STEPS * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)]  # denser early, where more happens
+    steps = [
+        round(STEPS * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)
+    ]  # denser early, where more happens
     kept = networks.train(start, x, y, STEPS, LR, counts, steps)
     return Planted(
         train,

@@ -10,7 +10,7 @@ from poisonlab.types import Backdoor, Detection, ImageSet
 
 
 def verdicts(victim: Detection, control: Detection, target_class: int | None) -> dict[str, float]:
-    """Whether the victim was found out, whether the control was accused, whether the true target was named."""
+    """Whether the victim was found out, whether the control was flagged, whether the true target was named."""
     found = {"detected": float(victim.backdoored), "detected_control": float(control.backdoored)}
     if target_class is not None:
         found["target_found"] = float(victim.target == target_class)
@@ -18,21 +18,21 @@ def verdicts(victim: Detection, control: Detection, target_class: int | None) ->
 
 
 def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> dict[str, float]:
-    """AUROC of the sample scores and the shares of images accused; empty for a detector that names no images.
+    """AUROC of the sample scores and the shares of images flagged; empty for a detector that names no images.
 
     Args:
         poisoned: bool ``(n,)``, the poisoned rows of the victim's training set.
     """
-    if victim.sample_scores is None or victim.accused is None or control.accused is None:
+    if victim.sample_scores is None or victim.flagged is None or control.flagged is None:
         return {}
     if not poisoned.any():
-        return {"samples_accused": victim.accused.double().mean().item()}
-    scores, accused = victim.sample_scores, victim.accused.double()
+        return {"samples_accused": victim.flagged.double().mean().item()}
+    scores, flagged = victim.sample_scores, victim.flagged.double()
     return {
         "sample_auroc": metrics.auroc(scores[~poisoned], scores[poisoned]),
-        "samples_caught": accused[poisoned].mean().item(),
-        "samples_accused": accused[~poisoned].mean().item(),
-        "samples_accused_control": control.accused.double().mean().item(),
+        "samples_caught": flagged[poisoned].mean().item(),
+        "samples_accused": flagged[~poisoned].mean().item(),
+        "samples_accused_control": control.flagged.double().mean().item(),
     }
 
 

@@ -23,7 +23,7 @@ def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, 
 
     Returns:
         ``flagged``: their share of the training set. ``flag_auroc``, ``flag_precision``, ``flag_recall``.
-        ``returned_clean``: share of the returned images that are clean. ``relabelled_right``: share of the relabelled
+        ``returned_clean``: share of the returned images that are clean. ``relabelled_right``: share of the relabeled
         ones that are given their true label. Empty where the repair saw another set than this one.
     """
     if len(found.scores) != len(bad):
@@ -37,12 +37,12 @@ def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, 
         measured["flag_recall"] = (right.sum() / bad.sum()).item()
     if len(rows) and bad.any():
         measured["flag_precision"] = right.mean().item()
-    returned, relabelled = (found.fate.cpu() == FATES.index(name) for name in ("returned", "relabelled"))
+    returned, relabeled = (found.fate.cpu() == FATES.index(name) for name in ("returned", "relabeled"))
     if returned.any():
         measured["returned_clean"] = 1 - right[returned].mean().item()
-    if relabelled.any():
-        truth = train.y.cpu()[rows[relabelled]]
-        measured["relabelled_right"] = (found.labels.cpu()[relabelled] == truth).double().mean().item()
+    if relabeled.any():
+        truth = train.y.cpu()[rows[relabeled]]
+        measured["relabelled_right"] = (found.labels.cpu()[relabeled] == truth).double().mean().item()
     return measured
 
 
@@ -60,7 +60,9 @@ def show_flags(found: FlaggedRows, bad: Tensor, suspects: ImageSet, train: Image
     caught = hits[flagged - 1]
     place = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()
     seen, fate = rows[place], found.fate.cpu()
-    counts = torch.tensor([[int(((fate == f) & (bad[rows] == b)).sum()) for b in (False, True)] for f in range(3)])
+    counts = torch.tensor(
+        [[int(((fate == f) & (bad[rows] == b)).sum()) for b in (False, True)] for f in range(3)]
+    )
     where = seen.to(suspects.y.device)
     ctx.artifact(
         "flag_review",

@@ -13,7 +13,7 @@ from poisonlab.measure.monitor import Observer
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records import artifacts
 from poisonlab.training.loop import Diverged
-from poisonlab.types import Backdoor, Detection, Dial, ImageSet, Poison, Targeted
+from poisonlab.types import Backdoor, Detection, ImageSet, Poison, SettingSweep, Targeted
 
 SHOWN = 24  # images of a gallery
 
@@ -48,16 +48,22 @@ def show_trigger(test: ImageSet, threat: Backdoor, ctx: Context) -> None:
     """The true trigger on test images it would be used on."""
     images = (test if threat.target_class is None else test[test.y != threat.target_class])[:SHOWN]
     target = -1 if threat.target_class is None else threat.target_class
-    ctx.artifact("true_trigger", artifacts.TriggerTruth(images.x, threat.trigger(images.x), target, list(test.classes)))
+    ctx.artifact(
+        "true_trigger", artifacts.TriggerTruth(images.x, threat.trigger(images.x), target, list(test.classes))
+    )
 
 
 def show_targets(
-    threat: Targeted, said: dict[str, Tensor], wished: dict[str, Tensor], classes: tuple[str, ...], ctx: Context
+    threat: Targeted,
+    said: dict[str, Tensor],
+    probability: dict[str, Tensor],
+    classes: tuple[str, ...],
+    ctx: Context,
 ) -> None:
     """Every target with the answers of the models ``_control``, ``_undefended`` and ``""``.
 
     Args:
-        said: the class each calls its target. wished: what it gives the attacker's class, in [0, 1].
+        said: the class each calls its target. probability: what it gives the attacker's class, in [0, 1].
     """
     ctx.artifact(
         "targets",
@@ -69,18 +75,27 @@ def show_targets(
             said["_undefended"],
             said[""],
             list(classes),
-            torch.stack([wished["_control"], wished["_undefended"], wished[""]]).float(),
+            torch.stack([probability["_control"], probability["_undefended"], probability[""]]).float(),
         ),
     )
 
 
-def show_dial(dial: Dial, accuracy: list[float], asr: list[float], oracle: int, ctx: Context) -> None:
-    """What every setting of a defense's knob would have given, with the rule's and the oracle's choice."""
+def show_setting_sweep(
+    sweep: SettingSweep, accuracy: list[float], asr: list[float], oracle: int, ctx: Context
+) -> None:
+    """What every setting of a defense's sweep would have given, with the rule's and the oracle's choice."""
     curves = (torch.tensor(values, dtype=torch.float32) for values in (accuracy, asr))
     ctx.artifact(
         "settings",
         artifacts.SettingsCurve(
-            dial.settings, *curves, dial.clean_score, dial.chosen, oracle, dial.knob, dial.stand_in, dial.by_rule
+            sweep.settings,
+            *curves,
+            sweep.clean_score,
+            sweep.chosen,
+            oracle,
+            sweep.setting_name,
+            sweep.stand_in,
+            sweep.by_rule,
         ),
     )
 
@@ -112,7 +127,12 @@ def activation_drive(model: Classifier, modules: list[str], clean: Tensor, trigg
 
 
 def show_drive(
-    defense: Defense, model: Classifier, scores: artifacts.NeuronScores, seen: Observer, count: int, ctx: Context
+    defense: Defense,
+    model: Classifier,
+    scores: artifacts.NeuronScores,
+    seen: Observer,
+    count: int,
+    ctx: Context,
 ) -> Bundle:
     """What the trigger does to each channel beside its score, and how much it changes when ``count`` triggered images,
     which no defender has, are unlearned."""
@@ -123,7 +143,9 @@ def show_drive(
     except Diverged as error:  # only a picture is lost
         ctx.log(f"no weight change of triggered images to show: {error}", "warning")
         change = None
-    change = torch.zeros(0) if change is None else change / change.max().clamp_min(torch.finfo(change.dtype).tiny)
+    change = (
+        torch.zeros(0) if change is None else change / change.max().clamp_min(torch.finfo(change.dtype).tiny)
+    )
     ctx.artifact(
         "drive",
         artifacts.ActivationDrive(
@@ -168,10 +190,10 @@ def show_detection(
 
 def show_suspicion(victim: Detection, control: Detection, poisoned: Tensor, ctx: Context) -> None:
     """Scores of training images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
-    scores, accused = victim.sample_scores, victim.accused
-    if scores is None or accused is None or control.sample_scores is None or control.accused is None:
+    scores, flagged = victim.sample_scores, victim.flagged
+    if scores is None or flagged is None or control.sample_scores is None or control.flagged is None:
         return
-    shares = [a.double().mean().item() for a in (accused[~poisoned], accused[poisoned], control.accused)]
+    shares = [a.double().mean().item() for a in (flagged[~poisoned], flagged[poisoned], control.flagged)]
     ctx.artifact(
         "suspicion",
         artifacts.SampleSuspicion(scores[~poisoned], scores[poisoned], control.sample_scores, *shares),
@@ -190,5 +212,6 @@ def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Co
     ctx.artifact("trigger", artifacts.TriggerReconstruction(pattern, said[None], norm, classes, mask))
     if len(found.trigger_classes) > 1:
         ctx.artifact(
-            "class_triggers", artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes)
+            "class_triggers",
+            artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes),
         )

@@ -55,7 +55,9 @@ def accuracy_losses(measured: Mapping[str, float]) -> dict[str, float]:
     In [-1, 1]: a repair that knows more than the control may gain.
     """
     best = measured["clean_accuracy_control"]
-    return {f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_control", "_undefended", "")}
+    return {
+        f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_control", "_undefended", "")
+    }
 
 
 def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_after: float) -> float:

@@ -61,7 +61,7 @@ class Observer:
         )
 
 
-class Tally:
+class TargetHits:
     """Shown the victim of one trial after the other, counts the targets that are given the attacker's class.
 
     Args:

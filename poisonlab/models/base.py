@@ -1,4 +1,4 @@
-"""What every victim has: normalisation as its first layer, features, and a linear head."""
+"""What every victim has: normalization as its first layer, features, and a linear head."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 EVALUATION_BATCH = 1000
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """Subtract a channel's mean and divide by its standard deviation; both are fixed buffers."""
 
     mean: Tensor
@@ -22,39 +22,45 @@ class Normalise(nn.Module):
 
 
 class Classifier(nn.Module):
-    """``head(features(normalise(x)))`` on float images ``(n, c, h, w)`` in [0, 1].
+    """``head(features(normalize(x)))`` on float images ``(n, c, h, w)`` in [0, 1].
 
     Args:
-        body: normalised images -> features ``(n, d)``.
+        body: normalized images -> features ``(n, d)``.
         features: d.
         logit_scale: fixed factor on the logits.
     """
 
     def __init__(
-        self, body: nn.Module, features: int, classes: int, mean: Tensor, std: Tensor, logit_scale: float = 1.0
+        self,
+        body: nn.Module,
+        features: int,
+        classes: int,
+        mean: Tensor,
+        std: Tensor,
+        logit_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.body = body
         self.head = nn.Linear(features, classes)
         self.logit_scale = logit_scale
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features ``(n, d)``."""
-        return self.body(self.normalise(x))
+        return self.body(self.normalize(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x)) * self.logit_scale
 
 
-def initialise(model: nn.Module, generator: torch.Generator) -> nn.Module:
+def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """Draw all weights anew from ``generator``: He-normal convolutions, small uniform linear layers.
 
-    A layer with a start of its own has a method ``initialise(generator)``. The generator must live on the device of
+    A layer with a start of its own has a method ``initialize(generator)``. The generator must live on the device of
     the weights.
     """
     for module in model.modules():
-        if own := getattr(module, "initialise", None):
+        if own := getattr(module, "initialize", None):
             own(generator)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

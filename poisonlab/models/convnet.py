@@ -12,9 +12,11 @@ from poisonlab.spec.config import Config, param
 
 class ConvNetConfig(Config):
     widths: str = param(
-        "16-32-32-64-64", "Channels of each convolution; every one is followed by a pooling that halves the side",
-        quick="16-32-32-64", source="MetaPoison repository, ConvNetBN",
-    )  # fmt: skip
+        "16-32-32-64-64",
+        "Channels of each convolution; every one is followed by a pooling that halves the side",
+        quick="16-32-32-64",
+        source="MetaPoison repository, ConvNetBN",
+    )
     norm: bool = param(
         True, "Batch norm after each convolution, which then has no bias", source="ConvNetBN; ConvNet: no"
     )

@@ -16,7 +16,7 @@ class DiracConv(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, 1, 1, bias=False)
 
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialize(self, generator: torch.Generator) -> None:
         nn.init.kaiming_uniform_(self.weight, 5**0.5, generator=generator)
         nn.init.dirac_(self.weight.data[: self.in_channels])
 
@@ -36,12 +36,22 @@ def conv_group(inputs: int, outputs: int, momentum: float) -> list[nn.Module]:
 
 
 class HyperlightConfig(Config):
-    first: int = param(64, "Channels of the first group; preset M: 128", ge=4, le=512, source="PureGen repository, S")
+    first: int = param(
+        64, "Channels of the first group; preset M: 128", ge=4, le=512, source="PureGen repository, S"
+    )
     others: int = param(
-        256, "Channels of the second and third group; preset M: 384", ge=4, le=1024, source="PureGen repository, S"
+        256,
+        "Channels of the second and third group; preset M: 384",
+        ge=4,
+        le=1024,
+        source="PureGen repository, S",
     )
     bn_momentum: float = param(
-        0.7, "Weight of the newest batch in the running statistics", gt=0, le=1, source="PureGen repository, S"
+        0.7,
+        "Weight of the newest batch in the running statistics",
+        gt=0,
+        le=1,
+        source="PureGen repository, S",
     )
 
 

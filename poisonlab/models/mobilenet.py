@@ -72,7 +72,11 @@ class MobileNetV2:
             return max(1, round(self.config.width * channels))
 
         inputs, last = scaled(32), scaled(LAST)
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU()]
+        layers: list[nn.Module] = [
+            nn.Conv2d(shape[0], inputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(),
+        ]
         for expansion, channels, blocks, stride in STAGES:
             for block in range(blocks):
                 layers.append(InvertedResidual(inputs, scaled(channels), expansion, 1 if block else stride))

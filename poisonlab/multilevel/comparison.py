@@ -69,11 +69,17 @@ def cells(outcomes: Sequence[Outcome], noises: Sequence[float]) -> list[Cell]:
     groups = _groups(outcomes)
     base = groups[None]
     return [
-        Cell("bilevel" if penalty is None else "trilevel", penalty, noise, len(group), *_mean(group, noise),
-             *_mean(group, noise, base if penalty is not None else None, paired=True))
+        Cell(
+            "bilevel" if penalty is None else "trilevel",
+            penalty,
+            noise,
+            len(group),
+            *_mean(group, noise),
+            *_mean(group, noise, base if penalty is not None else None, paired=True),
+        )
         for penalty, group in groups.items()
         for noise in noises
-    ]  # fmt: skip
+    ]
 
 
 def comparisons(outcomes: Sequence[Outcome]) -> list[Comparison]:
@@ -96,7 +102,9 @@ def _compare(penalty: float, group: list[Outcome], base: list[Outcome]) -> Compa
     if offset * slope < 0:
         verdict, crossing = ("above" if slope < 0 else "below"), math.sqrt(-offset / slope)
     below = [noise for noise in GRID if _mean(group, float(noise), base, paired=True)[2] < 0]
-    return Comparison(penalty, verdict, crossing, (float(below[0]), float(below[-1])) if below else None, *counts)
+    return Comparison(
+        penalty, verdict, crossing, (float(below[0]), float(below[-1])) if below else None, *counts
+    )
 
 
 def _groups(outcomes: Sequence[Outcome]) -> dict[float | None, list[Outcome]]:

@@ -102,7 +102,9 @@ def _cells(raw: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise TableError(f"{len(header)} columns, allowed are 2 to {MAX_FEATURES + 1}: inputs and one target")
     for title in header:
         if not title or len(title) > MAX_NAME or not title.isprintable() or header.count(title) > 1:
-            raise TableError(f"column name {title[:MAX_NAME]!r}: names are unique, 1 to {MAX_NAME} characters")
+            raise TableError(
+                f"column name {title[:MAX_NAME]!r}: names are unique, 1 to {MAX_NAME} characters"
+            )
     if len(rows) > MAX_ROWS:
         raise TableError(f"{len(rows):,} rows, at most {MAX_ROWS:,} are read: take fewer")
     if not rows:
@@ -118,8 +120,10 @@ def _numbers(number: int, cells: list[str], header: list[str]) -> list[float]:
         if cell.lower() in ("", "na", "n/a", "nan", "null", "none", "?"):
             raise TableError(f"line {number}, column {title!r} has no value: fill it in or remove the line")
         if not _is_number(cell):
-            raise TableError(f"line {number}, column {title!r} holds {cell[:30]!r}, not a number: write it as one "
-                             "(decimal point) or remove the column")  # fmt: skip
+            raise TableError(
+                f"line {number}, column {title!r} holds {cell[:30]!r}, not a number: write it as one "
+                "(decimal point) or remove the column"
+            )
         value = float(cell)
         if not abs(value) <= LARGEST:
             raise TableError(f"line {number}, column {title!r} holds {cell[:30]}, allowed is -1e12 to 1e12")
@@ -149,11 +153,15 @@ def split(table: Table, train_rows: int, validation_rows: int, seeds: int) -> Re
             f"leave less than {MIN_TEST_ROWS} to test on: ask for fewer, or bring more rows"
         )
     values = torch.cat([table.x, table.y[:, None]], 1)
-    orders = [torch.randperm(len(values), generator=derive(seed, "multilevel", "split")) for seed in range(seeds)]
+    orders = [
+        torch.randperm(len(values), generator=derive(seed, "multilevel", "split")) for seed in range(seeds)
+    ]
     rows = values[torch.stack(orders)]  # (seeds, rows, d + 1)
     spread = rows[:, :seen].std(1, keepdim=True, correction=0)
     if (spread[..., -1] == 0).any():
-        raise TableError(f"column {table.target!r} hardly varies: some split has one value only; bring more rows")
+        raise TableError(
+            f"column {table.target!r} hardly varies: some split has one value only; bring more rows"
+        )
     scaled = (rows - rows[:, :seen].mean(1, keepdim=True)) / torch.where(spread > 0, spread, 1.0)
     parts = scaled.split([train_rows, validation_rows, len(table.y) - seen], 1)
     x, y = zip(*((part[..., :-1], part[..., -1:]) for part in parts), strict=True)

@@ -68,7 +68,9 @@ class Solution:
     diverged: Tensor
 
 
-def minimise(levels: Sequence[Level], patience: int = 0, watch: Callable[[int, Point], None] | None = None) -> Solution:
+def minimise(
+    levels: Sequence[Level], patience: int = 0, watch: Callable[[int, Point], None] | None = None
+) -> Solution:
     """Projected gradient descent on F_1.
 
     Args:
@@ -114,7 +116,9 @@ def value_and_gradient(levels: Sequence[Level], x: Tensor) -> tuple[Tensor, Tens
     x = x.detach().requires_grad_()
     point = (x, *unroll(levels, (x,), keep=True))
     value = levels[0].objective(point)
-    (gradient,) = torch.autograd.grad(value.sum(), x)  # games are independent: the sum keeps their gradients apart
+    (gradient,) = torch.autograd.grad(
+        value.sum(), x
+    )  # games are independent: the sum keeps their gradients apart
     return value.detach(), gradient, tuple(part.detach() for part in point)
 
 
@@ -196,8 +200,12 @@ def _check(levels: Sequence[Level]) -> None:
     for number, level in enumerate(levels, 1):
         if level.start.dim() < 2 or len(level.start) != len(levels[0].start):
             expected = f"({len(levels[0].start)}, ...)"
-            raise ValueError(f"player {number} starts at shape {tuple(level.start.shape)}, expected {expected}")
+            raise ValueError(
+                f"player {number} starts at shape {tuple(level.start.shape)}, expected {expected}"
+            )
         if level.iterations < 1:
             raise ValueError(f"player {number} takes {level.iterations} steps, at least 1 is needed")
         if level.gradient is not None and level is not levels[-1]:
-            raise ValueError(f"player {number} has players below: its gradient cannot have a closed form of its own")
+            raise ValueError(
+                f"player {number} has players below: its gradient cannot have a closed form of its own"
+            )

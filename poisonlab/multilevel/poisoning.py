@@ -52,11 +52,18 @@ class Rules(Config):
     attacker_steps: int = Field(10, ge=1, le=100, description="Steps of the attacker")
     learner_steps: int = Field(20, ge=1, le=200, description="Steps of the learner")
     outer_steps: int = Field(30, ge=1, le=200, description="Steps of the hyperparameter, at most")
-    patience: int = Field(0, ge=0, le=200, description="Stops after so many steps without a lower F_1; 0 never does")
-    tolerance: float = Field(
-        0.0, ge=0, le=1, description="A descent below the first ends when no coordinate moves further; 0 never does"
+    patience: int = Field(
+        0, ge=0, le=200, description="Stops after so many steps without a lower F_1; 0 never does"
     )
-    attacker_step: float = Field(0.1, gt=0, lt=1, description="In units of n d / c; 0.5 inverts the price's curvature")
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="A descent below the first ends when no coordinate moves further; 0 never does",
+    )
+    attacker_step: float = Field(
+        0.1, gt=0, lt=1, description="In units of n d / c; 0.5 inverts the price's curvature"
+    )
     learner_step: float = Field(0.1, gt=0, le=1, description="For standardised inputs")
     outer_step: float = Field(10.0, gt=0, le=1000, description="Of lambda, whose gradient is about 0.001")
     smoothing: float = Field(0.25, gt=0, le=10, description="mu, where the penalty's kink is rounded off")
@@ -95,16 +102,22 @@ def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> l
         _, theta = upper
         pull = (data.y - data.x @ theta) @ theta.mT * (2 / n)
         identity = torch.eye(d, dtype=theta.dtype, device=theta.device)
-        curvature = 2 * price * identity - theta @ theta.mT * (2 / n)  # (games, d, d), the same for every row of P
+        curvature = 2 * price * identity - theta @ theta.mT * (
+            2 / n
+        )  # (games, d, d), the same for every row of P
         return lambda p: torch.baddbmm(pull, p, curvature)
 
     def loss_slope(upper: Point) -> Callable[[Tensor], Tensor]:
         return _loss_slope(upper[0], data.x + upper[1], data.y, rules.smoothing)
 
     attacker = Level(
-        cost, torch.zeros_like(data.x), rules.attacker_steps, rules.attacker_step / price,
-        tolerance=rules.tolerance, gradient=None if last_is_learner else cost_slope,
-    )  # fmt: skip
+        cost,
+        torch.zeros_like(data.x),
+        rules.attacker_steps,
+        rules.attacker_step / price,
+        tolerance=rules.tolerance,
+        gradient=None if last_is_learner else cost_slope,
+    )
     learner = _learner(data, loss, rules, loss_slope if last_is_learner else None)
     top = _hyperparameter(data, lambda point: parts(point)[2], rules)
     return [top, attacker, learner] if last_is_learner else [top, learner, attacker]
@@ -117,7 +130,9 @@ def bilevel(data: Regression, rules: Rules) -> list[Level]:
         strength, theta = point
         return _squared(data.y - data.x @ theta) + _penalty(strength, theta, rules.smoothing)
 
-    learner = _learner(data, loss, rules, lambda upper: _loss_slope(upper[0], data.x, data.y, rules.smoothing))
+    learner = _learner(
+        data, loss, rules, lambda upper: _loss_slope(upper[0], data.x, data.y, rules.smoothing)
+    )
     return [_hyperparameter(data, lambda point: point[1], rules), learner]
 
 
@@ -164,7 +179,9 @@ def _learner(
     slope: Callable[[Point], Callable[[Tensor], Tensor]] | None,
 ) -> Level:
     start = data.x.new_zeros(len(data.x), data.x.shape[2], 1)
-    return Level(loss, start, rules.learner_steps, rules.learner_step, tolerance=rules.tolerance, gradient=slope)
+    return Level(
+        loss, start, rules.learner_steps, rules.learner_step, tolerance=rules.tolerance, gradient=slope
+    )
 
 
 def _loss_slope(strength: Tensor, x: Tensor, y: Tensor, mu: float) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from poisonlab import __version__, machine
 from poisonlab.multilevel.data import MAX_FEATURES, MAX_NAME, Table
 from poisonlab.multilevel.sweep import Outcome, SweepSpec
-from poisonlab.records.record import RecordError, RunId, Seconds, check_run_id, new_run_id, read_plain, write_atomically
+from poisonlab.records.record import (
+    RecordError,
+    RunId,
+    Seconds,
+    check_run_id,
+    new_run_id,
+    read_plain,
+    write_atomically,
+)
 from poisonlab.spec.config import explain
 
 FOLDER = "sweeps"
@@ -47,7 +55,9 @@ class SweepRecord(_Strict):
 
     @model_validator(mode="after")
     def _every_game_once(self) -> "SweepRecord":
-        games = [(penalty, seed) for penalty in (None, *self.spec.penalties) for seed in range(self.spec.seeds)]
+        games = [
+            (penalty, seed) for penalty in (None, *self.spec.penalties) for seed in range(self.spec.seeds)
+        ]
         if [(o.penalty, o.seed) for o in self.outcomes] != games:
             raise ValueError("outcomes must be those of every penalty and seed, bilevel first")
         if any((o.model == "bilevel") != (o.penalty is None) for o in self.outcomes):
@@ -60,9 +70,15 @@ def make_record(table: Table, spec: SweepSpec, outcomes: list[Outcome], seconds:
         name=table.name, rows=len(table.y), features=table.features, target=table.target, sha256=table.sha256
     )
     return SweepRecord(
-        sweep_id=new_run_id(), created=datetime.now(UTC), version=__version__, revision=machine.revision(),
-        seconds=seconds, table=note, spec=spec, outcomes=tuple(outcomes),
-    )  # fmt: skip
+        sweep_id=new_run_id(),
+        created=datetime.now(UTC),
+        version=__version__,
+        revision=machine.revision(),
+        seconds=seconds,
+        table=note,
+        spec=spec,
+        outcomes=tuple(outcomes),
+    )
 
 
 def write(record: SweepRecord, results: Path) -> Path:

@@ -23,11 +23,14 @@ class SweepSpec(Config):
     """Everything but the table that decides a sweep's numbers."""
 
     order: Order = Field("min_max_min", description="Who foresees whom")
-    penalties: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(min_length=1, max_length=12)] = Field(
-        (6.0, 10.0, 20.0, 30.0, 100.0), description="c, what the attacker pays"
-    )
-    noises: Annotated[tuple[Annotated[float, Field(ge=0, le=10)], ...], Field(min_length=1, max_length=20)] = Field(
-        (0.0, 0.1, 0.3, 0.5, 0.7, 1.0), description="Deviation of the Gaussian noise on standardised test inputs"
+    penalties: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(min_length=1, max_length=12)
+    ] = Field((6.0, 10.0, 20.0, 30.0, 100.0), description="c, what the attacker pays")
+    noises: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=10)], ...], Field(min_length=1, max_length=20)
+    ] = Field(
+        (0.0, 0.1, 0.3, 0.5, 0.7, 1.0),
+        description="Deviation of the Gaussian noise on standardised test inputs",
     )
     seeds: int = Field(10, ge=2, le=50, description="Random splits")
     train_rows: int = Field(40, ge=5, le=500, description="Rows the learner fits and the attacker moves")
@@ -43,7 +46,9 @@ class SweepSpec(Config):
     def last_steps(self) -> int:
         """How many steps the last player takes, one penalty after the other."""
         rules = self.rules
-        return len(self.penalties) * rules.outer_steps * (rules.attacker_steps + 1) * (rules.learner_steps + 1)
+        return (
+            len(self.penalties) * rules.outer_steps * (rules.attacker_steps + 1) * (rules.learner_steps + 1)
+        )
 
 
 class Outcome(Config):
@@ -57,7 +62,9 @@ class Outcome(Config):
     perturbation: float | None = Field(description="Root mean square of P")
     validation_mse: float | None
     test_mse: float | None = Field(description="Without noise")
-    bounded: bool = Field(description="c exceeds d |theta|^2: no perturbation of these weights pays without end")
+    bounded: bool = Field(
+        description="c exceeds d |theta|^2: no perturbation of these weights pays without end"
+    )
     steps: int = Field(ge=0, description="Of the hyperparameter")
 
     def mse(self, noise: float) -> float | None:
@@ -85,7 +92,11 @@ class Played:
 
 
 def play(
-    data: Regression, rules: Rules, penalty: float | None, order: Order, step: Callable[[int], None] = lambda k: None
+    data: Regression,
+    rules: Rules,
+    penalty: float | None,
+    order: Order,
+    step: Callable[[int], None] = lambda k: None,
 ) -> Played:
     """The trilevel game at a penalty, or without one the bilevel game, on every split at once.
 
@@ -113,7 +124,9 @@ def play(
     )
 
 
-def sweep(table: Table, spec: SweepSpec, send: Callable[[int, int], None] = lambda step, total: None) -> list[Outcome]:
+def sweep(
+    table: Table, spec: SweepSpec, send: Callable[[int, int], None] = lambda step, total: None
+) -> list[Outcome]:
     """Every game of a sweep.
 
     Args:
@@ -124,13 +137,17 @@ def sweep(table: Table, spec: SweepSpec, send: Callable[[int, int], None] = lamb
     """
     if spec.last_steps > MAX_STEPS:
         asked = f"{spec.last_steps:,} steps of the last player, at most {MAX_STEPS:,} are taken"
-        raise ValueError(f"this sweep asks for {asked}: lower the steps of a player, or ask for fewer penalties")
+        raise ValueError(
+            f"this sweep asks for {asked}: lower the steps of a player, or ask for fewer penalties"
+        )
     data = split(table, spec.train_rows, spec.validation_rows, spec.seeds)
     games, each = (None, *spec.penalties), spec.rules.outer_steps
     found = []
     for number, penalty in enumerate(games):
         done = number * each
-        played = play(data, spec.rules, penalty, spec.order, lambda k, done=done: send(done + k, len(games) * each))
+        played = play(
+            data, spec.rules, penalty, spec.order, lambda k, done=done: send(done + k, len(games) * each)
+        )
         found += played.outcomes
     send(len(games) * each, len(games) * each)
     return found

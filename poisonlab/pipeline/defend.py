@@ -24,7 +24,9 @@ class Defender:
         self.method: Defense = spec.defense.build()
         self.key: list[object] = [spec.defense.model_dump(mode="json"), spec.seed]
         self.reserve, self.clean_images, self.ctx = reserve, spec.clean_images, ctx
-        self.found: dict[int, Detection | None] = {}  # by trial: what detection said of the undefended victims
+        self.found: dict[
+            int, Detection | None
+        ] = {}  # by trial: what detection said of the undefended victims
 
     def overrides(self, moment: str) -> bool:
         """Whether the method changes a moment; one that it leaves alone costs nothing."""
@@ -55,7 +57,10 @@ class Defender:
             found = self.method.detect(model, clean, suspects, inner)
             return Bundle(found.tensors(), found.data()) if found else Bundle()
 
-        given = [fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, suspects.x, suspects.y)]
+        given = [
+            fingerprint(*model.state_dict().values()),
+            fingerprint(clean.x, clean.y, suspects.x, suspects.y),
+        ]
         done = self.ctx.stage(stage, [given, self.key], [type(self.method)], compute)
         return Detection.from_tensors(done.tensors, done.data) if done.data else None
 
@@ -65,12 +70,12 @@ class Defender:
             self.found[trial] = self.detect("detect", undefended.member(trial), poisoned)
         return self.found[trial]
 
-    def without_accused(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
-        """Each trial's training set without the images that detection accuses; the given list if it accuses none."""
+    def without_flagged(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
+        """Each trial's training set without the images that detection flags; the given list if it flags none."""
         kept, dropped = [], 0
         for trial, data in enumerate(poisoned):
             found = self.detect_trial(trial, undefended, data)
-            innocent = slice(None) if found is None or found.accused is None else ~found.accused
+            innocent = slice(None) if found is None or found.flagged is None else ~found.flagged
             kept.append(data[innocent])
             dropped += len(data) - len(kept[-1])
         return kept if dropped else poisoned

@@ -1,4 +1,4 @@
-"""What a run measures on the test set: its three models, and every setting of a repair's knob."""
+"""What a run measures on the test set: its three models, and every setting of a repair's sweep."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,15 +10,19 @@ from torch import Tensor
 from poisonlab.cache.stage_cache import Bundle, fingerprint
 from poisonlab.context import Context
 from poisonlab.measure import detection, metrics
-from poisonlab.measure.galleries import show_dial, show_targets, show_trigger
+from poisonlab.measure.galleries import show_setting_sweep, show_targets, show_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records.artifacts import TriggerReconstruction
 from poisonlab.training.victims import Victims
-from poisonlab.types import Backdoor, Corruption, Dial, ImageSet, Threat
+from poisonlab.types import Backdoor, Corruption, ImageSet, SettingSweep, Threat
 
 
 def measure_models(
-    test: ImageSet, threat: Threat, models: Mapping[str, Victims], recovered: TriggerReconstruction | None, ctx: Context
+    test: ImageSet,
+    threat: Threat,
+    models: Mapping[str, Victims],
+    recovered: TriggerReconstruction | None,
+    ctx: Context,
 ) -> dict[str, float]:
     """Rates of the control, the undefended and the defended victims, each under its suffix.
 
@@ -44,17 +48,22 @@ def measure_models(
         return out | metrics.accuracy_losses(out)
     said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
     out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
-    wished = {s: metrics.adversarial_probabilities(v.probabilities, threat) for s, v in models.items()}
-    out |= {f"adversarial_probability{s}": p.double().mean().item() for s, p in wished.items()}
+    probability = {s: metrics.adversarial_probabilities(v.probabilities, threat) for s, v in models.items()}
+    out |= {f"adversarial_probability{s}": p.double().mean().item() for s, p in probability.items()}
     out["targets"] = float(len(threat.images))
-    show_targets(threat, said, wished, test.classes, ctx)
+    show_targets(threat, said, probability, test.classes, ctx)
     return out
 
 
 def measure_settings(
-    dial: Dial, model: Classifier, test: ImageSet, threat: Backdoor, attack: dict[str, Any], ctx: Context
+    sweep: SettingSweep,
+    model: Classifier,
+    test: ImageSet,
+    threat: Backdoor,
+    attack: dict[str, Any],
+    ctx: Context,
 ) -> dict[str, float]:
-    """Every setting of a defense's knob: for the curve, and for the oracle that published tables use.
+    """Every setting of a defense's sweep: for the curve, and for the oracle that published tables use.
 
     Args:
         model: the undefended victim.
@@ -63,19 +72,19 @@ def measure_settings(
 
     def compute(inner: Context) -> Bundle:
         accuracy, asr, robust = [], [], []
-        for position in inner.track(range(len(dial.settings)), len(dial.settings)):
-            predictor = partial(_one_trial, dial.apply(model, position))
+        for position in inner.track(range(len(sweep.settings)), len(sweep.settings)):
+            predictor = partial(_one_trial, sweep.apply(model, position))
             accuracy.append(metrics.clean_accuracy(predictor, test))
             found = metrics.backdoor_metrics(predictor, test, threat)
             asr.append(found["asr"])
             robust.append(found["robust_accuracy"])
         oracle = metrics.oracle(accuracy, asr)
-        show_dial(dial, accuracy, asr, oracle, inner)
+        show_setting_sweep(sweep, accuracy, asr, oracle, inner)
         chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
-        return Bundle(data={"oracle": chosen, "setting": float(dial.settings[oracle])})
+        return Bundle(data={"oracle": chosen, "setting": float(sweep.settings[oracle])})
 
     key = [
-        fingerprint(*dial.variants.values(), *model.state_dict().values(), torch.tensor(dial.chosen)),
+        fingerprint(*sweep.variants.values(), *model.state_dict().values(), torch.tensor(sweep.chosen)),
         fingerprint(test.x, threat.trigger(test.x)),
         attack,
     ]
@@ -84,7 +93,7 @@ def measure_settings(
         "clean_accuracy_oracle": done["oracle"]["accuracy"],
         "asr_oracle": done["oracle"]["asr"],
         "robust_accuracy_oracle": done["oracle"]["robust_accuracy"],
-        "setting": float(dial.settings[dial.chosen]),
+        "setting": float(sweep.settings[sweep.chosen]),
         "setting_oracle": done["setting"],
     }
 

@@ -5,7 +5,7 @@
 Every run measures three models on the same images: a control trained without poison, the undefended
 victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
 defenses against one attack craft the poison and train the victim once. A defense that filters has
-its victim trained anew without the images that detection accused.
+its victim trained anew without the images that detection flagged.
 """
 
 import dataclasses
@@ -24,8 +24,14 @@ from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.events import ArtifactReady, Event, StageFinished
 from poisonlab.measure import detection, flags, galleries, metrics
-from poisonlab.measure.galleries import show_detection, show_drive, show_poison, show_recovered, show_suspicion
-from poisonlab.measure.monitor import Observer, Tally
+from poisonlab.measure.galleries import (
+    show_detection,
+    show_drive,
+    show_poison,
+    show_recovered,
+    show_suspicion,
+)
+from poisonlab.measure.monitor import Observer, TargetHits
 from poisonlab.models.base import Classifier
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.evaluate import measure_models, measure_settings
@@ -41,7 +47,7 @@ from poisonlab.records.artifacts import (
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims
-from poisonlab.types import Backdoor, Corruption, Dial, ImageSet, Poison, Splits, Threat, joined
+from poisonlab.types import Backdoor, Corruption, ImageSet, Poison, SettingSweep, Splits, Threat, joined
 
 T = TypeVar("T")
 
@@ -104,15 +110,15 @@ class _Experiment:
         control = self.trainer.train("control", [train], poison.trials)
         if hooked:  # the victim's training teaches the attacker the final trigger
             undefended = self._train_hooked(poison)
-            poison = self.attack.settle(poison, undefended.learned, train)
+            poison = self.attack.finalize(poison, undefended.learned, train)
             show_poison(train, poison, ctx)
         threat, poisoned = self.attack.threat(poison, len(train.classes)), poison.sets(train)
         if not hooked:
-            tally = Tally.of("victim", threat, ctx)
-            undefended = self.trainer.train("victim", poisoned, poison.trials, observer=tally)
+            target_hits = TargetHits.of("victim", threat, ctx)
+            undefended = self.trainer.train("victim", poisoned, poison.trials, observer=target_hits)
         self.defender.prepare(public_images(self.splits.public, self.spec, threat, ctx))
         spotted = self._spot(poison, poisoned[0], threat, control, undefended)
-        defended, dial = self._defend(poison, poisoned, undefended, threat)
+        defended, sweep = self._defend(poison, poisoned, undefended, threat)
         measured = self._evaluate(threat, control, undefended, defended) | spotted
         if isinstance(threat, Corruption):
             measured |= self._corruption(poison, undefended, defended)
@@ -123,9 +129,9 @@ class _Experiment:
             measured |= detection.isolation_metrics(isolated.rows, self._poisoned_rows(poison))
         if trace := self._shown(PurificationTrace):
             measured |= surviving_metrics(trace)
-        if dial and isinstance(threat, Backdoor):
+        if sweep and isinstance(threat, Backdoor):
             chosen = self.spec.attack.model_dump(mode="json")
-            measured |= measure_settings(dial, undefended.member(0), self.splits.test, threat, chosen, ctx)
+            measured |= measure_settings(sweep, undefended.member(0), self.splits.test, threat, chosen, ctx)
         return measured
 
     # -- stages -----------------------------------------------------------------------------------
@@ -141,31 +147,35 @@ class _Experiment:
         """Undefended victims in whose training the attacker has a hand."""
         make_hook = partial(self.attack.training_hook, poison)
         key = [self.spec.attack.model_dump(mode="json"), fingerprint(*poison.tensors().values())]
-        return self.trainer.train("victim", [self.splits.train], poison.trials, make_hook=make_hook, hook_key=key)
+        return self.trainer.train(
+            "victim", [self.splits.train], poison.trials, make_hook=make_hook, hook_key=key
+        )
 
     def _defend(
         self, poison: Poison, poisoned: Sequence[ImageSet], undefended: Victims, threat: Threat
-    ) -> tuple[Victims, Dial | None]:
+    ) -> tuple[Victims, SettingSweep | None]:
         """The moments of the defense that change data or models; those it does not override cost nothing."""
         defender, method, ctx = self.defender, self.defender.method, self.ctx
-        sets, victims, dial = poisoned, undefended, None
+        sets, victims, sweep = poisoned, undefended, None
         if defender.overrides("purify"):
             sets = purify_sets(self.splits.train, poison, poisoned, defender, ctx)
         if method.filters:
-            sets = defender.without_accused(poisoned, undefended)
+            sets = defender.without_flagged(poisoned, undefended)
         hooked = defender.overrides("training_hook")
         if sets is not poisoned or hooked:
             name, make_hook = "defended_victim", method.training_hook if hooked else None
-            tally = Tally.of(name, threat, ctx)
+            target_hits = TargetHits.of(name, threat, ctx)
             victims = self.trainer.train(
-                name, sets, poison.trials, make_hook=make_hook, hook_key=defender.key, observer=tally
+                name, sets, poison.trials, make_hook=make_hook, hook_key=defender.key, observer=target_hits
             )
         if method.repairs():
-            victims, dial = self._repair(victims, sets, threat)
-        return victims, dial
+            victims, sweep = self._repair(victims, sets, threat)
+        return victims, sweep
 
-    def _repair(self, victims: Victims, sets: Sequence[ImageSet], threat: Threat) -> tuple[Victims, Dial | None]:
-        """Repaired victims, and the knob of the last one's repair where it has one.
+    def _repair(
+        self, victims: Victims, sets: Sequence[ImageSet], threat: Threat
+    ) -> tuple[Victims, SettingSweep | None]:
+        """Repaired victims, and the setting sweep of the last one's repair where it has one.
 
         Args:
             sets: what each victim was trained on, for a defense that asks for it.
@@ -174,12 +184,14 @@ class _Experiment:
         asks = self.defender.overrides("repair_with_suspects")
         observer = Observer(self.splits.test, threat)  # looks at the first trial
 
-        def look(phase: str, step: int, model: Module) -> None:  # a defense is handed no object that knows the threat
+        def look(
+            phase: str, step: int, model: Module
+        ) -> None:  # a defense is handed no object that knows the threat
             observer(phase, step, model)
 
         def compute(inner: Context) -> Bundle:
-            repaired, knob = [], Bundle()
-            result: Classifier | Dial
+            repaired, swept = [], Bundle()
+            result: Classifier | SettingSweep
             for number in range(victims.members):
                 model = victims.member(number)
                 shown = dataclasses.replace(inner, observer=None if number else look)
@@ -187,27 +199,27 @@ class _Experiment:
                     result = method.repair_with_suspects(model, clean, sets[number], shown)
                 else:
                     result = method.repair(model, clean, shown)
-                if isinstance(result, Dial):
-                    knob = Bundle(result.tensors(), result.data())
+                if isinstance(result, SettingSweep):
+                    swept = Bundle(result.tensors(), result.data())
                     result = result.apply(model, result.chosen)
                 repaired.append(result)
                 inner.observe("trials", number + 1, result)
             if trace := observer.trace():
                 inner.artifact("repair_trace", trace)
-            return Bundle(Victims.of(repaired).tensors() | knob.tensors, knob.data)
+            return Bundle(Victims.of(repaired).tensors() | swept.tensors, swept.data)
 
         seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
         key: list[object] = [*seen, self.defender.key]
         if asks:
             key.append(fingerprint_of(t for s in sets for t in (s.x, s.y)))
-        ctx = dataclasses.replace(self.ctx, observer=Tally.of("repair", threat, self.ctx))
+        ctx = dataclasses.replace(self.ctx, observer=TargetHits.of("repair", threat, self.ctx))
         done = ctx.stage("repair", key, [type(method), Observer], compute)
         scores = self._shown(NeuronScores)
         if isinstance(threat, Backdoor) and scores and scores.modules:
             show = partial(show_drive, method, victims.member(0), scores, observer, len(clean))
             ctx.stage("drive", key, [type(method), galleries], show)
-        dial = Dial.from_tensors(done.tensors, done.data) if done.data else None
-        return Victims.from_tensors(victims.network, done.tensors).serving(victims.trials), dial
+        sweep = SettingSweep.from_tensors(done.tensors, done.data) if done.data else None
+        return Victims.from_tensors(victims.network, done.tensors).serving(victims.trials), sweep
 
     def _spot(
         self, poison: Poison, poisoned: ImageSet, threat: Threat, control: Victims, undefended: Victims
@@ -237,12 +249,16 @@ class _Experiment:
         show_recovered(found, suspect, self.defender.clean(), self.ctx)
         return detection.verdicts(found, found_control, target) | measured
 
-    def _evaluate(self, threat: Threat, control: Victims, undefended: Victims, defended: Victims) -> dict[str, float]:
+    def _evaluate(
+        self, threat: Threat, control: Victims, undefended: Victims, defended: Victims
+    ) -> dict[str, float]:
         models = {"_control": control, "_undefended": undefended, "": defended}
 
         def compute(inner: Context) -> Bundle:
             recovered = self._shown(TriggerReconstruction)
-            return Bundle(data={"metrics": measure_models(self.splits.test, threat, models, recovered, inner)})
+            return Bundle(
+                data={"metrics": measure_models(self.splits.test, threat, models, recovered, inner)}
+            )
 
         uncached = dataclasses.replace(self.ctx, cache=None)
         return uncached.stage("evaluate", None, [], compute).data["metrics"]

@@ -38,7 +38,7 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
     return Poison.from_tensors(ctx.stage("poison", key, code, compute).tensors)
 
 
-class BrokenPromise(RuntimeError):
+class ContractViolation(RuntimeError):
     """An attack changed more than it says it does: an error in its code, found before anybody learns from it."""
 
 
@@ -46,23 +46,27 @@ def check(poison: Poison, attack: Attack, train: ImageSet) -> None:
     """Whether the images are of 8 bits and of the right shape, a clean label is kept, and so is the bound.
 
     Raises:
-        BrokenPromise: one of these does not hold; says which, and by how much.
+        ContractViolation: one of these does not hold; says which, and by how much.
     """
     before = train.x[poison.index]
     if poison.images.dtype != torch.uint8 or poison.images.shape != before.shape:
         found = f"{poison.images.dtype} {tuple(poison.images.shape)}"
-        raise BrokenPromise(f"{attack.name} made images of {found}, in the place of uint8 {tuple(before.shape)}")
+        raise ContractViolation(
+            f"{attack.name} made images of {found}, in the place of uint8 {tuple(before.shape)}"
+        )
     changed = int((poison.labels != train.y[poison.index]).sum())
     if attack.clean_label and changed:
-        raise BrokenPromise(f"{attack.name} is a clean-label attack and changed {changed} labels")
+        raise ContractViolation(f"{attack.name} is a clean-label attack and changed {changed} labels")
     bound = attack.bound()
     if bound is not None:
         moved = int((poison.images.to(torch.int16) - before.to(torch.int16)).abs().max())
         if moved > bound:
-            raise BrokenPromise(f"{attack.name} moved a pixel by {moved}/255; its bound is {bound:g}/255")
+            raise ContractViolation(f"{attack.name} moved a pixel by {moved}/255; its bound is {bound:g}/255")
 
 
-def _view(spec: ExperimentSpec, splits: Splits, public: ImageSet, trainer: Trainer, first: int) -> AttackerView:
+def _view(
+    spec: ExperimentSpec, splits: Splits, public: ImageSet, trainer: Trainer, first: int
+) -> AttackerView:
     """What the attacker may look at.
 
     Args:

@@ -57,7 +57,9 @@ def purify_sets(
     return sets
 
 
-def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defense: Defense, ctx: Context) -> None:
+def show_purification(
+    train: ImageSet, poison: Poison, purified: ImageSet, defense: Defense, ctx: Context
+) -> None:
     """Images before and after, energies of clean, poisoned and purified, and chains of some of them.
 
     Args:
@@ -87,7 +89,9 @@ def show_purification(train: ImageSet, poison: Poison, purified: ImageSet, defen
     if poison.budget == 0:
         return  # energies and chains are shown for clean and poisoned images side by side
     everything = poison.images.flatten(0, 1)[:ENERGIES]
-    energies = [defense.energy(x) for x in (train.x[:ENERGIES], everything, purified.x[len(train) :][:ENERGIES])]
+    energies = [
+        defense.energy(x) for x in (train.x[:ENERGIES], everything, purified.x[len(train) :][:ENERGIES])
+    ]
     if all(e is not None for e in energies):
         ctx.artifact("energies", artifacts.EnergyHistogram(*[e.cpu() for e in energies if e is not None]))
     count = min(SHOWN, max(FEWEST, SHOWN * PIXELS // before_poison[0].numel()))

@@ -40,7 +40,9 @@ def specs_of(
             choice["seed"] += seed * len(table.attacks[attack].over["seed"])
         own = settings | choice
         try:
-            spec = make_spec(plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=own)
+            spec = make_spec(
+                plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=own
+            )
         except SpecError as error:
             raise NotRunnable(f"the spec does not fit: {error}") from None
         specs.append(spec)

@@ -87,7 +87,9 @@ class AttackMethod(Method):
 
     def choices(self) -> list[Settings]:
         """What each of a cell's runs sets of ``over``; one run that sets nothing where there is none."""
-        return [dict(zip(self.over, values, strict=True)) for values in itertools.product(*self.over.values())]
+        return [
+            dict(zip(self.over, values, strict=True)) for values in itertools.product(*self.over.values())
+        ]
 
 
 class Setting(Config):

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poisonlab.records import record as run_folder
-from poisonlab.records.record import RECORD, RecordError, RunRecord, check_artifacts, check_run_id, read_record
+from poisonlab.records.record import (
+    RECORD,
+    RecordError,
+    RunRecord,
+    check_artifacts,
+    check_run_id,
+    read_record,
+)
 
 MAX_RUN_BYTES = 512 * 2**20
 

@@ -43,9 +43,9 @@ class PoisonGallery:
 class TargetGallery:
     """The images a targeted attack wants misread, with what each model says of them.
 
-    ``images`` uint8 ``(trials, c, h, w)``; labels and predictions int64 ``(trials,)``; ``wished`` float32
-    ``(3, trials)``, what control, undefended and defended model give the adversarial label, empty in records that do
-    not say.
+    ``images`` uint8 ``(trials, c, h, w)``; labels and predictions int64 ``(trials,)``;
+    ``adversarial_probability`` float32 ``(3, trials)``, what control, undefended and defended model give the
+    adversarial label, empty in records that do not say.
     """
 
     images: Tensor
@@ -55,7 +55,7 @@ class TargetGallery:
     predicted_undefended: Tensor
     predicted_defended: Tensor
     classes: list[str]
-    wished: Tensor = field(default_factory=lambda: torch.zeros(0))
+    adversarial_probability: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 @_kind
@@ -184,15 +184,15 @@ class SampleSuspicion:
     """A detector's scores of training images, float32 ``(n,)`` each; higher is more suspicious.
 
     ``clean`` and ``poisoned`` are the victim's images, ``control`` those of a training without poison. The shares are
-    of images accused in each.
+    of images flagged in each.
     """
 
     clean: Tensor
     poisoned: Tensor
     control: Tensor
-    accused_clean: float
-    accused_poisoned: float
-    accused_control: float
+    flagged_clean: float
+    flagged_poisoned: float
+    flagged_control: float
 
 
 @_kind
@@ -208,7 +208,7 @@ class IsolatedRows:
     loss: Tensor
 
 
-FATES = ("kept out", "returned", "relabelled")  # what becomes of a flagged image
+FATES = ("kept out", "returned", "relabeled")  # what becomes of a flagged image
 
 
 @_kind
@@ -276,7 +276,7 @@ class ConfusionChange:
 @_kind
 @dataclass(frozen=True)
 class NeuronScores:
-    """A score in [0, 1] for each weight or neuron, summarised by layer.
+    """A score in [0, 1] for each weight or neuron, summarized by layer.
 
     ``histogram`` is int64 ``(layers, bins)`` over equal bins of [0, 1]; ``score`` says what it is, ``low_is_blamed``
     which end the defense takes for the backdoor. Of a defense that scores whole channels, ``values`` is float32
@@ -347,10 +347,10 @@ class PredictionHistogram:
 @_kind
 @dataclass(frozen=True)
 class SettingsCurve:
-    """What each setting of a defense's one knob gives: float32 ``(s,)`` each, from weak to strong.
+    """What each setting of a defense's one free setting gives: float32 ``(s,)`` each, from weak to strong.
 
     ``accuracy`` and ``asr`` are measured on the test set, ``clean_score`` on the defender's own images. ``chosen``
-    is the position that the defense used, ``oracle`` of the one that knows the test set; ``knob`` names the settings.
+    is the position that the defense used, ``oracle`` of the one that knows the test set; ``setting_name`` names them.
     ``stand_in`` is the success of the defender's stand-in for the trigger; empty where there is none. ``by_rule``:
     clean data chose, not a parameter.
     """
@@ -361,7 +361,7 @@ class SettingsCurve:
     clean_score: Tensor
     chosen: int
     oracle: int
-    knob: str
+    setting_name: str
     stand_in: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_rule: bool = True
 
@@ -379,10 +379,10 @@ class Crafting:
         places: float32 ``(2, epochs + 1, 2)``, checkpoints without and with the final poisons in the plane of their
             largest variance; ``variance`` float32 ``(2,)``, the shares along its axes.
         path_loss, path_probability: float32 ``(2, epochs + 1)``, adversarial loss and probability of the wished class.
-        base, recolored, poisoned: uint8 ``(n, c, h, w)``; without colour shifts the second is the first.
+        base, recolored, poisoned: uint8 ``(n, c, h, w)``; without color shifts the second is the first.
         changes: int64 ``(bins,)``, offsets |delta| / eps of all poisons in equal bins of [0, 1].
         grids: float32 ``(n, 3, r, r, r)``, shifts of Y, U and V; empty without.
-        eps: in 1/255. colour: bound of the shifts.
+        eps: in 1/255. color: bound of the shifts.
     """
 
     steps: Tensor
@@ -401,7 +401,7 @@ class Crafting:
     changes: Tensor
     grids: Tensor
     eps: float
-    colour: float
+    color: float
 
 
 @_kind

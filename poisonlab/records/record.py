@@ -106,7 +106,9 @@ class ArtifactFile(_Strict):
     @model_validator(mode="after")
     def _file_follows_from_name(self) -> "ArtifactFile":
         if self.file != artifact_file(self.name):
-            raise ValueError(f"artifact {self.name!r} must lie in {artifact_file(self.name)!r}, not {self.file[:80]!r}")
+            raise ValueError(
+                f"artifact {self.name!r} must lie in {artifact_file(self.name)!r}, not {self.file[:80]!r}"
+            )
         return self
 
 
@@ -128,7 +130,9 @@ class RunRecord(_Strict):
     cached: Annotated[list[Stage], Field(max_length=1000)] = []
     metrics: dict[Name, Value] = {}
     points: Annotated[list[tuple[Stage, Name, int, Value]], Field(max_length=1_000_000)] = []
-    logs: Annotated[list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)] = []
+    logs: Annotated[
+        list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)
+    ] = []
     artifacts: Annotated[list[ArtifactFile], Field(max_length=200)] = []
     peak_memory_mb: Seconds | None = None
     message: Text = ""
@@ -175,7 +179,9 @@ def read_plain(path: Path, limit: int) -> bytes:
         if path.is_symlink() or not stat.S_ISREG(found.st_mode):
             raise RecordError(f"{path.parent.name}/{path.name} is not a plain file")
         if found.st_size > limit:
-            raise RecordError(f"{path.parent.name}/{path.name} has {found.st_size} bytes, at most {limit} are read")
+            raise RecordError(
+                f"{path.parent.name}/{path.name} has {found.st_size} bytes, at most {limit} are read"
+            )
         return file.read(limit + 1)[:limit]
 
 

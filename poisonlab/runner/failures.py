@@ -62,7 +62,11 @@ def _what_takes_memory(spec: ExperimentSpec, stage: str) -> str:
     if stage in _TRAINED:
         return f"training.batch_size (now {spec.training.batch_size}) or dataset.train_images"
     part, params = ("attack", spec.attack.params) if stage == "poison" else ("defense", spec.defense.params)
-    held = {k: v for k, v in params.model_dump().items() if "batch" in k or k in ("targets", "poisons", "bank_size")}
+    held = {
+        k: v
+        for k, v in params.model_dump().items()
+        if "batch" in k or k in ("targets", "poisons", "bank_size")
+    }
     if stage in ("poison", "purify", "purify_poisons", "repair", "ebm", "ddpm") and held:
         return " or ".join(f"{part}.{k} (now {v})" for k, v in held.items())
     return "dataset.train_images or dataset.test_images"

@@ -59,7 +59,8 @@ class LocalRunner:
             for run_id, device in self.store.pinned_elsewhere(self.devices):
                 self.store.set_state(run_id, "failed", self._without_worker(device))
             self._threads = [
-                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True) for d in self.devices
+                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True)
+                for d in self.devices
             ]
             for thread in self._threads:
                 thread.start()

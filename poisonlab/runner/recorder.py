@@ -118,7 +118,9 @@ def run_and_record(
 class _Recorder:
     """Listens to one run."""
 
-    def __init__(self, spec: ExperimentSpec, run_id: str, folder: Path, send: Callable[[Event], None]) -> None:
+    def __init__(
+        self, spec: ExperimentSpec, run_id: str, folder: Path, send: Callable[[Event], None]
+    ) -> None:
         self.spec, self.run_id, self.folder, self.forward = spec, run_id, folder, send
         self.device = torch.device("cpu")
         self.device_shown = ""
@@ -130,7 +132,9 @@ class _Recorder:
         self.points: list[tuple[str, str, int, float | None]] = []
         self.logs: list[tuple[str, str, str]] = []
         self.artifacts: dict[str, ArtifactFile] = {}
-        self._open: list[tuple[float, float]] = []  # (start, seconds spent in stages within) of every open stage
+        self._open: list[
+            tuple[float, float]
+        ] = []  # (start, seconds spent in stages within) of every open stage
 
     def run(self, device: str, cache_root: Path | None) -> None:
         _clear(self.folder)
@@ -191,7 +195,9 @@ class _Recorder:
             text = f"the run's record cannot be written: {disk_message(error, self.folder)}"
             log.warning("%s", text)
             # without its folder a run is not whole, however well it went
-            record = record.model_copy(update={"state": "failed", "message": f"{message}; {text}".removeprefix("; ")})
+            record = record.model_copy(
+                update={"state": "failed", "message": f"{message}; {text}".removeprefix("; ")}
+            )
         return record
 
     def _record(self, state: Any, message: str) -> RunRecord:

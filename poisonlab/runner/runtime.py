@@ -46,7 +46,9 @@ def start(results: Path | None = None) -> Runtime:
                 raise
             _runtime = Runtime(wanted, store, runner)
         elif results is not None and wanted.resolve() != _runtime.results.resolve():
-            raise ValueError(f"this process works in {_runtime.results} already, not in {wanted}; stop() first")
+            raise ValueError(
+                f"this process works in {_runtime.results} already, not in {wanted}; stop() first"
+            )
         return _runtime
 
 

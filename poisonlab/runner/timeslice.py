@@ -47,7 +47,9 @@ class TimeSlice:
         self._took: dict[tuple[str, str], float] = {}
         self._spec: ExperimentSpec | None = None
         self._first: dict[str, tuple[float, int]] = {}  # stage -> time and step of its first progress
-        self._kept: dict[str, tuple[float, float]] = {}  # stage -> when it was last kept, seconds of its longest piece
+        self._kept: dict[
+            str, tuple[float, float]
+        ] = {}  # stage -> when it was last kept, seconds of its longest piece
         self.computed = 0
 
     @property

@@ -139,7 +139,9 @@ class TrainingConfig(Config):
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
     schedule: Literal["cosine", "one_cycle", "constant"] = param("cosine", "Learning rate over the steps")
     label_smoothing: float = param(0.0, "Probability mass spread over all classes", ge=0, lt=1)
-    crop_padding: int = param(4, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels")
+    crop_padding: int = param(
+        4, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels"
+    )
     flip: bool = param(True, "Mirror images left to right half of the time")
 
 
@@ -147,7 +149,11 @@ class HeadConfig(Config):
     """How a linear head is trained on frozen features (protocol ``linear_transfer`` only)."""
 
     epochs: int = param(
-        60, "Passes over the fine-tuning set", ge=1, le=1000, source="Bullseye Polytope repository, linear transfer"
+        60,
+        "Passes over the fine-tuning set",
+        ge=1,
+        le=1000,
+        source="Bullseye Polytope repository, linear transfer",
     )
     batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images")
     lr: float = param(0.1, "Adam learning rate, x0.1 at 1/2 and 3/4 of the epochs", gt=0, le=10)
@@ -157,16 +163,27 @@ class HeadConfig(Config):
 class FineTuneConfig(Config):
     """How a whole pretrained network is trained on, under a fresh head (protocol ``fine_tune_transfer`` only)."""
 
-    epochs: int = param(60, "Passes over the fine-tuning set", quick=15, ge=1, le=1000, source="PureGen, table of D.2")
+    epochs: int = param(
+        60, "Passes over the fine-tuning set", quick=15, ge=1, le=1000, source="PureGen, table of D.2"
+    )
     batch_size: int = param(128, "Images in a step", quick=50, ge=2, le=4096, unit="images", source="PureGen")
     lr: float = param(
-        1e-4, "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the epochs", quick=2e-3, gt=0, le=1, source="PureGen"
+        1e-4,
+        "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the epochs",
+        quick=2e-3,
+        gt=0,
+        le=1,
+        source="PureGen",
     )
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1, source="PureGen")
-    crop_padding: int = param(0, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels")
+    crop_padding: int = param(
+        0, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels"
+    )
     flip: bool = param(False, "Mirror images left to right half of the time")
     frozen_norm: bool = param(
-        True, "Batch norm keeps the extractor's statistics, scales and shifts", source="Bullseye Polytope repository"
+        True,
+        "Batch norm keeps the extractor's statistics, scales and shifts",
+        source="Bullseye Polytope repository",
     )
 
 
@@ -182,24 +199,38 @@ class ExperimentSpec(Config):
     attack: AttackPart
     defense: DefensePart
     clean_images: int = Field(
-        500, ge=0, le=100_000, description="Trusted labelled images the defender holds; never part of the training set"
+        500,
+        ge=0,
+        le=100_000,
+        description="Trusted labeled images the defender holds; never part of the training set",
     )
     public_poison: float = Field(
-        0.0, ge=0, le=1, description="Stress test: share of the public images that carry the attacker's trigger, too"
+        0.0,
+        ge=0,
+        le=1,
+        description="Stress test: share of the public images that carry the attacker's trigger, too",
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random draw but the dataset's division")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Autocast type of training on CUDA")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Seed of every random draw but the dataset's division"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Autocast type of training on CUDA"
+    )
     preset: Preset = Field("quick", description="Where the values started from; changes nothing by itself")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         wanted = registry.attack[self.attack.name].protocols
         if self.protocol not in wanted:
-            raise ValueError(f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}")
+            raise ValueError(
+                f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}"
+            )
         defense = registry.defense[self.defense.name]
         looks = defense.repairs() or defense.overrides("detect")
         if looks and defense.needs_clean_images and self.clean_images == 0:
-            raise ValueError(f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more")
+            raise ValueError(
+                f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more"
+            )
         if getattr(self.defense.params, "source", "") == self.dataset.name:
             raise ValueError(
                 f"source {self.dataset.name!r} is the attacked dataset, poisons included; public names its other part"

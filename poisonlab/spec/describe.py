@@ -53,13 +53,19 @@ def parameters(config: type[Config]) -> list[dict[str, Any]]:
 
 def _parameter(name: str, field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    choices = list(typing.get_args(field.annotation)) if typing.get_origin(field.annotation) is typing.Literal else None
+    choices = (
+        list(typing.get_args(field.annotation))
+        if typing.get_origin(field.annotation) is typing.Literal
+        else None
+    )
     return {
         "name": name,
         "type": "choice" if choices else getattr(field.annotation, "__name__", str(field.annotation)),
         "paper": field.default,
         "quick": extra.get("quick", field.default),
-        "bounds": {k: getattr(m, k) for m in field.metadata for k, kind in _BOUNDS.items() if isinstance(m, kind)},
+        "bounds": {
+            k: getattr(m, k) for m in field.metadata for k, kind in _BOUNDS.items() if isinstance(m, kind)
+        },
         "choices": choices,
         "unit": extra.get("unit", ""),
         "source": extra.get("source", ""),

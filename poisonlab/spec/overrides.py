@@ -19,7 +19,9 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator or not name:
-            raise SpecError(f"a setting is part.param=value, such as attack.poison_rate=0.05; got {setting!r}")
+            raise SpecError(
+                f"a setting is part.param=value, such as attack.poison_rate=0.05; got {setting!r}"
+            )
         overrides[name] = _value(text)
     return overrides
 

@@ -67,7 +67,9 @@ class BudgetQueries:
         """Group and seed of every job that waits or is at work."""
         found = set()
         for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
-            with suppress(StoreError):  # queued by another version of the program: no spec of this one is equal
+            with suppress(
+                StoreError
+            ):  # queued by another version of the program: no spec of this one is equal
                 spec = parse_spec(text)
                 found.add((spec.group(), spec.seed))
         return found
@@ -96,6 +98,10 @@ def line_names(rows: pd.DataFrame) -> list[str]:
     def named(name: str, variant: str) -> str:
         others: list[dict[str, Any]] = [params[v] for v in alike[name]]
         differing = [k for k, v in params[variant].items() if any(other.get(k) != v for other in others)]
-        return f"{name} ({', '.join(f'{k} {params[variant][k]}' for k in differing)})" if differing else str(name)
+        return (
+            f"{name} ({', '.join(f'{k} {params[variant][k]}' for k in differing)})"
+            if differing
+            else str(name)
+        )
 
     return [named(name, variant) for name, variant in zip(rows["defense"], rows["variant"], strict=True)]

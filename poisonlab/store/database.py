@@ -57,7 +57,9 @@ class Database:
         self._writing = threading.RLock()
         self._connection = _connect(path)
         try:
-            self._connection.execute("SET enable_external_access = false")  # cannot be undone; cursors inherit it
+            self._connection.execute(
+                "SET enable_external_access = false"
+            )  # cannot be undone; cursors inherit it
             self._migrate()
         except BaseException:
             self._connection.close()
@@ -128,7 +130,9 @@ class Database:
     def _migrate(self) -> None:
         files = {int(f.name[:4]): f for f in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
         with self.transaction() as cursor:
-            cursor.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR NOT NULL)")
+            cursor.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR NOT NULL)"
+            )
             done = {number for (number,) in cursor.execute("SELECT number FROM migrations").fetchall()}
         if unknown := done - set(files):
             raise StoreError(

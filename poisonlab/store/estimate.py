@@ -18,7 +18,17 @@ _LEVELS = (
     ("dataset", "defense", "preset"),
     ("dataset", "attack", "preset"),
 )
-_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "fine_tune", "attack", "seed", "precision")
+_ATTACK_SIDE = (
+    "dataset",
+    "victim",
+    "protocol",
+    "training",
+    "head",
+    "fine_tune",
+    "attack",
+    "seed",
+    "precision",
+)
 _ATTACK_STAGES = ("poison", "attackers_model", "surrogate", "extractor", "control", "victim")
 
 
@@ -47,9 +57,13 @@ class EstimateQueries:
         """Medians of the stages of similar finished runs on the same kind of device."""
         kind = resolve_device(device).type
         columns: dict[str, Any] = {
-            "spec_group": spec.group(), "dataset": spec.dataset.name, "attack": spec.attack.name,
-            "defense": spec.defense.name, "victim": spec.victim.name, "preset": spec.preset,
-        }  # fmt: skip
+            "spec_group": spec.group(),
+            "dataset": spec.dataset.name,
+            "attack": spec.attack.name,
+            "defense": spec.defense.name,
+            "victim": spec.victim.name,
+            "preset": spec.preset,
+        }
         cached = self._likely_cached(spec)
         for level in _LEVELS:
             clauses, values = where({name: columns[name] for name in level})

@@ -57,7 +57,9 @@ def parse_spec(text: str) -> ExperimentSpec:
     try:
         return ExperimentSpec.model_validate(json.loads(text))
     except ValidationError as error:
-        raise StoreError(f"this spec does not fit this version of the program: {explain(error)[:500]}") from None
+        raise StoreError(
+            f"this spec does not fit this version of the program: {explain(error)[:500]}"
+        ) from None
 
 
 def to_job(row: dict[str, Any], said: list[tuple[str, str, str]]) -> Job:

@@ -54,7 +54,9 @@ class JobQueries:
             cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [check_run_id(run_id)])
             columns = [c[0] for c in cursor.description or ()]
             row = cursor.fetchone()
-            said = cursor.execute("SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]).fetchall()
+            said = cursor.execute(
+                "SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]
+            ).fetchall()
         return None if row is None else to_job(dict(zip(columns, row, strict=True)), said)
 
     # -- queueing -----------------------------------------------------------------------------------
@@ -173,7 +175,9 @@ class JobQueries:
         values: list[Any] = [state, message, finished, check_run_id(run_id)]
         if attempt is not None:
             sql, values = f"{sql} AND attempt = ? AND state = 'running'", [*values, attempt]
-        return self.db.write(lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall()))
+        return self.db.write(
+            lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall())
+        )
 
     def request_cancel(self, run_id: str) -> str | None:
         """Cancel a waiting job at once, ask a running one to stop; returns the state it is in then."""
@@ -236,7 +240,9 @@ def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
 def _insert(cursor: duckdb.DuckDBPyConnection, run_id: str, spec: ExperimentSpec, device: str) -> None:
     values = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
     names = ", ".join(values)
-    cursor.execute(f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(values))})", list(values.values()))
+    cursor.execute(
+        f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(values))})", list(values.values())
+    )
 
 
 def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:

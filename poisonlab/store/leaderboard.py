@@ -10,16 +10,50 @@ from poisonlab.store.database import Database
 from poisonlab.store.runs import where
 
 SORTABLE = (
-    "group", "dataset", "attack", "defense", "victim", "preset", "source", "n", "clean_accuracy",
-    "clean_accuracy_undefended", "success", "success_undefended", "control", "robust_accuracy", "der",
-    "targets", "seconds",
-)  # fmt: skip
+    "group",
+    "dataset",
+    "attack",
+    "defense",
+    "victim",
+    "preset",
+    "source",
+    "n",
+    "clean_accuracy",
+    "clean_accuracy_undefended",
+    "success",
+    "success_undefended",
+    "control",
+    "robust_accuracy",
+    "der",
+    "targets",
+    "seconds",
+)
 COLUMNS = [
-    "group", "dataset", "attack", "defense", "settings", "victim", "preset", "source", "threat", "n",
-    "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "clean_accuracy_undefended",
-    "success", "success_low", "success_high", "success_undefended", "control", "robust_accuracy", "der",
-    "targets", "diverged", "seconds",
-]  # fmt: skip
+    "group",
+    "dataset",
+    "attack",
+    "defense",
+    "settings",
+    "victim",
+    "preset",
+    "source",
+    "threat",
+    "n",
+    "clean_accuracy",
+    "clean_accuracy_low",
+    "clean_accuracy_high",
+    "clean_accuracy_undefended",
+    "success",
+    "success_low",
+    "success_high",
+    "success_undefended",
+    "control",
+    "robust_accuracy",
+    "der",
+    "targets",
+    "diverged",
+    "seconds",
+]
 
 # Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
 _SQL = """
@@ -123,6 +157,6 @@ def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.
     n = np.where(n > 0, n, np.nan)
     z = stats.norm.ppf((1 + confidence) / 2)
     p = hits / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)

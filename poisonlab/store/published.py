@@ -99,8 +99,18 @@ def _rows(table: PublishedTable, attack: str, defense: str, number: Number) -> l
         (table.success, number.success, number.success_sd),
     )
     return [
-        (table.id, attack, defense, method, setting, metric, value / 100, None if sd is None else sd / 100,
-         provenance, table.source)
+        (
+            table.id,
+            attack,
+            defense,
+            method,
+            setting,
+            metric,
+            value / 100,
+            None if sd is None else sd / 100,
+            provenance,
+            table.source,
+        )
         for metric, value, sd in reported
         if value is not None
-    ]  # fmt: skip
+    ]

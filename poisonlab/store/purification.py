@@ -82,6 +82,7 @@ def by_strength(rows: pd.DataFrame) -> pd.DataFrame:
     found.loc[pooled, "success"] = found["hits"] / found["targets"]
     low, high = wilson(found["hits"], found["targets"])
     found["success_low"], found["success_high"] = (
-        found["success_low"].where(~pooled, low), found["success_high"].where(~pooled, high)
-    )  # fmt: skip
+        found["success_low"].where(~pooled, low),
+        found["success_high"].where(~pooled, high),
+    )
     return found.drop(columns="hits").reset_index()

@@ -44,7 +44,9 @@ def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
     }
 
 
-def delete_runs(cursor: duckdb.DuckDBPyConnection, run_ids: Sequence[str], *, keep_rows: bool = False) -> None:
+def delete_runs(
+    cursor: duckdb.DuckDBPyConnection, run_ids: Sequence[str], *, keep_rows: bool = False
+) -> None:
     """Forget what is known of runs; ``keep_rows`` keeps their lines in ``runs``, which are replaced."""
     for table in _TYPES if keep_rows else ("runs", *_TYPES):
         cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::UUID[]))", [list(run_ids)])

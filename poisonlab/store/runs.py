@@ -77,7 +77,9 @@ class RunQueries:
 
     def points(self, run_id: str) -> pd.DataFrame:
         """The curves of a run, finished or running: stage, name, step, value (NaN where it diverged)."""
-        return self.db.frame("SELECT stage, name, step, value FROM points WHERE run_id = ?", [check_run_id(run_id)])
+        return self.db.frame(
+            "SELECT stage, name, step, value FROM points WHERE run_id = ?", [check_run_id(run_id)]
+        )
 
     def artifacts(self, run_id: str) -> pd.DataFrame:
         """What there is to look at: name, kind, stage."""
@@ -116,7 +118,9 @@ class RunQueries:
     def fill_settings(self) -> None:
         """The column of runs that were indexed before there was one; a spec of another version stays without."""
         with self.db.transaction() as cursor:
-            for run_id, text in cursor.execute("SELECT run_id, spec FROM runs WHERE settings IS NULL").fetchall():
+            for run_id, text in cursor.execute(
+                "SELECT run_id, spec FROM runs WHERE settings IS NULL"
+            ).fetchall():
                 with contextlib.suppress(StoreError):
                     settings = written(parse_spec(text))
                     cursor.execute("UPDATE runs SET settings = ? WHERE run_id = ?", [settings, run_id])
@@ -133,11 +137,15 @@ class RunQueries:
         folder = self.homes["runs"] / record.run_id if folder is None else folder
         home = next((h for h, root in self.homes.items() if folder.parent.resolve() == root.resolve()), None)
         if home is None or folder.name != record.run_id:
-            raise RecordError(f"run {record.run_id} must lie in a folder of its own id under the results folder")
+            raise RecordError(
+                f"run {record.run_id} must lie in a folder of its own id under the results folder"
+            )
         _, sha256 = run_folder.read_record(folder)
         self.db.write(lambda cursor: self.insert(cursor, [(record, sha256)], home))
 
-    def insert(self, cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str) -> None:
+    def insert(
+        self, cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str
+    ) -> None:
         """All rows of runs, within the caller's transaction; a statement a table, as a start indexes hundreds.
 
         Args:
@@ -146,7 +154,9 @@ class RunQueries:
         if not found:
             return
         lines = [run_columns(record, home, sha256) for record, sha256 in found]
-        described = cursor.execute("SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'runs'")
+        described = cursor.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'runs'"
+        )
         kinds = dict(described.fetchall())
         columns = ", ".join(f"unnest(?::{kinds[name]}[])" for name in lines[0])
         cursor.execute(
@@ -158,10 +168,14 @@ class RunQueries:
         for record, _ in found:
             run_id = record.run_id
             rows["points"] += point_rows(run_id, record.points)
-            rows["metrics"] += [(run_id, name, value, value is None) for name, value in record.metrics.items()]
+            rows["metrics"] += [
+                (run_id, name, value, value is None) for name, value in record.metrics.items()
+            ]
             rows["logs"] += [(run_id, *log) for log in record.logs]
             rows["artifacts"] += [(run_id, a.name, a.kind, a.stage) for a in record.artifacts]
-            rows["timings"] += [(run_id, s, seconds, s in record.cached) for s, seconds in record.timings.items()]
+            rows["timings"] += [
+                (run_id, s, seconds, s in record.cached) for s, seconds in record.timings.items()
+            ]
         for table, of_table in rows.items():
             append_rows(cursor, table, of_table)
         mark_latest(cursor, found[0][0].spec.group() if len(found) == 1 else None)

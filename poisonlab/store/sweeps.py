@@ -45,9 +45,8 @@ class SweepQueries:
 
     def sweep_results(self, sweep_id: str) -> pd.DataFrame:
         """One row a game and noise; NaN where the game diverged."""
-        sql = (
-            "SELECT * EXCLUDE sweep_id FROM sweep_results WHERE sweep_id = ? ORDER BY penalty NULLS FIRST, noise, seed"
-        )
+        order = "ORDER BY penalty NULLS FIRST, noise, seed"
+        sql = f"SELECT * EXCLUDE sweep_id FROM sweep_results WHERE sweep_id = ? {order}"
         return self.db.frame(sql, [check_run_id(sweep_id)])
 
     def index_sweeps(self) -> int:
@@ -69,20 +68,41 @@ class SweepQueries:
         """Index a sweep whose file is written; one that is indexed already stays as it is."""
         note, spec = record.table, record.spec
         rows = [
-            (o.model, o.penalty, o.seed, noise, o.mse(noise), o.validation_mse, o.strength, o.weight_norm,
-             o.perturbation, o.bounded, o.steps)
+            (
+                o.model,
+                o.penalty,
+                o.seed,
+                noise,
+                o.mse(noise),
+                o.validation_mse,
+                o.strength,
+                o.weight_norm,
+                o.perturbation,
+                o.bounded,
+                o.steps,
+            )
             for o in record.outcomes
             for noise in spec.noises
-        ]  # fmt: skip
+        ]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
             if cursor.execute("SELECT 1 FROM sweeps WHERE sweep_id = ?", [record.sweep_id]).fetchone():
                 return
             cursor.execute(
                 "INSERT INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [record.sweep_id, record.created, note.name, note.sha256, note.rows, spec.order, spec.seeds,
-                 spec.model_dump_json(), record.seconds, record.revision],
-            )  # fmt: skip
+                [
+                    record.sweep_id,
+                    record.created,
+                    note.name,
+                    note.sha256,
+                    note.rows,
+                    spec.order,
+                    spec.seeds,
+                    spec.model_dump_json(),
+                    record.seconds,
+                    record.revision,
+                ],
+            )
             cursor.execute(_INSERT, [record.sweep_id, *map(list, zip(*rows, strict=True))])
 
         self.db.write(change)

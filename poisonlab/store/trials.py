@@ -105,7 +105,9 @@ def over_targets(models: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(models: pd.DataFrame) -> pd.DataFrame:
     """Of each line and target class the mean ``success`` and accuracy over ``n`` seeds."""
     grouped = models.dropna(subset=["success", "target_class"]).groupby(["line", "target_class"], sort=False)
-    found = grouped.agg(success=("success", "mean"), clean_accuracy=("clean_accuracy", "mean"), n=("seed", "count"))
+    found = grouped.agg(
+        success=("success", "mean"), clean_accuracy=("clean_accuracy", "mean"), n=("seed", "count")
+    )
     return found.reset_index().astype({"target_class": int})
 
 
@@ -121,9 +123,17 @@ def over_classes(classes: pd.DataFrame) -> pd.DataFrame:
         worst = part.loc[part["success"].idxmax()]
         deviation = float(np.std(part["success"], ddof=1)) if len(part) > 1 else np.nan
         return {
-            "classes": len(part), "n": int(part["n"].sum()), "success": part["success"].mean(), "deviation": deviation,
-            "low": low, "high": high, "worst": worst["success"], "worst_class": int(worst["target_class"]),
+            "classes": len(part),
+            "n": int(part["n"].sum()),
+            "success": part["success"].mean(),
+            "deviation": deviation,
+            "low": low,
+            "high": high,
+            "worst": worst["success"],
+            "worst_class": int(worst["target_class"]),
             "clean_accuracy": part["clean_accuracy"].mean(),
-        }  # fmt: skip
+        }
 
-    return pd.DataFrame([{"line": line} | summary(part) for line, part in classes.groupby("line", sort=False)])
+    return pd.DataFrame(
+        [{"line": line} | summary(part) for line, part in classes.groupby("line", sort=False)]
+    )

@@ -16,13 +16,13 @@ class Checkpoint:
 
     Attributes:
         tensors: what is learned, changed in place when a state is loaded; a module's ``state_dict()`` fits.
-        optimiser: its moments and learning rates.
+        optimizer: its moments and learning rates.
         generators: what is drawn from while it goes on.
         schedule: of the learning rate; its state must be JSON, which that of ``MultiStepLR`` is not.
     """
 
     tensors: Mapping[str, Tensor]
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     generators: Sequence[torch.Generator]
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None
 
@@ -30,10 +30,10 @@ class Checkpoint:
         """The present state, and ``more`` numbers to keep beside it."""
         tensors = {f"tensor.{name}": value for name, value in self.tensors.items()}
         for number, parameter in self._parameters():
-            state = self.optimiser.state[parameter]
-            tensors |= {f"optimiser.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+            state = self.optimizer.state[parameter]
+            tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         tensors |= {f"generator.{number}": g.get_state() for number, g in enumerate(self.generators)}
-        rates = [group["lr"] for group in self.optimiser.param_groups]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         schedule = self.schedule.state_dict() if self.schedule else None
         return Bundle(tensors, {"rates": rates, "schedule": schedule, "more": more})
 
@@ -43,12 +43,12 @@ class Checkpoint:
             for name, value in self.tensors.items():
                 value.copy_(kept.tensors[f"tensor.{name}"])
         for number, parameter in self._parameters():
-            prefix = f"optimiser.{number}."
+            prefix = f"optimizer.{number}."
             state = {k.removeprefix(prefix): v for k, v in kept.tensors.items() if k.startswith(prefix)}
-            self.optimiser.state[parameter].update({k: _like(parameter, v) for k, v in state.items()})
+            self.optimizer.state[parameter].update({k: _like(parameter, v) for k, v in state.items()})
         for number, generator in enumerate(self.generators):
             generator.set_state(kept.tensors[f"generator.{number}"].cpu())
-        for group, rate in zip(self.optimiser.param_groups, kept.data["rates"], strict=True):
+        for group, rate in zip(self.optimizer.param_groups, kept.data["rates"], strict=True):
             group["lr"] = rate
         if self.schedule:
             self.schedule.load_state_dict(kept.data["schedule"])
@@ -56,9 +56,9 @@ class Checkpoint:
         return more
 
     def _parameters(self) -> Iterator[tuple[int, Tensor]]:
-        return enumerate(p for group in self.optimiser.param_groups for p in group["params"])
+        return enumerate(p for group in self.optimizer.param_groups for p in group["params"])
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A moment in the memory layout of its parameter, which fused optimisers ask for; a count of steps on the CPU."""
+    """A moment in the memory layout of its parameter, which fused optimizers ask for; a count of steps on the CPU."""
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.cpu()

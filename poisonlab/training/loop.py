@@ -114,7 +114,7 @@ def fit(
     model: nn.Module,
     prepare: Callable[[Tensor], tuple[Tensor, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     steps: Iterator[Tensor],
     total: int,
@@ -136,7 +136,7 @@ def fit(
     """
     report = max(1, total // 100)
     seen, taken, begun = torch.zeros((), device=ctx.device), 0, 0
-    checkpoint = Checkpoint({**model.state_dict(), "loss": seen}, optimiser, draws or (), schedule)
+    checkpoint = Checkpoint({**model.state_dict(), "loss": seen}, optimizer, draws or (), schedule)
     if draws is not None and (kept := ctx.resume()):
         begun, taken = checkpoint.load(kept).values()
     for step, index in enumerate(steps, 1):
@@ -144,15 +144,17 @@ def fit(
             continue
         if len(index):
             x, y = prepare(index)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
-            optimiser.step()
+            optimizer.step()
             taken += 1
         schedule.step()
         if taken and (step % report == 0 or step == total):
             mean = float(seen) / taken
             if not math.isfinite(mean):
-                raise Diverged(f"the training loss became {mean} at step {step} of {total}; lower the learning rate")
+                raise Diverged(
+                    f"the training loss became {mean} at step {step} of {total}; lower the learning rate"
+                )
             ctx.metric("loss", step, mean)
             seen.zero_()
             taken = 0
@@ -161,7 +163,9 @@ def fit(
             ctx.keep(partial(checkpoint.bundle, step=step, taken=taken))
 
 
-def _loss_of(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context) -> Tensor:
+def _loss_of(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context
+) -> Tensor:
     with ctx.autocast():
         return loss(model(x), y)
 
@@ -182,7 +186,7 @@ def train_network(
         whole_stage: the stage is nothing but this training, so that without a hook it goes on after an interruption.
     """
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
         momentum=config.momentum,
@@ -190,11 +194,20 @@ def train_network(
         nesterov=config.momentum > 0,
         fused=True,
     )
-    schedule = learning_rate(optimiser, config, total)
+    schedule = learning_rate(optimizer, config, total)
     model.to(memory_format=torch.channels_last).train()
     resumable = whole_stage and hook is None  # a hook may have learned something
     _learn(
-        model, data, config, optimiser, schedule, ctx, hook or TrainingHook(), phase, config.label_smoothing, resumable
+        model,
+        data,
+        config,
+        optimizer,
+        schedule,
+        ctx,
+        hook or TrainingHook(),
+        phase,
+        config.label_smoothing,
+        resumable,
     )
 
 
@@ -208,9 +221,9 @@ def fine_tune(
         if config.frozen_norm and isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 4, total // 2, total * 3 // 4])
-    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
+    optimizer = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [total // 4, total // 2, total * 3 // 4])
+    _learn(model, data, config, optimizer, schedule, ctx, hook or TrainingHook())
 
 
 def train_head(
@@ -228,22 +241,22 @@ def train_head(
     model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     head.requires_grad_(True)
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
-    optimiser, schedule = _of_heads(list(head.parameters()), config, total)
-    _learn(model, data, config, optimiser, schedule, ctx, hook or TrainingHook())
+    optimizer, schedule = _of_heads(list(head.parameters()), config, total)
+    _learn(model, data, config, optimizer, schedule, ctx, hook or TrainingHook())
 
 
 def _of_heads(
     parameters: list[nn.Parameter], config: HeadConfig, total: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    optimiser = torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return optimiser, torch.optim.lr_scheduler.MultiStepLR(optimiser, [total // 2, total * 3 // 4])
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [total // 2, total * 3 // 4])
 
 
 def _learn(
     model: nn.Module,
     data: ImageSet,
     config: TrainingConfig | FineTuneConfig | HeadConfig,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     ctx: Context,
     hook: TrainingHook,
@@ -282,7 +295,7 @@ def _learn(
         model,
         prepare,
         lambda logits, y: hook.loss(logits.float(), y, label_smoothing),
-        optimiser,
+        optimizer,
         schedule,
         steps(),
         total,
@@ -295,13 +308,15 @@ def _learn(
 
 
 def learning_rate(
-    optimiser: torch.optim.Optimizer, config: TrainingConfig, total: int
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     if config.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total + 1, cycle_momentum=False)
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=total + 1, cycle_momentum=False
+    )
 
 
 class HeadStack(nn.Module):
@@ -329,12 +344,12 @@ def train_heads(features: Tensor, y: Tensor, classes: int, config: HeadConfig, c
     heads = HeadStack(trials, d, classes, ctx.generator("heads"))
     by_row, labels = features.transpose(0, 1).contiguous(), y.T.contiguous()  # (n, trials, ...)
     total = config.epochs * steps_in_epoch(n, config.batch_size)
-    optimiser, schedule = _of_heads(list(heads.parameters()), config, total)
+    optimizer, schedule = _of_heads(list(heads.parameters()), config, total)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
         return each / len(target)  # a sum over trials: their gradients do not mix
 
     steps = batches(n, config.batch_size, config.epochs, ctx.generator("batches"))
-    fit(heads, lambda i: (by_row[i], labels[i]), loss, optimiser, schedule, steps, total, ctx)
+    fit(heads, lambda i: (by_row[i], labels[i]), loss, optimizer, schedule, steps, total, ctx)
     return heads.requires_grad_(False)

@@ -8,7 +8,13 @@ from torch.nn import Module
 
 from poisonlab.context import Context
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.training.victims import MakeHook, Victims, train_from_scratch, train_on_extractor, train_transfer
+from poisonlab.training.victims import (
+    MakeHook,
+    Victims,
+    train_from_scratch,
+    train_on_extractor,
+    train_transfer,
+)
 from poisonlab.types import ImageSet, Splits
 
 

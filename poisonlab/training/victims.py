@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from poisonlab.cache.stage_cache import Bundle, fingerprint, fingerprint_of
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, channel_statistics, extract, initialise, logits
+from poisonlab.models.base import Classifier, channel_statistics, extract, initialize, logits
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training import loop
 from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
@@ -97,10 +97,10 @@ class Victims:
 
 
 def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:
-    """An untrained victim whose weights depend on the seed alone; normalised by ``data``'s statistics."""
+    """An untrained victim whose weights depend on the seed alone; normalized by ``data``'s statistics."""
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
-    return initialise(network, ctx.generator("init")).to(memory_format=torch.channels_last)  # type: ignore[return-value]
+    return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)  # type: ignore[return-value]
 
 
 def train_from_scratch(
@@ -152,7 +152,7 @@ def train_on_extractor(
 
     def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
         network = extractor.member(0).requires_grad_(True)
-        initialise(network.head, inner.generator("heads"))
+        initialize(network.head, inner.generator("heads"))
         if whole:
             fine_tune(network, data, spec.fine_tune, inner, hook)
         else:
@@ -185,7 +185,9 @@ def _one_by_one(
         hook = make_hook(inner) if make_hook else None
         network = train(data, inner, hook)
         learned = hook.learned() if hook else {}
-        return Bundle(Victims.of([network]).tensors() | {f"learned.{part}": value for part, value in learned.items()})
+        return Bundle(
+            Victims.of([network]).tensors() | {f"learned.{part}": value for part, value in learned.items()}
+        )
 
     members = []
     for number, data in enumerate(sets, 1):
@@ -208,11 +210,15 @@ def train_transfer(
     network = extractor.member(0)
 
     def compute(inner: Context) -> Bundle:
-        alike = len({len(s) for s in sets}) == 1  # else a defense dropped images, and heads cannot be trained together
+        alike = (
+            len({len(s) for s in sets}) == 1
+        )  # else a defense dropped images, and heads cannot be trained together
         heads = []
         for stack in [sets] if alike else [[s] for s in sets]:
             shown = trials if alike else 1
-            features = torch.stack([extract(network, s.x) for s in stack]).expand(shown, -1, -1)  # (trials, n, d)
+            features = torch.stack([extract(network, s.x) for s in stack]).expand(
+                shown, -1, -1
+            )  # (trials, n, d)
             labels = torch.stack([s.y for s in stack]).expand(shown, -1)
             heads.append(train_heads(features, labels, len(sets[0].classes), spec.head, inner))
         learned = {"weight": torch.cat([h.weight for h in heads]), "bias": torch.cat([h.bias for h in heads])}

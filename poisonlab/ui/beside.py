@@ -32,9 +32,15 @@ def choose(record: Any, kind: str, most: int, help: str) -> tuple[str, list[tupl
         _nothing(record)
         return own, []
     chosen = st.multiselect(
-        "Beside it", list(labels), default=known[:most], format_func=labels.__getitem__, max_selections=most,
-        key=f"{NAME}-{record.run_id}-{link_number}", help=help, placeholder="Another defense of the same poisons",
-    )  # fmt: skip
+        "Beside it",
+        list(labels),
+        default=known[:most],
+        format_func=labels.__getitem__,
+        max_selections=most,
+        key=f"{NAME}-{record.run_id}-{link_number}",
+        help=help,
+        placeholder="Another defense of the same poisons",
+    )
     link.write(NAME, chosen)
     found = [(labels[run_id], page.known(run_id)) for run_id in chosen]
     return own, [(label, other) for label, other in found if other is not None]
@@ -84,5 +90,12 @@ def take(trace: _Trace, rows: Tensor) -> _Trace:
     if isinstance(trace, PurificationTrace):
         known = [f.name for f in fields(trace) if len(getattr(trace, f.name))]  # older records say less
         return replace(trace, **{name: getattr(trace, name)[rows] for name in known})
-    columns = ("clean_images", "poisoned_images", "clean_energy", "poisoned_energy", "from_poisoned", "from_clean")
+    columns = (
+        "clean_images",
+        "poisoned_images",
+        "clean_energy",
+        "poisoned_energy",
+        "from_poisoned",
+        "from_clean",
+    )
     return replace(trace, **{name: getattr(trace, name)[:, rows] for name in columns})

@@ -16,26 +16,58 @@ from poisonlab.ui.wording import NONE, escape, number, percent
 
 HEAT = ("success", "clean_accuracy", "control", "der", "robust_accuracy")
 SORTS = {
-    "success": "attack success", "clean_accuracy": "clean accuracy", "control": "control", "der": "DER", "n": "seeds",
-    "dataset": "dataset", "attack": "attack", "defense": "defense",
-}  # fmt: skip
+    "success": "attack success",
+    "clean_accuracy": "clean accuracy",
+    "control": "control",
+    "der": "DER",
+    "n": "seeds",
+    "dataset": "dataset",
+    "attack": "attack",
+    "defense": "defense",
+}
 SHOWN, SCATTERED = 1000, 300  # rows in the browser's table, marks in the scatter; downloads hold all
 ORDER = [
-    "dataset", "attack", "defense", "settings", "n", "clean_accuracy", "success", "control", "source",
-    "clean_accuracy_low", "clean_accuracy_high", "success_low", "success_high", "clean_accuracy_undefended",
-    "success_undefended", "robust_accuracy", "der", "targets", "seconds", "victim", "preset", "diverged",
-]  # fmt: skip
+    "dataset",
+    "attack",
+    "defense",
+    "settings",
+    "n",
+    "clean_accuracy",
+    "success",
+    "control",
+    "source",
+    "clean_accuracy_low",
+    "clean_accuracy_high",
+    "success_low",
+    "success_high",
+    "clean_accuracy_undefended",
+    "success_undefended",
+    "robust_accuracy",
+    "der",
+    "targets",
+    "seconds",
+    "victim",
+    "preset",
+    "diverged",
+]
 
 
 def order() -> tuple[str, str, bool]:
     """Kind of threat, sort column and direction, all in the URL."""
     left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
     threat = left.segmented_control(
-        "Threat", ["all", *SUCCESS], default="all", required=True, key="threat", bind="query-params",
+        "Threat",
+        ["all", *SUCCESS],
+        default="all",
+        required=True,
+        key="threat",
+        bind="query-params",
         help="Backdoors are measured by ASR, targeted poisons by poison success, corruptions by lost accuracy: compare "
         "within one kind.",
-    )  # fmt: skip
-    sort = middle.selectbox("Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params")
+    )
+    sort = middle.selectbox(
+        "Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params"
+    )
     descending = right.toggle("Largest first", key="descending", bind="query-params")
     return str(threat), str(sort), bool(descending)
 
@@ -54,13 +86,17 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         shown,
         column_order=ORDER,
         column_config={
-            "defense": column.TextColumn("defense", width=130),  # the first rows need not hold the longest name
+            "defense": column.TextColumn(
+                "defense", width=130
+            ),  # the first rows need not hold the longest name
             "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
             "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
             "clean_accuracy": tables.share("clean_accuracy"),
             "clean_accuracy_low": column.NumberColumn("Accuracy from", help=interval, format="percent"),
             "clean_accuracy_high": column.NumberColumn("to", help=interval, format="percent"),
-            "clean_accuracy_undefended": tables.percentage("clean_accuracy_undefended", "Accuracy undefended"),
+            "clean_accuracy_undefended": tables.percentage(
+                "clean_accuracy_undefended", "Accuracy undefended"
+            ),
             "success": tables.share("success", "Attack success ↓", POISONED),
             "success_low": column.NumberColumn("Success from", help=interval, format="percent"),
             "success_high": column.NumberColumn("to ", help=interval, format="percent"),
@@ -130,9 +166,13 @@ def downloads(rows: pd.DataFrame) -> None:
             ("Parquet", as_parquet, "application/octet-stream"),
         ):
             st.download_button(
-                label, partial(make, rows), f"poisonlab-leaderboard.{label.lower()}", mime, on_click="ignore",
+                label,
+                partial(make, rows),
+                f"poisonlab-leaderboard.{label.lower()}",
+                mime,
+                on_click="ignore",
                 icon=":material/download:",
-            )  # fmt: skip
+            )
 
 
 def selection(rows: pd.DataFrame) -> None:
@@ -156,7 +196,9 @@ def selection(rows: pd.DataFrame) -> None:
         usable = [record for _, record in records if record is not None]
         if len(usable) > 1:
             st.markdown("**What differs**")
-            st.dataframe(differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows")
+            st.dataframe(
+                differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows"
+            )
 
 
 def _runs(row: dict[str, Any]) -> None:

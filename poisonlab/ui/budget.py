@@ -41,15 +41,21 @@ def choose() -> series.Setting:
                 usual = series.usual_victim(names["dataset"], names["preset"])
             options = [usual, *(o for o in options if o != usual)]
             link.hint_choice(_key(kind, names), kind, options)
-            names[kind] = column.selectbox(kind.capitalize(), options, key=_key(kind, names), bind="query-params")
+            names[kind] = column.selectbox(
+                kind.capitalize(), options, key=_key(kind, names), bind="query-params"
+            )
         values = _measured(names)
         chosen = next(iter(values), PRESETS_OWN)
         if len(values) > 1:
             link.hint_choice("setting", "setting", values)
             chosen = st.selectbox(
-                "Parameters", list(values), format_func=lambda name: _named(values[name]), key="setting",
-                bind="query-params", help="Runs of this attack were measured with different parameters.",
-            )  # fmt: skip
+                "Parameters",
+                list(values),
+                format_func=lambda name: _named(values[name]),
+                key="setting",
+                bind="query-params",
+                help="Runs of this attack were measured with different parameters.",
+            )
     rows = store.budget(chosen)
     rows = rows[rows["defense"].map(learns_from_clean_images).astype(bool)].reset_index(drop=True)
     return series.Setting(**names, values=values.get(chosen, {}), rows=rows)
@@ -118,14 +124,22 @@ def launcher(setting: series.Setting) -> None:
     measured = list(setting.rows["defense"].value_counts().index[:USUAL_DEFENSES])
     left, right = st.columns(2)
     defenses = left.multiselect(
-        "Defenses", options, default=measured or [page.UNLEARNING_DEMO[2]], key="budget_defense", bind="query-params",
-    )  # fmt: skip
+        "Defenses",
+        options,
+        default=measured or [page.UNLEARNING_DEMO[2]],
+        key="budget_defense",
+        bind="query-params",
+    )
     usual = ", ".join(str(n) for n in usual_budgets(setting))
     text = right.text_input(
-        "Clean images", usual, key="budgets", bind="query-params", max_chars=200,
+        "Clean images",
+        usual,
+        key="budgets",
+        bind="query-params",
+        max_chars=200,
         help=f"{glossary.help_for('clean_images')} Whole numbers, separated by commas; at first from one image a class "
         "to 5 % of the training set.",
-    )  # fmt: skip
+    )
     seeds = series.choose_seeds(*st.columns(2), "budget", count=3)
     budgets = series.whole_numbers(text)
     if not budgets or not defenses:

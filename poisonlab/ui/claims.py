@@ -17,7 +17,12 @@ from poisonlab.ui.wording import NONE, escape
 
 RECIPES = ("faster", "published")
 FIRST = "ftsam_cifar10"
-BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = "both", "published only", "measured only", "not measured yet"
+BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = (
+    "both",
+    "published only",
+    "measured only",
+    "not measured yet",
+)
 IN_PART = "measured in part"  # some of the runs that the cell is the mean of
 OPEN = (TO_MEASURE, IN_PART)
 
@@ -28,18 +33,29 @@ def choose() -> tuple[PublishedTable, Recipe]:
     names = sorted(known, key=lambda name: name != FIRST)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     name = link.choice(
-        left, "Published table", names, lambda name: known[name].title, key="table",
+        left,
+        "Published table",
+        names,
+        lambda name: known[name].title,
+        key="table",
         help="What was read in papers, repositories and logs; each table names its source.",
-    )  # fmt: skip
+    )
     recipe = right.segmented_control(
-        "Training of the measured victims", RECIPES, default="faster", required=True, key="recipe",
-        bind="query-params", disabled=known[name].reproduce is None,
+        "Training of the measured victims",
+        RECIPES,
+        default="faster",
+        required=True,
+        key="recipe",
+        bind="query-params",
+        disabled=known[name].reproduce is None,
         help="faster: fewer epochs, as the setting below says. published: as many epochs as there.",
-    )  # fmt: skip
+    )
     return known[name], "published" if recipe == "published" else "faster"
 
 
-def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[tuple[str, str], list[ExperimentSpec]]]:
+def cells_of(
+    table: PublishedTable, recipe: Recipe
+) -> tuple[pd.DataFrame, dict[tuple[str, str], list[ExperimentSpec]]]:
     """One row a cell that is published or measured or could be, and the specs behind those that can be run.
 
     The columns of ``store.claims``, with ``attack`` and ``defense`` as labels, ``cell`` as their keys, ``wanted``,
@@ -53,7 +69,9 @@ def cells_of(table: PublishedTable, recipe: Recipe) -> tuple[pd.DataFrame, dict[
             specs[cell] = specs_of(table, *cell, recipe)
         except NotRunnable as reason:
             reasons[cell] = str(reason)
-    groups = [(*cell, group) for cell, own in specs.items() for group in sorted({spec.group() for spec in own})]
+    groups = [
+        (*cell, group) for cell, own in specs.items() for group in sorted({spec.group() for spec in own})
+    ]
     rows = runtime.get().store.claims(table.id, groups)
     rows["cell"] = list(zip(rows["attack"], rows["defense"], strict=True))
     rows["wanted"] = [len(specs.get(cell, ())) for cell in rows["cell"]]
@@ -102,9 +120,13 @@ def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
 
 def source(table: PublishedTable) -> None:
     """Where the numbers stand and how they came here; recalled ones are plainly marked."""
-    st.markdown(f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}.")
+    st.markdown(
+        f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}."
+    )
     if table.provenance == "recalled":
-        st.warning("These numbers were not read in the paper but recalled: check them there before you quote them.")
+        st.warning(
+            "These numbers were not read in the paper but recalled: check them there before you quote them."
+        )
     for note in table.notes:
         st.caption(escape(note))
 
@@ -122,7 +144,9 @@ def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
         )
     )  # wraps, as no data frame does
     if table.reproduce:
-        st.markdown("**Differs here**\n" + "\n".join(f"- {escape(line)}" for line in table.reproduce.deviations))
+        st.markdown(
+            "**Differs here**\n" + "\n".join(f"- {escape(line)}" for line in table.reproduce.deviations)
+        )
 
 
 def _here(spec: ExperimentSpec) -> list[str]:
@@ -159,7 +183,8 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
     """Every cell: published, measured, difference; deviations and worst runs where the table has any."""
     column, rows = st.column_config, rows.copy()
     rows["runs"] = [
-        f"{n} of {wanted}" if wanted > 1 else str(n) for n, wanted in zip(rows["n"], rows["wanted"], strict=True)
+        f"{n} of {wanted}" if wanted > 1 else str(n)
+        for n, wanted in zip(rows["n"], rows["wanted"], strict=True)
     ]
     spreads = [name for name in _SPREADS if (rows["wanted"] > 1).any() and rows[name].notna().any()]
     points = "Measured minus published, in percentage points."
@@ -167,8 +192,19 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
     st.dataframe(
         rows,
         column_order=[
-            "attack", "label", "clean_accuracy_published", "clean_accuracy", "clean_accuracy_difference",
-            "success_published", "success", "success_difference", *spreads, "runs", "state", "provenance", "why",
+            "attack",
+            "label",
+            "clean_accuracy_published",
+            "clean_accuracy",
+            "clean_accuracy_difference",
+            "success_published",
+            "success",
+            "success_difference",
+            *spreads,
+            "runs",
+            "state",
+            "provenance",
+            "why",
         ],
         column_config={
             "attack": "Attack",
@@ -176,21 +212,29 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
             "state": column.TextColumn("State", help="Which of the two exist."),
             "why": column.TextColumn("Why not here", help="Why a cell is only published."),
             "runs": column.TextColumn("n", help=f"{glossary.help_for('n')} {OF}", width="small"),
-            **{name: tables.percentage(table.success, f"{success} {said}") for name, said in _SPREADS.items()},
+            **{
+                name: tables.percentage(table.success, f"{success} {said}") for name, said in _SPREADS.items()
+            },
             "clean_accuracy_published": tables.percentage("clean_accuracy", "ACC published"),
             "clean_accuracy": tables.percentage("clean_accuracy", "ACC measured"),
-            "clean_accuracy_difference": column.NumberColumn("Δ ACC", help=points, format="%+.2f", width="small"),
+            "clean_accuracy_difference": column.NumberColumn(
+                "Δ ACC", help=points, format="%+.2f", width="small"
+            ),
             "success_published": tables.percentage(table.success, f"{success} published"),
             "success": tables.percentage(table.success, f"{success} measured"),
-            "success_difference": column.NumberColumn(f"Δ {success}", help=points, format="%+.2f", width="small"),
-            "provenance": column.TextColumn("Numbers", help="read: in the source. recalled: from memory, unchecked."),
+            "success_difference": column.NumberColumn(
+                f"Δ {success}", help=points, format="%+.2f", width="small"
+            ),
+            "provenance": column.TextColumn(
+                "Numbers", help="read: in the source. recalled: from memory, unchecked."
+            ),
         },
         hide_index=True,
         placeholder=NONE,
         height=tables.height(len(rows)),
         key=f"cells-{table.id}",
         alt="Every cell of the table: published and measured accuracy and attack success, and their difference",
-    )  # fmt: skip
+    )
 
 
 def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: str) -> None:

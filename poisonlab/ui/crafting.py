@@ -6,7 +6,7 @@ from poisonlab.ui.wording import percent
 
 
 def images(trace: Crafting) -> None:
-    """Base, poison, amplified difference, and what the shift of colours alone does."""
+    """Base, poison, amplified difference, and what the shift of colors alone does."""
     count, factor = len(trace.base), max(1, int(127 / max(1.0, trace.eps)))
     change = (trace.poisoned.float() - trace.base.float()).abs().flatten(1).max(1).values
     blank = [""] * count
@@ -20,12 +20,12 @@ def images(trace: Crafting) -> None:
     )
     if len(trace.grids):
         strip(
-            f"Shift of colours × {factor}",
+            f"Shift of colors × {factor}",
             amplified(trace.base, trace.recolored, factor),
             [f"up to {s:.3f}" for s in trace.grids.abs().flatten(1).max(1).values.tolist()],
-            [f"amplified shift of colours of training image {i + 1}" for i in range(count)],
-            "What the colour grid does without the offsets; the number is the largest shift in brightness or chroma, "
-            f"of [0, 1], bounded by {trace.colour:g}.",
+            [f"amplified shift of colors of training image {i + 1}" for i in range(count)],
+            "What the color grid does without the offsets; the number is the largest shift in brightness or chroma, "
+            f"of [0, 1], bounded by {trace.color:g}.",
         )
 
 
@@ -43,6 +43,5 @@ def outcome(trace: Crafting) -> str:
 def held_back(trace: Crafting) -> str:
     """How much of the bound is used."""
     share = trace.changes[-1] / trace.changes.sum().clamp_min(1)
-    return (
-        f"**{percent(share.item())}** of all pixels and channels change by nearly the whole bound of {trace.eps:g}/255."
-    )
+    changed = f"**{percent(share.item())}** of all pixels and channels"
+    return f"{changed} change by nearly the whole bound of {trace.eps:g}/255."

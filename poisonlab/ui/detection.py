@@ -14,7 +14,7 @@ from poisonlab.records.artifacts import (
     TriggerTruth,
 )
 from poisonlab.ui import galleries, glossary
-from poisonlab.ui.images import on_grey, strip
+from poisonlab.ui.images import on_gray, strip
 from poisonlab.ui.wording import escape, percent
 
 
@@ -24,7 +24,7 @@ def side_by_side(
     """Images with the true trigger, where it changes them, and the recovered trigger."""
     changed = (truth.triggered != truth.clean).flatten(0, 1).any(0)  # (h, w)
     marked = (changed[None] * 255).to(torch.uint8)
-    recovered = on_grey(found.patterns[row], None if found.masks is None else found.masks[row])
+    recovered = on_gray(found.patterns[row], None if found.masks is None else found.masks[row])
     norm = float(found.l1_norm[row])
     images = [truth.triggered[0], recovered]
     captions = ["with the true trigger, which changes every pixel", f"recovered, L1 norm {norm:.3g}"]
@@ -45,7 +45,9 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
     """Scores of all classes, victim beside control, and the verdict on both."""
     st.subheader("Which class stands out", anchor=False, help=glossary.help_for("detected"))
     st.plotly_chart(
-        figures.class_anomaly(found), key="anomaly", alt="Score of each class in the victim and in the control"
+        figures.class_anomaly(found),
+        key="anomaly",
+        alt="Score of each class in the victim and in the control",
     )
     st.markdown(verdict(found))
     if triggers is None:
@@ -55,10 +57,10 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
     pairs = list(zip(triggers.patterns[part], triggers.masks[part], strict=True))
     strip(
         "The smallest trigger found for each class",
-        torch.stack([on_grey(pattern, mask) for pattern, mask in pairs]),
+        torch.stack([on_gray(pattern, mask) for pattern, mask in pairs]),
         [f"{name}: {float(mask.sum()):.3g}" for name, (_, mask) in zip(names, pairs, strict=True)],
         [f"smallest trigger found for class {name}" for name in names],
-        "The number is the L1 norm of the mask. Grey leaves the image as it is.",
+        "The number is the L1 norm of the mask. Gray leaves the image as it is.",
     )
 
 
@@ -67,21 +69,22 @@ def verdict(found: ClassAnomaly) -> str:
     if found.named < 0 and found.target_class < 0:
         said = "The detector names no class of the victim; what was done to it leads to no single class."
     elif found.named < 0:
-        said = (
-            f"The detector names no class: the attacker's, {escape(found.classes[found.target_class])}, **is missed**."
-        )
+        missed = escape(found.classes[found.target_class])
+        said = f"The detector names no class: the attacker's, {missed}, **is missed**."
     else:
         name = escape(found.classes[found.named])
-        right = {-1: "", found.named: ", the attacker's class"}.get(found.target_class, ", which is not the attacker's")
+        right = {-1: "", found.named: ", the attacker's class"}.get(
+            found.target_class, ", which is not the attacker's"
+        )
         said = f"The detector says that the victim has a backdoor to **{name}**{right}."
     if found.named_control < 0:
         return f"{said} Of the control, trained without poison, it says nothing: right."
-    accused = escape(found.classes[found.named_control])
-    return f"{said} But it accuses the control, trained without poison, as well (**{accused}**): a false alarm."
+    flagged = escape(found.classes[found.named_control])
+    return f"{said} But it flags the control, trained without poison, as well (**{flagged}**): a false alarm."
 
 
 def samples(found: SampleSuspicion, auroc: float | None) -> None:
-    """Scores of training images, and who is accused."""
+    """Scores of training images, and who is flagged."""
     st.subheader("Which training images stand out", anchor=False, help=glossary.help_for("sample_auroc"))
     st.plotly_chart(
         figures.suspicion(found),
@@ -90,6 +93,6 @@ def samples(found: SampleSuspicion, auroc: float | None) -> None:
     )
     reading = "" if auroc is None else f" AUROC {auroc:.3f}."
     st.markdown(
-        f"Accused: **{percent(found.accused_poisoned)}** of the poisoned images and {percent(found.accused_clean)} of "
-        f"the clean ones; {percent(found.accused_control)} of the control's.{reading}"
+        f"Accused: **{percent(found.flagged_poisoned)}** of the poisoned images and {percent(found.flagged_clean)} of "
+        f"the clean ones; {percent(found.flagged_control)} of the control's.{reading}"
     )

@@ -18,18 +18,30 @@ FEW = 30  # images below which an AUROC says little
 
 def histogram(energies: EnergyHistogram) -> None:
     """The three groups, how well the energy tells them apart, and where the reader looks."""
-    clean, poisoned, purified = (e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified))
+    clean, poisoned, purified = (
+        e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified)
+    )
     groups = (("poisoned", poisoned), ("purified", purified))
-    aurocs = [(name, f"{auroc(clean, values):.3f}" if len(clean) and len(values) else NONE) for name, values in groups]
+    aurocs = [
+        (name, f"{auroc(clean, values):.3f}" if len(clean) and len(values) else NONE)
+        for name, values in groups
+    ]
     columns = st.columns(3)
     for column, (name, value) in zip(columns, aurocs, strict=False):
         column.metric(f"AUROC, {name} against clean", value, border=True, help=glossary.help_for("auroc"))
     meaning = glossary.define("way_back")
-    columns[2].metric(meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text)
+    columns[2].metric(
+        meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text
+    )
     zoom = st.segmented_control(
-        "Show", list(ZOOMS), default=next(iter(ZOOMS)), required=True, key="zoom", bind="query-params",
+        "Show",
+        list(ZOOMS),
+        default=next(iter(ZOOMS)),
+        required=True,
+        key="zoom",
+        bind="query-params",
         help="Poison can lie so far out that the other two become one bar.",
-    )  # fmt: skip
+    )
     st.plotly_chart(
         energy_histogram(energies, zoom),
         key="energies",
@@ -63,11 +75,19 @@ def soundness(healths: Sequence[ModelHealth], trace: PurificationTrace | None) -
         st.markdown(escape(health.verdict))
         _metrics([(f"health_{name}", number(value, 4)) for name, value in health.values.items()])
     if trace is not None:
-        st.markdown("In this run, on the training images shown on the Purification page, against the clean images:")
-        rows = {"untouched_purified": (trace.after, ~trace.poisoned), "poisoned_given": (trace.before, trace.poisoned),
-                "poisoned_purified": (trace.after, trace.poisoned)}  # fmt: skip
+        st.markdown(
+            "In this run, on the training images shown on the Purification page, against the clean images:"
+        )
+        rows = {
+            "untouched_purified": (trace.after, ~trace.poisoned),
+            "poisoned_given": (trace.before, trace.poisoned),
+            "poisoned_purified": (trace.after, trace.poisoned),
+        }
         _metrics(
-            [(f"psnr_{name}", decibels(psnr(x[which], trace.original[which]))) for name, (x, which) in rows.items()]
+            [
+                (f"psnr_{name}", decibels(psnr(x[which], trace.original[which])))
+                for name, (x, which) in rows.items()
+            ]
         )
 
 

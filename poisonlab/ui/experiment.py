@@ -17,7 +17,9 @@ from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
 MAX_SEED, MAX_REPEATS = 2**31 - 1, 20
-SEED_HELP = "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
+SEED_HELP = (
+    "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
+)
 REPEATS_HELP = "Runs with consecutive seeds."
 
 
@@ -31,7 +33,9 @@ def start_from_run() -> None:
         return
     spec = page.spec_of(asked)
     if spec is None:
-        st.warning("The run to start from is not among the results here; the preset's values are shown instead.")
+        st.warning(
+            "The run to start from is not among the results here; the preset's values are shown instead."
+        )
         return
     methods = {f"new_{kind}": getattr(spec, kind).name for kind in selector.FILTERS}
     values = {**methods, "new_preset": spec.preset, "seed": spec.seed, "repeats": 1}
@@ -45,7 +49,9 @@ def start_from_run() -> None:
     except StreamlitAPIException:  # widgets hold these already: somebody went back, and on to the page before
         return
     st.session_state.pop("mode", None)  # a matrix has no single values
-    st.session_state.update(values)  # what was chosen before would win over the usual values, which no URL names
+    st.session_state.update(
+        values
+    )  # what was chosen before would win over the usual values, which no URL names
     st.session_state["started_from"] = asked
     st.rerun()
 
@@ -90,16 +96,22 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
     columns = st.columns(4)
     link.hint_choice("new_preset", "preset", PRESETS)
     chosen["preset"] = columns[1].selectbox(
-        "Preset", PRESETS, key="new_preset", bind="query-params",
+        "Preset",
+        PRESETS,
+        key="new_preset",
+        bind="query-params",
         help="quick: what a 2-core laptop does in minutes. paper: the published values, for a GPU.",
-    )  # fmt: skip
+    )
     key = _victim_key(chosen["dataset"], chosen["preset"])
     options = _first(_usual_victim(chosen["dataset"], chosen["preset"]), registry.victim)
     link.hint_choice(key, "victim", options)
     chosen["victim"] = columns[0].selectbox(
-        "Victim", options, key=key, bind="query-params",
+        "Victim",
+        options,
+        key=key,
+        bind="query-params",
         help="The network that is trained on the poisoned images.",
-    )  # fmt: skip
+    )
     if chosen["preset"] == "paper" and chosen["dataset"] != "digits":
         st.caption("The preset paper takes the published values: hours on a GPU, days on a laptop.")
     return chosen, _seeds(columns[2], columns[3])
@@ -138,7 +150,9 @@ def _form(start: dict[str, Config], preset: dict[str, Config], key: str) -> Form
     """A tab for each part; ``start`` is what the fields hold until somebody changes them."""
     overrides: dict[str, Any] = {}
     with st.form("parameters"):
-        for tab, (part, usual) in zip(st.tabs([TITLES[part] for part in preset]), preset.items(), strict=True):
+        for tab, (part, usual) in zip(
+            st.tabs([TITLES[part] for part in preset]), preset.items(), strict=True
+        ):
             with tab:
                 held = forms.fields(start[part], f"{key}.{part}", usual)
                 prefix = "" if part == "run" else f"{part}."
@@ -151,9 +165,15 @@ def _form(start: dict[str, Config], preset: dict[str, Config], key: str) -> Form
 
 
 TITLES = {
-    "attack": "Attack", "defense": "Defense", "training": "Training", "head": "Linear head",
-    "fine_tune": "Fine-tuning", "dataset": "Dataset", "victim": "Victim", "run": "Run",
-}  # fmt: skip
+    "attack": "Attack",
+    "defense": "Defense",
+    "training": "Training",
+    "head": "Linear head",
+    "fine_tune": "Fine-tuning",
+    "dataset": "Dataset",
+    "victim": "Victim",
+    "run": "Run",
+}
 
 
 def _parts(spec: ExperimentSpec) -> dict[str, Config]:
@@ -196,6 +216,11 @@ def _loose(spec: ExperimentSpec) -> Config:
 
 def _spec(names: dict[str, Any], seed: int, overrides: dict[str, Any]) -> ExperimentSpec:
     return make_spec(
-        names["dataset"], names["attack"], names["defense"], preset=names["preset"], seed=seed,
-        victim=names["victim"], overrides=overrides,
-    )  # fmt: skip
+        names["dataset"],
+        names["attack"],
+        names["defense"],
+        preset=names["preset"],
+        seed=seed,
+        victim=names["victim"],
+        overrides=overrides,
+    )

@@ -18,7 +18,9 @@ from poisonlab.ui.images import amplified, strip
 from poisonlab.ui.wording import escape
 
 AT_ONCE = 8  # columns that stay readable on a 1280 pixel screen
-AMPLIFY_HELP = "How strongly the difference is amplified; grey means no change, lighter is brighter, darker is darker."
+AMPLIFY_HELP = (
+    "How strongly the difference is amplified; gray means no change, lighter is brighter, darker is darker."
+)
 
 
 def turn(count: int, key: str) -> slice:
@@ -33,7 +35,9 @@ def turn(count: int, key: str) -> slice:
 def controls(factor: int, count: int) -> tuple[int, slice]:
     """Amplification of differences, and which images to show, side by side."""
     left, right = st.columns(2, vertical_alignment="bottom", gap="large")
-    chosen = left.slider("Amplify the difference", 1, 32, factor, key="amplify", help=AMPLIFY_HELP, bind="query-params")
+    chosen = left.slider(
+        "Amplify the difference", 1, 32, factor, key="amplify", help=AMPLIFY_HELP, bind="query-params"
+    )
     with right:
         return chosen, turn(count, "images")
 
@@ -61,8 +65,8 @@ def poisons(gallery: PoisonGallery) -> None:
     strip(
         "Poisoned",
         poisoned,
-        [f"labelled {g}" if g != t else f"still {g}" for g, t in zip(given, true, strict=True)],
-        [f"poisoned image labelled {g}" for g in given],
+        [f"labeled {g}" if g != t else f"still {g}" for g, t in zip(given, true, strict=True)],
+        [f"poisoned image labeled {g}" for g in given],
         "What the victim trains on, and the label it is given.",
     )
     strip(
@@ -82,13 +86,19 @@ def targets(gallery: TargetGallery) -> None:
         return escape(gallery.classes[int(label)])
 
     rows = zip(
-        gallery.images[part], gallery.true_labels[part], gallery.adversarial_labels[part],
-        gallery.predicted_control[part], gallery.predicted_undefended[part], gallery.predicted_defended[part],
+        gallery.images[part],
+        gallery.true_labels[part],
+        gallery.adversarial_labels[part],
+        gallery.predicted_control[part],
+        gallery.predicted_undefended[part],
+        gallery.predicted_defended[part],
         strict=True,
-    )  # fmt: skip
+    )
     captions, alts = [], []
     for _, true, wish, control, undefended, defended in rows:
-        verdict = ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
+        verdict = (
+            ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
+        )
         lines = [
             f"is **{name(true)}**, wished **{name(wish)}**",
             f"control says {name(control)}",
@@ -123,9 +133,8 @@ def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> 
             f"In round {round_ + 1} no class takes more than {share:.0%} of the images: this pattern "
             "changes little, so the search has not found a backdoor here, or it is gone by now."
         )
-    named = (
-        f"In round {round_ + 1} this one pattern sends {share:.0%} of the images to **{escape(trigger.classes[top])}**"
-    )
+    top_class = escape(trigger.classes[top])
+    named = f"In round {round_ + 1} this one pattern sends {share:.0%} of the images to **{top_class}**"
     if target is None:
         return f"{named}."
     if top == target:

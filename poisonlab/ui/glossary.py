@@ -55,19 +55,20 @@ _DEFINED = {
         rate=False,
     ),
     "flag_precision": Definition(
-        "Flag precision", "Share of the flagged images that are corrupted or poisoned; the others are there by mistake."
+        "Flag precision",
+        "Share of the flagged images that are corrupted or poisoned; the others are there by mistake.",
     ),
     "flag_recall": Definition("Flag recall", "Share of the corrupted or poisoned images that are flagged."),
     "returned_clean": Definition(
         "Rightly returned", "Share of the images taken back that are clean. Higher is better."
     ),
     "relabelled_right": Definition(
-        "Rightly relabelled", "Share of the relabelled images whose most likely new label is the true one."
+        "Rightly relabeled", "Share of the relabeled images whose most likely new label is the true one."
     ),
     "fate": Definition(
         "Fate",
         "What a repair does with a flagged image: kept out of the training, returned with its label because a model "
-        "trained without the suspects agrees with it, or relabelled by that model.",
+        "trained without the suspects agrees with it, or relabeled by that model.",
         rate=False,
     ),
     "confusion": Definition(
@@ -153,7 +154,9 @@ _DEFINED = {
     "l1_norm": Definition(
         "L1 norm", "Sum of the absolute values of the recovered pattern: how much of it there is.", rate=False
     ),
-    "mask": Definition("Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False),
+    "mask": Definition(
+        "Mask", "Factor in [0, 1] on a weight of the model: 1 keeps it, 0 removes it.", rate=False
+    ),
     "detected": Definition(
         "Detected",
         "Whether the defense says that the victim holds a backdoor: 1 or 0, a rate over seeds. Worth nothing without "
@@ -165,7 +168,8 @@ _DEFINED = {
         "Lower is better.",
     ),
     "target_found": Definition(
-        "Target found", "Whether the class that the defense names is the attacker's: 1 or 0. Higher is better."
+        "Target found",
+        "Whether the class that the defense names is the attacker's: 1 or 0. Higher is better.",
     ),
     "sample_auroc": Definition(
         "Sample AUROC",
@@ -174,10 +178,11 @@ _DEFINED = {
         rate=False,
     ),
     "samples_caught": Definition(
-        "Poisons caught", "Share of the poisoned training images that the defense accuses. Higher is better."
+        "Poisons caught", "Share of the poisoned training images that the defense flags. Higher is better."
     ),
     "samples_accused": Definition(
-        "Clean images accused", "Share of the clean training images that the defense accuses. Lower is better."
+        "Clean images flagged",
+        "Share of the clean training images that the defense flags. Lower is better.",
     ),
     "isolation_precision": Definition(
         "Isolation precision",
@@ -185,7 +190,8 @@ _DEFINED = {
         "set. Higher is better.",
     ),
     "isolation_recall": Definition(
-        "Isolation recall", "Share of the poisoned images that are set aside in training: few suffice to unlearn."
+        "Isolation recall",
+        "Share of the poisoned images that are set aside in training: few suffice to unlearn.",
     ),
     "recovered_asr": Definition(
         "ASR of the recovered trigger",
@@ -241,17 +247,23 @@ _DEFINED = {
     ),
     "clean_images": Definition(
         "Clean images",
-        "Trusted, labelled images that the defender holds, none of them in the training set.",
+        "Trusted, labeled images that the defender holds, none of them in the training set.",
         rate=False,
     ),
     "unlearning_accuracy": Definition(
-        "Accuracy while unlearning", "On the defender's images, after each pass of gradient ascent.", rate=False
+        "Accuracy while unlearning",
+        "On the defender's images, after each pass of gradient ascent.",
+        rate=False,
     ),
     "recovering_loss": Definition(
-        "Loss while recovering", "On clean images, of the unlearned network with its channels masked.", rate=False
+        "Loss while recovering",
+        "On clean images, of the unlearned network with its channels masked.",
+        rate=False,
     ),
     "perturbed_loss": Definition(
-        "Loss of the shaken network", "On clean images, with each channel moved the way that hurts most.", rate=False
+        "Loss of the shaken network",
+        "On clean images, with each channel moved the way that hurts most.",
+        rate=False,
     ),
     "health_psnr": Definition(
         "PSNR",
@@ -305,7 +317,8 @@ _DEFINED = {
         rate=False,
     ),
     "adversarial_probability": Definition(
-        "Probability of the wished class", "What a network gives the attacker's class on the target image: its softmax."
+        "Probability of the wished class",
+        "What a network gives the attacker's class on the target image: its softmax.",
     ),
     "weight_path": Definition(
         "Path of the weights",
@@ -319,9 +332,9 @@ _DEFINED = {
         "attack back.",
         rate=False,
     ),
-    "colour_shift": Definition(
-        "Shift of colours",
-        "Every colour of an image moves by what a smooth grid over brightness and two chroma axes says: equal colours "
+    "color_shift": Definition(
+        "Shift of colors",
+        "Every color of an image moves by what a smooth grid over brightness and two chroma axes says: equal colors "
         "move alike, so that the eye takes it for other light.",
         rate=False,
     ),
@@ -372,10 +385,12 @@ _DEFINED = {
         rate=False,
     ),
     "class_spread": Definition(
-        "Deviation", "Standard deviation of the success over classes: large where some classes are easier than others."
+        "Deviation",
+        "Standard deviation of the success over classes: large where some classes are easier than others.",
     ),
     "worst_class": Definition(
-        "Maximum", "Success against the class that it is highest for: a defense is as good as its worst class."
+        "Maximum",
+        "Success against the class that it is highest for: a defense is as good as its worst class.",
     ),
     "seconds": Definition(
         "Seconds",
@@ -405,7 +420,9 @@ def define(name: str) -> Definition:
         base = name.removesuffix(suffix)
         if base != name and base in _DEFINED:
             whole = _DEFINED[base]
-            return Definition(f"{whole.label}, {part}", f"{whole.text} Here: {_DEFINED[part].text}", whole.rate)
+            return Definition(
+                f"{whole.label}, {part}", f"{whole.text} Here: {_DEFINED[part].text}", whole.rate
+            )
     return Definition(name.replace("_", " "), "Reported by the method; see its file.", rate=False)
 
 

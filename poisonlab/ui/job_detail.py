@@ -29,7 +29,9 @@ def show(run_id: str) -> None:
     job = _job(run_id)
     record = None if job is not None else page.known(run_id)
     if job is None and record is None:
-        st.warning("There is no job with the id in this link: it may belong to another machine. Select one above.")
+        st.warning(
+            "There is no job with the id in this link: it may belong to another machine. Select one above."
+        )
         return
     if job is None:
         _recorded(record)
@@ -54,7 +56,7 @@ def _detail(run_id: str) -> None:
     row = {"dataset": job.dataset, "attack": job.attack, "defense": job.defense}
     st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(job.state, color=_COLOURS.get(job.state, "gray"))
+        st.badge(job.state, color=_COLORS.get(job.state, "gray"))
         if job.state in jobs.ACTIVE:
             jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
         if job.state in RESUMABLE:
@@ -109,9 +111,14 @@ def _recorded(record: Any) -> None:
 
 
 _MODELS = {"victim": "Undefended", "defended_victim": "Defended", "repair": "Repaired"}
-_COLOURS: dict[str, Any] = {
-    "running": "blue", "done": "green", "failed": "red", "interrupted": "orange", "cancelled": "gray", "queued": "gray",
-}  # fmt: skip
+_COLORS: dict[str, Any] = {
+    "running": "blue",
+    "done": "green",
+    "failed": "red",
+    "interrupted": "orange",
+    "cancelled": "gray",
+    "queued": "gray",
+}
 
 
 def curves(points: pd.DataFrame, run_id: str) -> None:

@@ -35,7 +35,8 @@ def _live(compact: bool) -> None:
     if len(waiting):
         shown = waiting.head(3 if compact else 8).to_dict("records")
         st.caption(
-            f"{len(waiting)} waiting, next: " + "; ".join(f"{escape(run_title(j))}, seed {j['seed']}" for j in shown)
+            f"{len(waiting)} waiting, next: "
+            + "; ".join(f"{escape(run_title(j))}, seed {j['seed']}" for j in shown)
         )
     if len(waiting) and not len(running):
         st.caption("A worker takes the next job within a moment.")
@@ -49,7 +50,9 @@ def _running(job: dict[str, Any], compact: bool) -> None:
     with st.container(border=True):
         left, right = st.columns([6, 1], vertical_alignment="center")
         done = job["step"] / job["total"] if job["total"] else 0.0
-        left.progress(min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}")
+        left.progress(
+            min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}"
+        )
         if compact:
             with right:
                 navigation.link("jobs", "Watch", job=job["run_id"])
@@ -86,9 +89,21 @@ def table(frame: pd.DataFrame, key: str) -> str | None:
     # stage and progress are above, where they move: here they would be out of date
     event = st.dataframe(
         frame,
-        column_order=["state", "dataset", "attack", "defense", "seed", "preset", "created", "finished", "message"],
+        column_order=[
+            "state",
+            "dataset",
+            "attack",
+            "defense",
+            "seed",
+            "preset",
+            "created",
+            "finished",
+            "message",
+        ],
         column_config={
-            "state": column.TextColumn("state", help="queued, running, done, failed, cancelled or interrupted"),
+            "state": column.TextColumn(
+                "state", help="queued, running, done, failed, cancelled or interrupted"
+            ),
             "seed": column.NumberColumn("seed", format="%d", width="small"),
             "message": column.TextColumn("message", width="large"),
             "created": column.DatetimeColumn("created (UTC)", format="D MMM, HH:mm:ss"),
@@ -101,7 +116,7 @@ def table(frame: pd.DataFrame, key: str) -> str | None:
         selection_mode="single-row",
         key=key,
         alt="All jobs, newest first; select a row to see its curves and log",
-    )  # fmt: skip
+    )
     st.caption("Select a row to see its curves and log.")
     rows = event["selection"]["rows"]
     return str(frame.iloc[rows[0]]["run_id"]) if rows and rows[0] < len(frame) else None

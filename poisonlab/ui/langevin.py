@@ -42,9 +42,14 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
     """
     count = trace.clean_images.shape[1]
     image = st.segmented_control(
-        "Image", list(range(1, count + 1)), default=1, required=True, key="image", bind="query-params",
+        "Image",
+        list(range(1, count + 1)),
+        default=1,
+        required=True,
+        key="image",
+        bind="query-params",
         help="The image whose paths are drawn below; its row of images is shown.",
-    )  # fmt: skip
+    )
     said = f"Walks of {recorded} poisoned training images were recorded in this run, no others."
     if count < recorded:
         said += f" {count} of them were recorded by both runs."
@@ -58,21 +63,29 @@ def show(walk: Walk, image: int, alone: bool) -> None:
     trace, steps = walk.trace, walk.trace.steps.tolist()
     nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - (walk.used or 0)))
     step = st.select_slider(
-        "Step" if alone else f"Step of {escape(walk.name)}", steps, value=steps[nearest], key=f"step{walk.key}",
-        bind="query-params", help="Moves all images and marks the step in every plot. It starts where the run stopped.",
-    )  # fmt: skip
+        "Step" if alone else f"Step of {escape(walk.name)}",
+        steps,
+        value=steps[nearest],
+        key=f"step{walk.key}",
+        bind="query-params",
+        help="Moves all images and marks the step in every plot. It starts where the run stopped.",
+    )
     shown = steps.index(step)
     st.caption(f"Step {step}: {trace.moments[shown]}." if trace.moments else f"Step {step}.")
     _images(trace, shown, step, image, AT_ONCE if alone else AT_ONCE // 2)
     order = ALONE if alone else BESIDE
-    places = [c for _ in range(2) for c in st.columns(2, gap="medium")] if alone else [st.container() for _ in order]
+    places = (
+        [c for _ in range(2) for c in st.columns(2, gap="medium")]
+        if alone
+        else [st.container() for _ in order]
+    )
     for name, place in zip(order, places, strict=True):
         with place:
             _PLOTS[name](walk, shown, image)
 
 
 def _images(trace: LangevinTrace, shown: int, step: int, image: int, at_once: int) -> None:
-    """The chosen image in a row of its neighbours, from both starts."""
+    """The chosen image in a row of its neighbors, from both starts."""
     first = image - image % at_once
     part = slice(first, min(first + at_once, trace.clean_images.shape[1]))
     numbers = range(part.start + 1, part.stop + 1)

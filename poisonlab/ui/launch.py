@@ -17,11 +17,15 @@ def device() -> str:
         return "auto"
     return str(
         st.selectbox(
-            "Run on", ["auto", *devices], format_func=lambda name: "any free device" if name == "auto" else name,
-            key="device", label_visibility="collapsed", width=220,
+            "Run on",
+            ["auto", *devices],
+            format_func=lambda name: "any free device" if name == "auto" else name,
+            key="device",
+            label_visibility="collapsed",
+            width=220,
             help="A job for one device waits until that device is free, even if another one is.",
         )
-    )  # fmt: skip
+    )
 
 
 def cost(specs: Sequence[ExperimentSpec]) -> None:
@@ -43,7 +47,9 @@ def cost(specs: Sequence[ExperimentSpec]) -> None:
         "or that several runs share, are computed once and make it shorter.",
     )
     memory = [e.peak_memory_mb for e in estimates if e.peak_memory_mb is not None]
-    right.metric("Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs.")
+    right.metric(
+        "Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs."
+    )
     cached = list(dict.fromkeys(stage for e in estimates for stage in e.cached))
     if cached:
         st.caption(f"Already in the cache: {escape(', '.join(cached))}.")

@@ -27,7 +27,7 @@ COURSE = (
         "A few wrong points move the boundary of a network at one place and leave the rest as it was.",
         5,
         "B. Biggio, B. Nelson, P. Laskov: *Poisoning Attacks against Support Vector Machines*, ICML 2012 "
-        "(arXiv 1206.6389), for the idea; the points here are placed by hand, not optimised as in that paper.",
+        "(arXiv 1206.6389), for the idea; the points here are placed by hand, not optimized as in that paper.",
     ),
     Lesson(
         "lesson_backdoor",
@@ -73,7 +73,7 @@ COURSE = (
         "al.: *Repairing Neural Networks by Leaving the Right Past Behind*, NeurIPS 2022 (arXiv 2207.04806), with "
         "trusted images in the place of known failures.",
     ),
-)  # fmt: skip
+)
 
 
 def begin(name: str, sees: str, matters: str) -> None:
@@ -99,7 +99,7 @@ def slider(
         st.query_params.pop(key, None)
     return place.select_slider(
         label, options, value=usual, key=key, bind="query-params", format_func=shown, help=help
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,12 @@ def predict(question: str, answers: Mapping[str, str], about: tuple[Any, ...]) -
     keys = list(answers)
     before = keys.index(asked[0]) if asked and asked[0] in keys else None
     guess = st.radio(
-        question, keys, index=before, format_func=lambda name: answers[name], key=f"guess_{number}", horizontal=True
+        question,
+        keys,
+        index=before,
+        format_func=lambda name: answers[name],
+        key=f"guess_{number}",
+        horizontal=True,
     )
     link.write("guess", [guess] if guess else [])
     if guess is None:
@@ -142,7 +147,11 @@ def compare(guess: Guess, truth: str, says: str) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**With these settings:** {says} You predicted *{guess.said.lower()}* for others.")
-        st.button("Predict again", on_click=_forget, help="Hides the answer for the settings that you have chosen now.")
+        st.button(
+            "Predict again",
+            on_click=_forget,
+            help="Hides the answer for the settings that you have chosen now.",
+        )
 
 
 def _forget() -> None:

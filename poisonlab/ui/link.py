@@ -44,7 +44,13 @@ def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
 
 
 def choice(
-    place: Any, label: str, options: Sequence[str], shown: Callable[[str], str], *, key: str, help: str | None = None
+    place: Any,
+    label: str,
+    options: Sequence[str],
+    shown: Callable[[str], str],
+    *,
+    key: str,
+    help: str | None = None,
 ) -> str:
     """A selectbox whose option stands in the URL, whatever it is called on the screen (streamlit binds that name)."""
     state, box, in_url = st.session_state, f"{key}_box", f"{key}_in_url"

@@ -12,7 +12,9 @@ if str(ROOT) not in sys.path:  # `streamlit run` puts this script's folder there
 from poisonlab.ui import navigation, notices  # noqa: E402
 
 # Before the navigation, which would otherwise fetch the page's icon from the internet for the browser's tab.
-st.set_page_config(page_title="PoisonLab", page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220)
+st.set_page_config(
+    page_title="PoisonLab", page_icon=navigation.ICON, layout="wide", initial_sidebar_state=220
+)
 chosen = st.navigation(navigation.sections())
 if chosen.title != "Home":
     st.set_page_config(page_title=f"{chosen.title} · PoisonLab")

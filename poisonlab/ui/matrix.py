@@ -20,9 +20,12 @@ def matrix() -> None:
     chosen: dict[str, list[str]] = {}
     for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
         chosen[kind] = column.multiselect(
-            f"{kind.capitalize()}s", list(registry.KINDS[kind]), default=[DEFAULTS[kind]], key=f"many_{kind}",
+            f"{kind.capitalize()}s",
+            list(registry.KINDS[kind]),
+            default=[DEFAULTS[kind]],
+            key=f"many_{kind}",
             bind="query-params",
-        )  # fmt: skip
+        )
     left, middle, right = st.columns(3)
     preset = left.selectbox("Preset", PRESETS, key="many_preset", bind="query-params")
     first = link.number(middle, "First seed", 0, MAX_SEED, key="many_seed", help=SEED_HELP)
@@ -53,10 +56,14 @@ def matrix() -> None:
         page.submit(specs, device)
 
 
-def _combine(chosen: dict[str, list[str]], seeds: list[int], preset: Any) -> tuple[list[ExperimentSpec], list[str]]:
+def _combine(
+    chosen: dict[str, list[str]], seeds: list[int], preset: Any
+) -> tuple[list[ExperimentSpec], list[str]]:
     """The specs, and a line for each combination that cannot be."""
     specs, refused = [], []
-    for seed, dataset, attack, defense in product(seeds, chosen["dataset"], chosen["attack"], chosen["defense"]):
+    for seed, dataset, attack, defense in product(
+        seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
+    ):
         try:
             specs.append(make_spec(dataset, attack, defense, preset=preset, seed=seed))
         except SpecError as error:

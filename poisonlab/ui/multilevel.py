@@ -46,7 +46,7 @@ class Settings:
     def spec(self, penalties: tuple[float, ...], noises: tuple[float, ...]) -> SweepSpec:
         return SweepSpec(
             order=self.order, penalties=penalties, noises=noises, seeds=self.seeds, rules=self.rules
-        )  # fmt: skip
+        )
 
 
 def choose_table() -> Table:
@@ -75,27 +75,64 @@ def choose_settings() -> Settings:
     """The sliders."""
     with st.container(border=True):
         first = st.columns([2, 2, 2])
-        order: Any = link.choice(first[0], "Who foresees whom", list(ORDERS), lambda o: ORDERS[o], key="order", help=(  # type: ignore[index]
-            "Who foresees the other moves before it. The paper's attacker foresees how the learner will answer to the "
-            "moved data; in the other order the learner foresees the attacker."
-        ))  # fmt: skip
-        penalty = lesson.slider(first[1], "Adversary's penalty c", PENALTIES, 10.0, "penalty",
-                          "What moving the data costs. Small: a strong adversary.")  # fmt: skip
-        noise = lesson.slider(first[2], "Noise on the test inputs", NOISES, 0.5, "noise",
-                        "Standard deviation of Gaussian noise on the standardised inputs, at test time.")  # fmt: skip
+        order: Any = link.choice(
+            first[0],
+            "Who foresees whom",
+            list(ORDERS),
+            lambda o: ORDERS[o],
+            key="order",
+            help=(  # type: ignore[index]
+                "Who foresees the other moves before it. The paper's attacker foresees how the learner will "
+                "answer to the moved data; in the other order the learner foresees the attacker."
+            ),
+        )
+        penalty = lesson.slider(
+            first[1],
+            "Adversary's penalty c",
+            PENALTIES,
+            10.0,
+            "penalty",
+            "What moving the data costs. Small: a strong adversary.",
+        )
+        noise = lesson.slider(
+            first[2],
+            "Noise on the test inputs",
+            NOISES,
+            0.5,
+            "noise",
+            "Standard deviation of Gaussian noise on the standardised inputs, at test time.",
+        )
         second = st.columns(4)
-        attacker = lesson.slider(second[0], "Steps of the attacker", STEPS["attacker"], 5, "attacker_steps", "Its T.")
-        learner = lesson.slider(second[1], "Steps of the learner", STEPS["learner"], 20, "learner_steps", "Its T.")
-        outer = lesson.slider(second[2], "Steps of the hyperparameter", STEPS["outer"], 15, "outer_steps",
-                        "Of lambda, the weight of the learner's penalty.")  # fmt: skip
-        seeds = lesson.slider(second[3], "Random splits", SEEDS, SEEDS[0], "splits",
-                        "Each is 40 rows to train on, 100 to validate on, the rest to test on.")  # fmt: skip
+        attacker = lesson.slider(
+            second[0], "Steps of the attacker", STEPS["attacker"], 5, "attacker_steps", "Its T."
+        )
+        learner = lesson.slider(
+            second[1], "Steps of the learner", STEPS["learner"], 20, "learner_steps", "Its T."
+        )
+        outer = lesson.slider(
+            second[2],
+            "Steps of the hyperparameter",
+            STEPS["outer"],
+            15,
+            "outer_steps",
+            "Of lambda, the weight of the learner's penalty.",
+        )
+        seeds = lesson.slider(
+            second[3],
+            "Random splits",
+            SEEDS,
+            SEEDS[0],
+            "splits",
+            "Each is 40 rows to train on, 100 to validate on, the rest to test on.",
+        )
     rules = Rules(attacker_steps=attacker, learner_steps=learner, outer_steps=outer)
     return Settings(order, penalty, noise, seeds, rules)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)  # what a slider did not change is not played again
-def _played(sha256: str, _table: Table, rules: str, penalty: float | None, order: Order, seeds: int) -> Played:
+def _played(
+    sha256: str, _table: Table, rules: str, penalty: float | None, order: Order, seeds: int
+) -> Played:
     spec = SweepSpec()
     data = split(_table, spec.train_rows, spec.validation_rows, seeds)
     return play(data, Rules.model_validate_json(rules), penalty, order)
@@ -104,7 +141,9 @@ def _played(sha256: str, _table: Table, rules: str, penalty: float | None, order
 def both(table: Table, settings: Settings) -> dict[str, Played]:
     """The bilevel and the trilevel game under the settings."""
     rules = settings.rules
-    alone = rules.model_copy(update={"attacker_steps": Rules().attacker_steps})  # nobody attacks: one cache entry
+    alone = rules.model_copy(
+        update={"attacker_steps": Rules().attacker_steps}
+    )  # nobody attacks: one cache entry
     usual: Order = "min_max_min"
     return {
         "bilevel": _played(table.sha256, table, alone.model_dump_json(), None, usual, settings.seeds),
@@ -121,7 +160,9 @@ def bands(outcomes: list[Outcome], noises: tuple[float, ...], paired: bool) -> d
         if not paired:
             found.setdefault(cell.model, []).append((cell.mean, cell.low, cell.high))
         elif cell.penalty is not None:
-            found.setdefault(cell.penalty, []).append((cell.difference, cell.difference_low, cell.difference_high))
+            found.setdefault(cell.penalty, []).append(
+                (cell.difference, cell.difference_low, cell.difference_high)
+            )
     arrays = {key: np.array(rows).T for key, rows in found.items()}
     return {key: (mean, low, high) for key, (mean, low, high) in arrays.items() if np.isfinite(mean).all()}
 
@@ -145,9 +186,11 @@ def at_noise(outcomes: list[Outcome], noise: float) -> None:
     by_model = {cell.model: cell for cell in cells(outcomes, (noise,))}
     for column, (name, cell) in zip(st.columns(2), by_model.items(), strict=True):
         column.metric(
-            f"{name}, noise {noise:g}", f"{cell.mean:.3f}", border=True,
+            f"{name}, noise {noise:g}",
+            f"{cell.mean:.3f}",
+            border=True,
             help=f"Mean test error over {cell.n} splits, 95 % interval {cell.low:.3f} to {cell.high:.3f}.",
-        )  # fmt: skip
+        )
     cell = by_model["trilevel"]
     st.markdown(
         f"Trilevel minus bilevel on the same splits: **{cell.difference:+.4f}** "
@@ -165,7 +208,9 @@ def ways(table: Table, played: dict[str, Played]) -> None:
         alt="Lambda after each of its steps, for both models and every split",
     )
     left.caption("The adversary already keeps the weights short, so lambda falls where that suffices.")
-    seed = right.select_slider("Split", range(len(played["trilevel"].outcomes)), key="split", bind="query-params")
+    seed = right.select_slider(
+        "Split", range(len(played["trilevel"].outcomes)), key="split", bind="query-params"
+    )
     moved = played["trilevel"].perturbation
     if moved is not None and moved[seed].isfinite().all():
         right.plotly_chart(
@@ -173,10 +218,16 @@ def ways(table: Table, played: dict[str, Played]) -> None:
             key="moved",
             alt="How far the attacker moved each input of each training row of the chosen split",
         )
-        right.caption(f"What the attacker added to the training rows of split {seed}, in standard deviations.")
+        right.caption(
+            f"What the attacker added to the training rows of split {seed}, in standard deviations."
+        )
     st.plotly_chart(
-        figures.weight_paths({name: game.weights[:, seed].numpy() for name, game in played.items()}, table.features),
+        figures.weight_paths(
+            {name: game.weights[:, seed].numpy() for name, game in played.items()}, table.features
+        ),
         key="weights",
         alt=f"The learner's weights after each step of lambda, on split {seed}, for both models",
     )
-    st.caption(f"The learner's weights on split {seed}, a line for each input. Play follows the steps of lambda.")
+    st.caption(
+        f"The learner's weights on split {seed}, a line for each input. Play follows the steps of lambda."
+    )

@@ -67,7 +67,9 @@ def title(name: str) -> str:
 def page(name: str) -> Any:
     """The page object: equal each time it is made, so it can be built wherever a link is needed."""
     icon = next(i for section in PAGES.values() for n, _, i in section if n == name)
-    return st.Page(ROOT / "pages" / f"{name}.py", title=title(name), icon=icon, url_path=name, default=name == "home")
+    return st.Page(
+        ROOT / "pages" / f"{name}.py", title=title(name), icon=icon, url_path=name, default=name == "home"
+    )
 
 
 def sections() -> dict[str, list[Any]]:

@@ -93,7 +93,7 @@ def headline(metrics: Mapping[str, float | None]) -> None:
     """The four numbers that sum up a run, each defined on hover."""
     success = success_name(metrics)
     undefended, accuracy = metrics.get(f"{success}_undefended"), metrics.get("clean_accuracy_undefended")
-    shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, colour of a rise
+    shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, color of a rise
         ("clean_accuracy", metrics.get("clean_accuracy"), accuracy, "normal"),
         (success, metrics.get(success), undefended, "inverse"),
     ]
@@ -112,7 +112,7 @@ def headline(metrics: Mapping[str, float | None]) -> None:
         )
     elif "targets" in metrics:
         shown.append(("targets", metrics["targets"], None, "off"))
-    for column, (name, value, before, colour) in zip(st.columns(len(shown)), shown, strict=True):
+    for column, (name, value, before, color) in zip(st.columns(len(shown)), shown, strict=True):
         definition = glossary.define(name)
         delta, text = None, definition.text
         if value is not None and before is not None:
@@ -123,7 +123,7 @@ def headline(metrics: Mapping[str, float | None]) -> None:
             definition.label,
             percent(value) if definition.rate else number(value),
             "no change" if delta and still else delta,
-            delta_color="off" if still else colour,
+            delta_color="off" if still else color,
             delta_arrow="off" if still else "auto",
             help=text,
             border=True,

@@ -46,7 +46,7 @@ def numbers(runs: list[Run]) -> None:
             "poisoned": COLUMN.TextColumn("PSNR, poisoned", help=glossary.help_for("psnr_poisoned_purified")),
             "surviving": COLUMN.TextColumn("Surviving share", help=glossary.help_for("surviving_share")),
             "clean_accuracy": tables.share("clean_accuracy"),
-            "success": tables.share("success", colour=POISONED),
+            "success": tables.share("success", color=POISONED),
         },
         hide_index=True,
         placeholder=NONE,
@@ -70,11 +70,18 @@ def strengths(record: Any) -> None:
     knob = knobs[0]
     if len(knobs) > 1:
         knob = st.segmented_control(
-            "Vary", list(knobs), default=knob, required=True, key="knob", bind="query-params",
+            "Vary",
+            list(knobs),
+            default=knob,
+            required=True,
+            key="knob",
+            bind="query-params",
             help="What tells the runs below apart; all else is equal.",
-        )  # fmt: skip
+        )
     own = int(getattr(defense.params, knob))
-    st.markdown(f"`{knob}`: {escape(type(defense.params).model_fields[knob].description)}. This run: **{own}**.")
+    st.markdown(
+        f"`{knob}`: {escape(type(defense.params).model_fields[knob].description)}. This run: **{own}**."
+    )
     rows = runtime.get().store.strengths(record.run_id, knob)
     measured = rows.dropna(subset=["clean_accuracy", "success"])
     if measured["value"].nunique() < 2:
@@ -100,16 +107,18 @@ def _launcher(record: Any, knob: str, own: int, rows: pd.DataFrame) -> None:
     """Queue the values of the parameter that are missing."""
     spec, name = record.spec, f"defense.{knob}"
     values = {k: v for k, v in changed(spec).items() if k != name}
-    setting = series.Setting(
-        spec.dataset.name, spec.attack.name, spec.victim.name, spec.preset, values, rows
-    )  # fmt: skip
+    setting = series.Setting(spec.dataset.name, spec.attack.name, spec.victim.name, spec.preset, values, rows)
     st.markdown("**Measure more**")
     left, middle, right = st.columns([2, 1, 1])
     usual = ", ".join(str(v) for v in _usual(setting, spec, name, own, rows))
     text = left.text_input(
-        f"Values of {escape(knob)}", usual, key=f"values_{knob}", bind="query-params", max_chars=200,
+        f"Values of {escape(knob)}",
+        usual,
+        key=f"values_{knob}",
+        bind="query-params",
+        max_chars=200,
         help="Whole numbers, separated by commas; at first those measured, and a quarter, half and twice this run's.",
-    )  # fmt: skip
+    )
     seeds = series.choose_seeds(middle, right, "strength", first=spec.seed)
     wanted = series.whole_numbers(text)
     if not wanted:

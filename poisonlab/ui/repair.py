@@ -12,8 +12,11 @@ from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape, percent
 
 ANY = "all"
-BADGES = {"kept out": ":gray-badge[kept out]", "returned": ":green-badge[returned]",
-          "relabelled": ":violet-badge[relabelled]"}  # fmt: skip
+BADGES = {
+    "kept out": ":gray-badge[kept out]",
+    "returned": ":green-badge[returned]",
+    "relabeled": ":violet-badge[relabeled]",
+}
 
 
 def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
@@ -29,7 +32,7 @@ def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
     if (clean := metrics.get("returned_clean")) is not None:
         said += f" Of the returned ones **{percent(clean)}** are clean."
     if (right := metrics.get("relabelled_right")) is not None:
-        said += f" Of the relabelled ones {percent(right)} got their true label."
+        said += f" Of the relabeled ones {percent(right)} got their true label."
     return said
 
 
@@ -48,7 +51,9 @@ def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
     )
     st.subheader("What becomes of them", anchor=False, help=glossary.help_for("fate"))
     st.plotly_chart(
-        figures.ranks(found), key="ranks", alt="Scores of flagged images by rank, coloured by what became of them"
+        figures.ranks(found),
+        key="ranks",
+        alt="Scores of flagged images by rank, colored by what became of them",
     )
     st.caption(
         f"A sample of {len(found.images)} of the {found.chosen} flagged images, evenly along their ranks. Filled marks "
@@ -62,7 +67,9 @@ def gallery(found: FlagReview) -> None:
     present = [name for number, name in enumerate(FATES) if bool((found.fate == number).any())]
     options = [ANY, *present]
     link.hint_choice("fate", "fate", options)
-    chosen = st.segmented_control("Show", options, default=ANY, required=True, key="fate", bind="query-params")
+    chosen = st.segmented_control(
+        "Show", options, default=ANY, required=True, key="fate", bind="query-params"
+    )
     wanted = torch.ones_like(found.is_bad) if chosen == ANY else found.fate == FATES.index(str(chosen))
     rows = wanted.nonzero().squeeze(1)
     part = rows[galleries.turn(len(rows), "flagged")]
@@ -70,13 +77,19 @@ def gallery(found: FlagReview) -> None:
     for row in part.tolist():
         given, true = (escape(found.classes[int(labels[row])]) for labels in (found.given, found.true))
         fate = FATES[int(found.fate[row])]
-        lines = [f"{int(found.rank[row])}. {BADGES[fate]}", f"labelled **{given}**"]
+        lines = [f"{int(found.rank[row])}. {BADGES[fate]}", f"labeled **{given}**"]
         lines.append("spoilt image" if given == true and bool(found.is_bad[row]) else f"is {true}")
-        if fate == "relabelled":
+        if fate == "relabeled":
             lines.append(f"now {escape(found.classes[int(found.used[row])])}")
         captions.append("  \n".join(lines))
-        alts.append(f"flagged training image labelled {given}, {fate}")
-    strip("Flagged images", found.images[part], captions, alts, "By rank; the true label is for the reader alone.")
+        alts.append(f"flagged training image labeled {given}, {fate}")
+    strip(
+        "Flagged images",
+        found.images[part],
+        captions,
+        alts,
+        "By rank; the true label is for the reader alone.",
+    )
 
 
 def confusions(found: ConfusionChange) -> None:
@@ -86,6 +99,7 @@ def confusions(found: ConfusionChange) -> None:
     for column, name, after in ((left, "Before the repair", False), (right, "After it", True)):
         column.markdown(f"**{name}**")
         column.plotly_chart(
-            figures.confusion(found, after), key=f"confusion-{after}",
+            figures.confusion(found, after),
+            key=f"confusion-{after}",
             alt=f"Confusion matrix {name.lower()}: true class by answer",
-        )  # fmt: skip
+        )

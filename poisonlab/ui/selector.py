@@ -32,7 +32,8 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     """Finished runs that recorded something this page shows, newest first; ``shows`` counts how many kinds."""
     store = runtime.get().store
     found = [
-        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind) for kind in navigation.SHOWS[name]
+        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
+        for kind in navigation.SHOWS[name]
     ]
     found = [frame for frame in found if not frame.empty]
     if not found:
@@ -83,7 +84,9 @@ def _asked_for(run_id: str, name: str) -> dict[str, str]:
     """The run of a link that is not in the list: its entry, or nothing after saying what is wrong with it."""
     record = page.known(run_id)
     if record is not None and any(a.kind in navigation.SHOWS[name] for a in record.artifacts):
-        return {run_id: run_label(page.row_of(record))}  # filters, or newer runs, do not hide what a link names
+        return {
+            run_id: run_label(page.row_of(record))
+        }  # filters, or newer runs, do not hide what a link names
     if record is not None:
         st.warning("The run in this link recorded nothing that this page shows.")
     else:

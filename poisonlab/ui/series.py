@@ -38,18 +38,31 @@ class Setting:
     def spec(self, defense: str, seed: int, overrides: Mapping[str, Any] | None = None) -> ExperimentSpec:
         """A run of this setting; ``overrides`` are the values in which it differs from others."""
         return make_spec(
-            self.dataset, self.attack, defense, preset=self.preset, seed=seed, victim=self.victim,
+            self.dataset,
+            self.attack,
+            defense,
+            preset=self.preset,
+            seed=seed,
+            victim=self.victim,
             overrides=self.values | dict(overrides or {}),
-        )  # fmt: skip
+        )
 
-    def command(self, defenses: Sequence[str], seeds: Sequence[int], varied: str, values: Sequence[Any]) -> str:
+    def command(
+        self, defenses: Sequence[str], seeds: Sequence[int], varied: str, values: Sequence[Any]
+    ) -> str:
         """What measures a series from a shell; the command has lists for clean images only, others take a loop."""
         budgets = values if varied == "clean_images" else ()
         usual = usual_victim(self.dataset, self.preset)
         command = sweep_command(
-            [self.dataset], [self.attack], defenses, seeds, self.preset,
-            victim="" if self.victim == usual else self.victim, clean_images=budgets, settings=self.values,
-        )  # fmt: skip
+            [self.dataset],
+            [self.attack],
+            defenses,
+            seeds,
+            self.preset,
+            victim="" if self.victim == usual else self.victim,
+            clean_images=budgets,
+            settings=self.values,
+        )
         if not varied or budgets:
             return command
         name = varied.rpartition(".")[2]
@@ -60,10 +73,16 @@ def usual_victim(dataset: str, preset: str) -> str:
     return str(registry.dataset[dataset].presets[preset]["victim"])
 
 
-def choose_seeds(first_place: Any, count_place: Any, key: str, first: Any = "min", count: Any = "min") -> list[int]:
+def choose_seeds(
+    first_place: Any, count_place: Any, key: str, first: Any = "min", count: Any = "min"
+) -> list[int]:
     """Consecutive seeds, in the URL; ``first`` and ``count`` are what the fields start with."""
-    start = link.number(first_place, "First seed", 0, MAX_SEED, key=f"{key}_seed", help=SEED_HELP, usual=first)
-    many = link.number(count_place, "Seeds", 1, MAX_REPEATS, key=f"{key}_seeds", help=REPEATS_HELP, usual=count)
+    start = link.number(
+        first_place, "First seed", 0, MAX_SEED, key=f"{key}_seed", help=SEED_HELP, usual=first
+    )
+    many = link.number(
+        count_place, "Seeds", 1, MAX_REPEATS, key=f"{key}_seeds", help=REPEATS_HELP, usual=count
+    )
     return [start + i for i in range(many)]
 
 
@@ -103,9 +122,10 @@ def launcher(
         launch.cost(missing)
         with st.container(horizontal=True, vertical_alignment="center"):
             pressed = st.button(
-                f"Queue {len(missing)} missing run{'s' * (len(missing) > 1)}", type="primary",
+                f"Queue {len(missing)} missing run{'s' * (len(missing) > 1)}",
+                type="primary",
                 icon=":material/playlist_add:",
-            )  # fmt: skip
+            )
             device = launch.device()
         if pressed:
             page.submit(missing, device)

@@ -63,12 +63,14 @@ def show(record: SweepRecord) -> None:
     """A kept sweep: differences against noise, where they cross, and its numbers."""
     spec, note = record.spec, record.table
     rules = spec.rules
-    st.caption(escape(
-        f"{note.name}: {note.rows:,} rows, {len(note.features)} inputs, predicting {note.target} · "
-        f"{ORDERS[spec.order]} · {rules.attacker_steps} attacker, {rules.learner_steps} learner, "
-        f"{rules.outer_steps} hyperparameter steps · {spec.seeds} splits · "
-        f"{record.created:%Y-%m-%d %H:%M} UTC · {record.seconds:.0f} s"
-    ))  # fmt: skip
+    st.caption(
+        escape(
+            f"{note.name}: {note.rows:,} rows, {len(note.features)} inputs, predicting {note.target} · "
+            f"{ORDERS[spec.order]} · {rules.attacker_steps} attacker, {rules.learner_steps} learner, "
+            f"{rules.outer_steps} hyperparameter steps · {spec.seeds} splits · "
+            f"{record.created:%Y-%m-%d %H:%M} UTC · {record.seconds:.0f} s"
+        )
+    )
     outcomes = list(record.outcomes)
     st.plotly_chart(
         figures.differences(spec.noises, multilevel.bands(outcomes, spec.noises, paired=True)),
@@ -103,5 +105,7 @@ def links(sweeps: pd.DataFrame, shown: SweepRecord | None) -> None:
     if len(others):
         st.markdown("Kept before, here or from the command line:")
     for row in others.head(LINKS).to_dict("records"):
-        label = f"{row['table']}, {ORDERS[row['order']]}, {row['seeds']} splits, {row['created']:%Y-%m-%d %H:%M}"
+        label = (
+            f"{row['table']}, {ORDERS[row['order']]}, {row['seeds']} splits, {row['created']:%Y-%m-%d %H:%M}"
+        )
         navigation.link("multilevel", escape(label), sweep=row["sweep_id"])

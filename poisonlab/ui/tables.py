@@ -14,7 +14,7 @@ COLUMN = st.column_config
 ROW, HEADER, TALLEST = 36, 40, 14
 
 
-def share(name: str, label: str | None = None, colour: str = CLEAN) -> Any:
+def share(name: str, label: str | None = None, color: str = CLEAN) -> Any:
     """A rate in [0, 1] as a bar with its percentage, defined on hover."""
     definition = glossary.define(name)
     return COLUMN.ProgressColumn(
@@ -23,7 +23,7 @@ def share(name: str, label: str | None = None, colour: str = CLEAN) -> Any:
         format="percent",
         min_value=0,
         max_value=1,
-        color=colour,
+        color=color,
     )
 
 
@@ -41,11 +41,19 @@ def runs(frame: pd.DataFrame, key: str) -> None:
     st.dataframe(
         frame,
         column_order=[
-            "dataset", "attack", "defense", "seed", "clean_accuracy", "success", "undefended", "control", "source",
+            "dataset",
+            "attack",
+            "defense",
+            "seed",
+            "clean_accuracy",
+            "success",
+            "undefended",
+            "control",
+            "source",
         ],
         column_config={
             "clean_accuracy": share("clean_accuracy"),
-            "success": share("success", colour=POISONED),
+            "success": share("success", color=POISONED),
             "undefended": percentage("undefended", "Undefended"),
             "control": percentage("control", "Control"),
             "source": COLUMN.TextColumn("Source", help=glossary.help_for("source")),
@@ -56,4 +64,4 @@ def runs(frame: pd.DataFrame, key: str) -> None:
         height=height(len(frame)),
         key=key,
         alt="Latest finished runs with their accuracy and attack success",
-    )  # fmt: skip
+    )

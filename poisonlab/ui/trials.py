@@ -24,7 +24,11 @@ from poisonlab.ui.wording import NONE, percent
 THREATS = {"targets": "targeted", "classes": "backdoor"}
 DEMOS = {"targets": page.TARGETED_DEMO, "classes": page.BACKDOOR_DEMO}
 PICTURE = 48  # pixels of a target in the table
-WISHED = {"p_control": "Wished, control", "p_undefended": "Wished, undefended", "p_defended": "Wished, defended"}
+WISHED = {
+    "p_control": "Wished, control",
+    "p_undefended": "Wished, undefended",
+    "p_defended": "Wished, defended",
+}
 COLUMN = st.column_config
 
 
@@ -55,7 +59,10 @@ def _label(row: dict[str, Any], view: str) -> str:
 
 def nothing(view: str) -> None:
     """Instead of a picture: what it would show, and a run that begins it."""
-    sees = {"targets": "how sure the success of a targeted poison is", "classes": "a backdoor by its target class"}
+    sees = {
+        "targets": "how sure the success of a targeted poison is",
+        "classes": "a backdoor by its target class",
+    }
     page.nothing_yet(f"Here you would see {sees[view]}.", DEMOS[view])
 
 
@@ -89,19 +96,27 @@ def known_targets(gallery: TargetGallery, defended: bool) -> str:
     if not n:
         return "The control reads none of the targets rightly: nothing here can be put down to the poison."
     parts = []
-    said = {"undefended": gallery.predicted_undefended} | ({"defended": gallery.predicted_defended} if defended else {})
+    said = {"undefended": gallery.predicted_undefended} | (
+        {"defended": gallery.predicted_defended} if defended else {}
+    )
     for number, (name, labels) in enumerate(said.items(), 1):
         hits = int((labels == gallery.adversarial_labels)[known].sum())
         low, high = metrics.proportion_interval(hits, n)
         part = f"**{hits}** are fooled {name} (95 % interval {percent(low)} to {percent(high)}"
-        if len(gallery.wished):
-            sure = gallery.wished[number][known].tolist()
+        if len(gallery.adversarial_probability):
+            sure = gallery.adversarial_probability[number][known].tolist()
             low, high = metrics.bootstrap_interval(sure)
             within = "" if math.isnan(low) else f", {low:.2f} to {high:.2f}"
             part += f"; mean probability of the wished class {sum(sure) / n:.2f}{within}"
         parts.append(f"{part})")
-    control = f" The control gives it {gallery.wished[0][known].mean():.2f}." if len(gallery.wished) else ""
-    return f"The control reads **{n}** of {len(known)} targets rightly. Of these {' and '.join(parts)}.{control}"
+    control = (
+        f" The control gives it {gallery.adversarial_probability[0][known].mean():.2f}."
+        if len(gallery.adversarial_probability)
+        else ""
+    )
+    return (
+        f"The control reads **{n}** of {len(known)} targets rightly. Of these {' and '.join(parts)}.{control}"
+    )
 
 
 def targets(gallery: TargetGallery, defended: bool) -> None:
@@ -133,17 +148,21 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
         },
         index=range(1, len(wish) + 1),
     )
-    for column, sure in zip(WISHED, gallery.wished, strict=False):
+    for column, sure in zip(WISHED, gallery.adversarial_probability, strict=False):
         frame[column] = sure.tolist()
     st.dataframe(
         frame,
         column_config={
             "image": COLUMN.ImageColumn("Target", width="small"),
             "true": COLUMN.TextColumn("True class"),
-            "wished": COLUMN.TextColumn("Wished class", help="What the attacker wants the image to be called."),
+            "wished": COLUMN.TextColumn(
+                "Wished class", help="What the attacker wants the image to be called."
+            ),
             "control": COLUMN.TextColumn("Control says", help=glossary.help_for("control")),
             "undefended": COLUMN.TextColumn("Undefended says"),
-            "fooled": COLUMN.CheckboxColumn("Fooled", help="The undefended model says what the attacker wished."),
+            "fooled": COLUMN.CheckboxColumn(
+                "Fooled", help="The undefended model says what the attacker wished."
+            ),
             "defended": COLUMN.TextColumn("Defended says"),
             "still": COLUMN.CheckboxColumn(
                 "Fooled, defended", help="The defended model says what the attacker wished."

@@ -15,7 +15,9 @@ PHASES = {
 
 def phases(trace: RepairTrace) -> str:
     """What happens in each panel."""
-    return " ".join(f"**{escape(name.capitalize())}**: {PHASES[name]}." for name in trace.phases if name in PHASES)
+    return " ".join(
+        f"**{escape(name.capitalize())}**: {PHASES[name]}." for name in trace.phases if name in PHASES
+    )
 
 
 def path(trace: RepairTrace) -> str:

@@ -63,7 +63,7 @@ def run_title(run: Mapping[str, Any]) -> str:
 
 
 def run_label(run: Mapping[str, Any]) -> str:
-    """One line that tells a run from its neighbours in a list."""
+    """One line that tells a run from its neighbors in a list."""
     marks = [run_title(run), f"{run['preset']}, seed {run['seed']}", when(run.get("created"))]
     if run.get("source") == "reference":
         marks.append("reference")

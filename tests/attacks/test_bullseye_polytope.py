@@ -67,7 +67,7 @@ def test_classes_can_be_chosen() -> None:
     assert state["true_labels"].tolist() == [2, 2] and state["adversarial_labels"].tolist() == [7, 7]
 
 
-def test_crafting_brings_the_centre_of_features_to_the_target() -> None:
+def test_crafting_brings_the_center_of_features_to_the_target() -> None:
     base = digits().train.x[:12].view(2, 6, 1, 16, 16)
     ctx, heard = listening()
     config = BullseyePolytopeConfig(eps=64, step_size=4, steps=40)
@@ -80,7 +80,10 @@ def test_crafting_brings_the_centre_of_features_to_the_target() -> None:
 
 def test_trials_do_not_influence_each_other() -> None:
     base, targets = digits().train.x[:12].view(2, 6, 1, 16, 16), digits().test.x[:2]
-    attack, victims = BullseyePolytope(BullseyePolytopeConfig(eps=32, step_size=4, steps=5)), [surrogate(clean_model())]
+    attack, victims = (
+        BullseyePolytope(BullseyePolytopeConfig(eps=32, step_size=4, steps=5)),
+        [surrogate(clean_model())],
+    )
 
     together = attack.craft(victims, base, targets, Context())
     alone = attack.craft(victims, base[1:], targets[1:], Context())
@@ -94,12 +97,12 @@ def white_box(base: Tensor, targets: Tensor, eps: float, step_size: float, steps
     low, high = (x - eps / 255).clamp_min(0), (x + eps / 255).clamp_max(1)
     target = model.features(as_floats(targets)).detach()
     poisons = x.clone().requires_grad_()
-    optimiser = torch.optim.Adam([poisons], lr=step_size / 255)
+    optimizer = torch.optim.Adam([poisons], lr=step_size / 255)
     for _ in range(steps):
-        centre = model.features(poisons.flatten(0, 1)).view(*base.shape[:2], -1).mean(1)
-        loss = (centre - target).norm(dim=1) / target.norm(dim=1)
+        center = model.features(poisons.flatten(0, 1)).view(*base.shape[:2], -1).mean(1)
+        loss = (center - target).norm(dim=1) / target.norm(dim=1)
         (poisons.grad,) = torch.autograd.grad(loss.sum(), poisons)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             poisons.copy_(torch.minimum(torch.maximum(poisons, low), high))
     return round_within(poisons.detach(), base, eps)
@@ -129,7 +132,9 @@ def test_loss_is_the_relative_distance_of_the_mean_feature() -> None:
     target = torch.tensor([[3.0, 0.0, 0.0, 4.0]], dtype=torch.float64)
 
     expected = (smooth_net().features(x[0]).mean(0) - target[0]).norm() / 5
-    assert bullseye_loss(surrogate(smooth_net()), [target], x).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert bullseye_loss(surrogate(smooth_net()), [target], x).item() == pytest.approx(
+        expected.item(), rel=1e-12
+    )
 
 
 def test_feature_maps_are_compared_place_by_place() -> None:

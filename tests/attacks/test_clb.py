@@ -10,8 +10,8 @@ from poisonlab.models.base import predict
 
 
 def test_the_lower_right_corner_is_the_published_grid() -> None:
-    grey = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
-    stamped = CLB(CLBConfig()).trigger(grey, {})[0, 0]
+    gray = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
+    stamped = CLB(CLBConfig()).trigger(gray, {})[0, 0]
 
     assert stamped[-3:, -3:].tolist() == [[0, 0, 255], [0, 255, 0], [255, 0, 255]]
     assert torch.equal(stamped, stamped.flip(0)) and torch.equal(stamped, stamped.flip(1))
@@ -19,8 +19,8 @@ def test_the_lower_right_corner_is_the_published_grid() -> None:
 
 
 def test_a_small_amplitude_adds_to_the_pixels() -> None:
-    grey = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
-    moved = CLB(CLBConfig(amplitude=32)).trigger(grey, {}).int() - 100
+    gray = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
+    moved = CLB(CLBConfig(amplitude=32)).trigger(gray, {}).int() - 100
 
     assert torch.equal(moved[0, 0], (32 * corners(8, 8)).int())
 

@@ -58,15 +58,21 @@ def test_no_mixture_is_nearer_than_the_coefficients() -> None:
         return (c @ features[0] - target).norm(dim=1)
 
     found = fit_coefficients(features, target, torch.full((1, 3), 1 / 3, dtype=torch.float64), 5000, 1e-9)
-    grid = torch.tensor([(i, j, 60 - i - j) for i in range(61) for j in range(61 - i)], dtype=torch.float64) / 60
+    grid = (
+        torch.tensor([(i, j, 60 - i - j) for i in range(61) for j in range(61 - i)], dtype=torch.float64) / 60
+    )
 
     assert float(distance(found)) <= float(distance(grid).min()) + 1e-9
 
 
-def test_a_target_within_the_polytope_costs_nothing_and_one_poison_alone_is_half_the_squared_distance() -> None:
+def test_a_target_within_the_polytope_costs_nothing_and_one_poison_alone_is_half_the_squared_distance() -> (
+    None
+):
     victim = surrogate(smooth_net())
     x = torch.rand(1, 1, 1, 6, 6, generator=derive(2, "x"), dtype=torch.float64)
-    loss = PolytopeLoss(victim, digits().test.x[:1, :, :6, :6].double() / 255, ConvexPolytopeConfig(inner_steps=10))
+    loss = PolytopeLoss(
+        victim, digits().test.x[:1, :, :6, :6].double() / 255, ConvexPolytopeConfig(inner_steps=10)
+    )
     feature, target = victim.features(x[0])[0], loss.target[0]
 
     expected = 0.5 * (feature - target).square().sum() / target.square().sum()

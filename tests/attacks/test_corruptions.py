@@ -36,8 +36,8 @@ def test_symmetric_noise_hits_all_classes_and_never_gives_the_true_label() -> No
     assert set(true.tolist()) == set(given.tolist()) == set(range(10))
 
 
-def test_neighbours_are_pairs_and_an_odd_class_has_none() -> None:
-    assert partners("neighbours", 5).tolist() == [1, 0, 3, 2, -1]
+def test_neighbors_are_pairs_and_an_odd_class_has_none() -> None:
+    assert partners("neighbors", 5).tolist() == [1, 0, 3, 2, -1]
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,17 @@ def test_pairs_that_cannot_be_say_why(pairs: str, message: str) -> None:
 
 def test_spoilt_images_keep_their_labels_and_come_from_few_classes() -> None:
     train = attackers_view().train
-    poison = small(InputCorruption, poison_rate=0.5, affected_classes=3).poison(attackers_view(), Context(seed=1))
+    poison = small(InputCorruption, poison_rate=0.5, affected_classes=3).poison(
+        attackers_view(), Context(seed=1)
+    )
 
     assert torch.equal(poison.labels[0], train.y[poison.index[0]]) and len(poison.labels.unique()) == 3
     assert not torch.equal(poison.images[0], train.x[poison.index[0]])
 
 
 def test_noise_has_the_asked_strength() -> None:
-    grey = torch.full((50, 3, 16, 16), 128, dtype=torch.uint8)
-    pepper, noisy = salt_and_pepper(grey, 0.3, derive(0, "a")), gaussian(grey, 0.1, derive(0, "b"))
+    gray = torch.full((50, 3, 16, 16), 128, dtype=torch.uint8)
+    pepper, noisy = salt_and_pepper(gray, 0.3, derive(0, "a")), gaussian(gray, 0.1, derive(0, "b"))
 
     changed = (pepper != 128).all(1)
     assert torch.equal(changed, (pepper != 128).any(1))  # all channels of a pixel

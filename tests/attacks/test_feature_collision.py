@@ -33,7 +33,10 @@ def test_the_objective_never_rises_and_features_approach_the_target() -> None:
 
 def test_an_images_poison_does_not_depend_on_the_others() -> None:
     base, targets = images()
-    attack, victims = FeatureCollision(FeatureCollisionConfig(eps=32, step_size=1, steps=5)), [surrogate(clean_model())]
+    attack, victims = (
+        FeatureCollision(FeatureCollisionConfig(eps=32, step_size=1, steps=5)),
+        [surrogate(clean_model())],
+    )
 
     together = attack.craft(victims, base, targets, Context())
     alone = attack.craft(victims, base[1:, :1], targets[1:], Context())
@@ -54,8 +57,10 @@ def test_loss_is_the_squared_distance_and_its_gradient_equals_finite_differences
 def test_a_proximal_step_is_the_papers_update() -> None:
     base = torch.full((1, 1, 6, 6), 0.5, dtype=torch.float64)
     slope = torch.linspace(-1, 1, 36, dtype=torch.float64).view(1, 1, 6, 6)
-    victim = surrogate(smooth_net())  # 4 features, 36 pixels; normalised by a deviation of 0.3
-    config = FeatureCollisionConfig(bound="proximal", beta=8100, opacity=0, step_size=0.05, steps=1, tolerance=0)
+    victim = surrogate(smooth_net())  # 4 features, 36 pixels; normalized by a deviation of 0.3
+    config = FeatureCollisionConfig(
+        bound="proximal", beta=8100, opacity=0, step_size=0.05, steps=1, tolerance=0
+    )
 
     moved = collide(base, base, [lambda x: (x * slope).flatten(1).sum(1)], [victim], config, Context())  # type: ignore[list-item]
 

@@ -69,7 +69,9 @@ def test_the_double_backward_equals_finite_differences() -> None:
     wanted = parameter_gradient(model, target, torch.tensor([2]))
 
     def loss(poisons: Tensor) -> Tensor:
-        return alignment_loss(wanted, parameter_gradient(model, poisons, torch.tensor([0, 1]), differentiable=True))
+        return alignment_loss(
+            wanted, parameter_gradient(model, poisons, torch.tensor([0, 1]), differentiable=True)
+        )
 
     assert torch.autograd.gradcheck(loss, x)
 
@@ -83,10 +85,10 @@ def test_a_step_follows_the_sign_and_not_the_size_of_the_gradient() -> None:
 
 def test_the_rate_falls_tenfold_after_three_five_and_seven_eighths() -> None:
     delta = torch.zeros(1, requires_grad=True)
-    optimiser = SignedAdam(delta, rate=1.0, steps=16)
+    optimizer = SignedAdam(delta, rate=1.0, steps=16)
     places = [0.0]
     for _ in range(16):
-        optimiser.step(torch.ones(1))
+        optimizer.step(torch.ones(1))
         places.append(delta.item())
     moved = [before - after for before, after in itertools.pairwise(places)]
 
@@ -94,7 +96,9 @@ def test_the_rate_falls_tenfold_after_three_five_and_seven_eighths() -> None:
 
 
 @pytest.mark.parametrize("dataset", sorted(registry.dataset))
-def test_the_steps_of_the_quick_preset_could_cross_the_bound_whatever_the_number_of_poisons(dataset: str) -> None:
+def test_the_steps_of_the_quick_preset_could_cross_the_bound_whatever_the_number_of_poisons(
+    dataset: str,
+) -> None:
     config = make_spec(dataset, "gradient_matching", "none").attack.params
     rate = config.step_size * config.poisons / 512
 

@@ -29,7 +29,9 @@ def poison(attack: IAB) -> Poison:
 def test_the_images_are_enlarged_bilinearly() -> None:
     x = torch.rand(2, 3, 5, 4, generator=derive(0, "x"))
 
-    assert torch.allclose(enlarge(x, (10, 9)), torch.nn.functional.interpolate(x, (10, 9), mode="bilinear"), atol=1e-6)
+    assert torch.allclose(
+        enlarge(x, (10, 9)), torch.nn.functional.interpolate(x, (10, 9), mode="bilinear"), atol=1e-6
+    )
 
 
 def test_sameness_is_the_ratio_of_the_distances() -> None:
@@ -58,7 +60,9 @@ def test_two_images_get_two_triggers(attack: IAB, poison: Poison) -> None:
     x = as_floats(digits().test.x[:2])
     generator, mask = networks(attack.config, poison.state)
 
-    assert not torch.allclose(*generator(x).split(1), atol=0.05) and not torch.allclose(*mask(x).split(1), atol=0.05)
+    assert not torch.allclose(*generator(x).split(1), atol=0.05) and not torch.allclose(
+        *mask(x).split(1), atol=0.05
+    )
 
 
 def test_an_image_has_the_same_trigger_in_any_company(attack: IAB, poison: Poison) -> None:
@@ -91,7 +95,7 @@ def test_cross_samples_wear_another_images_trigger_and_keep_their_label(attack: 
 def test_training_teaches_the_generator_and_leaves_the_mask(attack: IAB, poison: Poison) -> None:
     hook, data = hook_of(attack, poison), digits().train
     train_network(network(data), data, RECIPE, Context(), hook)
-    settled = attack.settle(poison, hook.learned(), data)
+    settled = attack.finalize(poison, hook.learned(), data)
 
     assert settled.state.keys() == poison.state.keys()
     changed = {name for name in settled.state if not torch.equal(settled.state[name], poison.state[name])}

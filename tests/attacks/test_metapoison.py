@@ -1,4 +1,4 @@
-"""MetaPoison and its controls: bounds, colours, staggered surrogates, and that crafting does something."""
+"""MetaPoison and its controls: bounds, colors, staggered surrogates, and that crafting does something."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import attackers_view, clean_model, digits, listening, loaded, network, same_state, small, state_of
+from core_helpers import (
+    attackers_view,
+    clean_model,
+    digits,
+    listening,
+    loaded,
+    network,
+    same_state,
+    small,
+    state_of,
+)
 from torch import Tensor
 
 from poisonlab import registry
@@ -57,26 +67,29 @@ def test_all_three_have_the_same_targets_and_change_the_same_images() -> None:
 
 
 def test_collision_goes_as_near_to_the_target_as_it_may() -> None:
-    base, target = torch.tensor([[0, 100, 250]]).to(torch.uint8), torch.tensor([[10, 90, 251]]).to(torch.uint8)
+    base, target = (
+        torch.tensor([[0, 100, 250]]).to(torch.uint8),
+        torch.tensor([[10, 90, 251]]).to(torch.uint8),
+    )
 
     assert towards(base, target, 4).tolist() == [[4, 96, 251]]
     assert torch.equal(towards(base, target, 255), target)
 
 
-def colourful(n: int = 3) -> Tensor:
-    return torch.rand(n, 3, 5, 5, generator=derive(0, "colours"))
+def colorful(n: int = 3) -> Tensor:
+    return torch.rand(n, 3, 5, 5, generator=derive(0, "colors"))
 
 
-def perturbation(colour: float, base: Tensor | None = None) -> Perturbation:
-    base = colourful() if base is None else base
-    return Perturbation(base, 0.06, colour, 4, 1.0, rate=25, draws=derive(0, "noise"))
+def perturbation(color: float, base: Tensor | None = None) -> Perturbation:
+    base = colorful() if base is None else base
+    return Perturbation(base, 0.06, color, 4, 1.0, rate=25, draws=derive(0, "noise"))
 
 
-@pytest.mark.parametrize("colour", [0.0, 0.04])
-def test_offsets_shifts_and_images_stay_in_their_bounds_at_every_step(colour: float) -> None:
-    base = colourful()
+@pytest.mark.parametrize("color", [0.0, 0.04])
+def test_offsets_shifts_and_images_stay_in_their_bounds_at_every_step(color: float) -> None:
+    base = colorful()
     base[0], base[1] = 0, 1  # images with nowhere to go
-    moving, draws = perturbation(colour, base), derive(0, "gradients")
+    moving, draws = perturbation(color, base), derive(0, "gradients")
     for _ in range(4):
         moving.step(torch.randn(base.shape, generator=draws), 1.0)
         images = moving.images().detach()
@@ -86,7 +99,7 @@ def test_offsets_shifts_and_images_stay_in_their_bounds_at_every_step(colour: fl
         if moving.grids is not None:
             low, high = node_limits(4, base)
             assert bool(((moving.grids >= low) & (moving.grids <= high)).all())
-            assert 0 < float(moving.grids.detach().abs().max()) <= colour
+            assert 0 < float(moving.grids.detach().abs().max()) <= color
 
 
 def test_a_step_lowers_what_the_gradient_says() -> None:
@@ -106,23 +119,23 @@ def test_the_random_start_is_the_random_control() -> None:
     assert torch.equal(to_bytes(start.images().detach()), made.images.flatten(0, 1))
 
 
-# -- colours --------------------------------------------------------------------------------------------
+# -- colors --------------------------------------------------------------------------------------------
 
 
-def test_a_grid_of_zeros_changes_no_colour() -> None:
-    x = colourful()
+def test_a_grid_of_zeros_changes_no_color() -> None:
+    x = colorful()
 
     assert torch.equal(recolor(x, torch.zeros(3, 3, 4, 4, 4)), x)
 
 
 def test_a_grid_that_brightens_brightens_all_channels_alike() -> None:
-    x, grids = 0.5 * colourful(), torch.zeros(3, 3, 4, 4, 4)
+    x, grids = 0.5 * colorful(), torch.zeros(3, 3, 4, 4, 4)
     grids[:, 0] = 0.1
 
     assert torch.allclose(recolor(x, grids), x + 0.1, atol=1e-6)
 
 
-def test_a_node_moves_the_colours_next_to_it_alone() -> None:
+def test_a_node_moves_the_colors_next_to_it_alone() -> None:
     black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     grids = torch.zeros(1, 3, 3, 3, 3)
     grids[0, 0, 0] = 0.2  # all nodes of no brightness, whatever their chroma
@@ -132,7 +145,7 @@ def test_a_node_moves_the_colours_next_to_it_alone() -> None:
 
 
 def test_the_derivative_by_the_grid_equals_finite_differences() -> None:
-    x = 0.3 + 0.4 * colourful(1).double()
+    x = 0.3 + 0.4 * colorful(1).double()
     grids = 0.02 * torch.randn(1, 3, 3, 3, 3, generator=derive(0, "grids"), dtype=torch.float64)
 
     assert torch.autograd.gradcheck(lambda g: recolor(x, g), grids.requires_grad_())
@@ -161,7 +174,9 @@ def test_surrogates_are_of_all_ages_and_start_anew_at_the_end() -> None:
     learned = oldest.weights
     oldest.order()  # its epochs were over: forgotten before the next batches
 
-    assert oldest.age == 1 and not any(torch.equal(learned[n], w) for n, w in oldest.weights.items() if "conv" in n)
+    assert oldest.age == 1 and not any(
+        torch.equal(learned[n], w) for n, w in oldest.weights.items() if "conv" in n
+    )
 
 
 def test_crafted_poisons_lower_the_loss_of_a_surrogate_that_crafting_never_saw() -> None:
@@ -209,15 +224,17 @@ def test_poisons_that_equal_their_bases_give_the_clean_victim() -> None:
     assert same_state(trained(nothing.apply(train)), trained(train))
 
 
-@pytest.mark.parametrize("colour", [0.0, 0.04])
-def test_what_was_crafted_is_shown(tmp_path: Path, colour: float) -> None:
+@pytest.mark.parametrize("color", [0.0, 0.04])
+def test_what_was_crafted_is_shown(tmp_path: Path, color: float) -> None:
     ctx, heard = listening(seed=3)
     view = attackers_view()
-    if colour:  # digits in three channels
+    if color:  # digits in three channels
         train = dataclasses.replace(view.train, x=view.train.x.expand(-1, 3, -1, -1))
         test = dataclasses.replace(view.candidates, x=view.candidates.x.expand(-1, 3, -1, -1))
-        view = dataclasses.replace(view, train=train, candidates=test, clean_model=lambda: network(train, width=8))
-    made = small(MetaPoison, models=1, rehearse=2, steps=3, colour=colour, grid=3).poison(view, ctx)
+        view = dataclasses.replace(
+            view, train=train, candidates=test, clean_model=lambda: network(train, width=8)
+        )
+    made = small(MetaPoison, models=1, rehearse=2, steps=3, color=color, grid=3).poison(view, ctx)
     shown = next(event.value for event in heard if isinstance(event, ArtifactReady))
     artifacts.save(shown, tmp_path / "crafting.safetensors")
     again = artifacts.load(tmp_path / "crafting.safetensors")
@@ -226,8 +243,8 @@ def test_what_was_crafted_is_shown(tmp_path: Path, colour: float) -> None:
     assert torch.equal(again.places[0, 0], again.places[1, 0])  # one start
     assert again.changes.sum() == made.images.numel() and len(again.unrolled) == len(again.steps) == 3
     assert torch.equal(again.poisoned, made.images[0])
-    assert again.grids.shape == ((3, 3, 3, 3, 3) if colour else (0,))
-    assert torch.equal(again.recolored, again.base) == (not colour)
+    assert again.grids.shape == ((3, 3, 3, 3, 3) if color else (0,))
+    assert torch.equal(again.recolored, again.base) == (not color)
 
 
 def test_an_unknown_surrogate_names_what_there_is() -> None:

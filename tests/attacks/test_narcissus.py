@@ -74,22 +74,26 @@ def test_public_images_can_be_limited() -> None:
 
 def test_the_surrogate_is_warmed_up_on_the_target_class() -> None:
     model = copy.deepcopy(clean_model())
-    warm_up(model, own(4), NarcissusConfig(warmup_epochs=3, batch_size=10, crop_padding=0, flip=False), Context())
+    warm_up(
+        model, own(4), NarcissusConfig(warmup_epochs=3, batch_size=10, crop_padding=0, flip=False), Context()
+    )
 
     assert accuracy(model.eval(), own(4).x, own(4).y) == 1.0
-    assert accuracy(model, digits().test.x, digits().test.y) < accuracy(clean_model(), digits().test.x, digits().test.y)
+    assert accuracy(model, digits().test.x, digits().test.y) < accuracy(
+        clean_model(), digits().test.x, digits().test.y
+    )
 
 
 def test_the_trigger_of_a_linear_model_is_the_sign_of_its_weights() -> None:
     draws = derive(0, "linear")
     x = torch.randint(100, 150, (30, 1, 4, 4), generator=draws).to(torch.uint8)  # far from both ends
-    grey = ImageSet(x, torch.ones(30, dtype=torch.int64), ("other", "own"))
+    gray = ImageSet(x, torch.ones(30, dtype=torch.int64), ("other", "own"))
     model = Classifier(nn.Flatten(), 16, 2, torch.full((1,), 0.5), torch.full((1,), 0.3))
     direction = torch.randn(16, generator=draws)
     with torch.no_grad():
         model.head.weight.copy_(torch.stack([-direction, direction]))
     config = NarcissusConfig(target_class=1, eps=8, passes=40, crop_padding=0, flip=False)
 
-    delta = inward_trigger(model, grey, config, Context())
+    delta = inward_trigger(model, gray, config, Context())
 
     assert torch.equal(delta.flatten(), (8 * direction.sign()).to(torch.int16))

@@ -11,7 +11,7 @@ from poisonlab.attacks.ssba import SSBA, Objective, SSBAConfig
 from poisonlab.context import Context
 from poisonlab.events import Metric
 from poisonlab.generative.stegastamp import Decoder, Encoder, encode
-from poisonlab.models.base import initialise
+from poisonlab.models.base import initialize
 
 ATTACK = SSBA(
     SSBAConfig(
@@ -63,7 +63,7 @@ def test_the_residual_differs_between_images_and_depends_on_nothing_else() -> No
 
 
 def test_other_bits_change_the_image_otherwise() -> None:
-    encoder = initialise(Encoder((3, 16, 12), 8, 4, 2, 0.1), Context().generator("init"))
+    encoder = initialize(Encoder((3, 16, 12), 8, 4, 2, 0.1), Context().generator("init"))
     x = torch.full((2, 3, 16, 12), 100, dtype=torch.uint8)
 
     assert not torch.equal(encode(encoder, x, torch.ones(8)), encode(encoder, x, torch.zeros(8)))
@@ -76,7 +76,9 @@ def test_poisoned_images_carry_the_trigger_and_the_attackers_label(mapping: str)
     given = train.y[made.index[0]]
 
     assert torch.equal(made.images[0], attack.trigger(train.x[made.index[0]], made.state))
-    assert torch.equal(made.labels[0], (given + 1) % 10 if mapping == "all_to_all" else torch.full_like(given, 3))
+    assert torch.equal(
+        made.labels[0], (given + 1) % 10 if mapping == "all_to_all" else torch.full_like(given, 3)
+    )
 
 
 def test_the_weight_of_the_residual_waits_until_bits_are_read_and_then_grows() -> None:

@@ -31,7 +31,9 @@ every_targeted_attack = pytest.mark.parametrize("name", NAMES)
 
 def refused(**overrides: Any) -> str:
     with pytest.raises(SpecError) as error:
-        make_spec("digits", "bullseye_polytope", "none", overrides={f"attack.{k}": v for k, v in overrides.items()})
+        make_spec(
+            "digits", "bullseye_polytope", "none", overrides={f"attack.{k}": v for k, v in overrides.items()}
+        )
     return str(error.value)
 
 
@@ -97,7 +99,9 @@ def test_features_of_two_depths_are_the_last_but_one_block_and_the_penultimate()
     x = torch.rand(3, 1, 6, 6, generator=derive(0, "x"), dtype=torch.float64)
     maps, penultimate = features_at(model, x, 2)
 
-    assert torch.equal(maps, model.body[0](model.normalise(x))) and torch.equal(penultimate, model.features(x))
+    assert torch.equal(maps, model.body[0](model.normalize(x))) and torch.equal(
+        penultimate, model.features(x)
+    )
     with pytest.raises(ValueError, match="depths=3 asks for more than the 2 convolution blocks"):
         features_at(model, x, 3)
 

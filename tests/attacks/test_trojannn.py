@@ -32,7 +32,7 @@ def test_the_units_have_the_largest_absolute_weights() -> None:
         strongest_units(model, 5)
 
 
-def test_optimising_the_patch_excites_the_units() -> None:
+def test_optimizing_the_patch_excites_the_units() -> None:
     ctx, heard = listening()
     TrojanNN(TrojanNNConfig(steps=60)).learn(attackers_view(), ctx)
     reached = [e.value for e in heard if isinstance(e, Metric) and e.name == "mean_activation"]

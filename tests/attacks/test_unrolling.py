@@ -27,7 +27,9 @@ each_length = pytest.mark.parametrize("steps", [1, 2, 3])
 def network(norm: bool) -> Classifier:
     """Smooth everywhere, in double precision, with running statistics that a forgetful test would notice."""
     middle: list[nn.Module] = [nn.BatchNorm2d(3)] if norm else []
-    body = nn.Sequential(nn.Conv2d(2, 3, 3), *middle, nn.Softplus(), nn.Flatten(), nn.Linear(12, 4), nn.Softplus())
+    body = nn.Sequential(
+        nn.Conv2d(2, 3, 3), *middle, nn.Softplus(), nn.Flatten(), nn.Linear(12, 4), nn.Softplus()
+    )
     model = Classifier(body, 4, 3, torch.full((2,), 0.4), torch.full((2,), 0.3)).double()
     for number, weight in enumerate(model.parameters()):
         nn.init.normal_(weight, std=0.5, generator=derive(number, "weights"))
@@ -108,7 +110,9 @@ def test_the_loss_before_the_steps_is_that_of_the_start() -> None:
     look, start, batches = setting(False, 2)
     logits = torch.func.functional_call(look.network, start, (look.target,))
 
-    assert look.hypergradient(start, batches, POISONS)[2] == pytest.approx(carlini_wagner(logits, look.label).item())
+    assert look.hypergradient(start, batches, POISONS)[2] == pytest.approx(
+        carlini_wagner(logits, look.label).item()
+    )
 
 
 def test_nothing_that_was_given_changes() -> None:

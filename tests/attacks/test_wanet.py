@@ -56,7 +56,11 @@ def test_each_batch_has_its_shares_and_noise_samples_keep_their_labels(mapping: 
     changed_x, changed_y = hook.batch(x, y, index)
 
     assert torch.equal(x, given[0]) and torch.equal(y, given[1])
-    assert len(hook.true) == 5 and len(hook.false) == 10 and not set(hook.true.tolist()) & set(hook.false.tolist())
+    assert (
+        len(hook.true) == 5
+        and len(hook.false) == 10
+        and not set(hook.true.tolist()) & set(hook.false.tolist())
+    )
     wanted = (y + 1) % 10 if mapping == "all_to_all" else torch.zeros_like(y)
     assert torch.equal(changed_y[hook.true], wanted[hook.true])
     others = torch.ones(50, dtype=torch.bool)
@@ -65,7 +69,9 @@ def test_each_batch_has_its_shares_and_noise_samples_keep_their_labels(mapping: 
     others[hook.false] = False
     assert torch.equal(changed_x[others], x[others])
     assert torch.allclose(changed_x[hook.true], warp(x[hook.true], hook.poison.state["grid"]))
-    assert not torch.allclose(changed_x[hook.false], warp(x[hook.false], hook.poison.state["grid"]), atol=0.05)
+    assert not torch.allclose(
+        changed_x[hook.false], warp(x[hook.false], hook.poison.state["grid"]), atol=0.05
+    )
     if mapping == "all_to_one":
         assert bool((y[hook.true] != 0).all())
 

@@ -35,7 +35,7 @@ def choose(page: Any, label: str, option: str) -> None:
     box = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True))
     box.get_by_role("combobox").click()
     page.get_by_role("option", name=option, exact=True).click()
-    settle(page)
+    finalize(page)
 
 
 def fill(page: Any, label: str, value: str) -> None:
@@ -48,7 +48,7 @@ def click_button(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).first.click()
 
 
-def settle(page: Any) -> None:
+def finalize(page: Any) -> None:
     """Wait until the script has run."""
     page.wait_for_timeout(300)
     page.get_by_test_id("stStatusWidget").wait_for(state="hidden")
@@ -144,7 +144,9 @@ def test_filters_travel_in_the_link(address: str, page: Any) -> None:
     page.get_by_text("python -m poisonlab leaderboard --defense awm").wait_for()
 
 
-def test_entered_values_travel_in_the_link_and_come_back_with_the_back_button(address: str, page: Any) -> None:
+def test_entered_values_travel_in_the_link_and_come_back_with_the_back_button(
+    address: str, page: Any
+) -> None:
     open_link(page, f"{address}/experiment?new_defense=none&set=clean_images%3D20", "Experiment")
     fill(page, "poison_rate", "0.05")
     fill(page, "First seed", "3")  # stands outside of the form: what is entered there must survive it
@@ -165,7 +167,7 @@ def test_selected_rows_travel_in_the_link(address: str, page: Any) -> None:
     for row in range(2):
         table = settled_box(page, "stDataFrame")
         page.mouse.click(table["x"] + 17, table["y"] + 54 + 36 * row)
-        settle(page)
+        finalize(page)
     page.get_by_text("What differs", exact=True).wait_for()
     page.wait_for_url(re.compile(r"rows=[0-9a-f]+-\w+&rows=[0-9a-f]+-\w+"))
 
@@ -201,7 +203,7 @@ def test_nothing_is_cut_off(address: str, page: Any, name: str, width: int) -> N
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}/{name}")
     page.get_by_role("heading", level=1).wait_for()
-    settle(page)
+    finalize(page)
 
     expect_no_exception(page)
     wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")

@@ -24,16 +24,28 @@ SCHEDULES = ("cosine", "one_cycle", "constant")
 
 
 def diffusion(ctx: Context) -> Bundle:
-    config = DDPMConfig(ddpm_network="tiny", ddpm_updates=5, ddpm_batch_size=20, ddpm_levels=20, ddpm_warmup=3)
+    config = DDPMConfig(
+        ddpm_network="tiny", ddpm_updates=5, ddpm_batch_size=20, ddpm_levels=20, ddpm_warmup=3
+    )
     return Bundle(dict(train_ddpm(digits().public.x, config, ctx)[0].state_dict()))
 
 
 def energy(ctx: Context) -> Bundle:
     config = EBMConfig(
-        architecture="light", filters=4, updates=12, batch_size=8, bank_size=16, chain_steps=2, health_every=2,
-        min_psnr=0, weight_averaging=0.5, gradient_clip=1.0,
-    )  # fmt: skip
-    network, health = train_ebm(digits().public.x, config, LangevinConfig(step_clamp=0.03, state_clamp=1.5), ctx)
+        architecture="light",
+        filters=4,
+        updates=12,
+        batch_size=8,
+        bank_size=16,
+        chain_steps=2,
+        health_every=2,
+        min_psnr=0,
+        weight_averaging=0.5,
+        gradient_clip=1.0,
+    )
+    network, health = train_ebm(
+        digits().public.x, config, LangevinConfig(step_clamp=0.03, state_clamp=1.5), ctx
+    )
     return Bundle(dict(network.state_dict()), vars(health))
 
 
@@ -48,7 +60,12 @@ def purification(ctx: Context) -> Bundle:
     return Bundle({"x": defense.purify(digits().train, ctx).x})
 
 
-WORKS: dict[str, Work] = {"ddpm": diffusion, "ebm": energy, "crafting": crafting, "purification": purification}
+WORKS: dict[str, Work] = {
+    "ddpm": diffusion,
+    "ebm": energy,
+    "crafting": crafting,
+    "purification": purification,
+}
 
 
 class Interruption:
@@ -109,7 +126,9 @@ def test_pieces_add_up_to_the_whole(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_victim_goes_on_in_mid_training(schedule: Any, tmp_path: Path) -> None:
     recipe = TrainingConfig(epochs=2, batch_size=40, schedule=schedule, crop_padding=1)
-    spec = make_spec("digits", "badnets", "none", overrides={"victim.width": 8}).model_copy(update={"training": recipe})
+    spec = make_spec("digits", "badnets", "none", overrides={"victim.width": 8}).model_copy(
+        update={"training": recipe}
+    )
 
     def run(listener: Callable[[Event], None], root: Path) -> Bundle:
         ctx = Context(send=listener, cache=StageCache(root))

@@ -103,7 +103,10 @@ def test_a_changed_key_name_or_code_computes_again(bench: Bench, change: dict[st
 
 
 def test_precision_is_part_of_the_key(bench: Bench) -> None:
-    ids = {bench.cache.stage_id("stage", "key", [], Context(precision=p)) for p in (torch.float32, torch.bfloat16)}
+    ids = {
+        bench.cache.stage_id("stage", "key", [], Context(precision=p))
+        for p in (torch.float32, torch.bfloat16)
+    }
 
     assert len(ids) == 2
 
@@ -188,15 +191,26 @@ def test_code_that_is_imported_counts(version: Any) -> None:
 def test_the_source_behind_a_defense_reaches_its_helpers() -> None:
     behind = versions.modules_behind("poisonlab.defenses.puregen_ebm")
 
-    assert {"poisonlab.generative.ebm", "poisonlab.generative.langevin", "poisonlab.measure.metrics"} <= behind
+    assert {
+        "poisonlab.generative.ebm",
+        "poisonlab.generative.langevin",
+        "poisonlab.measure.metrics",
+    } <= behind
 
 
 def test_the_source_behind_a_poison_is_the_attackers_and_the_trainings() -> None:
     behind = versions.modules_behind("poisonlab.pipeline.poison")
 
-    assert {"poisonlab.attacks.shared.surrogates", "poisonlab.training.victims", "poisonlab.training.loop"} <= behind
+    assert {
+        "poisonlab.attacks.shared.surrogates",
+        "poisonlab.training.victims",
+        "poisonlab.training.loop",
+    } <= behind
     assert not [name for name in behind if "defen" in name]
-    assert not {f"poisonlab.{name}" for name in ("experiment", "evaluation", "inspection", "purification")} & behind
+    assert (
+        not {f"poisonlab.{name}" for name in ("experiment", "evaluation", "inspection", "purification")}
+        & behind
+    )
 
 
 # -- size, cancel, disk, threads ----------------------------------------------------------------------
@@ -241,7 +255,9 @@ def test_a_write_that_the_disk_refuses_leaves_nothing_and_says_what_to_do(bench:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(CacheError, match="File too large.* Free some disk space or choose another folder"):
+        with pytest.raises(
+            CacheError, match="File too large.* Free some disk space or choose another folder"
+        ):
             bench.run(size=100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -162,13 +162,15 @@ def test_list_tells_parameters_bounds_and_sources(capsys):
     code, out, _ = run_cli(capsys, "list")
     assert code == 0 and all(name in out for name in ("badnets", "awm", "digits", "resnet8"))
     assert "Runs under linear_transfer, fine_tune_transfer." in out
-    assert set(json.loads(run_cli(capsys, "list", "--json")[1])) == set(results_commands.catalogue.PLURALS)
+    assert set(json.loads(run_cli(capsys, "list", "--json")[1])) == set(results_commands.describe.PLURALS)
 
 
 def test_doctor_names_everything(results, capsys):
     code, out, _ = run_cli(capsys, "doctor")
     assert code == 0
-    assert all(word in out for word in ("device", "threads", "database", "stage cache", "disk free", "data: digits"))
+    assert all(
+        word in out for word in ("device", "threads", "database", "stage cache", "disk free", "data: digits")
+    )
 
 
 def test_a_run_needs_none_of_the_app(results):

@@ -35,7 +35,9 @@ def records(results: Path) -> list[Any]:
     return [read_record(path.parent)[0] for path in sorted(results.glob("runs/*/run.json"))]
 
 
-def test_the_table_is_measured_and_then_nothing_is_left(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_measured_and_then_nothing_is_left(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = run_cli(capsys, *TOY)
 
     assert code == 0 and out.splitlines()[-1] == "3 of 3 done"
@@ -55,9 +57,13 @@ def test_the_table_is_measured_and_then_nothing_is_left(results: Path, capsys: p
     assert "published only: no defense here stands for Theirs" in out
 
 
-def test_other_recipes_seeds_and_choices_are_other_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_recipes_seeds_and_choices_are_other_runs(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_cli(capsys, *TOY, "--only", "badnets", "--defenses", "none")
-    code, out, _ = run_cli(capsys, *TOY, "--only", "badnets", "--defenses", "none", "--published-epochs", "--seed", "4")
+    code, out, _ = run_cli(
+        capsys, *TOY, "--only", "badnets", "--defenses", "none", "--published-epochs", "--seed", "4"
+    )
 
     assert code == 0 and out.endswith("1 of 1 done\n")
     assert [(r.spec.training.epochs, r.spec.seed) for r in records(results)] == [(1, 0), (2, 4)]
@@ -74,9 +80,15 @@ def test_a_cell_of_several_runs_is_their_mean(
     assert code == 0 and lines[-1] == "2 of 2 done"
     assert [r.spec.attack.params.target_class for r in found] == [0, 7]
     first, second = (100 * r.metrics["asr"] for r in found)
-    assert lines[0].startswith("BadNets × Fine-tuning, target_class 0: accuracy ") and "published" not in lines[0]
+    assert (
+        lines[0].startswith("BadNets × Fine-tuning, target_class 0: accuracy ")
+        and "published" not in lines[0]
+    )
     mean, sd, worst = (first + second) / 2, abs(first - second) / 2**0.5, max(first, second)
-    assert f"success {mean:.2f} ± {sd:.2f}, at most {worst:.2f} (12.50 ± 3.00, at most 20.00 published)" in lines[2]
+    assert (
+        f"success {mean:.2f} ± {sd:.2f}, at most {worst:.2f} (12.50 ± 3.00, at most 20.00 published)"
+        in lines[2]
+    )
 
     # one of the two is lost
     next(p for p in results.glob("runs/*/run.json") if found[1].run_id in str(p)).unlink()
@@ -88,7 +100,10 @@ def test_groups_of_trials_are_seeds_that_no_repeat_shares(tmp_path: Path) -> Non
     replaced = {'name = "badnets" }': 'name = "badnets", over = { seed = [0, 1, 2] } }'}
     table = published_tables(toy_folder(tmp_path / "seeds", **replaced))["toy"]
 
-    assert [[s.seed for s in specs_of(table, "badnets", "none", seed=n)] for n in (0, 1)] == [[0, 1, 2], [3, 4, 5]]
+    assert [[s.seed for s in specs_of(table, "badnets", "none", seed=n)] for n in (0, 1)] == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
 
 
 def slow_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

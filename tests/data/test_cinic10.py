@@ -54,7 +54,9 @@ def test_train_and_valid_are_the_pool_and_test_is_the_test_set(folder: Path) -> 
     pool, test = load()
 
     assert pool.x.shape == (40, 3, 16, 16) and pool.classes == CLASSES and test.split == "test"
-    assert torch.equal(pool.y, (torch.arange(20) // 2).repeat(2)) and torch.equal(test.y, torch.arange(20) // 2)
+    assert torch.equal(pool.y, (torch.arange(20) // 2).repeat(2)) and torch.equal(
+        test.y, torch.arange(20) // 2
+    )
     assert reds(pool)[:4] == [0, 20, 1, 21] and reds(pool)[20:22] == [60, 80] and reds(test)[:2] == [120, 140]
     assert bool((pool.x[:, 2] == 255).all())
 
@@ -65,10 +67,14 @@ def test_the_imagenet_part_is_known_by_its_file_names(folder: Path) -> None:
     assert reds(train) == [20 + label for label in range(10)] and train.y.tolist() == list(range(10))
     assert reds(both) == [*range(20, 30), *range(80, 90)] and both.shape == (3, 16, 16)
     assert train.shape == (3, 32, 32)
-    assert sorted(training_images("cinic10", both)[:, 0, 5, 5].tolist()) == reds(train)  # as a source, no CIFAR-10
+    assert sorted(training_images("cinic10", both)[:, 0, 5, 5].tolist()) == reds(
+        train
+    )  # as a source, no CIFAR-10
 
 
-def test_the_tensor_file_is_enough_until_pictures_come_or_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tensor_file_is_enough_until_pictures_come_or_go(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load()
     with monkeypatch.context() as patch:
         patch.setattr(cinic10, "read_pictures", lambda *args: pytest.fail("read the pictures again"))

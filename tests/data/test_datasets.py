@@ -52,9 +52,13 @@ def test_any_division_keeps_the_attacked_images_apart(
     train: int, head: int, pretrain: int, reserve: int, public: int, protocol: Any
 ) -> None:
     config = DivisionConfig(
-        train_images=train, head_images=head, pretrain_images=pretrain, reserve_images=reserve,
-        public_images=public, test_images=20,
-    )  # fmt: skip
+        train_images=train,
+        head_images=head,
+        pretrain_images=pretrain,
+        reserve_images=reserve,
+        public_images=public,
+        test_images=20,
+    )
     splits = divide(numbered(400), numbered(30), config, protocol)
     parts = {p: number_of(getattr(splits, p)) for p in ("train", "reserve", "public", "pretrain")}
 
@@ -71,7 +75,9 @@ def test_any_division_keeps_the_attacked_images_apart(
 
 def test_too_many_images_name_the_numbers_and_the_parameters() -> None:
     config = DivisionConfig(train_images=90, reserve_images=20, public_images=30, test_images=20)
-    with pytest.raises(DataError, match="ask for 120 training and 20 test images, .* has 100 and 30; lower train_im"):
+    with pytest.raises(
+        DataError, match="ask for 120 training and 20 test images, .* has 100 and 30; lower train_im"
+    ):
         divide(numbered(100), numbered(30), config, "from_scratch")
 
 
@@ -95,7 +101,9 @@ def test_every_prefix_of_a_balanced_order_is_balanced(labels: list[int], seed: i
 
 
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=6), st.integers(0, 9))
-def test_every_stretch_of_a_proportional_order_has_the_shares_of_the_whole(sizes: list[int], seed: int) -> None:
+def test_every_stretch_of_a_proportional_order_has_the_shares_of_the_whole(
+    sizes: list[int], seed: int
+) -> None:
     y = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     order = proportional_order(y, derive(seed, "order"))
     prefixes = F.one_hot(y[order], len(sizes)).cumsum(0)  # (n, classes)
@@ -120,7 +128,9 @@ def test_trusted_images_are_balanced_and_depend_on_the_seed() -> None:
 
 
 def test_too_many_trusted_images_name_the_numbers() -> None:
-    with pytest.raises(DataError, match="clean_images=101 asks for more than the 100 images in reserve; lower"):
+    with pytest.raises(
+        DataError, match="clean_images=101 asks for more than the 100 images in reserve; lower"
+    ):
         clean_subset(noise_images(100), 101, derive(0))
 
 
@@ -184,7 +194,9 @@ def test_the_data_folder_is_the_one_the_environment_names(folder: Path) -> None:
 def test_missing_files_name_the_folder_and_what_to_put_there(folder: Path) -> None:
     said = refused()
 
-    assert f"neither complete in {folder / 'cifar-10-batches-py'}" in said and "do not use the network" in said
+    assert (
+        f"neither complete in {folder / 'cifar-10-batches-py'}" in said and "do not use the network" in said
+    )
     assert "put the official cifar-10-batches-py folder there, or set POISONLAB_DATA" in said
 
 

@@ -22,7 +22,7 @@ def write(path: Path, value: int, mode: str = "RGB") -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One training picture a class, as bright as its label, every third one grey; two labelled pictures for tests."""
+    """One training picture a class, as bright as its label, every third one gray; two labeled pictures for tests."""
     monkeypatch.setenv("POISONLAB_DATA", str(tmp_path))
     block_network(monkeypatch)
     home = tmp_path / "tiny-imagenet-200"
@@ -65,7 +65,9 @@ def test_a_few_classes_are_taken_at_even_steps_and_numbered_anew(folder: Path) -
     assert test.y.tolist() == [3] and test.x.shape == (1, 3, 64, 64)
 
 
-def test_the_tensor_file_is_enough_until_pictures_come_or_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tensor_file_is_enough_until_pictures_come_or_go(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load()
     with monkeypatch.context() as patch:
         patch.setattr(tiny_imagenet, "read_pictures", lambda *args: pytest.fail("read the pictures again"))
@@ -101,11 +103,17 @@ def test_pictures_that_cannot_be_used_are_named_and_nothing_is_kept(folder: Path
         ("words.txt", None, "words.txt cannot be read"),
         ("val/val_annotations.txt", "", "has 0 lines; expected some, with 2 columns or more"),
         ("val/val_annotations.txt", "val_0.JPEG n00000001\n", "expected some, with 2 columns or more"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn99999999\n", "gives val_0.JPEG a class that is not in wnids.txt"),
+        (
+            "val/val_annotations.txt",
+            "val_0.JPEG\tn99999999\n",
+            "gives val_0.JPEG a class that is not in wnids.txt",
+        ),
         ("val/val_annotations.txt", "val_7.JPEG\tn00000001\n", "val_7.JPEG cannot be read"),
     ],
 )
-def test_tables_that_cannot_be_used_are_explained(folder: Path, table: str, text: str | None, said: str) -> None:
+def test_tables_that_cannot_be_used_are_explained(
+    folder: Path, table: str, text: str | None, said: str
+) -> None:
     (folder / table).unlink()
     if text is not None:
         (folder / table).write_text(text)

@@ -22,7 +22,9 @@ def begun(config: ABLConfig = QUICK, epochs: int = 3) -> AntiBackdoorLearning:
     return hook
 
 
-def step(hook: AntiBackdoorLearning, rows: Tensor, logits_of_true: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+def step(
+    hook: AntiBackdoorLearning, rows: Tensor, logits_of_true: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """One step on these rows: images, labels, and the gradient of the loss by the logits of the true labels."""
     x, y = hook.batch(DATA[rows].x.float() / 255, DATA.y[rows], rows)
     logits = (F.one_hot(y, 10) * logits_of_true).requires_grad_()
@@ -80,7 +82,9 @@ def test_an_image_ascends_to_the_limit_only() -> None:
 
 
 def test_phases_that_do_not_fit_are_refused_with_the_numbers() -> None:
-    with pytest.raises(ValueError, match="isolation_epochs=1 and unlearning_epochs=1 do not fit into the 1 epochs"):
+    with pytest.raises(
+        ValueError, match="isolation_epochs=1 and unlearning_epochs=1 do not fit into the 1 epochs"
+    ):
         begun(epochs=1)
 
 

@@ -6,7 +6,12 @@ from core_helpers import listening
 from torch import Tensor, nn
 
 from poisonlab.context import Context, derive
-from poisonlab.defenses.activation_clustering import ActivationClustering, ClusteringConfig, reduced, split_in_two
+from poisonlab.defenses.activation_clustering import (
+    ActivationClustering,
+    ClusteringConfig,
+    reduced,
+    split_in_two,
+)
 from poisonlab.events import Log
 from poisonlab.models.base import Classifier
 from poisonlab.types import Detection, ImageSet
@@ -38,21 +43,24 @@ def test_two_heaps_are_told_apart(reduction: str) -> None:
 
     assert points.shape == (N, 10) and split is not None
     assert split.minority.nonzero().squeeze(1).tolist() == list(range(POISONED))
-    assert bool((split.toward_minority[:POISONED] > 0).all()) and float(split.toward_minority[POISONED:].max()) < 0
+    assert (
+        bool((split.toward_minority[:POISONED] > 0).all())
+        and float(split.toward_minority[POISONED:].max()) < 0
+    )
 
 
-def test_the_small_heap_is_accused_and_its_class_named() -> None:
+def test_the_small_heap_is_flagged_and_its_class_named() -> None:
     found = judged(POISONED, dimensions=3)
 
-    assert found.target == 1 and found.accused is not None
-    assert found.accused.nonzero().squeeze(1).tolist() == list(range(N, N + POISONED))
+    assert found.target == 1 and found.flagged is not None
+    assert found.flagged.nonzero().squeeze(1).tolist() == list(range(N, N + POISONED))
 
 
 def test_one_heap_is_refused_and_so_are_two_of_the_same_size() -> None:
     for apart in (0, N // 2):
         ctx, heard = listening()
         found = judged(apart, ctx)
-        assert not found.backdoored and found.accused is not None and not bool(found.accused.any())
+        assert not found.backdoored and found.flagged is not None and not bool(found.flagged.any())
         assert any("no verdict" in event.message for event in heard if isinstance(event, Log))
 
 
@@ -66,5 +74,5 @@ def test_the_verdict_moves_with_the_images() -> None:
     order = torch.randperm(2 * N, generator=derive(1, "order"))
     first, moved = judged(POISONED, reduction="pca"), judged(POISONED, order=order, reduction="pca")  # type: ignore[arg-type]
 
-    assert first.accused is not None and moved.accused is not None
-    assert torch.equal(first.accused[order], moved.accused)
+    assert first.flagged is not None and moved.flagged is not None
+    assert torch.equal(first.flagged[order], moved.flagged)

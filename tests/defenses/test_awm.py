@@ -58,10 +58,14 @@ def test_a_mask_step_goes_against_finite_differences_of_the_loss() -> None:
     net = tiny_net().float()
     draws = derive(0, "x")
     clean = ImageSet(
-        torch.randint(256, (6, 1, 4, 4), generator=draws).to(torch.uint8), torch.arange(6) % 3, ("a", "b", "c")
+        torch.randint(256, (6, 1, 4, 4), generator=draws).to(torch.uint8),
+        torch.arange(6) % 3,
+        ("a", "b", "c"),
     )
     ctx, heard = listening()
-    repair = small(AWM, rounds=1, inner_epochs=1, mask_lr=0.1, alpha=0.6, gamma=0.003, batch_size=6, augment_below=0)
+    repair = small(
+        AWM, rounds=1, inner_epochs=1, mask_lr=0.1, alpha=0.6, gamma=0.003, batch_size=6, augment_below=0
+    )
     after = repair.repair(net, clean, ctx)
     (trigger,) = [e.value.patterns for e in heard if isinstance(e, ArtifactReady) and e.name == "trigger"]
 

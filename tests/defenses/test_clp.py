@@ -14,7 +14,10 @@ from poisonlab.models.base import Classifier
 
 def layer(channels: int = 5) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     draws = derive(0, "layer")
-    convolution, norm = nn.Conv2d(4, channels, 3, bias=False), nn.BatchNorm2d(channels).eval().requires_grad_(False)
+    convolution, norm = (
+        nn.Conv2d(4, channels, 3, bias=False),
+        nn.BatchNorm2d(channels).eval().requires_grad_(False),
+    )
     nn.init.normal_(convolution.weight, generator=draws)
     norm.weight.uniform_(-2, 2, generator=draws)
     norm.running_var.uniform_(0.5, 2, generator=draws)
@@ -24,7 +27,9 @@ def layer(channels: int = 5) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
 def test_the_bound_is_the_spectral_norm_of_kernel_and_scale() -> None:
     convolution, norm = layer()
     for k, sigma in enumerate(lipschitz_bounds(convolution, norm)):
-        kernel = convolution.weight[k].reshape(4, 9) * norm.weight[k] / (norm.running_var[k] + norm.eps).sqrt()
+        kernel = (
+            convolution.weight[k].reshape(4, 9) * norm.weight[k] / (norm.running_var[k] + norm.eps).sqrt()
+        )
         assert sigma.item() == pytest.approx(torch.linalg.svdvals(kernel)[0].item(), rel=1e-5)
 
 
@@ -53,7 +58,11 @@ def test_the_channel_that_stands_out_is_cut_and_no_other() -> None:
 
     pruned = small(CLP, u=3.0).repair(model, digits().reserve, Context()).body[1]
 
-    assert (pruned.weight == 0).nonzero().flatten().tolist() == [7] == (pruned.bias == 0).nonzero().flatten().tolist()
+    assert (
+        (pruned.weight == 0).nonzero().flatten().tolist()
+        == [7]
+        == (pruned.bias == 0).nonzero().flatten().tolist()
+    )
     assert norm.weight[7] == 50
 
 

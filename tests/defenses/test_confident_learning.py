@@ -21,7 +21,14 @@ from poisonlab.events import Log
 from poisonlab.measure import metrics
 from poisonlab.types import Detection, ImageSet
 
-RECIPE = {"epochs": 16, "batch_size": 20, "schedule": "one_cycle", "crop_padding": 0, "flip": False, "folds": 3}
+RECIPE = {
+    "epochs": 16,
+    "batch_size": 20,
+    "schedule": "one_cycle",
+    "crop_padding": 0,
+    "flip": False,
+    "folds": 3,
+}
 
 
 def judged(data: ImageSet, ctx: Context | None = None, **params: Any) -> Detection:
@@ -40,8 +47,12 @@ def noisy(n: int = 300, classes: int = 4) -> tuple[Tensor, Tensor]:
 
 
 def test_counts_of_a_hand_example() -> None:
-    p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.4, 0.6]], dtype=torch.float64)
-    y = torch.tensor([0, 0, 0, 1, 1, 1])  # t_0 = 0.6, t_1 = 2.2 / 3: row 2 is confidently 1, rows 4 and 5 nothing
+    p = torch.tensor(
+        [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.4, 0.6]], dtype=torch.float64
+    )
+    y = torch.tensor(
+        [0, 0, 0, 1, 1, 1]
+    )  # t_0 = 0.6, t_1 = 2.2 / 3: row 2 is confidently 1, rows 4 and 5 nothing
 
     assert torch.allclose(confident_joint(p, y), torch.tensor([[2.0, 1.0], [0.0, 3.0]], dtype=torch.float64))
     assert label_issues(p, y).nonzero().squeeze(1).tolist() == [2]
@@ -95,21 +106,21 @@ def test_no_network_judges_an_image_it_was_trained_on(monkeypatch: pytest.Monkey
     assert not any(seen & asked for seen, asked in zip(trained, judges, strict=True))
 
 
-def test_wrong_labels_come_first_and_are_accused() -> None:
+def test_wrong_labels_come_first_and_are_flagged() -> None:
     train = digits().train
     wrong = torch.arange(len(train)) % 10 == 3
     found = judged(ImageSet(train.x, torch.where(wrong, (train.y + 1) % 10, train.y), train.classes))
 
-    assert found.sample_scores is not None and found.accused is not None
+    assert found.sample_scores is not None and found.flagged is not None
     assert metrics.auroc(found.sample_scores[~wrong], found.sample_scores[wrong]) > 0.75
-    assert float(found.accused[wrong].float().mean()) > 3 * float(found.accused[~wrong].float().mean())
+    assert float(found.flagged[wrong].float().mean()) > 3 * float(found.flagged[~wrong].float().mean())
 
 
-def test_classes_too_small_to_learn_are_named_and_not_accused() -> None:
+def test_classes_too_small_to_learn_are_named_and_not_flagged() -> None:
     ctx, heard = listening()
     data = digits().train[:30]  # three images of each class
 
     found = judged(data, ctx, epochs=1)
 
-    assert found.accused is not None and not bool(found.accused.any())
+    assert found.flagged is not None and not bool(found.flagged.any())
     assert any("too few to learn from" in event.message for event in heard if isinstance(event, Log))

@@ -1,4 +1,4 @@
-"""What detectors of poisoned images find in digits, and what they wrongly accuse. A minute: ``-m real``."""
+"""What detectors of poisoned images find in digits, and what they wrongly flag. A minute: ``-m real``."""
 
 from collections.abc import Callable
 
@@ -40,11 +40,15 @@ def test_strip_finds_the_trigger_and_its_class_and_lets_the_control_go(measure: 
     assert found["samples_accused_control"] < 0.02
 
 
-@pytest.mark.parametrize(("name", "most_accused"), [("spectral_signatures", 0.16), ("activation_clustering", 0.10)])
-def test_the_share_of_the_control_that_is_accused_is_bounded(name: str, most_accused: float, measure: Measure) -> None:
+@pytest.mark.parametrize(
+    ("name", "most_flagged"), [("spectral_signatures", 0.16), ("activation_clustering", 0.10)]
+)
+def test_the_share_of_the_control_that_is_flagged_is_bounded(
+    name: str, most_flagged: float, measure: Measure
+) -> None:
     found = measure(name, 0.1)  # half of the target class is poisoned: too much to be told by either
 
-    assert found["samples_accused_control"] <= most_accused and found["detected_control"] == 0.0
+    assert found["samples_accused_control"] <= most_flagged and found["detected_control"] == 0.0
 
 
 def test_few_poisons_stand_out_spectrally(measure: Measure) -> None:

@@ -49,7 +49,9 @@ def test_as_many_medoids_as_points_are_all_points() -> None:
 
 
 def test_a_point_far_from_two_clusters_is_isolated() -> None:
-    points = torch.cat([torch.randn(10, 2, generator=derive(0, "c")) * 0.05 + centre for centre in (0.0, 5.0)])
+    points = torch.cat(
+        [torch.randn(10, 2, generator=derive(0, "c")) * 0.05 + center for center in (0.0, 5.0)]
+    )
     points = torch.cat([points, torch.tensor([[20.0, -20.0]])])
 
     assert isolated(points, 3).tolist() == [20]

@@ -30,9 +30,11 @@ def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
 def test_fine_tuning_teaches_the_clean_images() -> None:
     data = digits().reserve[:20]
     shuffled = data.y.roll(1)
-    relabelled = type(data)(data.x, shuffled, data.classes)
+    relabeled = type(data)(data.x, shuffled, data.classes)
 
-    tuned = small(FT, epochs=40, flip=False, crop_padding=0, lr=0.1).repair(clean_model(), relabelled, Context())
+    tuned = small(FT, epochs=40, flip=False, crop_padding=0, lr=0.1).repair(
+        clean_model(), relabeled, Context()
+    )
 
     assert (predict(tuned, data.x) == shuffled).float().mean() > 0.9
 
@@ -41,7 +43,7 @@ def test_fine_tuning_moves_weights_and_running_statistics() -> None:
     before, after = state_of(clean_model()), state_of(repaired(FT)[0])
     fixed = {name for name in before if torch.equal(before[name], after[name])}
 
-    assert fixed == {"normalise.mean", "normalise.std"}
+    assert fixed == {"normalize.mean", "normalize.std"}
 
 
 # -- FT-SAM -------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ def test_a_vanishing_radius_is_fine_tuning() -> None:
 # -- NAD ----------------------------------------------------------------------------------------------
 
 
-def test_attention_is_the_normalised_sum_of_powers() -> None:
+def test_attention_is_the_normalized_sum_of_powers() -> None:
     features = torch.tensor([[[[1.0, -2.0]], [[2.0, 2.0]]]])  # (1, 2, 1, 2): two channels, two places
 
     assert torch.allclose(attention(features, 2.0), torch.tensor([[[5.0, 8.0]]]) / 89**0.5)
@@ -111,7 +113,9 @@ def test_attention_loss_weighs_the_stages() -> None:
     assert torch.allclose(attention_loss([a, a, a], [b, a, b], [2.0, 100.0, 5.0], 2.0), 7 * one)
 
 
-@pytest.mark.parametrize(("victim", "expected"), [("resnet8", "345"), ("resnet18", "68a"), ("resnet9", "235")])
+@pytest.mark.parametrize(
+    ("victim", "expected"), [("resnet8", "345"), ("resnet18", "68a"), ("resnet9", "235")]
+)
 def test_stages_end_the_last_three_resolutions(victim: str, expected: str) -> None:
     method = registry.victim[victim]
     model = method(method.Config(width=8)).network((1, 16, 16), 3, torch.zeros(1), torch.ones(1)).eval()
@@ -141,7 +145,9 @@ def test_the_teacher_reports_under_its_own_name_and_the_student_keeps_no_hook() 
 def test_the_pruning_curve_counts_what_the_head_still_gets_right() -> None:
     head = nn.Linear(3, 2, bias=False).requires_grad_(False)
     head.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 5.0]]))
-    features = torch.tensor([[2.0, 0.0, 0.1], [1.0, 0.0, 0.3]])  # the second is class 1 by its last channel alone
+    features = torch.tensor(
+        [[2.0, 0.0, 0.1], [1.0, 0.0, 0.3]]
+    )  # the second is class 1 by its last channel alone
 
     counts, accuracy = pruning_curve(features, torch.tensor([0, 1]), head, torch.tensor([1, 2, 0]), 1)
 

@@ -35,7 +35,7 @@ def test_more_weight_on_size_makes_more_noise() -> None:
     assert sizes == sorted(sizes) and sizes[-1] > 1.2 * sizes[0]
 
 
-def test_optimised_noise_disturbs_less_than_equally_large_random_noise() -> None:
+def test_optimized_noise_disturbs_less_than_equally_large_random_noise() -> None:
     x, eta = noise_of()
     model = clean_model()
     shuffled = eta[:, :, torch.randperm(16, generator=derive(0, "rows"))]

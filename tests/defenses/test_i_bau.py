@@ -12,7 +12,9 @@ from poisonlab.models.base import Classifier
 from poisonlab.records import artifacts
 
 STEP = 0.2
-HESSIAN = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]], dtype=torch.float64)  # positive definite
+HESSIAN = torch.tensor(
+    [[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]], dtype=torch.float64
+)  # positive definite
 
 
 def quadratic(delta: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +26,10 @@ def quadratic(delta: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> tuple[to
 @pytest.mark.parametrize("steps", [1, 5, 400])
 def test_hypergradient_has_the_closed_form(steps: int) -> None:
     draws = derive(0, "quadratic")
-    b, w = torch.randn(3, 2, generator=draws).double(), torch.randn(2, generator=draws).double().requires_grad_()
+    b, w = (
+        torch.randn(3, 2, generator=draws).double(),
+        torch.randn(2, generator=draws).double().requires_grad_(),
+    )
     delta = (b @ w).detach().requires_grad_()  # the fixed point
     (found,) = hypergradient(*quadratic(delta, w, b), delta, [w], steps)
 
@@ -106,4 +111,6 @@ def test_running_statistics_stay_and_every_round_shows_its_perturbation() -> Non
     assert not torch.equal(before["head.weight"], after["head.weight"])
     assert isinstance(trigger, artifacts.TriggerReconstruction) and trigger.patterns.shape == (3, 1, 16, 16)
     assert trigger.class_histogram.sum(1).tolist() == [20] * 3
-    assert (last.step, last.total) == (9, 9) and [e.step for e in heard if isinstance(e, Metric)] == list(range(1, 10))
+    assert (last.step, last.total) == (9, 9) and [e.step for e in heard if isinstance(e, Metric)] == list(
+        range(1, 10)
+    )

@@ -1,4 +1,4 @@
-"""JPEG as a purification: the codec is PIL's, coarser means farther, grey stays grey."""
+"""JPEG as a purification: the codec is PIL's, coarser means farther, gray stays gray."""
 
 import io
 
@@ -15,7 +15,7 @@ from poisonlab.events import Metric
 
 
 def smooth(channels: int, size: int = 32, n: int = 6) -> Tensor:
-    """Coloured blobs with some noise, uint8 ``(n, channels, size, size)``."""
+    """Colored blobs with some noise, uint8 ``(n, channels, size, size)``."""
     draws = derive(0, "blobs")
     blobs = F.interpolate(torch.rand(n, channels, 4, 4, generator=draws), size=size, mode="bicubic")
     return (blobs + 0.05 * torch.randn(blobs.shape, generator=draws)).clamp(0, 1).mul(255).to(torch.uint8)
@@ -33,9 +33,9 @@ def test_it_is_what_pillow_does_to_each_image_by_default(channels: int, size: in
         assert torch.equal(ours, theirs)
 
 
-def test_colours_lose_detail_that_brightness_keeps() -> None:
-    grey = torch.full((1, 3, 16, 16), 128, dtype=torch.uint8)
-    bright, red = grey.clone(), grey.clone()
+def test_colors_lose_detail_that_brightness_keeps() -> None:
+    gray = torch.full((1, 3, 16, 16), 128, dtype=torch.uint8)
+    bright, red = gray.clone(), gray.clone()
     bright[..., ::2] += 40
     red[:, 0, :, ::2] += 40
     red[:, 1, :, ::2] -= 20  # about equally bright
@@ -75,6 +75,6 @@ def test_purification_reports_its_psnr_and_keeps_labels() -> None:
     assert reported.name == "psnr_purified" and 15 < reported.value < 60
 
 
-def test_images_without_jpeg_colours_are_refused_by_number() -> None:
+def test_images_without_jpeg_colors_are_refused_by_number() -> None:
     with pytest.raises(ValueError, match="these have 2 channels"):
         compress(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), 50)

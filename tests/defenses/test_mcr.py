@@ -22,14 +22,14 @@ def linear(seed: int) -> nn.Linear:
 
 def test_the_ends_of_the_curve_are_the_end_networks() -> None:
     model, method = clean_model(), small(MCR, t=0.5)
-    dial = method.repair(model, CLEAN, Context(seed=1))
+    sweep = method.repair(model, CLEAN, Context(seed=1))
     tuned = copy.deepcopy(model)
     own = FTConfig(**{name: getattr(method.config, name) for name in FTConfig.model_fields})
     fine_tune(tuned, CLEAN, own, Context(seed=1))
 
-    assert float(dial.settings[dial.chosen]) == 0.5
-    assert same_state(state_of(dial.apply(model, 0)), state_of(model))
-    assert same_state(state_of(dial.apply(model, len(dial.settings) - 1)), state_of(tuned))
+    assert float(sweep.settings[sweep.chosen]) == 0.5
+    assert same_state(state_of(sweep.apply(model, 0)), state_of(model))
+    assert same_state(state_of(sweep.apply(model, len(sweep.settings) - 1)), state_of(tuned))
 
 
 def test_bezier_passes_through_its_ends_and_not_through_its_bend() -> None:

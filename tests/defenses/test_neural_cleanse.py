@@ -35,7 +35,9 @@ def striped() -> ImageSet:
 
 
 def test_a_planted_trigger_is_found() -> None:
-    found = search(planted(), striped(), torch.arange(CLASSES), SearchConfig(rounds=30, steps=4, patience=2), Context())
+    found = search(
+        planted(), striped(), torch.arange(CLASSES), SearchConfig(rounds=30, steps=4, patience=2), Context()
+    )
 
     mask = found.masks[TARGET, 0]
     assert int(mask.argmax()) == 63 and found.success[TARGET] >= 0.95
@@ -55,7 +57,7 @@ def detected(model: Classifier) -> Detection:
     return NeuralCleanse(NCConfig(**SMALL)).detect(model, striped(), striped(), Context())
 
 
-def test_the_planted_class_is_named_and_the_model_without_it_is_not_accused() -> None:
+def test_the_planted_class_is_named_and_the_model_without_it_is_not_flagged() -> None:
     clean = planted()
     clean.head.weight[TARGET, 63] = 0.0
 

@@ -20,7 +20,7 @@ from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.pipeline.experiment import run_experiment
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import ImageSet, SettingSweep
 
 CLEAN = digits().reserve[:20]
 
@@ -35,11 +35,15 @@ def tiny_net() -> Classifier:
 
 
 FEW = ImageSet(
-    torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8), torch.arange(6) % 3, ("a", "b", "c")
+    torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8),
+    torch.arange(6) % 3,
+    ("a", "b", "c"),
 )
 
 
-def differences(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, h: float = 1e-6) -> torch.Tensor:
+def differences(
+    loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, h: float = 1e-6
+) -> torch.Tensor:
     """Central differences of a scalar function of a vector."""
     nudges = h * torch.eye(len(at), dtype=at.dtype)
     return torch.stack([(loss(at + n) - loss(at - n)) / (2 * h) for n in nudges])
@@ -67,12 +71,12 @@ def test_pruning_zeroes_the_smallest_masks_and_keeps_the_shifts() -> None:
     channels = Channels(model)
     mask = torch.rand(channels.count, generator=derive(0, "mask"))
 
-    dial = prune_by(mask, model, CLEAN, PruningRule(), Context())
-    position = len(dial.settings) // 2
-    pruned = Channels(dial.apply(model, position))
+    sweep = prune_by(mask, model, CLEAN, PruningRule(), Context())
+    position = len(sweep.settings) // 2
+    pruned = Channels(sweep.apply(model, position))
 
-    gone = mask.argsort()[: int(dial.settings[position])]
-    assert int(dial.settings[0]) == 0 and bool((dial.settings.diff() > 0).all())
+    gone = mask.argsort()[: int(sweep.settings[position])]
+    assert int(sweep.settings[0]) == 0 and bool((sweep.settings.diff() > 0).all())
     assert set((pruned.gamma == 0).nonzero().flatten().tolist()) == set(gone.tolist())
     assert torch.equal(pruned.beta, channels.beta)
 
@@ -87,10 +91,10 @@ def test_channels_with_equal_masks_are_pruned_together() -> None:
 
 def test_the_score_of_a_setting_is_its_accuracy_on_the_clean_images() -> None:
     model = clean_model()
-    dial = prune_by(torch.rand(Channels(model).count), model, CLEAN, PruningRule(), Context())
+    sweep = prune_by(torch.rand(Channels(model).count), model, CLEAN, PruningRule(), Context())
 
-    last = predict(dial.apply(model, len(dial.settings) - 1), CLEAN.x)
-    assert dial.clean_score[-1].item() == pytest.approx((last == CLEAN.y).float().mean().item())
+    last = predict(sweep.apply(model, len(sweep.settings) - 1), CLEAN.x)
+    assert sweep.clean_score[-1].item() == pytest.approx((last == CLEAN.y).float().mean().item())
 
 
 def test_oracle_is_the_lowest_asr_that_keeps_nine_tenths_of_the_accuracy() -> None:
@@ -98,11 +102,11 @@ def test_oracle_is_the_lowest_asr_that_keeps_nine_tenths_of_the_accuracy() -> No
 
 
 def test_a_dial_survives_the_stage_cache() -> None:
-    dial = small(ANP).repair(clean_model(), CLEAN, Context())
-    again = Dial.from_tensors(dial.tensors(), dial.data())
+    sweep = small(ANP).repair(clean_model(), CLEAN, Context())
+    again = SettingSweep.from_tensors(sweep.tensors(), sweep.data())
 
-    assert (again.knob, again.chosen) == (dial.knob, dial.chosen)
-    assert all(torch.equal(again.variants[name], value) for name, value in dial.variants.items())
+    assert (again.setting_name, again.chosen) == (sweep.setting_name, sweep.chosen)
+    assert all(torch.equal(again.variants[name], value) for name, value in sweep.variants.items())
 
 
 def test_a_victim_without_batch_norm_is_refused() -> None:
@@ -124,21 +128,27 @@ def test_gradients_of_the_perturbed_loss_equal_finite_differences() -> None:
 
 
 def test_ascent_moves_by_the_sign_of_the_gradient() -> None:
-    delta, xi = ascend(torch.zeros(2), torch.ones(2), (torch.tensor([3.0, -0.1]), torch.tensor([-2.0, 0.0])), 0.4)
+    delta, xi = ascend(
+        torch.zeros(2), torch.ones(2), (torch.tensor([3.0, -0.1]), torch.tensor([-2.0, 0.0])), 0.4
+    )
 
     assert torch.allclose(delta, torch.tensor([0.4, -0.4])) and torch.allclose(xi, torch.tensor([0.6, 1.0]))
 
 
 def test_an_iteration_of_anp_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     eps, alpha, lr = 0.3, 0.2, 0.05
-    method = small(ANP, iterations=1, eps=eps, alpha=alpha, mask_lr=lr, batch_size=6, crop_padding=0, flip=False)
+    method = small(
+        ANP, iterations=1, eps=eps, alpha=alpha, mask_lr=lr, batch_size=6, crop_padding=0, flip=False
+    )
     found = learned_mask(anp, method, monkeypatch)
 
     channels, logits = masked_network(tiny_net())
     draws = Context().generator("anp")
     rows = torch.randint(6, (6,), generator=draws)
     x, y = as_floats(FEW.x[rows]).double(), FEW.y[rows]
-    start = torch.cat([eps * (2 * torch.rand(3, generator=draws) - 1) for _ in range(2)]).double()  # delta, then xi
+    start = torch.cat(
+        [eps * (2 * torch.rand(3, generator=draws) - 1) for _ in range(2)]
+    ).double()  # delta, then xi
 
     def loss(mask: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits(x, channels.scaled(mask + noise[:3], 1 + noise[3:])), y)

@@ -22,12 +22,27 @@ from poisonlab.spec.config import digest, make_spec
 
 FAMILY = ("puregen_ebm", "puregen_ddpm", "puregen_naive", "puregen_reps", "puregen_filt")
 TARGETED = {
-    "dataset.head_images": 80, "dataset.pretrain_images": 200, "dataset.test_images": 60, "dataset.public_images": 130,
-    "training.epochs": 1, "head.epochs": 2, "attack.targets": 2, "attack.poisons": 3, "attack.steps": 2,
-    "defense.updates": 2, "defense.batch_size": 8, "defense.bank_size": 16, "defense.chain_steps": 2,
-    "defense.health_every": 1, "defense.min_psnr": 0, "defense.ddpm_updates": 2, "defense.ddpm_batch_size": 8,
-    "defense.steps": 2, "defense.ddpm_steps": 2, "defense.weights": "train",
-}  # fmt: skip
+    "dataset.head_images": 80,
+    "dataset.pretrain_images": 200,
+    "dataset.test_images": 60,
+    "dataset.public_images": 130,
+    "training.epochs": 1,
+    "head.epochs": 2,
+    "attack.targets": 2,
+    "attack.poisons": 3,
+    "attack.steps": 2,
+    "defense.updates": 2,
+    "defense.batch_size": 8,
+    "defense.bank_size": 16,
+    "defense.chain_steps": 2,
+    "defense.health_every": 1,
+    "defense.min_psnr": 0,
+    "defense.ddpm_updates": 2,
+    "defense.ddpm_batch_size": 8,
+    "defense.steps": 2,
+    "defense.ddpm_steps": 2,
+    "defense.weights": "train",
+}
 
 
 def prepared(name: str, ctx: Context | None = None, **params: Any) -> PureGen:
@@ -67,9 +82,14 @@ def test_reps_repeats_both(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_round_noises_anew() -> None:
-    defense, x = prepared("puregen_reps", steps=0, ddpm_steps=1, repetitions=2), to_model_range(digits().train.x[:2])
+    defense, x = (
+        prepared("puregen_reps", steps=0, ddpm_steps=1, repetitions=2),
+        to_model_range(digits().train.x[:2]),
+    )
     states: dict[int, Tensor] = {}
-    defense.psi(x, (0, 1, 2), Context().generator("x"), Context(), lambda step, x: states.update({step: x.clone()}))
+    defense.psi(
+        x, (0, 1, 2), Context().generator("x"), Context(), lambda step, x: states.update({step: x.clone()})
+    )
 
     assert sorted(states) == [0, 1, 2, 3] and steps_of((0, 1, 2)) == 4
     first, second = ((states[i + 1] - states[i]).flatten() for i in (0, 2))
@@ -130,7 +150,9 @@ def test_filt_purifies_nothing_or_everything_at_the_ends(share: float) -> None:
 def run_of(defense: str, cache: StageCache) -> list[Event]:
     """Events of a tiny run with a defense."""
     known = registry.defense[defense].Config.model_fields
-    overrides = {k: v for k, v in TARGETED.items() if k.partition(".")[2] in known or not k.startswith("defense.")}
+    overrides = {
+        k: v for k, v in TARGETED.items() if k.partition(".")[2] in known or not k.startswith("defense.")
+    }
     ctx, heard = listening(cache=cache)
     run_experiment(make_spec("digits", "bullseye_polytope", defense, overrides=overrides), ctx)
     return heard
@@ -216,12 +238,12 @@ def test_steps_beyond_the_levels_learned_are_refused() -> None:
 
 
 def test_images_of_another_dataset_are_made_to_fit() -> None:
-    colour = torch.stack([torch.full((8, 8), v) for v in (30, 60, 90)])[None].to(torch.uint8)
-    grey = torch.full((1, 1, 8, 8), 77, dtype=torch.uint8)
+    color = torch.stack([torch.full((8, 8), v) for v in (30, 60, 90)])[None].to(torch.uint8)
+    gray = torch.full((1, 1, 8, 8), 77, dtype=torch.uint8)
 
-    assert torch.equal(fitted(colour, (1, 4, 4)), torch.full((1, 1, 4, 4), 60, dtype=torch.uint8))
-    assert torch.equal(fitted(grey, (3, 16, 16)), torch.full((1, 3, 16, 16), 77, dtype=torch.uint8))
-    assert torch.equal(fitted(colour, (3, 8, 8)), colour)
+    assert torch.equal(fitted(color, (1, 4, 4)), torch.full((1, 1, 4, 4), 60, dtype=torch.uint8))
+    assert torch.equal(fitted(gray, (3, 16, 16)), torch.full((1, 3, 16, 16), 77, dtype=torch.uint8))
+    assert torch.equal(fitted(color, (3, 8, 8)), color)
 
 
 def test_another_dataset_as_source_gives_as_many_images_in_the_shape_of_the_public_ones() -> None:
@@ -243,19 +265,29 @@ def test_the_attacked_dataset_itself_is_no_source() -> None:
         make_spec("digits", "bullseye_polytope", "puregen_ddpm", overrides={"defense.source": "digits"})
 
 
-def what_it_learned_from(monkeypatch: pytest.MonkeyPatch, attack: str = "badnets", **overrides: Any) -> Tensor:
+def what_it_learned_from(
+    monkeypatch: pytest.MonkeyPatch, attack: str = "badnets", **overrides: Any
+) -> Tensor:
     """Public images that the defense was handed in a tiny run."""
     given = []
-    monkeypatch.setattr(registry.defense["puregen_ddpm"], "prepare", lambda self, public, ctx: given.append(public.x))
+    monkeypatch.setattr(
+        registry.defense["puregen_ddpm"], "prepare", lambda self, public, ctx: given.append(public.x)
+    )
     monkeypatch.setattr(registry.defense["puregen_ddpm"], "purify", lambda self, data, ctx: data)
     monkeypatch.setattr(registry.defense["puregen_ddpm"], "trace", lambda self, x, ctx: None)
-    tiny = {k: v for k, v in TARGETED.items() if attack != "badnets" or k.partition(".")[0] in ("training", "dataset")}
+    tiny = {
+        k: v
+        for k, v in TARGETED.items()
+        if attack != "badnets" or k.partition(".")[0] in ("training", "dataset")
+    }
     tiny = {k: v for k, v in tiny.items() if not k.startswith("defense.")} | {"dataset.train_images": 100}
     run_experiment(make_spec("digits", attack, "puregen_ddpm", overrides=tiny | overrides), Context())
     return given[0]
 
 
-def test_a_stress_test_puts_the_trigger_into_a_share_of_the_public_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stress_test_puts_the_trigger_into_a_share_of_the_public_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clean = what_it_learned_from(monkeypatch)
     stressed = what_it_learned_from(monkeypatch, public_poison=0.5)
     changed = (stressed != clean).flatten(1).any(1)
@@ -280,8 +312,14 @@ def test_the_health_of_a_model_names_what_it_learned_from(
     method = registry.dataset["digits"]
     monkeypatch.setattr(registry.dataset["cifar10"], "load", lambda self: method(method.Config()).load())
     known = registry.defense[defense].Config.model_fields
-    brief: dict[str, Any] = {"dataset.train_images": 100, "dataset.test_images": 60, "dataset.public_images": 130}
-    brief |= {"training.epochs": 1} | {k: v for k, v in TARGETED.items() if k.removeprefix("defense.") in known}
+    brief: dict[str, Any] = {
+        "dataset.train_images": 100,
+        "dataset.test_images": 60,
+        "dataset.public_images": 130,
+    }
+    brief |= {"training.epochs": 1} | {
+        k: v for k, v in TARGETED.items() if k.removeprefix("defense.") in known
+    }
     ctx, heard = listening()
     run_experiment(make_spec("digits", "badnets", defense, overrides=brief | overrides), ctx)
     (health,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name.endswith("health")]
@@ -292,12 +330,16 @@ def test_the_health_of_a_model_names_what_it_learned_from(
 
 def test_a_stress_test_of_public_images_that_are_not_used_is_refused() -> None:
     stressed = {"public_poison": 0.5, "defense.source": "cifar10"}
-    with pytest.raises(ValueError, match="public_poison=0.5 puts the trigger into public images, of which source 'cif"):
+    with pytest.raises(
+        ValueError, match="public_poison=0.5 puts the trigger into public images, of which source 'cif"
+    ):
         make_spec("digits", "badnets", "puregen_ebm", overrides=stressed)
 
 
 def test_a_stress_test_without_a_trigger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="public_poison=0.5 needs a trigger; attack 'bullseye_polytope' has none"):
+    with pytest.raises(
+        ValueError, match="public_poison=0.5 needs a trigger; attack 'bullseye_polytope' has none"
+    ):
         what_it_learned_from(monkeypatch, "bullseye_polytope", public_poison=0.5)
 
 

@@ -38,7 +38,7 @@ TREATMENTS = ["retain_beneficial", "finetune_without", "relabel", "ewc_deletion"
 CORRUPTED = {"clean_accuracy_retrained", "accuracy_loss", "accuracy_loss_undefended", "corrupted"}
 
 
-def mislabelled(n: int = 80, wrong: int = 20) -> tuple[ImageSet, Tensor]:
+def mislabeled(n: int = 80, wrong: int = 20) -> tuple[ImageSet, Tensor]:
     """Digits of which the first few are given the label after their own; bool ``(n,)`` says which."""
     data, bad = digits().train[:n], torch.arange(n) < wrong
     y = torch.where(bad, (data.y + 1) % 10, data.y)
@@ -84,7 +84,9 @@ def test_the_fisher_diagonal_leaves_batch_norm_and_weights_alone() -> None:
     fisher = ewc.fisher_diagonal(model, digits().train[:20])
 
     assert same_state(state_of(model), before)
-    assert all(bool((value >= 0).all()) for value in fisher.values()) and any(bool(v.any()) for v in fisher.values())
+    assert all(bool((value >= 0).all()) for value in fisher.values()) and any(
+        bool(v.any()) for v in fisher.values()
+    )
 
 
 def test_the_anchor_pulls_back_by_its_strength_times_fisher_times_distance() -> None:
@@ -101,7 +103,7 @@ def test_the_anchor_pulls_back_by_its_strength_times_fisher_times_distance() -> 
 
 
 def test_a_stiff_anchor_keeps_the_weights_that_matter() -> None:
-    clean, suspects = digits().reserve[:20], mislabelled()[0]
+    clean, suspects = digits().reserve[:20], mislabeled()[0]
 
     def distance(kappa: float) -> float:
         config = small(RetainBeneficial, kappa=kappa, adapt_epochs=5, fisher_images=0).config
@@ -113,9 +115,11 @@ def test_a_stiff_anchor_keeps_the_weights_that_matter() -> None:
 
 
 def test_images_with_wrong_labels_score_higher() -> None:
-    suspects, bad = mislabelled()
+    suspects, bad = mislabeled()
     config = small(RetainBeneficial, adapt_epochs=10, fisher_images=0).config
-    victim = tuned(clean_model(), suspects, small(RetainBeneficial, epochs=3, flip=False).config, Context(seed=1))
+    victim = tuned(
+        clean_model(), suspects, small(RetainBeneficial, epochs=3, flip=False).config, Context(seed=1)
+    )
 
     scores = ewc.influence(victim, digits().reserve[:20], suspects, config, Context(seed=1))
 
@@ -144,23 +148,27 @@ def test_only_what_the_reference_agrees_with_is_taken_back() -> None:
 
 @pytest.mark.parametrize("name", ["retain_beneficial", "relabel"])
 def test_with_nothing_flagged_a_repair_is_plain_fine_tuning(name: str) -> None:
-    suspects, clean = mislabelled()[0], digits().reserve[:20]
+    suspects, clean = mislabeled()[0], digits().reserve[:20]
 
     repaired = treated(name, suspects, Context(seed=1), flag_share=0.0)
 
-    plain = tuned(clean_model(), joined(suspects, clean), small(registry.defense[name]).config, Context(seed=1))
+    plain = tuned(
+        clean_model(), joined(suspects, clean), small(registry.defense[name]).config, Context(seed=1)
+    )
     assert same_state(state_of(repaired), state_of(plain))
 
 
 def test_what_comes_back_is_trained_on_and_the_rest_is_not() -> None:
-    suspects, _ = mislabelled()
+    suspects, _ = mislabeled()
     ctx, heard = listening(seed=1)
     repaired = treated("retain_beneficial", suspects, ctx, flag_share=0.5)
 
     found, clean = flagged_in(heard), digits().reserve[:20]
     back = found.fate == FATES.index("returned")
     assert len(found.rows) == 40 and 0 < int(back.sum()) < 40
-    assert torch.equal(found.labels[back], suspects.y[found.rows[back]]) and bool((found.labels[~back] == -1).all())
+    assert torch.equal(found.labels[back], suspects.y[found.rows[back]]) and bool(
+        (found.labels[~back] == -1).all()
+    )
     trusted = joined(without(suspects, found.rows), clean)
     config = small(RetainBeneficial).config
     reference = tuned(clean_model(), trusted, config, Context(seed=1))
@@ -175,7 +183,8 @@ def test_one_hot_soft_labels_train_like_the_labels() -> None:
     soft = F.one_hot(data.y[30:], 10).float()
 
     by_label, by_row = (
-        tuned(clean_model(), data, config, Context(seed=1), hook) for hook in (None, soft_labels(data[:30], soft))
+        tuned(clean_model(), data, config, Context(seed=1), hook)
+        for hook in (None, soft_labels(data[:30], soft))
     )
 
     difference = logits(by_label, data.x) - logits(by_row, data.x)
@@ -183,7 +192,7 @@ def test_one_hot_soft_labels_train_like_the_labels() -> None:
 
 
 def test_deletion_is_never_worse_on_trusted_images_than_what_it_was_given() -> None:
-    suspects, clean = mislabelled()[0], digits().reserve[:20]
+    suspects, clean = mislabeled()[0], digits().reserve[:20]
     wild = {"lr": 0.1, "gamma": 10.0, "epochs": 3, "flag_share": 1.0}  # would ruin the model
 
     repaired = treated("ewc_deletion", suspects, Context(seed=1), **wild)
@@ -196,7 +205,9 @@ def test_deletion_is_never_worse_on_trusted_images_than_what_it_was_given() -> N
 
 def corrupted_spec(defense: str, attack: str = "label_noise", **overrides: Any) -> Any:
     few = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60, "clean_images": 10}
-    return make_spec("digits", attack, defense, overrides=few | {k.replace("__", "."): v for k, v in overrides.items()})
+    return make_spec(
+        "digits", attack, defense, overrides=few | {k.replace("__", "."): v for k, v in overrides.items()}
+    )
 
 
 @pytest.mark.parametrize("attack", ["label_noise", "input_corruption"])
@@ -259,16 +270,22 @@ def test_flags_by_hand() -> None:
     train = noise_images(6, classes=2)
     bad = torch.tensor([True, True, False, False, False, False])
     found = FlaggedRows(
-        torch.tensor([0.9, 0.1, 0.8, 0.0, 0.0, 0.0]), torch.tensor([0, 2, 1]), torch.tensor([2, 1, 0]),
+        torch.tensor([0.9, 0.1, 0.8, 0.0, 0.0, 0.0]),
+        torch.tensor([0, 2, 1]),
+        torch.tensor([2, 1, 0]),
         torch.tensor([int(train.y[0]), int(train.y[2]), -1]),
-    )  # fmt: skip
+    )
 
     measured = flags.flag_metrics(found, bad, train)
 
     assert measured == {
-        "flagged": 0.5, "flag_auroc": pytest.approx(7 / 8), "flag_recall": 1.0, "flag_precision": pytest.approx(2 / 3),
-        "returned_clean": 1.0, "relabelled_right": 1.0,
-    }  # fmt: skip
+        "flagged": 0.5,
+        "flag_auroc": pytest.approx(7 / 8),
+        "flag_recall": 1.0,
+        "flag_precision": pytest.approx(2 / 3),
+        "returned_clean": 1.0,
+        "relabelled_right": 1.0,
+    }
     assert flags.flag_metrics(found, bad[:5], train) == {}
 
 

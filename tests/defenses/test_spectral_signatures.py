@@ -30,12 +30,12 @@ def judged(data: ImageSet, epsilon: float = 0.1) -> Detection:
 
 def test_scores_are_the_squared_projections_on_the_top_singular_vector() -> None:
     features = torch.randn(30, 6, generator=derive(0, "features"), dtype=torch.float64) + 5
-    centred = features - features.mean(0)
-    _, s, v = torch.linalg.svd(centred)
+    centerd = features - features.mean(0)
+    _, s, v = torch.linalg.svd(centerd)
 
     scores, singular_value = spectral_scores(features)
 
-    assert torch.allclose(scores, (centred @ v[0]).square()) and abs(singular_value - float(s[0])) < 1e-9
+    assert torch.allclose(scores, (centerd @ v[0]).square()) and abs(singular_value - float(s[0])) < 1e-9
 
 
 def test_more_features_than_images_and_equal_images_are_no_trouble() -> None:
@@ -46,15 +46,15 @@ def test_more_features_than_images_and_equal_images_are_no_trouble() -> None:
 def test_a_planted_direction_is_found_and_its_class_named() -> None:
     found = judged(planted())
 
-    assert found.accused is not None and bool(found.accused[N : N + POISONED].all())
+    assert found.flagged is not None and bool(found.flagged[N : N + POISONED].all())
     assert found.backdoored and found.target == 1
 
 
 def test_each_class_loses_one_and_a_half_times_epsilon_of_its_images() -> None:
     found = judged(planted(), epsilon=0.04)
 
-    assert found.accused is not None
-    assert found.accused.view(3, N).sum(1).tolist() == [6, 6, 6]
+    assert found.flagged is not None
+    assert found.flagged.view(3, N).sum(1).tolist() == [6, 6, 6]
 
 
 def test_scores_move_with_the_images() -> None:
@@ -63,5 +63,6 @@ def test_scores_move_with_the_images() -> None:
     scores: tuple[Tensor, Tensor] = (first.sample_scores, moved.sample_scores)  # type: ignore[assignment]
 
     assert torch.allclose(scores[0][order], scores[1], rtol=1e-4, atol=1e-7)
-    assert first.accused is not None and torch.equal(first.accused[order][data.y[order] == 1],
-                                                     moved.accused[data.y[order] == 1])  # type: ignore[index]  # fmt: skip
+    assert first.flagged is not None and torch.equal(
+        first.flagged[order][data.y[order] == 1], moved.flagged[data.y[order] == 1]
+    )  # type: ignore[index]

@@ -15,10 +15,14 @@ from poisonlab.store.purification import by_strength
 def targeted(store: Store, defense: str, seed: int = 0, success: float = 0.2, **values: object) -> RunRecord:
     overrides = TINY | {name.replace("__", "."): value for name, value in values.items()}
     spec = make_spec("digits", "bullseye_polytope", defense, seed=seed, overrides=overrides)
-    rates = {"clean_accuracy_undefended": 0.9, "poison_success_undefended": 0.75, "poison_success_control": 0.0}
+    rates = {
+        "clean_accuracy_undefended": 0.9,
+        "poison_success_undefended": 0.75,
+        "poison_success_control": 0.0,
+    }
     record = record_of(
         spec, clean_accuracy=0.8, poison_success=success, targets=20.0, surviving_share=0.5, **rates
-    )  # fmt: skip
+    )
     folder = store.homes["runs"] / record.run_id
     folder.mkdir(parents=True)
     shown = save_artifact(ModelHealth({"psnr": 30.0}, "fine"), "health", "ebm", folder)
@@ -55,7 +59,9 @@ def test_strengths_differ_in_one_parameter_and_the_seed(store: Store) -> None:
     assert strong["n"] == 2 and strong["success"] == pytest.approx(0.2) and strong["targets"] == 40
     assert 0.1 < strong["success_low"] < 0.2 < strong["success_high"] < 0.4  # Wilson's of 8 of 40
     assert weak["clean_accuracy_low"] != weak["clean_accuracy_low"]  # one seed has no interval
-    curve = next(t for t in strength_curve(rows, by_strength(rows), "steps", 300).data if t.name == "by steps")
+    curve = next(
+        t for t in strength_curve(rows, by_strength(rows), "steps", 300).data if t.name == "by steps"
+    )
     assert list(curve.text) == ["10", "300"] and list(curve.marker.symbol) == ["circle", "star"]
 
 
@@ -69,7 +75,7 @@ def test_backdoors_get_intervals_over_seeds(store: Store) -> None:
     assert row["success_low"] == pytest.approx(0.3 - 4.303 * 0.1 / 3**0.5, abs=1e-3)
 
 
-def test_an_unknown_run_has_no_neighbours(store: Store) -> None:
+def test_an_unknown_run_has_no_neighbors(store: Store) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
 
     assert store.beside(unknown, "ModelHealth").empty and store.strengths(unknown, "steps").empty

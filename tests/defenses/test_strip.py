@@ -1,4 +1,4 @@
-"""STRIP: a trigger that nothing disturbs has no entropy; the boundary is a normal fit's; too few images accuse none."""
+"""STRIP: a trigger that nothing disturbs has no entropy; the boundary is a normal fit's; too few images flag none."""
 
 import math
 
@@ -49,14 +49,14 @@ def judged(suspects: ImageSet, clean: ImageSet, ctx: Context | None = None) -> D
 def test_a_planted_trigger_is_found_and_its_class_named() -> None:
     found = judged(triggered(striped(seed=1), 20), striped())
 
-    assert found.accused is not None and found.sample_scores is not None
-    assert bool(found.accused[:20].all()) and float(found.accused[20:].float().mean()) <= 0.1
+    assert found.flagged is not None and found.sample_scores is not None
+    assert bool(found.flagged[:20].all()) and float(found.flagged[20:].float().mean()) <= 0.1
     assert float(found.sample_scores[:20].min()) > float(found.sample_scores[20:].max())
     assert found.target == TARGET
     assert not judged(striped(seed=1), striped()).backdoored
 
 
-def test_entropy_is_that_of_the_sum_of_normalised_images_in_bits() -> None:
+def test_entropy_is_that_of_the_sum_of_normalized_images_in_bits() -> None:
     model, data = planted(), striped(2)
     x, other = data.x[:1].float() / 255, data.x[1:].float() / 255
 
@@ -75,7 +75,9 @@ def test_entropy_is_that_of_the_sum_of_normalised_images_in_bits() -> None:
 def test_the_boundary_is_the_percentile_of_a_normal_fit() -> None:
     entropies = torch.tensor([1.0, 2.0, 4.0])
 
-    assert boundary(entropies, 0.01) == pytest.approx(stats.norm(7 / 3, entropies.std().item()).ppf(0.01), abs=1e-5)
+    assert boundary(entropies, 0.01) == pytest.approx(
+        stats.norm(7 / 3, entropies.std().item()).ppf(0.01), abs=1e-5
+    )
 
 
 def test_scores_move_with_the_images() -> None:
@@ -92,5 +94,5 @@ def test_clean_images_too_few_for_a_boundary_accuse_nobody_and_the_log_says_so(c
 
     found = judged(triggered(striped(seed=1), 20), striped(count), ctx)
 
-    assert found.accused is not None and not bool(found.accused.any()) and not found.backdoored
+    assert found.flagged is not None and not bool(found.flagged.any()) and not found.backdoored
     assert any(event.level == "warning" for event in heard if isinstance(event, Log))

@@ -14,7 +14,13 @@ from poisonlab.events import ArtifactReady, Cancelled, Metric
 from poisonlab.figures.purification import surviving_share as along_the_walk
 from poisonlab.measure.galleries import SHOWN
 from poisonlab.pipeline.experiment import run_experiment
-from poisonlab.pipeline.purify import PIXELS, show_chains, show_purification, surviving_metrics, surviving_share
+from poisonlab.pipeline.purify import (
+    PIXELS,
+    show_chains,
+    show_purification,
+    surviving_metrics,
+    surviving_share,
+)
 from poisonlab.records.artifacts import LangevinTrace, PurificationTrace
 from poisonlab.spec.config import Config
 from poisonlab.types import ImageSet, Poison
@@ -90,7 +96,11 @@ def test_walks_of_equal_images_are_equal_and_a_perturbation_starts_whole(name: s
     assert torch.equal(equal.clean_images, equal.poisoned_images) and equal.same_noise
     assert along_the_walk(equal).shape[1] == 0
     share = along_the_walk(apart)
-    assert share.shape == (len(apart.steps), 3) and share[0].tolist() == [1, 1, 1] and not share[-1].isnan().any()
+    assert (
+        share.shape == (len(apart.steps), 3)
+        and share[0].tolist() == [1, 1, 1]
+        and not share[-1].isnan().any()
+    )
 
 
 def test_large_images_get_fewer_chains() -> None:
@@ -103,7 +113,9 @@ def test_large_images_get_fewer_chains() -> None:
     train = ImageSet(torch.zeros(60, 3, side, side, dtype=torch.uint8), torch.zeros(60).long(), ("a",))
     index = torch.arange(40)[None]
     poison = Poison(index, train.x[index] + 9, train.y[index])
-    together = ImageSet(torch.cat([train.x, poison.images[0]]), torch.cat([train.y, poison.labels[0]]), ("a",))
+    together = ImageSet(
+        torch.cat([train.x, poison.images[0]]), torch.cat([train.y, poison.labels[0]]), ("a",)
+    )
 
     show_purification(train, poison, together, Recorded(1), Context())
 

@@ -1,4 +1,4 @@
-"""TracIn: the last layer's gradient in closed form, learning rates of the stretches, mislabelled digits first."""
+"""TracIn: the last layer's gradient in closed form, learning rates of the stretches, mislabeled digits first."""
 
 import pytest
 import torch
@@ -12,10 +12,17 @@ from poisonlab.models.base import as_floats
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.types import Detection, ImageSet
 
-RECIPE = {"epochs": 4, "batch_size": 20, "schedule": "one_cycle", "crop_padding": 0, "flip": False, "checkpoints": 2}
+RECIPE = {
+    "epochs": 4,
+    "batch_size": 20,
+    "schedule": "one_cycle",
+    "crop_padding": 0,
+    "flip": False,
+    "checkpoints": 2,
+}
 
 
-def mislabelled() -> tuple[ImageSet, torch.Tensor]:
+def mislabeled() -> tuple[ImageSet, torch.Tensor]:
     """Digits of which every tenth bears the next digit's label."""
     train = digits().train
     wrong = torch.arange(len(train)) % 10 == 3
@@ -60,19 +67,21 @@ def test_influence_adds_up_over_the_checkpoints_and_leaves_the_network_as_it_was
     assert torch.allclose(hook.total, 2 * 0.5 * self_influence(model.eval(), data), rtol=1e-4)
 
 
-def test_mislabelled_digits_come_first_and_a_tenth_is_accused() -> None:
-    data, wrong = mislabelled()
+def test_mislabeled_digits_come_first_and_a_tenth_is_flagged() -> None:
+    data, wrong = mislabeled()
     found = judged(data)
 
-    assert found.sample_scores is not None and found.accused is not None
+    assert found.sample_scores is not None and found.flagged is not None
     assert metrics.auroc(found.sample_scores[~wrong], found.sample_scores[wrong]) > 0.75
-    assert int(found.accused.sum()) == 20
+    assert int(found.flagged.sum()) == 20
 
 
 def test_the_model_under_suspicion_lends_its_architecture_only() -> None:
     data = digits().train[:40]
     recipe = TracIn(TracInConfig(**RECIPE | {"epochs": 1, "checkpoints": 1}))  # type: ignore[arg-type]
-    one, other = (recipe.detect(m, data, data, Context()) for m in (clean_model(), network(digits().train, width=8)))
+    one, other = (
+        recipe.detect(m, data, data, Context()) for m in (clean_model(), network(digits().train, width=8))
+    )
 
     assert one.sample_scores is not None and other.sample_scores is not None
     assert torch.equal(one.sample_scores, other.sample_scores)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from poisonlab.context import derive
-from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialise
+from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialize
 from poisonlab.events import ArtifactReady
 
 CLEAN = digits().reserve[:20]
@@ -22,7 +22,7 @@ def test_weight_change_counts_every_convolution_but_shortcuts() -> None:
     assert sum(len(rows) for rows in change.values()) == sum(m.out_channels for m in kernels)
 
 
-def test_reinitialisation_zeroes_the_most_changed_weights_of_the_most_changed_neurons() -> None:
+def test_reinitialization_zeroes_the_most_changed_weights_of_the_most_changed_neurons() -> None:
     model = clean_model()
     change = {n: torch.zeros_like(rows) for n, rows in neuron_weight_change(model, model).items()}
     first, last = list(change)[0], list(change)[-1]
@@ -30,7 +30,7 @@ def test_reinitialisation_zeroes_the_most_changed_weights_of_the_most_changed_ne
     change[last][0] = torch.linspace(0.001, 0.002, change[last].shape[1])
     neurons = sum(len(rows) for rows in change.values())
 
-    renewed = reinitialise(model, change, 1 / neurons, 0.5)
+    renewed = reinitialize(model, change, 1 / neurons, 0.5)
 
     before, after = model.state_dict(), renewed.state_dict()
     moved = {name: (before[name] != after[name]).flatten(1) for name in change}
@@ -54,8 +54,12 @@ def test_two_point_gradient_is_that_of_the_penalised_loss() -> None:
     ActivenessAware(radius, alpha).backward(model, lambda: F.cross_entropy(model(x), y))
 
     assert model.weight.grad is not None
-    assert torch.allclose(model.weight.grad, gradient.detach() + alpha * radius * curvature, rtol=0, atol=1e-10)
-    assert torch.allclose((model.weight.grad - gradient.detach()) / radius, alpha * curvature, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(
+        model.weight.grad, gradient.detach() + alpha * radius * curvature, rtol=0, atol=1e-10
+    )
+    assert torch.allclose(
+        (model.weight.grad - gradient.detach()) / radius, alpha * curvature, rtol=1e-3, atol=1e-4
+    )
     assert torch.allclose(model.weight, before, rtol=0, atol=1e-15)
 
 

@@ -30,7 +30,9 @@ class OnePixel(Attack):
         target, train = self.config.target_class, view.train
         rows = (train.y != target).nonzero().squeeze(1)
         if self.config.budget > len(rows):
-            raise ValueError(f"budget={self.config.budget} asks for more than the {len(rows)} candidate images")
+            raise ValueError(
+                f"budget={self.config.budget} asks for more than the {len(rows)} candidate images"
+            )
         order = torch.randperm(len(rows), generator=ctx.generator("one_pixel"), device=rows.device)
         index = rows[order[: self.config.budget]]
         images, labels = light_corner(train.x[index]), torch.full_like(index, target)

@@ -35,7 +35,9 @@ def train(**params: Any) -> tuple[nn.Module, ddpm.Health]:
         (250, 0.722, 0.692),
     ],
 )
-def test_signal_and_noise_left_after_some_steps_are_the_published_ones(t: int, signal: float, noise: float) -> None:
+def test_signal_and_noise_left_after_some_steps_are_the_published_ones(
+    t: int, signal: float, noise: float
+) -> None:
     abar = Schedule.linear().alpha_bar[t].item()
 
     assert math.sqrt(abar) == pytest.approx(signal, abs=6e-4)
@@ -68,12 +70,12 @@ def test_posterior_is_that_of_two_gaussians(t: int) -> None:
     beta, previous = schedule.beta[t].item(), schedule.alpha_bar[t - 1].item()
     prior, likelihood = 1 / (1 - previous), (1 - beta) / beta
     x0, xt = 0.3, -0.2
-    centre = (prior * math.sqrt(previous) * x0 + likelihood * xt / math.sqrt(1 - beta)) / (prior + likelihood)
+    center = (prior * math.sqrt(previous) * x0 + likelihood * xt / math.sqrt(1 - beta)) / (prior + likelihood)
 
     mean, variance = schedule.posterior(torch.tensor(x0), torch.tensor(xt), t)
 
     assert variance.item() == pytest.approx(1 / (prior + likelihood), rel=1e-3)
-    assert mean.item() == pytest.approx(centre, abs=1e-4)
+    assert mean.item() == pytest.approx(center, abs=1e-4)
 
 
 def test_last_reverse_step_has_no_variance_and_gives_the_predicted_image() -> None:
@@ -95,10 +97,10 @@ def test_the_image_implied_by_the_true_noise_is_the_image_and_never_out_of_range
 
 
 class Optimal:
-    """E[eps | x_t] where pixels of clean images are N(centre, spread^2)."""
+    """E[eps | x_t] where pixels of clean images are N(center, spread^2)."""
 
-    def __init__(self, centre: float, spread: float) -> None:
-        self.centre, self.spread, self.schedule = centre, spread, Schedule.linear()
+    def __init__(self, center: float, spread: float) -> None:
+        self.center, self.spread, self.schedule = center, spread, Schedule.linear()
 
     def slope(self, t: int) -> float:
         """Of E[x_0 | x_t] in x_t."""
@@ -108,15 +110,15 @@ class Optimal:
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         step = int(t[0])
         abar = self.schedule.alpha_bar[step]
-        x0 = self.centre + self.slope(step) * (x - abar.sqrt() * self.centre)
+        x0 = self.center + self.slope(step) * (x - abar.sqrt() * self.center)
         return (x - abar.sqrt() * x0) / (1 - abar).sqrt()
 
 
 @pytest.mark.parametrize("steps", [1, 20, 75])
 def test_reverse_process_is_exact_on_gaussian_pixels(steps: int) -> None:
     """With the optimal denoiser every step is linear, so mean and variance of the end follow from a recursion."""
-    centre, spread, start = 0.1, 0.15, 0.3
-    best, schedule = Optimal(centre, spread), Schedule.linear()
+    center, spread, start = 0.1, 0.15, 0.3
+    best, schedule = Optimal(center, spread), Schedule.linear()
     mean = schedule.alpha_bar[steps - 1].sqrt().item() * start
     variance = 1 - schedule.alpha_bar[steps - 1].item()
     for t in reversed(range(steps)):
@@ -124,7 +126,7 @@ def test_reverse_process_is_exact_on_gaussian_pixels(steps: int) -> None:
         on_x0 = math.sqrt(previous) * beta / (1 - abar)
         on_x = math.sqrt(1 - beta) * (1 - previous) / (1 - abar)
         slope = on_x0 * best.slope(t) + on_x
-        mean = slope * mean + on_x0 * centre * (1 - best.slope(t) * math.sqrt(abar))
+        mean = slope * mean + on_x0 * center * (1 - best.slope(t) * math.sqrt(abar))
         variance = slope**2 * variance + (beta * (1 - previous) / (1 - abar) if t else 0)
 
     end = purify(best, torch.full((1000, 1, 10, 10), start), steps, derive(0, "chain"))
@@ -136,7 +138,9 @@ def test_reverse_process_is_exact_on_gaussian_pixels(steps: int) -> None:
 def test_many_steps_pull_a_pixel_to_where_clean_ones_are() -> None:
     end = purify(Optimal(0.1, 0.05), torch.full((500, 1, 4, 4), 0.5), 250, derive(0, "chain"))
 
-    assert end.mean().item() == pytest.approx(0.1, abs=0.01) and end.std().item() == pytest.approx(0.05, rel=0.2)
+    assert end.mean().item() == pytest.approx(0.1, abs=0.01) and end.std().item() == pytest.approx(
+        0.05, rel=0.2
+    )
 
 
 def test_states_are_visited_before_each_move_and_the_start_is_not_modified() -> None:
@@ -158,7 +162,9 @@ def test_networks_have_the_released_sizes(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize(("name", "shape"), [("S", (3, 32, 32)), ("tiny", (3, 16, 16)), ("tiny", (1, 16, 16))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("S", (3, 32, 32)), ("tiny", (3, 16, 16)), ("tiny", (1, 16, 16))]
+)
 def test_a_network_answers_in_the_shape_of_its_images(name: str, shape: tuple[int, int, int]) -> None:
     network = noise_network(name, shape[0], derive(0))
 

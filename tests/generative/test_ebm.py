@@ -18,9 +18,15 @@ from poisonlab.generative.langevin import LangevinConfig
 from poisonlab.training.loop import Diverged
 
 TINY: dict[str, Any] = {
-    "architecture": "light", "filters": 4, "updates": 4, "batch_size": 8, "bank_size": 16, "chain_steps": 2,
-    "health_every": 1, "min_psnr": 0,
-}  # fmt: skip
+    "architecture": "light",
+    "filters": 4,
+    "updates": 4,
+    "batch_size": 8,
+    "bank_size": 16,
+    "chain_steps": 2,
+    "health_every": 1,
+    "min_psnr": 0,
+}
 SAMPLER = LangevinConfig(step_clamp=0.03, state_clamp=1.5)
 
 
@@ -51,7 +57,9 @@ def test_first_weights_depend_on_the_generator_alone() -> None:
 
 
 def test_learning_rate_falls_at_the_published_marks() -> None:
-    assert [decay(u / 120, 0.1) for u in (0, 39, 40, 75, 99, 100)] == pytest.approx([1, 1, 0.1, 0.01, 0.01, 0.001])
+    assert [decay(u / 120, 0.1) for u in (0, 39, 40, 75, 99, 100)] == pytest.approx(
+        [1, 1, 0.1, 0.01, 0.01, 0.001]
+    )
 
 
 def test_training_ends_healthy_and_frozen() -> None:

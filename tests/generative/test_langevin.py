@@ -20,14 +20,14 @@ from poisonlab.generative.langevin import (
 
 
 class Quadratic(nn.Module):
-    """E(x) = k |x - centre|^2 for each image."""
+    """E(x) = k |x - center|^2 for each image."""
 
-    def __init__(self, k: float, centre: float = 0.0) -> None:
+    def __init__(self, k: float, center: float = 0.0) -> None:
         super().__init__()
-        self.k, self.centre = k, centre
+        self.k, self.center = k, center
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.k * (x - self.centre).square().flatten(1).sum(1)
+        return self.k * (x - self.center).square().flatten(1).sum(1)
 
 
 CONFIG = LangevinConfig(noise=0.1, temperature=0.02)  # scale eps^2 / (2 tau) = 0.25
@@ -39,11 +39,11 @@ def test_published_constants_give_the_released_step() -> None:
 
 def test_stationary_mean_and_variance_are_those_of_the_discrete_chain() -> None:
     """x' = a x + eps xi with a = 1 - 2 k s has variance eps^2 / (1 - a^2)."""
-    k, centre = 0.8, 0.3
+    k, center = 0.8, 0.3
     a = 1 - 2 * k * CONFIG.gradient_scale
-    x = langevin(Quadratic(k, centre), torch.zeros(400, 1, 10, 10), 40, CONFIG, derive(0, "chain"))
+    x = langevin(Quadratic(k, center), torch.zeros(400, 1, 10, 10), 40, CONFIG, derive(0, "chain"))
 
-    assert x.mean().item() == pytest.approx(centre, abs=0.002)
+    assert x.mean().item() == pytest.approx(center, abs=0.002)
     assert x.var().item() == pytest.approx(CONFIG.noise**2 / (1 - a**2), rel=0.03)
 
 
@@ -87,7 +87,9 @@ def test_state_clamp_keeps_pixels_in_range() -> None:
 
 def test_visits_come_before_each_step_with_the_energy_of_the_state() -> None:
     energy, seen = Quadratic(0.7), []
-    langevin(energy, torch.rand(2, 1, 4, 4), 3, CONFIG, derive(0), lambda k, x, e: seen.append((k, energy(x), e)))
+    langevin(
+        energy, torch.rand(2, 1, 4, 4), 3, CONFIG, derive(0), lambda k, x, e: seen.append((k, energy(x), e))
+    )
 
     assert [k for k, _, _ in seen] == [0, 1, 2]
     assert all(torch.equal(expected, given) for _, expected, given in seen)
@@ -101,7 +103,9 @@ def test_gradient_of_each_image_is_its_own() -> None:
 
 
 def test_slices_do_not_change_the_gradient_of_an_image() -> None:
-    energy = energy_network(EBMConfig(architecture="light", filters=4), 1, derive(0, "init")).requires_grad_(False)
+    energy = energy_network(EBMConfig(architecture="light", filters=4), 1, derive(0, "init")).requires_grad_(
+        False
+    )
     x = torch.rand(2 * CPU_SLICE + 3, 1, 8, 8, generator=derive(0, "x")).requires_grad_()
     (whole,) = torch.autograd.grad(energy(x).sum(), x)
 

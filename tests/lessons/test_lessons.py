@@ -31,7 +31,9 @@ def test_networks_side_by_side_learn_as_they_do_alone() -> None:
 def test_zero_poisons_give_the_boundary_of_honest_training() -> None:
     near, far = planting.plant(0.1, 0), planting.plant(0.6, 0)
 
-    torch.testing.assert_close(near.landscapes[:, 0], far.landscapes[:, 0])  # where nobody poisons, nothing differs
+    torch.testing.assert_close(
+        near.landscapes[:, 0], far.landscapes[:, 0]
+    )  # where nobody poisons, nothing differs
     assert near.target[-1, 0] < 0.1
 
 

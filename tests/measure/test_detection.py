@@ -61,7 +61,9 @@ def test_detection_and_repair_search_once(tmp_path: Path) -> None:
     assert first.cached.count("trigger_search") == 1
 
 
-def test_a_detector_is_handed_models_trusted_images_and_training_sets_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_is_handed_models_trusted_images_and_training_sets_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given: list[tuple[Any, ImageSet, ImageSet]] = []
 
     def spy(self: RNP, model: Any, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
@@ -79,19 +81,26 @@ def test_a_detector_is_handed_models_trusted_images_and_training_sets_only(monke
 
 
 def test_verdicts_and_sample_shares_by_hand() -> None:
-    def says(scores: list[float], accused: list[bool], target: int | None) -> Detection:
-        each = torch.tensor(scores), torch.tensor(accused)
+    def says(scores: list[float], flagged: list[bool], target: int | None) -> Detection:
+        each = torch.tensor(scores), torch.tensor(flagged)
         return Detection(target is not None, target, "score", torch.zeros(3), 1.0, *each)
 
     victim = says([0.1, 0.9, 0.2, 0.8], [False, True, True, True], 2)
     control = says([0.0, 0.0, 0.0, 0.0], [False, False, False, True], None)
     poisoned = torch.tensor([False, True, False, True])
 
-    assert detection.verdicts(victim, control, 2) == {"detected": 1.0, "detected_control": 0.0, "target_found": 1.0}
+    assert detection.verdicts(victim, control, 2) == {
+        "detected": 1.0,
+        "detected_control": 0.0,
+        "target_found": 1.0,
+    }
     assert detection.verdicts(victim, control, None) == {"detected": 1.0, "detected_control": 0.0}
     assert detection.sample_metrics(victim, control, poisoned) == {
-        "sample_auroc": 1.0, "samples_caught": 1.0, "samples_accused": 0.5, "samples_accused_control": 0.25,
-    }  # fmt: skip
+        "sample_auroc": 1.0,
+        "samples_caught": 1.0,
+        "samples_accused": 0.5,
+        "samples_accused_control": 0.25,
+    }
 
 
 def test_a_margin_is_the_lead_of_a_label_over_the_best_other_one() -> None:
@@ -111,7 +120,9 @@ def test_the_true_trigger_recovered_exactly_overlaps_fully_and_has_the_true_asr(
     h, w = test.shape[1:]
     mask, pattern = torch.zeros(1, 1, h, w), torch.ones(1, 1, h, w)
     mask[..., -2:, -2:] = 1
-    exact = TriggerReconstruction(pattern, torch.zeros(1, 10).long(), mask.sum().view(1), list(test.classes), mask)
+    exact = TriggerReconstruction(
+        pattern, torch.zeros(1, 10).long(), mask.sum().view(1), list(test.classes), mask
+    )
     threat = Backdoor(corner, lambda y: torch.zeros_like(y), 0)
 
     assert torch.equal(detection.with_trigger(test.x, exact), corner(test.x))

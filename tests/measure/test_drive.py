@@ -28,7 +28,7 @@ def test_the_drive_is_the_mean_activation_with_the_trigger_minus_that_without() 
     (drive,) = activation_drive(model, [first], IMAGES, bright)
 
     with torch.inference_mode():
-        means = [convolution(model.normalise(as_floats(x))).mean((0, 2, 3)) for x in (IMAGES, bright)]
+        means = [convolution(model.normalize(as_floats(x))).mean((0, 2, 3)) for x in (IMAGES, bright)]
     assert torch.allclose(drive, means[1] - means[0], atol=1e-4)
     assert same_state(state_of(model), before) and not convolution._forward_hooks
 
@@ -57,7 +57,9 @@ def test_every_scored_channel_has_a_drive(defense: str, unlearns: bool, tmp_path
     if unlearns:
         assert float(drive.poison_change.max()) == 1 and not torch.equal(drive.poison_change, drive.score)
         again = artifacts_of(spec, cache=StageCache(tmp_path))[ActivationDrive]
-        assert torch.equal(again.poison_change, drive.poison_change)  # the scores of a cached repair are overheard, too
+        assert torch.equal(
+            again.poison_change, drive.poison_change
+        )  # the scores of a cached repair are overheard, too
 
 
 def test_a_picture_that_cannot_be_made_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,11 @@ def spec(defense: str, seed: int = 0, attack: str = "label_noise", **params: obj
 
 def measured(store: Store, of: ExperimentSpec, accuracy: float = 0.9, **more: float) -> RunRecord:
     loss = {"accuracy_loss": 0.95 - accuracy, "accuracy_loss_undefended": 0.25, "accuracy_loss_control": 0.0}
-    others = {"clean_accuracy_undefended": 0.7, "clean_accuracy_control": 0.95, "clean_accuracy_retrained": 0.94}
+    others = {
+        "clean_accuracy_undefended": 0.7,
+        "clean_accuracy_control": 0.95,
+        "clean_accuracy_retrained": 0.94,
+    }
     values = {"clean_accuracy": accuracy, "corrupted": 0.24} | loss | others | more
     return add(store, record_of(of, **values))
 
@@ -39,7 +43,13 @@ def test_runs_are_compared_over_the_share_flagged_and_with_what_flags_nothing(st
         (line, None if math.isnan(share) else share)
         for line, share in zip(rows["line"], rows["flag_share"], strict=True)
     ]
-    assert shares == [("finetune_without", 0.2), ("ft", None), ("nad", None), ("relabel", 0.2), ("relabel", 0.6)]
+    assert shares == [
+        ("finetune_without", 0.2),
+        ("ft", None),
+        ("nad", None),
+        ("relabel", 0.2),
+        ("relabel", 0.6),
+    ]
     assert set(rows["clean_accuracy_retrained"]) == {0.94} and set(rows["corrupted"]) == {0.24}
     figure = over_flagging(rows)
     assert {trace.name for trace in figure.data if trace.name} == {"finetune_without", "relabel"}

@@ -44,11 +44,15 @@ def test_a_look_measures_accuracy_and_asr_without_the_target_class() -> None:
     others = TEST[TEST.y != 0]
     assert isinstance(trace, RepairTrace) and trace.phases == ["unlearning"] and trace.step.tolist() == [3]
     assert trace.accuracy.item() == pytest.approx((predict(model, TEST.x) == TEST.y).float().mean().item())
-    assert trace.asr.item() == pytest.approx((predict(model, threat.trigger(others.x)) == 0).float().mean().item())
+    assert trace.asr.item() == pytest.approx(
+        (predict(model, threat.trigger(others.x)) == 0).float().mean().item()
+    )
 
 
 def test_a_look_leaves_modes_statistics_gradients_and_random_state_alone() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.LazyLinear(10)).train()
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.LazyLinear(10)
+    ).train()
     model(torch.zeros(2, 1, 16, 16)).sum().backward()
     model[1].eval()  # one part may stand apart
     before, modes = state_of(model), [m.training for m in model.modules()]
@@ -58,7 +62,11 @@ def test_a_look_leaves_modes_statistics_gradients_and_random_state_alone() -> No
     Observer(TEST, backdoor())("recovering", 1, model)
 
     assert same_state(state_of(model), before) and [m.training for m in model.modules()] == modes
-    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True) if p.grad is not None)
+    assert all(
+        torch.equal(p.grad, g)
+        for p, g in zip(model.parameters(), gradients, strict=True)
+        if p.grad is not None
+    )
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -84,8 +92,12 @@ def test_a_watched_repair_ends_as_an_unwatched_one(method: type) -> None:
 
 def test_the_key_tells_triggers_test_sets_and_labels_apart() -> None:
     other = dataclasses.replace(backdoor(), relabel=lambda y: torch.ones_like(y))
-    observers = [Observer(TEST, backdoor()), Observer(TEST, backdoor(254)), Observer(TEST[:50], backdoor()),
-                 Observer(TEST, other)]  # fmt: skip
+    observers = [
+        Observer(TEST, backdoor()),
+        Observer(TEST, backdoor(254)),
+        Observer(TEST[:50], backdoor()),
+        Observer(TEST, other),
+    ]
 
     assert len({o.key() for o in observers}) == len(observers)
     assert Observer(TEST, backdoor()).key() == observers[0].key()
@@ -105,7 +117,11 @@ def test_a_cached_repair_shows_its_trace_again_and_another_test_set_is_looked_at
     (again,), cached = traces(tiny_spec("rnp", **few), cache)
     (other,), anew = traces(tiny_spec("rnp", **few, dataset__test_images=40), cache)
 
-    assert "repair" in cached and torch.equal(first.accuracy, again.accuracy) and torch.equal(first.asr, again.asr)
+    assert (
+        "repair" in cached
+        and torch.equal(first.accuracy, again.accuracy)
+        and torch.equal(first.asr, again.asr)
+    )
     assert "victim" in anew and "repair" not in anew
     assert (first.images, other.images) == (60, 40)
 
@@ -123,7 +139,9 @@ def test_observing_does_not_count_in_the_seconds_of_the_stage() -> None:
     assert finished.seconds < 0.1
 
 
-def test_a_record_times_the_looks_apart_from_the_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_times_the_looks_apart_from_the_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Observer, "__call__", lambda self, phase, step, model: time.sleep(0.3))
     spec = tiny_spec("rnp", clean_images=20, defense__unlearn_epochs=2, defense__recover_epochs=2)
 

@@ -15,15 +15,26 @@ from poisonlab.store import Store
 from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets
 
 
-def backdoor(store: Store, target: int, asr: float, defense: str = "awm", seed: int = 0, **more: object) -> None:
+def backdoor(
+    store: Store, target: int, asr: float, defense: str = "awm", seed: int = 0, **more: object
+) -> None:
     spec = tiny_spec(defense, seed, attack__target_class=target, **more)
-    rates = {"clean_accuracy_undefended": 0.9, "clean_accuracy_control": 0.9, "asr_undefended": 1.0, "asr_control": 0.1}
+    rates = {
+        "clean_accuracy_undefended": 0.9,
+        "clean_accuracy_control": 0.9,
+        "asr_undefended": 1.0,
+        "asr_control": 0.1,
+    }
     add(store, record_of(spec, clean_accuracy=0.8, asr=asr, **rates))
 
 
 def targeted(store: Store, defense: str, seed: int, success: float, targets: int = 20) -> None:
     spec = make_spec("digits", "bullseye_polytope", defense, seed=seed, overrides=TINY)
-    rates = {"clean_accuracy_undefended": 0.9, "poison_success_undefended": 0.75, "poison_success_control": 0.0}
+    rates = {
+        "clean_accuracy_undefended": 0.9,
+        "poison_success_undefended": 0.75,
+        "poison_success_control": 0.0,
+    }
     add(store, record_of(spec, clean_accuracy=0.8, poison_success=success, targets=float(targets), **rates))
 
 
@@ -57,7 +68,9 @@ def test_targets_of_all_seeds_are_pooled_under_wilsons_interval(store: Store) ->
     targeted(store, "jpeg", 0, 0.2)
     targeted(store, "jpeg", 1, 0.5, targets=10)
 
-    lines = over_targets(by_line(store.trials(store.trial_settings("targeted")["setting"][0]))).set_index("line")
+    lines = over_targets(by_line(store.trials(store.trial_settings("targeted")["setting"][0]))).set_index(
+        "line"
+    )
 
     assert lines.loc["jpeg", ["hits", "n"]].tolist() == [9, 30]
     assert (lines.loc["jpeg", "low"], lines.loc["jpeg", "high"]) == pytest.approx(proportion_interval(9, 30))
@@ -92,7 +105,9 @@ def test_the_bootstrap_is_repeatable_and_silent_below_three() -> None:
 
 def test_the_sign_test_is_exact() -> None:
     assert sign_test(0, 0) == 1 and sign_test(3, 3) == 1
-    assert sign_test(6, 0) == pytest.approx(2 / 2**6) and sign_test(5, 1) == sign_test(1, 5) == pytest.approx(14 / 64)
+    assert sign_test(6, 0) == pytest.approx(2 / 2**6) and sign_test(5, 1) == sign_test(1, 5) == pytest.approx(
+        14 / 64
+    )
 
 
 def test_pictures_show_every_line_with_its_interval_and_worst_class() -> None:
@@ -100,11 +115,16 @@ def test_pictures_show_every_line_with_its_interval_and_worst_class() -> None:
     lines["success"] = lines["hits"] / lines["n"]
     bounds = [proportion_interval(h, 20) for h in lines["hits"]]
     figure = target_intervals(lines.assign(low=[b[0] for b in bounds], high=[b[1] for b in bounds]))
-    bars = [(trace.x[0] - trace.error_x.arrayminus[0], trace.x[0] + trace.error_x.array[0]) for trace in figure.data]
+    bars = [
+        (trace.x[0] - trace.error_x.arrayminus[0], trace.x[0] + trace.error_x.array[0])
+        for trace in figure.data
+    ]
     assert np.array(bars) == pytest.approx(np.array(bounds))
     assert [t.text[0] for t in figure.data] == ["0 of 20", "19 of 20", "5 of 20"]
 
-    classes = pd.DataFrame({"line": ["awm"] * 3, "target_class": [0, 3, 5], "success": [0.1, 0.6, 0.2], "n": 1})
+    classes = pd.DataFrame(
+        {"line": ["awm"] * 3, "target_class": [0, 3, 5], "success": [0.1, 0.6, 0.2], "n": 1}
+    )
     summary = over_classes(classes.assign(clean_accuracy=0.8))
     figure = class_success(classes, summary, [str(i) for i in range(10)])
     marks, mean = figure.data

@@ -20,7 +20,9 @@ def squares(*terms: Tensor) -> Tensor:
     return sum(t.square().sum(1) for t in terms)  # type: ignore[return-value]
 
 
-def quadratic(middle: int, last: int, start: Tensor | None = None, steps: int = 1, **top: object) -> list[Level]:
+def quadratic(
+    middle: int, last: int, start: Tensor | None = None, steps: int = 1, **top: object
+) -> list[Level]:
     """Three players whose answers are linear; the second one's loss depends on the third one's answer."""
     x = column(0.5, -2.0) if start is None else start
     return [
@@ -87,7 +89,9 @@ def test_hypergradient_agrees_with_central_differences(count: int) -> None:
     for place in range(2):
         shift = torch.zeros_like(x)
         shift[:, place] = h
-        difference = (value_and_gradient(levels, x + shift)[0] - value_and_gradient(levels, x - shift)[0]) / (2 * h)
+        difference = (value_and_gradient(levels, x + shift)[0] - value_and_gradient(levels, x - shift)[0]) / (
+            2 * h
+        )
         torch.testing.assert_close(gradient[:, place], difference, rtol=1e-7, atol=1e-9)
 
 
@@ -123,7 +127,9 @@ def test_every_player_stays_where_it_may() -> None:
     levels = quadratic(6, 6, column(3.0, -3.0), steps=30)
     boxes = [(1.0, 2.0), (-0.1, 0.1), (0.5, 0.6)]
     held = [
-        Level(v.objective, v.start.clamp(*box), v.iterations, v.step, project=lambda x, box=box: x.clamp(*box))
+        Level(
+            v.objective, v.start.clamp(*box), v.iterations, v.step, project=lambda x, box=box: x.clamp(*box)
+        )
         for v, box in zip(levels, boxes, strict=True)
     ]
 
@@ -150,7 +156,9 @@ def test_tolerance_ends_a_descent_early() -> None:
 
 
 def test_patience_ends_the_first_player_and_keeps_its_lowest_point() -> None:
-    overshooting = Level(lambda p: squares(p[0]), column(1.0, 0.001), 500, 1.05)  # each step lands further out
+    overshooting = Level(
+        lambda p: squares(p[0]), column(1.0, 0.001), 500, 1.05
+    )  # each step lands further out
 
     solution = minimise([overshooting], patience=4)
 
@@ -173,9 +181,16 @@ def test_a_game_that_diverges_is_named_and_leaves_the_others_alone() -> None:
     [
         ([], "at least one player"),
         ([Level(lambda p: squares(p[0]), column(1.0), 0, 0.1)], "takes 0 steps"),
-        ([*quadratic(1, 1)[:2], Level(lambda p: squares(p[2]), column(1.0), 1, 0.1)], "player 3 starts at shape"),
         (
-            [quadratic(1, 1)[0], Level(squares, column(1.0, 1.0), 1, 0.1, gradient=lambda u: u[0]), quadratic(1, 1)[2]],
+            [*quadratic(1, 1)[:2], Level(lambda p: squares(p[2]), column(1.0), 1, 0.1)],
+            "player 3 starts at shape",
+        ),
+        (
+            [
+                quadratic(1, 1)[0],
+                Level(squares, column(1.0, 1.0), 1, 0.1, gradient=lambda u: u[0]),
+                quadratic(1, 1)[2],
+            ],
             "player 2 has players below",
         ),
     ],

@@ -73,7 +73,9 @@ def test_an_attacker_who_cannot_pay_leaves_the_bilevel_game(data: Regression, or
     poor = minimise(levels_of(data, order, penalty=1e9))
     alone = minimise(levels_of(data, None))
 
-    torch.testing.assert_close(weights_of(poor.point, order), weights_of(alone.point, None), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        weights_of(poor.point, order), weights_of(alone.point, None), atol=1e-6, rtol=0
+    )
     assert weights_of(poor.point, order).abs().max() > 0.1
 
 
@@ -110,7 +112,9 @@ def test_error_under_noise_is_what_drawing_the_noise_gives(data: Regression) -> 
 
 
 def test_lambda_stays_in_its_box(data: Regression) -> None:
-    tight = Rules(attacker_steps=2, learner_steps=3, outer_steps=5, outer_step=1000.0, lowest=-0.5, highest=0.5)
+    tight = Rules(
+        attacker_steps=2, learner_steps=3, outer_steps=5, outer_step=1000.0, lowest=-0.5, highest=0.5
+    )
 
     played = play(data, tight, 10.0, "min_max_min")
 
@@ -128,21 +132,38 @@ def test_an_unbounded_adversary_warns_and_a_bounded_one_does_not() -> None:
 
 def outcome(penalty: float | None, seed: int, test_mse: float | None, weight_norm: float) -> Outcome:
     return Outcome(
-        model="trilevel" if penalty else "bilevel", penalty=penalty, seed=seed, strength=0.0, weight_norm=weight_norm,
-        perturbation=0.0, validation_mse=0.5, test_mse=test_mse, bounded=True, steps=1,
-    )  # fmt: skip
+        model="trilevel" if penalty else "bilevel",
+        penalty=penalty,
+        seed=seed,
+        strength=0.0,
+        weight_norm=weight_norm,
+        perturbation=0.0,
+        validation_mse=0.5,
+        test_mse=test_mse,
+        bounded=True,
+        steps=1,
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "norm", "verdict", "crossing"),
-    [(0.6, 0.3, "above", 0.5), (0.5, 0.3, "always", None), (0.6, 0.6, "never", None), (0.5, 0.6, "below", 0.7385)],
+    [
+        (0.6, 0.3, "above", 0.5),
+        (0.5, 0.3, "always", None),
+        (0.6, 0.6, "never", None),
+        (0.5, 0.6, "below", 0.7385),
+    ],
 )
 def test_crossing_of_the_means(error: float, norm: float, verdict: str, crossing: float | None) -> None:
     base = [outcome(None, seed, 0.56 + 0.01 * seed - 0.01, 0.5) for seed in range(3)]
-    found = comparisons([*base, *(outcome(9.0, seed, error + 0.01 * seed - 0.01, norm) for seed in range(3))])[0]
+    found = comparisons(
+        [*base, *(outcome(9.0, seed, error + 0.01 * seed - 0.01, norm) for seed in range(3))]
+    )[0]
 
     assert found.verdict == verdict
-    assert found.crossing == pytest.approx(crossing, abs=1e-4) if crossing else found.crossing != found.crossing
+    assert (
+        found.crossing == pytest.approx(crossing, abs=1e-4) if crossing else found.crossing != found.crossing
+    )
     if verdict == "above":  # every pair differs alike: the interval is as wide as nothing
         assert found.sure == (pytest.approx(0.51, abs=0.011), 3.0)
 
@@ -185,11 +206,26 @@ def test_a_sweep_of_hours_is_refused() -> None:
         sweep(diabetes(), SweepSpec(rules=rules))
 
 
-ASK = ["multilevel", "--penalty", "10", "--noise", "0,1", "--seeds", "2", "--set", "learner_steps=3",
-       "--set", "attacker_steps=2", "--set", "outer_steps=2"]  # fmt: skip
+ASK = [
+    "multilevel",
+    "--penalty",
+    "10",
+    "--noise",
+    "0,1",
+    "--seeds",
+    "2",
+    "--set",
+    "learner_steps=3",
+    "--set",
+    "attacker_steps=2",
+    "--set",
+    "outer_steps=2",
+]
 
 
-def test_command_prints_a_table_and_keeps_the_sweep_where_the_store_finds_it(results, tmp_path, capsys) -> None:
+def test_command_prints_a_table_and_keeps_the_sweep_where_the_store_finds_it(
+    results, tmp_path, capsys
+) -> None:
     assert main.main(ASK) == 0
     captured = capsys.readouterr()
     assert "trilevel better" in captured.out and "multilevel?sweep=" in captured.err

@@ -32,7 +32,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def in_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[Path], runtime.Runtime]]:
+def in_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[Path], runtime.Runtime]]:
     """Open a runtime in a results folder, without the runs that ship with the program."""
 
     def begin(results: Path) -> runtime.Runtime:
@@ -45,7 +47,9 @@ def in_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Call
     st.cache_resource.clear()
     yield begin
     runtime.stop()
-    assert not [t for t in threading.enumerate() if t.name.startswith("poisonlab ")], "a worker outlived its runtime"
+    assert not [t for t in threading.enumerate() if t.name.startswith("poisonlab ")], (
+        "a worker outlived its runtime"
+    )
 
 
 @pytest.fixture

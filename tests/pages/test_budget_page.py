@@ -39,8 +39,12 @@ def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
     assert button(app, "Queue 4 missing runs")
     settings = " ".join(f"--set {k}={v}" for k, v in TINY_BACKDOOR.items() if "defense" not in k and "." in k)
     command = app.code[-1].value
-    assert command.startswith("python -m poisonlab sweep --dataset digits --attack badnets --defense ft --seed 0,1")
-    assert "--clean-images 20,25" in command and all(part in command for part in settings.split(" --set ")[1:])
+    assert command.startswith(
+        "python -m poisonlab sweep --dataset digits --attack badnets --defense ft --seed 0,1"
+    )
+    assert "--clean-images 20,25" in command and all(
+        part in command for part in settings.split(" --set ")[1:]
+    )
 
     next(b for b in app.button if b.label.startswith("Queue")).click().run()
 
@@ -67,7 +71,9 @@ def test_numbers_that_are_none_are_explained(open_page: Open, tmp_path: Path, te
     assert "such as 10, 50, 500" in "\n".join(i.value for i in app.info)
 
 
-def test_more_images_than_there_are_is_an_explained_error_or_a_refused_spec(open_page: Open, tmp_path: Path) -> None:
+def test_more_images_than_there_are_is_an_explained_error_or_a_refused_spec(
+    open_page: Open, tmp_path: Path
+) -> None:
     app = open_page(tmp_path, "budget", budgets="999999")
 
     assert "less than or equal to 100000" in app.error[0].value.replace("\\", "")

@@ -28,7 +28,9 @@ def toy_spec(defense: str, **more: object) -> ExperimentSpec:
     return spec_of(published_tables()["toy"], "badnets", defense, **more)  # type: ignore[arg-type]
 
 
-def test_without_a_measurement_the_page_shows_the_numbers_and_the_command(open_page: Open, tmp_path: Path) -> None:
+def test_without_a_measurement_the_page_shows_the_numbers_and_the_command(
+    open_page: Open, tmp_path: Path
+) -> None:
     app = open_page(tmp_path, "claims")
 
     assert "Nothing of this table is measured yet" in app.info[0].value
@@ -64,7 +66,9 @@ def test_another_table_can_be_chosen_whatever_attack_was_shown(open_page: Open, 
 
 
 @pytest.mark.parametrize("query", [{"table": "nonsense"}, {"against": "<b>"}])
-def test_a_link_to_what_is_not_there_is_explained(open_page: Open, tmp_path: Path, query: dict[str, str]) -> None:
+def test_a_link_to_what_is_not_there_is_explained(
+    open_page: Open, tmp_path: Path, query: dict[str, str]
+) -> None:
     app = open_page(tmp_path, "claims", **query)
 
     assert "The usual value is used instead" in app.warning[0].value
@@ -73,7 +77,12 @@ def test_a_link_to_what_is_not_there_is_explained(open_page: Open, tmp_path: Pat
 
 @pytest.mark.usefixtures("toy")
 def test_means_over_seeds_stand_beside_published_numbers(open_page: Open, tmp_path: Path) -> None:
-    specs = [toy_spec("none"), toy_spec("none", seed=1), toy_spec("cut"), toy_spec("tuned", recipe="published")]
+    specs = [
+        toy_spec("none"),
+        toy_spec("none", seed=1),
+        toy_spec("cut"),
+        toy_spec("tuned", recipe="published"),
+    ]
     measure(tmp_path, *specs)
 
     app = open_page(tmp_path, "claims")

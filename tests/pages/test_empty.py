@@ -7,11 +7,33 @@ from page_helpers import Open, words
 
 from poisonlab.runner import runtime
 
-LOOK = ("poisons", "crafting", "triggers", "neurons", "unlearning", "repair", "purification", "langevin", "energy")
+LOOK = (
+    "poisons",
+    "crafting",
+    "triggers",
+    "neurons",
+    "unlearning",
+    "repair",
+    "purification",
+    "langevin",
+    "energy",
+)
 
 
 @pytest.mark.parametrize(
-    "name", ["home", "experiment", "jobs", "leaderboard", "budget", "trials", "claims", "lessons", "multilevel", *LOOK]
+    "name",
+    [
+        "home",
+        "experiment",
+        "jobs",
+        "leaderboard",
+        "budget",
+        "trials",
+        "claims",
+        "lessons",
+        "multilevel",
+        *LOOK,
+    ],
 )
 def test_empty_page_has_a_title_and_two_sentences(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, name)
@@ -32,7 +54,9 @@ def test_demo_button_queues_the_demo_and_leads_to_its_job(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_page(tmp_path)
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)  # nobody works: the queue is the subject
+    monkeypatch.setattr(
+        runtime.get().store, "claim", lambda device: None
+    )  # nobody works: the queue is the subject
 
     app.button(key="demo").click().run()
 
@@ -50,7 +74,9 @@ def test_unknown_run_gets_a_friendly_message(open_page: Open, tmp_path: Path, as
     assert "not among the results here" in app.warning[0].value
 
 
-def test_locked_results_say_who_holds_them(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_results_say_who_holds_them(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from poisonlab.store import StoreLocked
 
     app = open_page(tmp_path)

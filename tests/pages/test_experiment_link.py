@@ -129,7 +129,9 @@ def test_another_dataset_or_preset_starts_from_its_own_values(open_page: Open, t
     assert "--set" not in app.code[0].value
 
 
-def test_changing_a_run_becomes_a_link_that_needs_no_run(open_page: Open, filled: Path, tmp_path: Path) -> None:
+def test_changing_a_run_becomes_a_link_that_needs_no_run(
+    open_page: Open, filled: Path, tmp_path: Path
+) -> None:
     open_page(filled)
     record = runtime.get().store.run(str(runtime.get().store.runs(defense="puregen_ebm")["run_id"].iloc[0]))
     app = open_page(filled, "experiment", like=record.run_id)

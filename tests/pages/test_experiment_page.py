@@ -11,7 +11,15 @@ from poisonlab import registry
 from poisonlab.attacks.base import Attack
 from poisonlab.registry import Card
 from poisonlab.runner import runtime
-from poisonlab.spec.config import Config, ExperimentSpec, FineTuneConfig, HeadConfig, TrainingConfig, make_spec, param
+from poisonlab.spec.config import (
+    Config,
+    ExperimentSpec,
+    FineTuneConfig,
+    HeadConfig,
+    TrainingConfig,
+    make_spec,
+    param,
+)
 
 
 def shown_keys(app: AppTest) -> list[str]:

@@ -23,7 +23,9 @@ def test_home_shows_counts_and_the_latest_results(open_page: Open, filled: Path)
 
 
 @pytest.mark.parametrize("name", ["poisons", "triggers", "purification", "langevin"])
-def test_look_pages_show_images_with_alt_text_and_the_command(open_page: Open, filled: Path, name: str) -> None:
+def test_look_pages_show_images_with_alt_text_and_the_command(
+    open_page: Open, filled: Path, name: str
+) -> None:
     app = open_page(filled, name)
 
     shown = [image for element in app.image for image in element.proto.imgs]
@@ -200,7 +202,9 @@ def test_downloads_hold_every_row(open_page: Open, filled: Path) -> None:
         assert list(frame["success"]) == pytest.approx(list(rows["success"]))
 
 
-def test_a_run_whose_files_are_gone_is_an_explained_error(open_page: Open, filled: Path, tmp_path: Path) -> None:
+def test_a_run_whose_files_are_gone_is_an_explained_error(
+    open_page: Open, filled: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(filled / "runs", copy / "runs")
     open_page(copy)

@@ -30,7 +30,9 @@ def workers() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("poisonlab ")]
 
 
-def test_emptied_caches_in_mid_job_leave_one_worker_and_one_finished_run(open_page: Open, tmp_path: Path) -> None:
+def test_emptied_caches_in_mid_job_leave_one_worker_and_one_finished_run(
+    open_page: Open, tmp_path: Path
+) -> None:
     app = open_page(tmp_path)
     run_id = runtime.get().runner.submit(tiny_backdoor(**{"training.epochs": 20}))
     app.switch_page("../../pages/jobs.py").run()

@@ -33,7 +33,14 @@ def test_nothing_is_shown_before_the_reader_predicted(open_page: Open, tmp_path:
 
 def test_a_link_restores_sliders_prediction_and_answer(open_page: Open, tmp_path: Path) -> None:
     app = open_page(
-        tmp_path, "multilevel", **SMALL, guess="above", penalty="30", noise="0.75", order="min_min_max", split="3"
+        tmp_path,
+        "multilevel",
+        **SMALL,
+        guess="above",
+        penalty="30",
+        noise="0.75",
+        order="min_min_max",
+        split="3",
     )
 
     assert app.radio[0].value == "above"
@@ -70,9 +77,13 @@ def test_a_kept_sweep_opens_again_by_its_url(open_page: Open, tmp_path: Path) ->
     assert charts(again) == 1 and again.dataframe[0].value["penalty"].tolist()[0] == 6
 
 
-def test_a_sweep_from_the_command_line_is_listed_and_a_wrong_id_explained(open_page: Open, tmp_path: Path) -> None:
+def test_a_sweep_from_the_command_line_is_listed_and_a_wrong_id_explained(
+    open_page: Open, tmp_path: Path
+) -> None:
     open_page(tmp_path)
-    spec = SweepSpec(penalties=(10.0,), seeds=2, rules={"attacker_steps": 1, "learner_steps": 2, "outer_steps": 2})
+    spec = SweepSpec(
+        penalties=(10.0,), seeds=2, rules={"attacker_steps": 1, "learner_steps": 2, "outer_steps": 2}
+    )
     write(make_record(diabetes(), spec, sweep(diabetes(), spec), 1.0), tmp_path)
 
     app = open_page(tmp_path, "multilevel", sweep="../../etc/passwd")

@@ -16,7 +16,9 @@ def test_pruning_curve_names_the_rule_and_the_oracle(open_page: Open, tmp_path: 
 
     assert {"How much to cut", "Scores by layer"} <= {heading.value for heading in app.subheader}
     assert "**rule** chose" in words(app) and "**oracle**" in words(app)
-    assert app.code[-1].value.startswith("python -m poisonlab run --dataset digits --attack badnets --defense anp")
+    assert app.code[-1].value.startswith(
+        "python -m poisonlab run --dataset digits --attack badnets --defense anp"
+    )
 
 
 def test_masks_alone_are_shown_without_a_curve(open_page: Open, filled: Path) -> None:

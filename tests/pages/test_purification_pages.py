@@ -22,7 +22,9 @@ def several(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(filled / part, results / part)
     for name, overrides in (("puregen_ebm", TINY_TARGETED | {"defense.steps": 2}), ("jpeg", OTHERS)):
         spec = make_spec("digits", "bullseye_polytope", name, overrides=overrides)
-        assert run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache").state == "done"
+        assert (
+            run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache").state == "done"
+        )
     return results
 
 
@@ -34,19 +36,25 @@ def ids() -> dict[str, str]:
 
 
 def rows_of_images(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith(("**After", "**What", "**Before", "**Original"))]
+    return [
+        line for line in text.splitlines() if line.startswith(("**After", "**What", "**Before", "**Original"))
+    ]
 
 
 def test_purifications_of_the_same_images_stand_below_each_other(open_page: Open, several: Path) -> None:
     open_page(several)
     known = ids()
 
-    app = open_page(several, "purification", run=known["puregen_ebm 4"], beside=[known["jpeg"], known["puregen_ebm 2"]])
+    app = open_page(
+        several, "purification", run=known["puregen_ebm 4"], beside=[known["jpeg"], known["puregen_ebm 2"]]
+    )
 
     headings = rows_of_images(words(app))
     assert headings[:3] == [
-        "**Original**", "**Before purification**", r"**After purification by puregen\_ebm \(steps 4\)**",
-    ]  # fmt: skip
+        "**Original**",
+        "**Before purification**",
+        r"**After purification by puregen\_ebm \(steps 4\)**",
+    ]
     assert sum(line.startswith("**After") for line in headings) == 3
     table = app.dataframe[0].value
     assert table["defense"].tolist() == ["puregen_ebm (steps 4)", "jpeg", "puregen_ebm (steps 2)"]
@@ -131,7 +139,9 @@ def test_energies_come_with_both_aurocs_and_the_models_health(open_page: Open, f
 
 def test_a_defense_without_an_energy_model_is_named_as_such(open_page: Open, tmp_path: Path) -> None:
     few = {"ddpm_updates": 2, "ddpm_batch_size": 8, "ddpm_steps": 2, "weights": "train"}
-    spec = tiny_spec("puregen_ddpm", dataset__public_images=130, **{f"defense__{k}": v for k, v in few.items()})
+    spec = tiny_spec(
+        "puregen_ddpm", dataset__public_images=130, **{f"defense__{k}": v for k, v in few.items()}
+    )
     record = run_and_record(spec, tmp_path / "runs", device="cpu", cache_root=tmp_path / "cache")
     assert record.state == "done", record.message
 

@@ -50,19 +50,21 @@ def test_repair_shows_flags_fates_confusion_and_what_over_flagging_costs(
     assert len(app.get("plotly_chart")) == 6
     assert "Flagged: **72** of 120 training images" in words(app)
     shown = [image for element in app.image for image in element.proto.imgs]
-    assert len(shown) == 8 and all("flagged training image labelled" in image.alt for image in shown)
+    assert len(shown) == 8 and all("flagged training image labeled" in image.alt for image in shown)
 
 
 def test_images_of_one_fate_are_a_link(open_page: Open, repaired: tuple[Path, dict[str, str]]) -> None:
     results, ids = repaired
 
-    app = open_page(results, "repair", run=ids["more"], fate="relabelled")
+    app = open_page(results, "repair", run=ids["more"], fate="relabeled")
 
     shown = [image for element in app.image for image in element.proto.imgs]
-    assert shown and all(image.alt.endswith("relabelled") for image in shown)
+    assert shown and all(image.alt.endswith("relabeled") for image in shown)
 
 
-def test_the_headline_speaks_of_accuracy_and_not_of_asr(open_page: Open, repaired: tuple[Path, dict[str, str]]) -> None:
+def test_the_headline_speaks_of_accuracy_and_not_of_asr(
+    open_page: Open, repaired: tuple[Path, dict[str, str]]
+) -> None:
     results, ids = repaired
 
     app = open_page(results, "repair", run=ids["less"])

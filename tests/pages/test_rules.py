@@ -18,7 +18,14 @@ PAGES = sorted((ROOT / "pages").glob("*.py"))
 
 @pytest.mark.parametrize(
     "pattern",
-    ["unsafe_allow_html", "unsafe_allow_javascript", r"st\.html\(", r"components\.v1", "<style", "use_container_width"],
+    [
+        "unsafe_allow_html",
+        "unsafe_allow_javascript",
+        r"st\.html\(",
+        r"components\.v1",
+        "<style",
+        "use_container_width",
+    ],
 )
 def test_no_source_contains(pattern: str) -> None:
     found = [path.name for path in SOURCES if re.search(pattern, path.read_text())]
@@ -29,7 +36,11 @@ def test_no_source_contains(pattern: str) -> None:
 def test_images_are_sent_without_loss() -> None:
     for path in SOURCES:
         for call in ast.walk(ast.parse(path.read_text())):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "image":
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr == "image"
+            ):
                 options = {k.arg: k.value for k in call.keywords}
                 assert ast.literal_eval(options["output_format"]) == "PNG", path.name
                 assert "alt" in options, path.name
@@ -39,7 +50,11 @@ def test_charts_and_tables_have_a_text_alternative() -> None:
     wanted = {"plotly_chart", "dataframe", "mermaid_chart", "line_chart"}
     for path in SOURCES:
         for call in ast.walk(ast.parse(path.read_text())):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in wanted:
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr in wanted
+            ):
                 assert "alt" in {k.arg for k in call.keywords}, f"{path.name}: {call.func.attr}"
 
 

@@ -31,15 +31,27 @@ def test_unlearning_shows_curves_histogram_and_command(open_page: Open, unlearne
     assert "of unlearning clean accuracy went from" in words(app) and "ASR from" in words(app)
     assert "**Unlearning**: gradient ascent" in words(app) and "**Fine\\-tuning**" in words(app)
     assert "attacker's class. A defender can take this" in words(app)
-    assert app.code[-1].value.startswith("python -m poisonlab run --dataset digits --attack badnets --defense tsbd")
+    assert app.code[-1].value.startswith(
+        "python -m poisonlab run --dataset digits --attack badnets --defense tsbd"
+    )
 
 
 @pytest.mark.parametrize(
     ("after", "says"),
-    [([2, 8, 0, 0, 0], "reads 80.0 % of the clean images as **b**, which is not the attacker's class. A defender can"),
-     ([3, 3, 3, 3, 3], "reads 20.0 % of the clean images as **a**, the attacker's class. That is no collapse")],
-)  # fmt: skip
-def test_the_answers_of_an_unlearned_model_name_a_class_only_where_it_collapsed(after: list[int], says: str) -> None:
+    [
+        (
+            [2, 8, 0, 0, 0],
+            "reads 80.0 % of the clean images as **b**, which is not the attacker's class. A defender can",
+        ),
+        (
+            [3, 3, 3, 3, 3],
+            "reads 20.0 % of the clean images as **a**, the attacker's class. That is no collapse",
+        ),
+    ],
+)
+def test_the_answers_of_an_unlearned_model_name_a_class_only_where_it_collapsed(
+    after: list[int], says: str
+) -> None:
     before = torch.tensor([2, 2, 2, 2, 2])
 
     assert says in named(PredictionHistogram(before, torch.tensor(after), list("abcde")), 0)
@@ -77,9 +89,16 @@ def test_a_run_that_unlearns_nothing_is_not_offered(open_page: Open, filled: Pat
         ((0.9, 0.2), (float("nan"), float("nan")), "clean accuracy went from 90.0 % to 20.0 %."),
     ],
 )
-def test_the_words_follow_the_curves(accuracy: tuple[float, float], asr: tuple[float, float], verdict: str) -> None:
+def test_the_words_follow_the_curves(
+    accuracy: tuple[float, float], asr: tuple[float, float], verdict: str
+) -> None:
     trace = RepairTrace(
-        ["unlearning"], torch.zeros(2).long(), torch.tensor([0, 5]), torch.tensor(accuracy), torch.tensor(asr), 100
+        ["unlearning"],
+        torch.zeros(2).long(),
+        torch.tensor([0, 5]),
+        torch.tensor(accuracy),
+        torch.tensor(asr),
+        100,
     )
 
     assert path(trace).endswith(verdict)

@@ -22,13 +22,27 @@ from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
 
 TARGETED: dict[str, Any] = {
-    "dataset.head_images": 80, "dataset.pretrain_images": 300, "dataset.public_images": 130,
-    "dataset.test_images": 60, "dataset.reserve_images": 30, "training.epochs": 4, "head.epochs": 5,
-    "attack.targets": 3, "attack.poisons": 3, "attack.steps": 4, "defense.weights": "train",
-    "defense.updates": 2, "defense.health_every": 1, "defense.min_psnr": 0, "defense.batch_size": 8,
-    "defense.bank_size": 16, "defense.chain_steps": 2, "defense.steps": 4, "defense.architecture": "light",
+    "dataset.head_images": 80,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "dataset.test_images": 60,
+    "dataset.reserve_images": 30,
+    "training.epochs": 4,
+    "head.epochs": 5,
+    "attack.targets": 3,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "defense.weights": "train",
+    "defense.updates": 2,
+    "defense.health_every": 1,
+    "defense.min_psnr": 0,
+    "defense.batch_size": 8,
+    "defense.bank_size": 16,
+    "defense.chain_steps": 2,
+    "defense.steps": 4,
+    "defense.architecture": "light",
     "defense.filters": 4,
-}  # fmt: skip
+}
 
 
 def backdoor(defense: str = "awm", **more: Any) -> ExperimentSpec:
@@ -38,7 +52,12 @@ def backdoor(defense: str = "awm", **more: Any) -> ExperimentSpec:
 
 def hooked(defense: str = "none") -> ExperimentSpec:
     """An attack that controls the victim's training and learns its trigger there."""
-    few = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60, "attack.mask_epochs": 1}
+    few = {
+        "training.epochs": 1,
+        "dataset.train_images": 100,
+        "dataset.test_images": 60,
+        "attack.mask_epochs": 1,
+    }
     return make_spec("digits", "iab", defense, overrides=few | {"attack.width": 4})
 
 
@@ -79,14 +98,23 @@ def test_what_a_hook_learned_comes_back_with_the_cached_victim(tmp_path: Path) -
     (first, _), (again, cached) = (train(StageCache(tmp_path), hooked()) for _ in range(2))
 
     assert cached == [True, True]
-    assert first and first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+    assert (
+        first
+        and first.keys() == again.keys()
+        and all(torch.equal(first[name], again[name]) for name in first)
+    )
 
 
 def test_only_the_undefended_victim_trains_with_the_attackers_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[str, bool, bool]] = []
 
     def spy(
-        model: Module, data: ImageSet, config: Any, ctx: Context, hook: TrainingHook | None = None, **more: Any
+        model: Module,
+        data: ImageSet,
+        config: Any,
+        ctx: Context,
+        hook: TrainingHook | None = None,
+        **more: Any,
     ) -> None:
         clean = control_labels.setdefault("y", data.y)
         trained.append((ctx.stage_name, hook is not None, torch.equal(data.y, clean)))
@@ -104,7 +132,10 @@ def test_a_backdoor_run_measures_three_models() -> None:
     names = {"clean_accuracy", "asr", "robust_accuracy"}
     expected = {f"{name}{model}" for name in names for model in ("", "_undefended", "_control")}
 
-    assert expected | {"der", "recovered_asr", "recovered_iou"} == run_experiment(backdoor(), Context()).metrics.keys()
+    assert (
+        expected | {"der", "recovered_asr", "recovered_iou"}
+        == run_experiment(backdoor(), Context()).metrics.keys()
+    )
 
 
 def test_a_targeted_run_measures_three_models() -> None:
@@ -153,8 +184,16 @@ def test_everything_to_look_at_is_sent(tmp_path: Path) -> None:
 
     shown = {event.name for event in heard if isinstance(event, ArtifactReady)}
     assert shown == {
-        "poison", "true_trigger", "trigger", "masks", "targets", "ebm_health", "purification", "energies", "langevin",
-    }  # fmt: skip
+        "poison",
+        "true_trigger",
+        "trigger",
+        "masks",
+        "targets",
+        "ebm_health",
+        "purification",
+        "energies",
+        "langevin",
+    }
 
 
 def test_another_seed_gives_another_poison_and_another_model() -> None:

@@ -7,7 +7,7 @@ import torch
 from core_helpers import digits, small
 
 from poisonlab.attacks.random_perturbation import RandomPerturbation
-from poisonlab.pipeline.poison import BrokenPromise, check
+from poisonlab.pipeline.poison import ContractViolation, check
 from poisonlab.types import Poison
 
 ATTACK = small(RandomPerturbation, eps=4)
@@ -28,14 +28,14 @@ def test_a_pixel_beyond_the_bound_is_named_with_the_bound() -> None:
     poison = honest()
     poison.images[0, 3, 0, 5, 5] = digits().train.x[3, 0, 5, 5] ^ 128
 
-    with pytest.raises(BrokenPromise, match=r"moved a pixel by 128/255; its bound is 4/255"):
+    with pytest.raises(ContractViolation, match=r"moved a pixel by 128/255; its bound is 4/255"):
         check(poison, ATTACK, digits().train)
 
 
 def test_a_changed_label_and_images_of_floats_are_refused() -> None:
     poison = honest()
 
-    with pytest.raises(BrokenPromise, match="clean-label attack and changed 10 labels"):
+    with pytest.raises(ContractViolation, match="clean-label attack and changed 10 labels"):
         check(replace(poison, labels=(poison.labels + 1) % 10), ATTACK, digits().train)
-    with pytest.raises(BrokenPromise, match="torch.float32"):
+    with pytest.raises(ContractViolation, match="torch.float32"):
         check(replace(poison, images=poison.images / 255), ATTACK, digits().train)

@@ -14,16 +14,28 @@ from poisonlab.store import Store
 # The averages that the papers print themselves, in percent: (ACC, ASR) a defense, and the average DER.
 AVERAGES = {
     "ftsam_cifar10": {
-        "none": (91.24, 95.71), "ft": (91.83, 38.81), "fp": (92.14, 21.72), "nad": (91.49, 23.69),
-        "nc": (87.89, 63.38), "anp": (90.80, 30.12), "abl": (65.51, 23.37), "i_bau": (88.19, 5.73),
+        "none": (91.24, 95.71),
+        "ft": (91.83, 38.81),
+        "fp": (92.14, 21.72),
+        "nad": (91.49, 23.69),
+        "nc": (87.89, 63.38),
+        "anp": (90.80, 30.12),
+        "abl": (65.51, 23.37),
+        "i_bau": (88.19, 5.73),
         "ft_sam": (92.10, 2.47),
     },
     "ftsam_tiny_imagenet": {
-        "none": (56.35, 89.64), "ft": (55.75, 41.76), "fp": (48.23, 21.04), "nad": (49.05, 25.02),
-        "nc": (54.73, 49.01), "anp": (42.27, 14.05), "abl": (47.67, 3.71), "i_bau": (52.42, 60.54),
+        "none": (56.35, 89.64),
+        "ft": (55.75, 41.76),
+        "fp": (48.23, 21.04),
+        "nad": (49.05, 25.02),
+        "nc": (54.73, 49.01),
+        "anp": (42.27, 14.05),
+        "abl": (47.67, 3.71),
+        "i_bau": (52.42, 60.54),
         "ft_sam": (52.18, 1.16),
     },
-}  # fmt: skip
+}
 # of the second table only: those of the first do not follow from its own cells
 RATINGS = {"ft": 73.64, "fp": 80.24, "nad": 78.66, "nc": 69.50, "anp": 80.76, "i_bau": 62.59, "ft_sam": 92.16}
 
@@ -35,7 +47,9 @@ def test_columns_average_to_what_the_paper_prints(name: str) -> None:
     for defense, printed in AVERAGES[name].items():
         column = [row[defense] for row in values.values()]
         for mine, theirs in zip(("accuracy", "success"), printed, strict=True):
-            assert sum(getattr(n, mine) for n in column) / len(column) == pytest.approx(theirs, abs=0.011), defense
+            assert sum(getattr(n, mine) for n in column) / len(column) == pytest.approx(theirs, abs=0.011), (
+                defense
+            )
 
 
 def test_effectiveness_ratings_average_to_what_the_paper_prints() -> None:
@@ -50,7 +64,10 @@ def test_effectiveness_ratings_average_to_what_the_paper_prints() -> None:
 def test_recalled_numbers_of_anp_give_the_averages_that_are_known() -> None:
     table = published_tables()["anp_cifar10"]
     before, after = ([row[d] for row in table.values.values()] for d in ("none", "anp"))
-    drop = [sum(getattr(n, k) for n in before) - sum(getattr(n, k) for n in after) for k in ("success", "accuracy")]
+    drop = [
+        sum(getattr(n, k) for n in before) - sum(getattr(n, k) for n in after)
+        for k in ("success", "accuracy")
+    ]
 
     assert [d / 6 for d in drop] == pytest.approx([96.44, 1.473], abs=0.005)
     assert table.provenance == "recalled"
@@ -68,8 +85,12 @@ def test_every_cell_is_runnable_or_says_what_is_missing(name: str) -> None:
             except NotRunnable as reason:
                 assert "does not fit" not in str(reason)
             else:
-                assert {(spec.preset, spec.victim.name) for spec in specs} == {("paper", table.reproduce.victim)}
-                assert len({(spec.group(), spec.seed) for spec in specs}) == len(table.attacks[attack].choices())
+                assert {(spec.preset, spec.victim.name) for spec in specs} == {
+                    ("paper", table.reproduce.victim)
+                }
+                assert len({(spec.group(), spec.seed) for spec in specs}) == len(
+                    table.attacks[attack].choices()
+                )
 
 
 def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
@@ -83,12 +104,21 @@ def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
     assert (longer.training.epochs, longer.training.lr) == (100, 0.01)
 
 
-@pytest.mark.parametrize(("table", "attack", "runs", "targets"), [
-    ("puregen_scratch", "gm", 10, 100), ("puregen_scratch", "ns", 10, 0), ("puregen_tiny_imagenet", "gm", 10, 100),
-    ("puregen_linear", "black", 2, 50), ("puregen_linear", "white", 1, 100), ("puregen_fine_tune", "bp", 1, 50),
-    ("puregen_power", "ns_16_10", 10, 0),
-])  # fmt: skip
-def test_a_cell_covers_the_published_targets_or_classes(table: str, attack: str, runs: int, targets: int) -> None:
+@pytest.mark.parametrize(
+    ("table", "attack", "runs", "targets"),
+    [
+        ("puregen_scratch", "gm", 10, 100),
+        ("puregen_scratch", "ns", 10, 0),
+        ("puregen_tiny_imagenet", "gm", 10, 100),
+        ("puregen_linear", "black", 2, 50),
+        ("puregen_linear", "white", 1, 100),
+        ("puregen_fine_tune", "bp", 1, 50),
+        ("puregen_power", "ns_16_10", 10, 0),
+    ],
+)
+def test_a_cell_covers_the_published_targets_or_classes(
+    table: str, attack: str, runs: int, targets: int
+) -> None:
     specs = specs_of(published_tables()[table], attack, "none")
 
     assert len(specs) == runs
@@ -98,14 +128,20 @@ def test_a_cell_covers_the_published_targets_or_classes(table: str, attack: str,
         assert [spec.attack.params.target_class for spec in specs] == list(range(10))
 
 
-@pytest.mark.parametrize(("table", "attack", "steps", "temperature", "levels"), [
-    ("puregen_scratch", "ns", 150, 1e-4, 75), ("puregen_linear", "black", 500, 7.5e-5, 125),
-    ("puregen_fine_tune", "bp", 1000, 1e-4, 125),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("table", "attack", "steps", "temperature", "levels"),
+    [
+        ("puregen_scratch", "ns", 150, 1e-4, 75),
+        ("puregen_linear", "black", 500, 7.5e-5, 125),
+        ("puregen_fine_tune", "bp", 1000, 1e-4, 125),
+    ],
+)
 def test_purification_goes_as_far_as_published_for_its_scenario(
     table: str, attack: str, steps: int, temperature: float, levels: int
 ) -> None:
-    ebm, ddpm = (spec_of(published_tables()[table], attack, f"puregen_{kind}", "published") for kind in ("ebm", "ddpm"))
+    ebm, ddpm = (
+        spec_of(published_tables()[table], attack, f"puregen_{kind}", "published") for kind in ("ebm", "ddpm")
+    )
 
     assert (ebm.defense.params.steps, ebm.defense.params.purify_temperature) == (steps, temperature)
     assert ddpm.defense.params.ddpm_steps == levels
@@ -115,7 +151,9 @@ def test_purification_goes_as_far_as_published_for_its_scenario(
 
 def test_poisons_are_the_published_share() -> None:
     tables = published_tables()
-    scratch, tiny = (spec_of(tables[name], "gm", "none") for name in ("puregen_scratch", "puregen_tiny_imagenet"))
+    scratch, tiny = (
+        spec_of(tables[name], "gm", "none") for name in ("puregen_scratch", "puregen_tiny_imagenet")
+    )
     strong = spec_of(tables["puregen_power"], "ns_16_10", "none")
 
     for spec, share in ((scratch, 0.01), (tiny, 0.0025)):
@@ -135,17 +173,28 @@ def test_no_key_of_a_method_shadows_another_method() -> None:
 @pytest.mark.parametrize(
     ("replaced", "said"),
     [
-        ({"[97.5, 80.0]": "[97.5, 180.0]"}, "values.badnets.none.success: Input should be less than or equal to 100"),
+        (
+            {"[97.5, 80.0]": "[97.5, 180.0]"},
+            "values.badnets.none.success: Input should be less than or equal to 100",
+        ),
         ({"[97.5, 80.0]": "[97.5]"}, "a list holds accuracy and success, got 1 numbers"),
         ({"[97.5, 80.0]": "{}"}, "a cell needs accuracy or success"),
-        ({"theirs = [90.0": "nobody = [90.0"}, "values name 'nobody', which is not among: none, tuned, cut, theirs"),
-        ({'provenance = "read"': 'provenance = "rumour"'}, "provenance: Input should be 'read' or 'recalled'"),
+        (
+            {"theirs = [90.0": "nobody = [90.0"},
+            "values name 'nobody', which is not among: none, tuned, cut, theirs",
+        ),
+        (
+            {'provenance = "read"': 'provenance = "rumour"'},
+            "provenance: Input should be 'read' or 'recalled'",
+        ),
         ({'place = "Table 7"': 'site = "Table 7"'}, "place: Field required"),
         ({'id = "toy"': 'id = "other"'}, "id 'other' must be the file's name, 'toy'"),
         ({'id = "toy"': "id = "}, "toy.toml: Invalid value"),
     ],
 )
-def test_a_broken_file_is_named_with_what_is_wrong(tmp_path: Path, replaced: dict[str, str], said: str) -> None:
+def test_a_broken_file_is_named_with_what_is_wrong(
+    tmp_path: Path, replaced: dict[str, str], said: str
+) -> None:
     with pytest.raises(PublishedError) as error:
         published_tables(toy_folder(tmp_path, **replaced))
 
@@ -153,15 +202,21 @@ def test_a_broken_file_is_named_with_what_is_wrong(tmp_path: Path, replaced: dic
 
 
 def test_the_store_holds_every_number_as_a_rate_with_its_source(store: Store) -> None:
-    cells_of_table = "SELECT metric, value, provenance, source FROM published WHERE table_id = ? AND attack = ?"
+    cells_of_table = (
+        "SELECT metric, value, provenance, source FROM published WHERE table_id = ? AND attack = ?"
+    )
 
-    found = store.db.rows(f"{cells_of_table} AND defense = 'ft' ORDER BY metric", ["ftsam_cifar10", "badnets"])
+    found = store.db.rows(
+        f"{cells_of_table} AND defense = 'ft' ORDER BY metric", ["ftsam_cifar10", "badnets"]
+    )
 
     assert [(metric, value) for metric, value, *_ in found] == [("asr", 0.017), ("clean_accuracy", 0.9029)]
     assert all(p == "read" and "ICCV 2023" in source and "Table 1" in source for *_, p, source in found)
 
 
-def test_the_stores_copy_follows_the_files(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stores_copy_follows_the_files(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = "SELECT count(*), count(DISTINCT table_id) FROM published"
     for folder, expected in ((None, None), (toy_folder(tmp_path / "tables"), (7, 1))):
         if folder:

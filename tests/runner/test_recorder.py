@@ -145,7 +145,9 @@ def test_a_full_disk_at_the_end_fails_the_run(results, spec, monkeypatch):
 # -- folders from elsewhere -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["../../etc", "01A1FC07-7BBC-7A0D-B5E0-EAF5EC6ABC50", "x' OR 1=1 --", "", None, 7])
+@pytest.mark.parametrize(
+    "value", ["../../etc", "01A1FC07-7BBC-7A0D-B5E0-EAF5EC6ABC50", "x' OR 1=1 --", "", None, 7]
+)
 def test_only_plain_uuids_are_run_ids(value):
     with pytest.raises(RecordError, match="not a run id"):
         check_run_id(value)

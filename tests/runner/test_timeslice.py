@@ -52,7 +52,9 @@ def test_a_stages_own_speed_stops_it_early(spec: Callable[..., ExperimentSpec]) 
     assert over.value.seconds == pytest.approx(200, rel=0.02)
 
 
-def test_what_an_earlier_stage_took_stops_the_next_at_its_first_step(spec: Callable[..., ExperimentSpec]) -> None:
+def test_what_an_earlier_stage_took_stops_the_next_at_its_first_step(
+    spec: Callable[..., ExperimentSpec],
+) -> None:
     time_slice, clock, _ = begun(spec(), 100)
     work(time_slice, clock, "victim", 60, 1)
     time_slice.begin(spec(seed=1))
@@ -96,7 +98,9 @@ def pieces(time_slice: TimeSlice, clock: Clock, stage: str, count: int, each: fl
     time_slice(StageFinished(stage, count * each, False))
 
 
-def test_a_stage_that_keeps_its_work_is_left_at_the_last_piece_that_fits(spec: Callable[..., ExperimentSpec]) -> None:
+def test_a_stage_that_keeps_its_work_is_left_at_the_last_piece_that_fits(
+    spec: Callable[..., ExperimentSpec],
+) -> None:
     time_slice, clock, _ = begun(spec(), 100)
 
     with pytest.raises(SliceOver) as over:
@@ -105,7 +109,9 @@ def test_a_stage_that_keeps_its_work_is_left_at_the_last_piece_that_fits(spec: C
     assert clock.now == 190.0 and time_slice.computed == 3 and over.value.seconds == 30
 
 
-def test_a_piece_that_is_longer_than_the_slice_is_left_at_its_end(spec: Callable[..., ExperimentSpec]) -> None:
+def test_a_piece_that_is_longer_than_the_slice_is_left_at_its_end(
+    spec: Callable[..., ExperimentSpec],
+) -> None:
     time_slice, clock, _ = begun(spec(), 100)
 
     with pytest.raises(SliceOver):

@@ -15,7 +15,9 @@ from poisonlab.spec.config import Config, ExperimentSpec, SpecError, TrainingCon
 def refused(**overrides: Any) -> str:
     """The message for overrides written ``attack__poison_rate=2``."""
     with pytest.raises(SpecError) as caught:
-        make_spec("digits", "badnets", "awm", overrides={k.replace("__", "."): v for k, v in overrides.items()})
+        make_spec(
+            "digits", "badnets", "awm", overrides={k.replace("__", "."): v for k, v in overrides.items()}
+        )
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -37,7 +39,9 @@ def test_an_unknown_victim_lists_the_choices() -> None:
 
 
 def test_a_value_out_of_range_names_field_bound_and_value() -> None:
-    assert refused(attack__poison_rate=2) == ("attack.poison_rate: Input should be less than or equal to 1 (got 2)")
+    assert refused(attack__poison_rate=2) == (
+        "attack.poison_rate: Input should be less than or equal to 1 (got 2)"
+    )
 
 
 def test_several_wrong_values_are_named_together() -> None:
@@ -118,7 +122,9 @@ def test_a_backdoor_has_its_datasets_own_recipe_where_there_is_one() -> None:
         for dataset in ("cifar10", "digits")
         for attack in ("badnets", "none", "label_noise")
     }
-    paper = [make_spec("cifar10", attack, "none", preset="paper").training for attack in ("badnets", "label_noise")]
+    paper = [
+        make_spec("cifar10", attack, "none", preset="paper").training for attack in ("badnets", "label_noise")
+    ]
     transfer = make_spec("cifar10", "bullseye_polytope", "none").training
 
     assert epochs["cifar10", "badnets"] == epochs["cifar10", "none"] > epochs["cifar10", "label_noise"]
@@ -128,7 +134,9 @@ def test_a_backdoor_has_its_datasets_own_recipe_where_there_is_one() -> None:
 
 
 def test_an_override_replaces_one_value_only() -> None:
-    plain, changed = (make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01}))
+    plain, changed = (
+        make_spec("digits", "badnets", "none", overrides=o) for o in ({}, {"training.lr": 0.01})
+    )
 
     assert changed.training == plain.training.model_copy(update={"lr": 0.01})
     assert changed.model_copy(update={"training": plain.training}) == plain
@@ -157,11 +165,31 @@ def test_training_defaults_are_checked_like_any_value() -> None:
 
 
 NAMES = [
-    "training.lr", "training.epochs", "training.schedule", "training.flip", "head.epochs", "attack.poison_rate",
-    "attack.targets", "attack.eps", "defense.rounds", "dataset.train_images", "victim.width", "clean_images",
-    "protocol", "precision", "seed", "preset", "attack", "dataset.name", "dataset.params", "nothing", "a.b.c", "",
-    ".", "training.",
-]  # fmt: skip
+    "training.lr",
+    "training.epochs",
+    "training.schedule",
+    "training.flip",
+    "head.epochs",
+    "attack.poison_rate",
+    "attack.targets",
+    "attack.eps",
+    "defense.rounds",
+    "dataset.train_images",
+    "victim.width",
+    "clean_images",
+    "protocol",
+    "precision",
+    "seed",
+    "preset",
+    "attack",
+    "dataset.name",
+    "dataset.params",
+    "nothing",
+    "a.b.c",
+    "",
+    ".",
+    "training.",
+]
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -173,7 +201,9 @@ VALUES = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-METHODS = {kind: st.sampled_from([*registry.KINDS[kind], "nope", ""]) for kind in ("dataset", "attack", "defense")}
+METHODS = {
+    kind: st.sampled_from([*registry.KINDS[kind], "nope", ""]) for kind in ("dataset", "attack", "defense")
+}
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

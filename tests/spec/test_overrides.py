@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import parse_settings, write_setting
 
-VALUES = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.none())
+VALUES = st.one_of(
+    st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.none()
+)
 
 
 @given(VALUES)

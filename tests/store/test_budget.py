@@ -25,8 +25,12 @@ def test_runs_that_differ_in_more_than_budget_seed_and_defense_are_another_setti
     assert settings["points"].tolist() == [2, 1] and settings["runs"].tolist() == [5, 1]
     rows = store.budget(settings["setting"][0])
     assert list(zip(rows["line"], rows["clean_images"], rows["seed"], strict=True)) == [
-        ("ft", 10, 0), ("rnp", 10, 0), ("rnp", 10, 1), ("rnp", 20, 0), ("rnp", 20, 1),
-    ]  # fmt: skip
+        ("ft", 10, 0),
+        ("rnp", 10, 0),
+        ("rnp", 10, 1),
+        ("rnp", 20, 0),
+        ("rnp", 20, 1),
+    ]
 
 
 def test_defenses_of_one_name_are_told_apart_by_what_differs(store: Store) -> None:
@@ -57,7 +61,9 @@ def test_means_are_over_seeds_with_an_interval_from_two_on(store: Store) -> None
     two, one = means(store.budget(store.budget_settings()["setting"][0])).to_dict("records")
 
     assert (two["n"], one["n"]) == (2, 1)
-    assert two["success"] == pytest.approx(0.3) and two["success_low"] == 0 and two["success_high"] == 1  # t = 12.7
+    assert (
+        two["success"] == pytest.approx(0.3) and two["success_low"] == 0 and two["success_high"] == 1
+    )  # t = 12.7
     assert one["success"] == 0.3 and one["success_low"] != one["success_low"]
 
 

@@ -19,14 +19,25 @@ from poisonlab.training.victims import Victims, train_on_extractor
 from poisonlab.types import ImageSet, Poison
 
 TINY: dict[str, Any] = {
-    "protocol": "fine_tune_transfer", "dataset.head_images": 60, "dataset.pretrain_images": 300,
-    "dataset.public_images": 130, "dataset.test_images": 60, "dataset.reserve_images": 30, "training.epochs": 4,
-    "fine_tune.epochs": 2, "attack.targets": 2, "attack.poisons": 3, "attack.steps": 4, "victim.width": 8,
-}  # fmt: skip
+    "protocol": "fine_tune_transfer",
+    "dataset.head_images": 60,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "dataset.test_images": 60,
+    "dataset.reserve_images": 30,
+    "training.epochs": 4,
+    "fine_tune.epochs": 2,
+    "attack.targets": 2,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "victim.width": 8,
+}
 
 
 def tiny(attack: str = "bullseye_polytope", **overrides: Any) -> ExperimentSpec:
-    return make_spec("digits", attack, "none", overrides=TINY | {k.replace("__", "."): v for k, v in overrides.items()})
+    return make_spec(
+        "digits", attack, "none", overrides=TINY | {k.replace("__", "."): v for k, v in overrides.items()}
+    )
 
 
 def victims() -> tuple[Victims, Victims, Poison]:
@@ -43,7 +54,7 @@ def test_victims_differ_from_the_extractor_in_every_trained_layer() -> None:
     norms = {f"{n}." for n, m in extractor.network.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
     for name, value in tuned.member(0).state_dict().items():
-        frozen = any(name.startswith(norm) for norm in norms) or name.startswith("normalise")
+        frozen = any(name.startswith(norm) for norm in norms) or name.startswith("normalize")
         assert torch.equal(value, start[name]) == frozen, name
 
 
@@ -90,7 +101,9 @@ def test_a_hook_takes_part_in_fine_tuning() -> None:
     class Counting(TrainingHook):
         seen = 0
 
-        def batch(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def batch(
+            self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             self.seen += len(x)
             return x, y
 
@@ -119,7 +132,9 @@ def test_a_run_repeats_and_its_control_is_trained_once(attack: str, tmp_path: Pa
 
 def test_surrogates_are_stages_of_their_own() -> None:
     heard: list[Event] = []
-    spec = tiny(attack__surrogates="resnet8 width=8, resnet8 width=8", attack__dropout=0.1, training__epochs=1)
+    spec = tiny(
+        attack__surrogates="resnet8 width=8, resnet8 width=8", attack__dropout=0.1, training__epochs=1
+    )
     run_experiment(spec, Context(send=heard.append))
 
     assert [e.stage for e in heard if isinstance(e, StageFinished)].count("surrogate") == 2

@@ -129,12 +129,12 @@ def test_crop_and_flip_together_give_mirrored_shifts() -> None:
 
 
 def rates(schedule: str, total: int) -> list[float]:
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
-    steps = learning_rate(optimiser, TrainingConfig(lr=0.4, schedule=schedule), total)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule), total)
     seen = []
     for _ in range(total):
-        seen.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         steps.step()
     return seen
 
@@ -198,9 +198,14 @@ def test_a_hook_may_take_a_second_pass_for_its_gradient() -> None:
     class Doubled(TrainingHook):
         def backward(self, model: nn.Module, forward: Any) -> Tensor:
             assert all(p.grad is None for p in model.parameters())
-            return super().backward(model, lambda: forward() / 2) + super().backward(model, lambda: forward() / 2)
+            return super().backward(model, lambda: forward() / 2) + super().backward(
+                model, lambda: forward() / 2
+            )
 
-    plain, halves = trained(weight_decay=0.0).state_dict(), trained(weight_decay=0.0, hook=Doubled()).state_dict()
+    plain, halves = (
+        trained(weight_decay=0.0).state_dict(),
+        trained(weight_decay=0.0, hook=Doubled()).state_dict(),
+    )
     parameters = [name for name in plain if "running" not in name and "num_batches" not in name]
 
     assert all(torch.allclose(plain[name], halves[name], atol=1e-5) for name in parameters)

@@ -11,7 +11,7 @@ from poisonlab import registry
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.events import Metric
-from poisonlab.measure.monitor import Tally
+from poisonlab.measure.monitor import TargetHits
 from poisonlab.models.base import predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.spec.config import ExperimentSpec, make_spec
@@ -20,9 +20,15 @@ from poisonlab.training.victims import Victims, train_on_extractor, train_transf
 from poisonlab.types import ImageSet, Poison, Targeted
 
 TINY: dict[str, Any] = {
-    "dataset.train_images": 200, "dataset.test_images": 60, "dataset.public_images": 130, "training.epochs": 2,
-    "attack.targets": 3, "attack.poisons": 3, "attack.steps": 1, "victim.width": 8,
-}  # fmt: skip
+    "dataset.train_images": 200,
+    "dataset.test_images": 60,
+    "dataset.public_images": 130,
+    "training.epochs": 2,
+    "attack.targets": 3,
+    "attack.poisons": 3,
+    "attack.steps": 1,
+    "victim.width": 8,
+}
 
 
 def tiny(defense: str = "none") -> ExperimentSpec:
@@ -67,10 +73,10 @@ def test_a_tally_counts_the_targets_given_the_attackers_class() -> None:
     said = predict(model, images)
     wanted = torch.stack([said[0], (said[1] + 1) % 10, said[2]])
     ctx, heard = listening()
-    tally = Tally(Targeted(images, wanted, wanted), ctx)
+    target_hits = TargetHits(Targeted(images, wanted, wanted), ctx)
 
     for trial in (1, 2, 3):
-        tally("trials", trial, model)
+        target_hits("trials", trial, model)
 
     assert [(e.step, e.value) for e in heard if isinstance(e, Metric)] == [(1, 1), (2, 1), (3, 2)]
 
@@ -97,7 +103,7 @@ def test_each_trial_tells_whether_its_target_was_hit(moment: str, monkeypatch: p
         mine = [e for e in told if e.stage == stage]
         assert [e.step for e in mine] == [1, 2, 3] and mine[-1].value == round(3 * measured[rate])
     assert told[-1].stage == {"training_hook": "defended_victim", "repair": "repair"}[moment]
-    assert seen and not any(isinstance(ctx.observer, Tally) for ctx in seen)
+    assert seen and not any(isinstance(ctx.observer, TargetHits) for ctx in seen)
 
 
 def test_a_head_trained_under_a_hook_leaves_all_below_it_alone() -> None:

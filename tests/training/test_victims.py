@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 from poisonlab.models.hyperlight import DiracConv
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
@@ -22,7 +22,9 @@ SIZES = {
     "hyperlight": (1_972_816 + 10, 256),  # and the bias of the head
 }
 SMALL = {
-    "resnet34": {"width": 16},  # fewer crash torch 2.15 at 64 pixels: oneDNN, strided 1x1 convolutions, channels last
+    "resnet34": {
+        "width": 16
+    },  # fewer crash torch 2.15 at 64 pixels: oneDNN, strided 1x1 convolutions, channels last
     "mobilenetv2": {"width": 0.25},
     "densenet121": {"growth": 4},
     "hyperlight": {"first": 8, "others": 16},
@@ -31,7 +33,9 @@ SMALL = {
 every_new_victim = pytest.mark.parametrize("name", SMALL)
 
 
-def untrained(name: str, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **params: float) -> Classifier:
+def untrained(
+    name: str, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, **params: float
+) -> Classifier:
     method = registry.victim[name]
     made: Classifier = method(method.Config(**params)).network(
         shape, classes, torch.zeros(shape[0]), torch.ones(shape[0])
@@ -58,7 +62,7 @@ def test_a_victim_keeps_channels_last_at_every_side_and_sends_gradients_to_the_i
     name: str, shape: tuple[int, int, int]
 ) -> None:
     model = untrained(name, shape, classes=7, **SMALL[name]).to(memory_format=torch.channels_last)
-    initialise(model, derive(0, "init")).eval()
+    initialize(model, derive(0, "init")).eval()
     seen: list[bool] = []
 
     def look(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
@@ -75,7 +79,9 @@ def test_a_victim_keeps_channels_last_at_every_side_and_sends_gradients_to_the_i
     assert x.grad is not None and bool((x.grad != 0).any())
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2", "densenet121", "hyperlight"])  # resnet34 has resnet8's blocks
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2", "densenet121", "hyperlight"]
+)  # resnet34 has resnet8's blocks
 def test_a_victim_learns_what_brightness_tells(name: str) -> None:
     data = noise_images(40, (3, 16, 16))
     model = network(data, name, **SMALL[name])
@@ -123,7 +129,9 @@ def test_hyperlight_starts_as_the_identity_and_learns_no_scales() -> None:
 
     assert torch.allclose(last(x), x, atol=1e-6)
     assert (
-        len(norms) == 7 and not any(m.weight.requires_grad for m in norms) and all(m.bias.requires_grad for m in norms)
+        len(norms) == 7
+        and not any(m.weight.requires_grad for m in norms)
+        and all(m.bias.requires_grad for m in norms)
     )
 
 

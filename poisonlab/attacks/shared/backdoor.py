@@ -21,9 +21,12 @@ RATE_OF = "What poison_rate is a share of: all training images, those of other c
 class BackdoorConfig(Config):
     target_class: int = param(0, "Class that triggered images should be given (all-to-one)", ge=0)
     poison_rate: float = param(
-        0.1, "Share of the training images that is poisoned", gt=0, le=1,
+        0.1,
+        "Share of the training images that is poisoned",
+        gt=0,
+        le=1,
         source="BackdoorBench; the ANP paper uses 0.05 of the non-target images",
-    )  # fmt: skip
+    )
     rate_of: Literal["all", "non_target", "target"] = param("all", RATE_OF, source="BackdoorBench")
 
 
@@ -34,7 +37,9 @@ class DirtyLabelConfig(BackdoorConfig):
 
 
 class CleanLabelConfig(BackdoorConfig):
-    poison_rate: float = param(0.8, "Share of the images that is poisoned", gt=0, le=1, source="ANP repository")
+    poison_rate: float = param(
+        0.8, "Share of the images that is poisoned", gt=0, le=1, source="ANP repository"
+    )
     rate_of: Literal["all", "non_target", "target"] = param("target", RATE_OF, source="ANP repository")
 
 
@@ -46,14 +51,14 @@ def next_class(y: Tensor, classes: int) -> Tensor:
 class BackdoorAttack(Attack):
     """Base of attacks whose success is a triggered image given the attacker's label.
 
-    Without relabelling (``clean_label``) only images of the target class are poisoned; with it only images
+    Without relabeling (``clean_label``) only images of the target class are poisoned; with it only images
     of other classes, or all under the mapping ``all_to_all``.
     """
 
     recipe = "backdoor"
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
-        """What the trigger needs besides its parameters: a drawn or optimised pattern. Nothing by default."""
+        """What the trigger needs besides its parameters: a drawn or optimized pattern. Nothing by default."""
         return {}
 
     def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:
@@ -73,13 +78,15 @@ class BackdoorAttack(Attack):
         labels = chosen.y if self.clean_label else self._relabel(len(train.classes))(chosen.y)
         return Poison(index[None], images[None], labels[None], state)
 
-    def settle(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+    def finalize(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
         state = poison.state | learned
         return replace(poison, images=self.trigger(train.x[poison.index[0]], state)[None], state=state)
 
     def threat(self, poison: Poison, classes: int) -> Backdoor:
         trigger = partial(self.trigger, state=poison.state)
-        return Backdoor(trigger, self._relabel(classes), None if self._all_to_all() else self.config.target_class)
+        return Backdoor(
+            trigger, self._relabel(classes), None if self._all_to_all() else self.config.target_class
+        )
 
     def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
         """Rows of the poisoned images, in random order."""
@@ -92,8 +99,12 @@ class BackdoorAttack(Attack):
         shared = {"all": everything, "non_target": ~of_target, "target": of_target}[cfg.rate_of]
         count = round(cfg.poison_rate * int(shared.sum()))
         if not 1 <= count <= len(candidates):
-            raise ValueError(f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images")
-        order = torch.randperm(len(candidates), generator=ctx.generator(self.name, "index"), device=train.y.device)
+            raise ValueError(
+                f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images"
+            )
+        order = torch.randperm(
+            len(candidates), generator=ctx.generator(self.name, "index"), device=train.y.device
+        )
         return candidates[order[:count]]
 
     def _all_to_all(self) -> bool:

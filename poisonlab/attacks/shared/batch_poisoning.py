@@ -36,7 +36,9 @@ class BatchPoisoning(TrainingHook):
         self.threat = self.attack.threat(self.poison, len(data.classes))
         self.share = self.poison.budget / len(data)
         self.steps_an_epoch, self.step = steps_an_epoch, 0
-        self.seen = torch.zeros(2, 2, device=data.x.device)  # (true, false trigger) x (answered as wanted, shown)
+        self.seen = torch.zeros(
+            2, 2, device=data.x.device
+        )  # (true, false trigger) x (answered as wanted, shown)
 
     def rows(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in a batch, which is in random order: of true triggers, of false ones, and of other images."""

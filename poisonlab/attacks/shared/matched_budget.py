@@ -23,24 +23,42 @@ BIRD, DOG = {"cifar10": 2, "cifar3": 1}, {"cifar10": 5, "cifar3": 2}
 
 
 class SameBudgetConfig(TargetChoice):
-    source_class: int = param(-1, "Class of the target images; -1 for any", elsewhere=BIRD, ge=-1, source=REPOSITORY)
+    source_class: int = param(
+        -1, "Class of the target images; -1 for any", elsewhere=BIRD, ge=-1, source=REPOSITORY
+    )
     target_class: int = param(
-        -1, "Class the target should be given; -1 for a random other one", elsewhere=DOG, ge=-1,
+        -1,
+        "Class the target should be given; -1 for a random other one",
+        elsewhere=DOG,
+        ge=-1,
         source=f"{REPOSITORY}; frogs called aeroplanes there, too",
-    )  # fmt: skip
+    )
     targets: int = param(
-        10, "Independent trials, one target image and one victim each", quick={"*": 3, "digits": 3}, ge=1, le=1000,
-        unit="images", source=REPOSITORY,
-    )  # fmt: skip
-    poisons: int = param(
-        500, "Poisoned images in a trial, of the class the target should be given",
-        quick={"*": 480, "cifar3": 90, "digits": 60, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}, ge=1,
-        unit="images", source=f"{REPOSITORY}: 1 % of CIFAR-10",
-    )  # fmt: skip
-    eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 16, "digits": 64}, ge=1, le=255, unit="1/255",
+        10,
+        "Independent trials, one target image and one victim each",
+        quick={"*": 3, "digits": 3},
+        ge=1,
+        le=1000,
+        unit="images",
         source=REPOSITORY,
-    )  # fmt: skip
+    )
+    poisons: int = param(
+        500,
+        "Poisoned images in a trial, of the class the target should be given",
+        quick={"*": 480, "cifar3": 90, "digits": 60, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16},
+        ge=1,
+        unit="images",
+        source=f"{REPOSITORY}: 1 % of CIFAR-10",
+    )
+    eps: float = param(
+        8,
+        "L-infinity bound of the perturbation",
+        quick={"*": 16, "digits": 64},
+        ge=1,
+        le=255,
+        unit="1/255",
+        source=REPOSITORY,
+    )
 
 
 @dataclass(frozen=True)

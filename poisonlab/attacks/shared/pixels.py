@@ -24,4 +24,8 @@ def round_within(x: Tensor, base: Tensor, eps: float) -> Tensor:
     whole = int(eps)  # the bound holds for 8-bit images, so only its whole part can be used
     rounded = (x * 255).round().to(torch.int16)
     original = base.to(torch.int16)
-    return torch.minimum(torch.maximum(rounded, original - whole), original + whole).clamp(0, 255).to(torch.uint8)
+    return (
+        torch.minimum(torch.maximum(rounded, original - whole), original + whole)
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )

@@ -1,10 +1,10 @@
-"""Offsets within a bound and smooth shifts of colours: what MetaPoison may do to an image (ReColorAdv's space)."""
+"""Offsets within a bound and smooth shifts of colors: what MetaPoison may do to an image (ReColorAdv's space)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Y in [0, 1]; U and V of every RGB colour lie in [-CHROMA, CHROMA]
+# Y in [0, 1]; U and V of every RGB color lie in [-CHROMA, CHROMA]
 YUV = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]],
     dtype=torch.float64,
@@ -13,7 +13,7 @@ CHROMA = 0.62
 
 
 def recolor(x: Tensor, grids: Tensor) -> Tensor:
-    """Shift each colour by what its image's grid says, trilinear between nodes; a grid of zeros changes nothing.
+    """Shift each color by what its image's grid says, trilinear between nodes; a grid of zeros changes nothing.
 
     Args:
         x: float ``(n, 3, h, w)`` in [0, 1].
@@ -32,7 +32,7 @@ def recolor(x: Tensor, grids: Tensor) -> Tensor:
 
 
 def roughness(grids: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring nodes along the three axes, times the square of the resolution."""
+    """Mean squared difference of neighboring nodes along the three axes, times the square of the resolution."""
     squares = [grids.diff(dim=axis).square().mean() for axis in (2, 3, 4)]
     return torch.stack(squares).sum() * grids.shape[-1] ** 2
 
@@ -46,12 +46,12 @@ def node_limits(resolution: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Perturbation:
-    """x_p = recolor(x; g) + delta in [0, 1], |delta| <= eps, |g| <= colour, projected after each step of Adam.
+    """x_p = recolor(x; g) + delta in [0, 1], |delta| <= eps, |g| <= color, projected after each step of Adam.
 
     Args:
         base: float ``(n, c, h, w)`` in [0, 1].
         eps: bound of the offsets, of [0, 1].
-        colour: bound of the grids' shifts; 0, or a grey image, has no grids.
+        color: bound of the grids' shifts; 0, or a gray image, has no grids.
         resolution: nodes along each axis of a grid.
         smoothness: weight of the grids' roughness.
         rate: Adam's learning rate, in bounds.
@@ -61,21 +61,21 @@ class Perturbation:
         self,
         base: Tensor,
         eps: float,
-        colour: float,
+        color: float,
         resolution: int,
         smoothness: float,
         rate: float,
         draws: torch.Generator,
     ) -> None:
-        self.base, self.eps, self.colour, self.smoothness = base, eps, colour, smoothness
+        self.base, self.eps, self.color, self.smoothness = base, eps, color, smoothness
         noise = 2 * torch.rand(base.shape, generator=draws, device=base.device) - 1
         self.delta = (eps * noise).requires_grad_()
         groups = [{"params": [self.delta], "lr": rate * eps}]
         self.grids: Tensor | None = None
-        if colour and base.shape[1] == 3:
+        if color and base.shape[1] == 3:
             self.grids = base.new_zeros(len(base), 3, resolution, resolution, resolution).requires_grad_()
             self.limits = node_limits(resolution, base)
-            groups.append({"params": [self.grids], "lr": rate * colour})
+            groups.append({"params": [self.grids], "lr": rate * color})
         self.adam = torch.optim.Adam(groups)
         self.rates = [group["lr"] for group in groups]
         self._project()
@@ -104,6 +104,6 @@ class Perturbation:
     def _project(self) -> None:
         if self.grids is not None:
             low, high = self.limits
-            self.grids.clamp_(-self.colour, self.colour).copy_(self.grids.clamp(low, high))
-        colours = self.recolored()
-        self.delta.clamp_(-self.eps, self.eps).copy_((colours + self.delta).clamp(0, 1) - colours)
+            self.grids.clamp_(-self.color, self.color).copy_(self.grids.clamp(low, high))
+        colors = self.recolored()
+        self.delta.clamp_(-self.eps, self.eps).copy_((colors + self.delta).clamp(0, 1) - colors)

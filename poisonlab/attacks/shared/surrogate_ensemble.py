@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from poisonlab.attacks.shared.unrolling import gradient, leaves, moved, with_batch_statistics
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, initialise
+from poisonlab.models.base import Classifier, as_floats, initialize
 from poisonlab.training.loop import batches
 from poisonlab.types import ImageSet
 
@@ -26,7 +26,9 @@ class Training(Protocol):
 class Learner:
     """A surrogate that learns clean images by plain SGD and starts anew after ``epochs`` of them."""
 
-    def __init__(self, kind: Classifier, train: ImageSet, config: Training, number: int, ctx: Context) -> None:
+    def __init__(
+        self, kind: Classifier, train: ImageSet, config: Training, number: int, ctx: Context
+    ) -> None:
         self.network, self.train, self.config = with_batch_statistics(kind), train, config
         self.draws = ctx.generator("metapoison", "surrogate", str(number))
         self._begin()
@@ -36,7 +38,7 @@ class Learner:
             ctx.progress(0, 1)  # a moment to cancel
 
     def _begin(self) -> None:
-        initialise(self.network, self.draws)
+        initialize(self.network, self.draws)
         self.weights = {name: p.detach().clone() for name, p in self.network.named_parameters()}
         self.age = 0
 

@@ -79,9 +79,13 @@ def features_at(model: Classifier, x: Tensor, depths: int) -> list[Tensor]:
     """
     blocks = [m for m in model.body.children() if any(isinstance(part, nn.Conv2d) for part in m.modules())]
     if depths > len(blocks):
-        raise ValueError(f"depths={depths} asks for more than the {len(blocks)} convolution blocks of the surrogate")
+        raise ValueError(
+            f"depths={depths} asks for more than the {len(blocks)} convolution blocks of the surrogate"
+        )
     seen: list[Tensor] = []
-    handles = [b.register_forward_hook(lambda module, inputs, out: seen.append(out)) for b in blocks[-depths:-1]]
+    handles = [
+        b.register_forward_hook(lambda module, inputs, out: seen.append(out)) for b in blocks[-depths:-1]
+    ]
     try:
         last = model.features(x)
     finally:
@@ -139,9 +143,9 @@ class Surrogate:
 def surrogates_of(config: Any, view: AttackerView, ctx: Context) -> list[Surrogate]:
     """The networks that ``config.surrogates`` names, or the victim's own extractor where it names none (white box)."""
     chosen = parse_surrogates(config.surrogates)
-    models = [view.surrogate(number, victim=part, dropout=config.dropout) for number, part in enumerate(chosen)] or [
-        view.extractor()
-    ]
+    models = [
+        view.surrogate(number, victim=part, dropout=config.dropout) for number, part in enumerate(chosen)
+    ] or [view.extractor()]
     return [
         Surrogate(
             model.requires_grad_(False),

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.pixels import round_within
-from poisonlab.attacks.shared.surrogates import Loss, Surrogate, mean_gradient, parse_surrogates, surrogates_of
+from poisonlab.attacks.shared.surrogates import (
+    Loss,
+    Surrogate,
+    mean_gradient,
+    parse_surrogates,
+    surrogates_of,
+)
 from poisonlab.context import Context
 from poisonlab.models.base import predict
 from poisonlab.spec.config import Config, param
@@ -30,7 +36,13 @@ class TargetChoice(Config):
     """Who is to be misread, and as what."""
 
     targets: int = param(
-        100, "Independent trials, one target image each", quick=20, ge=1, le=1000, unit="images", source="PureGen"
+        100,
+        "Independent trials, one target image each",
+        quick=20,
+        ge=1,
+        le=1000,
+        unit="images",
+        source="PureGen",
     )
     source_class: int = param(-1, "Class of the target images; -1 for any", ge=-1)
     target_class: int = param(-1, "Class the target should be given; -1 for a random other one", ge=-1)
@@ -48,16 +60,25 @@ class TargetedConfig(TargetChoice):
         source=BENCHMARK,
     )
     eps: float = param(
-        8, "L-infinity bound of the perturbation", quick={"*": 8, "digits": 48}, ge=1, le=255, unit="1/255",
+        8,
+        "L-infinity bound of the perturbation",
+        quick={"*": 8, "digits": 48},
+        ge=1,
+        le=255,
+        unit="1/255",
         source=BENCHMARK,
-    )  # fmt: skip
+    )
     surrogates: str = param(
-        "", "Victims to craft on (black box), such as 'resnet9 width=8, resnet8'; empty for the victim's own extractor"
+        "",
+        "Victims to craft on (black box), such as 'resnet9 width=8, resnet8'; empty for the victim's own extractor",
     )
     dropout: float = param(
-        0.0, "Share of activations dropped in surrogates, in training and crafting", ge=0, lt=1,
+        0.0,
+        "Share of activations dropped in surrogates, in training and crafting",
+        ge=0,
+        lt=1,
         source="Bullseye Polytope repository: 0.2, 0.25 and 0.3 in the black-box ensembles",
-    )  # fmt: skip
+    )
     draws: int = param(
         1,
         "Passes with dropout whose features are averaged",
@@ -84,13 +105,21 @@ class DescentConfig(TargetedConfig):
 
     steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 150}, ge=1, le=10_000, source=BENCHMARK)
     step_size: float = param(
-        10.2, "Adam learning rate", quick={"*": 1.275, "digits": 5.1}, gt=0, le=255, unit="1/255",
+        10.2,
+        "Adam learning rate",
+        quick={"*": 1.275, "digits": 5.1},
+        gt=0,
+        le=255,
+        unit="1/255",
         source="BullseyePoison repository: 0.04 of [0, 1]",
-    )  # fmt: skip
+    )
     depths: int = param(
-        1, "Depths whose features are compared: 1 for the penultimate alone, 2 for end-to-end", ge=1, le=4,
+        1,
+        "Depths whose features are compared: 1 for the penultimate alone, 2 for end-to-end",
+        ge=1,
+        le=4,
         source="BullseyePoison repository, end-to-end mode: 2",
-    )  # fmt: skip
+    )
 
 
 def choose_targets(
@@ -105,7 +134,9 @@ def choose_targets(
         right &= candidates.y != config.target_class
     rows = right.nonzero().squeeze(1)
     if len(rows) < config.targets:
-        raise ValueError(f"targets={config.targets} asks for more than the {len(rows)} correctly classified candidates")
+        raise ValueError(
+            f"targets={config.targets} asks for more than the {len(rows)} correctly classified candidates"
+        )
     order = torch.randperm(len(rows), generator=generator, device=rows.device)
     chosen = candidates[rows[order[: config.targets]]]
     if config.target_class >= 0:
@@ -118,7 +149,9 @@ def base_rows(y: Tensor, label: int, count: int, generator: torch.Generator) -> 
     """Rows of ``count`` training images of a class."""
     rows = (y == label).nonzero().squeeze(1)
     if len(rows) < count:
-        raise ValueError(f"poisons={count} asks for more than the {len(rows)} training images of class {label}")
+        raise ValueError(
+            f"poisons={count} asks for more than the {len(rows)} training images of class {label}"
+        )
     return rows[torch.randperm(len(rows), generator=generator, device=rows.device)[:count]]
 
 
@@ -143,7 +176,9 @@ class TargetedAttack(Attack):
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: Any = self.config
         train, model = view.train, view.clean_model()
-        draws = ctx.generator("bullseye", "choice")  # one stream for all: the same targets and bases for each attack
+        draws = ctx.generator(
+            "bullseye", "choice"
+        )  # one stream for all: the same targets and bases for each attack
         chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
         images = self.craft(surrogates_of(cfg, view, ctx), train.x[index], chosen.x, ctx)
@@ -170,10 +205,10 @@ def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric:
     x = base.float() / 255
     low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
     poisons = x.clone().requires_grad_()
-    optimiser = torch.optim.Adam([poisons], lr=step_size)
+    optimizer = torch.optim.Adam([poisons], lr=step_size)
     for step in range(1, config.steps + 1):
         loss, poisons.grad = mean_gradient(losses, poisons)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             poisons.copy_(torch.minimum(torch.maximum(poisons, low), high))
         if step % 10 == 0 or step == config.steps:

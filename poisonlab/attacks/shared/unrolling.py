@@ -81,7 +81,9 @@ class LookAhead:
             return F.cross_entropy(logits[:-1], y), carlini_wagner(logits[-1:], self.label)
         return F.cross_entropy(self._logits(weights, x), y), self._adversarial(weights, x)
 
-    def hypergradient(self, start: Weights, batches: Sequence[Batch], poisoned: Tensor) -> tuple[Tensor, float, float]:
+    def hypergradient(
+        self, start: Weights, batches: Sequence[Batch], poisoned: Tensor
+    ) -> tuple[Tensor, float, float]:
         """Derivative of the mean L_adv after each of K steps by the poisons in the first batch.
 
         With H_k the Hessian of L_train on batch k at theta_k and a_k = grad L_adv(theta_k) / K,
@@ -146,4 +148,6 @@ class LookAhead:
 def consecutive(order: Sequence[Tensor], length: int) -> list[list[Tensor]]:
     """Each batch of an epoch with those that follow it, ``length`` in all; after the last comes the first."""
     places = range(len(order))
-    return [[order[p % len(order)] for p in itertools.islice(itertools.count(place), length)] for place in places]
+    return [
+        [order[p % len(order)] for p in itertools.islice(itertools.count(place), length)] for place in places
+    ]

@@ -49,7 +49,9 @@ class _Recording(TrainingHook):
         said = logits(self.model.eval(), self.target)  # type: ignore[arg-type]
         self.model.train()
         flat = torch.cat([p.detach().flatten() for p in self.model.parameters()]).cpu()
-        self.seen.append((flat, carlini_wagner(said, self.label).cpu(), said.softmax(1)[0, self.label[0]].cpu()))
+        self.seen.append(
+            (flat, carlini_wagner(said, self.label).cpu(), said.softmax(1)[0, self.label[0]].cpu())
+        )
 
 
 def rehearse(

@@ -12,7 +12,7 @@ from poisonlab.data.base import DataError
 
 
 def read_pictures(paths: Sequence[Path], side: int, remedy: str) -> torch.Tensor:
-    """Pictures of one size, grey ones too, as uint8 ``(n, 3, side, side)``.
+    """Pictures of one size, gray ones too, as uint8 ``(n, 3, side, side)``.
 
     Args:
         remedy: what to do about a picture that cannot be used, for the message.

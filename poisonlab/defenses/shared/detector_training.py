@@ -8,7 +8,7 @@ import torch
 
 from poisonlab.context import Context
 from poisonlab.events import Event, Metric, Progress
-from poisonlab.models.base import Classifier, initialise
+from poisonlab.models.base import Classifier, initialize
 from poisonlab.spec.config import TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
@@ -20,24 +20,39 @@ class OwnTrainingConfig(TrainingConfig):
     """The recipe of the detector's own networks; the preset quick has the datasets' quick recipes."""
 
     epochs: int = param(
-        100, "Own networks: passes over their images",
-        quick={"*": 8, "digits": 20, "gtsrb": 40, "cinic10": 20, "tiny_imagenet": 60}, ge=1, le=1000, source=BENCH,
-    )  # fmt: skip
-    batch_size: int = param(
-        128, "Own networks: images in a step", quick={"*": 128, "digits": 50, "gtsrb": 64, "tiny_imagenet": 32},
-        ge=2, le=4096, unit="images", source=BENCH,
-    )  # fmt: skip
-    lr: float = param(
-        0.1, "Own networks: peak learning rate", quick={"*": 0.2, "digits": 0.1, "tiny_imagenet": 0.1}, gt=0, le=10,
+        100,
+        "Own networks: passes over their images",
+        quick={"*": 8, "digits": 20, "gtsrb": 40, "cinic10": 20, "tiny_imagenet": 60},
+        ge=1,
+        le=1000,
         source=BENCH,
-    )  # fmt: skip
+    )
+    batch_size: int = param(
+        128,
+        "Own networks: images in a step",
+        quick={"*": 128, "digits": 50, "gtsrb": 64, "tiny_imagenet": 32},
+        ge=2,
+        le=4096,
+        unit="images",
+        source=BENCH,
+    )
+    lr: float = param(
+        0.1,
+        "Own networks: peak learning rate",
+        quick={"*": 0.2, "digits": 0.1, "tiny_imagenet": 0.1},
+        gt=0,
+        le=10,
+        source=BENCH,
+    )
     schedule: Literal["cosine", "one_cycle", "constant"] = param(
         "cosine", "Own networks: learning rate over the steps", quick="one_cycle", source=BENCH
     )
     crop_padding: int = param(
         4, "Own networks: random crop after padding by this much", quick=1, ge=0, le=16, unit="pixels"
     )
-    flip: bool = param(True, "Own networks: images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False})
+    flip: bool = param(
+        True, "Own networks: images may be mirrored", quick={"*": True, "digits": False, "gtsrb": False}
+    )
 
 
 def train_anew(
@@ -62,7 +77,9 @@ def train_anew(
         if not isinstance(event, Metric):  # the curve of a network that is thrown away tells nothing
             ctx.send(event)
 
-    network = copy.deepcopy(model).requires_grad_(True).to(memory_format=torch.contiguous_format)  # one order of draws
-    initialise(network, ctx.generator("own network", str(part)))
+    network = (
+        copy.deepcopy(model).requires_grad_(True).to(memory_format=torch.contiguous_format)
+    )  # one order of draws
+    initialize(network, ctx.generator("own network", str(part)))
     train_network(network, data, recipe, dataclasses.replace(ctx, send=send), hook)
     return network.requires_grad_(False)

@@ -29,21 +29,31 @@ TANNO = "Tanno et al. 2022"
 
 class InfluenceConfig(Config):
     flag_share: float = param(
-        0.25, "Share of the training images that are flagged, those with the highest scores", ge=0, le=1,
+        0.25,
+        "Share of the training images that are flagged, those with the highest scores",
+        ge=0,
+        le=1,
         source="ours; the defender does not know the true share",
-    )  # fmt: skip
+    )
     only_positive: bool = param(False, "Of these, flag only images with a positive score", source="ours")
     kappa: float = param(1.0, "Strength of the anchor to the given weights", ge=0, le=1000, source=TANNO)
     fisher_images: int = param(
-        0, "Training images, drawn at random, that the Fisher information is averaged over; 0 for all", quick=1000,
-        ge=0, unit="images", source=TANNO,
-    )  # fmt: skip
+        0,
+        "Training images, drawn at random, that the Fisher information is averaged over; 0 for all",
+        quick=1000,
+        ge=0,
+        unit="images",
+        source=TANNO,
+    )
     adapt_epochs: int = param(100, "Passes over the trusted images", quick=30, ge=1, le=1000, source=TANNO)
     adapt_batch: int = param(64, "Images in a step", quick=16, ge=2, le=4096, unit="images", source=TANNO)
     adapt_lr: float = param(
-        1e-3, "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the steps", gt=0, le=1,
+        1e-3,
+        "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the steps",
+        gt=0,
+        le=1,
         source=f"{TANNO}, where it is constant",
-    )  # fmt: skip
+    )
 
 
 def fisher_diagonal(model: Classifier, data: ImageSet) -> dict[str, Tensor]:
@@ -100,9 +110,14 @@ def adapted(
 ) -> Classifier:
     """theta_S: a copy of ``model`` after anchored training on the trusted images, its batch norm untouched."""
     recipe = FineTuneConfig(
-        epochs=config.adapt_epochs, batch_size=config.adapt_batch, lr=config.adapt_lr, weight_decay=0.0,
-        crop_padding=0, flip=False, frozen_norm=True,
-    )  # fmt: skip
+        epochs=config.adapt_epochs,
+        batch_size=config.adapt_batch,
+        lr=config.adapt_lr,
+        weight_decay=0.0,
+        crop_padding=0,
+        flip=False,
+        frozen_norm=True,
+    )
     fisher = drawn_fisher(model, suspects, config.fisher_images, ctx)
     # the loop's loss is a mean over S: the sum's anchor is divided by |S|, too
     anchor = Anchor(model, fisher, config.kappa * len(suspects) / len(clean))
@@ -116,7 +131,9 @@ def losses(model: Classifier, data: ImageSet) -> Tensor:
     return F.cross_entropy(logits(model, data.x), data.y, reduction="none")
 
 
-def influence(model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context) -> Tensor:
+def influence(
+    model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context
+) -> Tensor:
     """r_S of every suspect, float ``(n,)``. A stage of its own, so that defenses of one model pay for it once."""
     settings = {name: getattr(config, name) for name in InfluenceConfig.model_fields}
     settings = {k: v for k, v in settings.items() if k not in ("flag_share", "only_positive")}
@@ -125,7 +142,9 @@ def influence(model: Classifier, clean: ImageSet, suspects: ImageSet, config: In
     return ctx.stage("influence", [*given, settings, ctx.seed], [influence], compute).tensors["scores"]
 
 
-def _scored(model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context) -> Bundle:
+def _scored(
+    model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context
+) -> Bundle:
     moved = adapted(model, clean, suspects, config, ctx)
     return Bundle({"scores": losses(moved, suspects) - losses(model, suspects)})
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from poisonlab.context import Context
-from poisonlab.defenses.shared.surrogate_trigger import dial_by_rule
+from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
 from poisonlab.models.base import Classifier
 from poisonlab.records import artifacts
 from poisonlab.spec.config import Config, param
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import ImageSet, SettingSweep
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0575, 0.065, 0.0725, 0.08, 0.1, 0.13, 0.16, 0.2, 0.3)
 HISTOGRAM_BINS = 20
@@ -28,7 +28,9 @@ class Channels:
     def __init__(self, model: Classifier) -> None:
         norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
         if not norms:
-            raise ValueError("this defense masks batch-norm channels, and the victim has none; choose another victim")
+            raise ValueError(
+                "this defense masks batch-norm channels, and the victim has none; choose another victim"
+            )
         self.names = list(norms)
         self.sizes = [m.num_features for m in norms.values()]
         self.gamma = torch.cat([m.weight.detach() for m in norms.values()])
@@ -72,16 +74,21 @@ class PruningRule(Config):
     """What decides how many channels go; shared by the defenses that prune them."""
 
     accuracy_price: float = param(
-        10.0, "Points of a recovered pattern's success that a point of accuracy on the clean images is worth", ge=0,
-        le=100, source="not published",
-    )  # fmt: skip
+        10.0,
+        "Points of a recovered pattern's success that a point of accuracy on the clean images is worth",
+        ge=0,
+        le=100,
+        source="not published",
+    )
 
     def price(self, score: Tensor) -> Tensor:
         """Price of the accuracy that each setting loses against the first."""
         return self.accuracy_price * (score[0] - score).clamp_min(0)
 
 
-def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Dial:
+def prune_by(
+    mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context
+) -> SettingSweep:
     """Prune ``model``'s channels in the order of their masks, as many as the rule finds right.
 
     Args:
@@ -95,11 +102,13 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
     kept = torch.stack([mask > (ranked[count - 1] if count else -1) for count in counts]).float()
     variants = {
         f"{name}.weight": part
-        for name, part in zip(channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True)
+        for name, part in zip(
+            channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True
+        )
     }
     settings = torch.tensor(counts, dtype=torch.float32)
     show_masks(mask, channels, ctx)
-    return dial_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
+    return sweep_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
 
 
 def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
@@ -109,5 +118,6 @@ def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
     layers = [name.removeprefix("body.") for name in channels.names]
     values = mask.detach().float().cpu()
     ctx.artifact(
-        "masks", artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names)
+        "masks",
+        artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names),
     )

@@ -15,7 +15,15 @@ from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, evenly
 from poisonlab.generative import ddpm, ebm
-from poisonlab.generative.langevin import Chain, LangevinConfig, Visit, langevin, record, to_bytes, to_model_range
+from poisonlab.generative.langevin import (
+    Chain,
+    LangevinConfig,
+    Visit,
+    langevin,
+    record,
+    to_bytes,
+    to_model_range,
+)
 from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, learn
 from poisonlab.generative.sources import PUBLIC, Source, described, training_images
 from poisonlab.measure.metrics import psnr
@@ -35,15 +43,25 @@ QUICK_EBM = (
     "energies, clipped gradients and clamped steps, and a running mean of its weights to purify with. The preset paper "
     "has none of these."
 )
-ROLLED_BACK = "Training of the energy model is checked on held-out images and rolled back when it starts to diverge."
+ROLLED_BACK = (
+    "Training of the energy model is checked on held-out images and rolled back when it starts to diverge."
+)
 ONE_LEVEL = (
     "Images are noised exactly to the level of the first reverse step; the released code noises them one of 1000 "
     "levels more."
 )
 QUICK_DDPM = (
-    "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels (digits: 75)."
+    "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels "
+    "(digits: 75)."
 )
-COMBINED = (CLAMPED, PUBLIC_PART, ONE_LEVEL, QUICK_EBM, QUICK_DDPM, ROLLED_BACK)  # of all that use both models
+COMBINED = (
+    CLAMPED,
+    PUBLIC_PART,
+    ONE_LEVEL,
+    QUICK_EBM,
+    QUICK_DDPM,
+    ROLLED_BACK,
+)  # of all that use both models
 TABLE = "PureGen, table 10"  # of the combinations
 THREAT_MODEL = (
     "Defender holds clean images that are not in the training set, and acts before training. Test images are never "
@@ -63,7 +81,8 @@ class LearnedConfig(Config):
         0, ge=0, le=10**6, description="Images taken of another dataset, at most; 0 for as many as are public"
     )
     weights: Literal["shipped", "train"] = Field(
-        "shipped", description="Use the weights in this repository where they fit these parameters, or always train"
+        "shipped",
+        description="Use the weights in this repository where they fit these parameters, or always train",
     )
 
 
@@ -148,7 +167,9 @@ class PureGen(Defense):
         if isinstance(config, DiffusionConfig):
             self.noise_model = learn(config.diffusion_recipe(), images, origin, shipped, ctx)
 
-    def psi(self, x: Tensor, vector: Vector, generator: torch.Generator, ctx: Context, visit: Visit) -> Tensor:
+    def psi(
+        self, x: Tensor, vector: Vector, generator: torch.Generator, ctx: Context, visit: Visit
+    ) -> Tensor:
         """Psi_T of float32 images ``(n, c, h, w)`` in [-1, 1].
 
         Args:

@@ -41,7 +41,13 @@ def margin(scores: Tensor, y: Tensor) -> Tensor:
 
 
 def forget_repeatedly(
-    model: Classifier, clean: ImageSet, suspects: ImageSet, how: Unlearning, repeats: int, part: float, ctx: Context
+    model: Classifier,
+    clean: ImageSet,
+    suspects: ImageSet,
+    how: Unlearning,
+    repeats: int,
+    part: float,
+    ctx: Context,
 ) -> Forgotten:
     """Unlearn a random part of the trusted images, ``repeats`` times, each time from ``model``."""
     how = dataclasses.replace(how, batch_size=max(2, how.batch_size // 2))

@@ -19,8 +19,10 @@ class OutlierRule(Config):
     anomaly: float = param(
         MODIFIED_Z,
         "A class is named if its score lies more than this many robust standard deviations above the median",
-        ge=0, le=100, source="Iglewicz and Hoaglin 1993, limit of the modified z-score; the paper names no class",
-    )  # fmt: skip
+        ge=0,
+        le=100,
+        source="Iglewicz and Hoaglin 1993, limit of the modified z-score; the paper names no class",
+    )
 
 
 def judged_classes(suspects: ImageSet, ctx: Context) -> Iterator[tuple[int, Tensor]]:
@@ -57,19 +59,19 @@ def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
     return (median - norms) / spread
 
 
-def accused_shares(accused: Tensor, suspects: ImageSet) -> Tensor:
-    """Share of each class's images that is accused, float ``(classes,)``; 0 of an empty class."""
+def flagged_shares(flagged: Tensor, suspects: ImageSet) -> Tensor:
+    """Share of each class's images that is flagged, float ``(classes,)``; 0 of an empty class."""
     classes = len(suspects.classes)
     counts = torch.bincount(suspects.y, minlength=classes)
-    return torch.bincount(suspects.y[accused], minlength=classes) / counts.clamp_min(1)
+    return torch.bincount(suspects.y[flagged], minlength=classes) / counts.clamp_min(1)
 
 
-def accusation(
-    score: str, class_scores: Tensor, threshold: float, sample_scores: Tensor, accused: Tensor, ctx: Context
+def sample_verdict(
+    score: str, class_scores: Tensor, threshold: float, sample_scores: Tensor, flagged: Tensor, ctx: Context
 ) -> Detection:
     """Names the class with the highest score above ``threshold``, or none."""
     backdoored = bool((class_scores > threshold).any())
     if not backdoored:
         ctx.log("no class stands out from the others: no verdict against the model")
     target = int(class_scores.argmax()) if backdoored else None
-    return Detection(backdoored, target, score, class_scores, threshold, sample_scores, accused)
+    return Detection(backdoored, target, score, class_scores, threshold, sample_scores, flagged)

@@ -18,10 +18,13 @@ from poisonlab.context import Context
 from poisonlab.defenses.awm import MaskedModel, ascend
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.training.loop import batches
-from poisonlab.types import Dial, ImageSet
+from poisonlab.types import ImageSet, SettingSweep
 
 BATCH = 128
-NAMING_EPOCHS, NAMING_LR = 4, 10.0  # one round of AWM's ascent, which ends at the class of a small strong trigger
+NAMING_EPOCHS, NAMING_LR = (
+    4,
+    10.0,
+)  # one round of AWM's ascent, which ends at the class of a small strong trigger
 RACE_BATCH, RACE_STEPS = 32, 2  # images, and steps of every class's pattern at each strength
 SUFFICIENT = 0.9  # success at which the pattern grows no more
 PASSES = 2  # over the images at each strength
@@ -59,7 +62,9 @@ def find_stand_ins(model: Classifier, clean: ImageSet, ctx: Context) -> list[Sta
     return found if second == first else [*found, _grown(second, model, images, clean, race)]
 
 
-def _grown(target: int, model: Classifier, images: Tensor, clean: ImageSet, draws: torch.Generator) -> StandIn:
+def _grown(
+    target: int, model: Classifier, images: Tensor, clean: ImageSet, draws: torch.Generator
+) -> StandIn:
     """A pattern that grows until it leads to ``target``."""
     others = (clean.y != target).nonzero().squeeze(1)
     found = StandIn(torch.zeros_like(images[:1]), target)
@@ -113,7 +118,9 @@ def _class_of_ascent(model: Classifier, images: Tensor, classes: int, draws: tor
     return int(torch.bincount(said, minlength=classes).argmax())
 
 
-def _class_of_race(model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator) -> int:
+def _class_of_race(
+    model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator
+) -> int:
     """The class that the weakest pattern reaches: the patterns of all classes grow until the first leads to its own."""
     patterns, success = images.new_zeros(classes, *images.shape[1:]), torch.zeros(classes)
     for radius in _radii(images):
@@ -122,7 +129,11 @@ def _class_of_race(model: Classifier, images: Tensor, labels: Tensor, classes: i
             patterns = _grow(patterns, shown, list(range(classes)), model, radius)
         rows = torch.randint(len(images), (RACE_BATCH,), generator=draws, device=images.device)
         with torch.inference_mode():
-            said = model((images[rows] + patterns[:, None]).clamp(0, 1).flatten(0, 1)).argmax(1).view(classes, -1)
+            said = (
+                model((images[rows] + patterns[:, None]).clamp(0, 1).flatten(0, 1))
+                .argmax(1)
+                .view(classes, -1)
+            )
         ranks = torch.arange(classes, device=images.device)[:, None]
         other = labels[rows] != ranks  # an image of the class itself proves nothing
         success = ((said == ranks) & other).sum(1) / other.sum(1).clamp_min(1)
@@ -131,15 +142,15 @@ def _class_of_race(model: Classifier, images: Tensor, labels: Tensor, classes: i
     return int(success.argmax())
 
 
-def dial_by_rule(
-    knob: str,
+def sweep_by_rule(
+    setting_name: str,
     settings: Tensor,
     variants: dict[str, Tensor],
     model: Classifier,
     clean: ImageSet,
     cost: Callable[[Tensor], Tensor],
     ctx: Context,
-) -> Dial:
+) -> SettingSweep:
     """The settings of a repair, of which the clean-data rule chooses one.
 
     Of several patterns that counts which the repair takes away most cheaply: a backdoor goes at a small price, the
@@ -150,15 +161,15 @@ def dial_by_rule(
         cost: accuracy of each setting on the clean images ``(s,)`` -> what :func:`choose` weighs against success.
     """
     stand_ins = find_stand_ins(model, clean, ctx)
-    dial = Dial(knob, settings, torch.zeros_like(settings), 0, variants)
+    sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
     turned = copy.deepcopy(model)
     score, success = torch.zeros(len(settings)), torch.zeros(len(stand_ins), len(settings))
     for position in range(len(settings)):
-        dial.turn(turned, position)
+        sweep.turn(turned, position)
         score[position] = accuracy(turned, clean.x, clean.y)
         success[:, position] = torch.tensor([found.success(turned, clean) for found in stand_ins])
     pattern, chosen = choose(success, cost(score))
-    return replace(dial, clean_score=score, chosen=chosen, stand_in=success[pattern])
+    return replace(sweep, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
 
 def choose(success: Tensor, cost: Tensor) -> tuple[int, int]:

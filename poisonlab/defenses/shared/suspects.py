@@ -22,19 +22,37 @@ KEPT_OUT, RETURNED, RELABELLED = 0, 1, 2  # fates of a flagged image
 class CulpritConfig(FTConfig, InfluenceConfig):
     """Flagging, then fine-tuning on what is left of the training set."""
 
-    epochs: int = param(20, "Passes of the fine-tuning", quick={"*": 4, "digits": 10}, ge=1, le=1000, source=OURS)
-    batch_size: int = param(
-        128, "Images in a step of it", quick={"*": 128, "digits": 50}, ge=2, le=4096, unit="images", source=OURS
+    epochs: int = param(
+        20, "Passes of the fine-tuning", quick={"*": 4, "digits": 10}, ge=1, le=1000, source=OURS
     )
-    lr: float = param(0.01, "Its learning rate at the start, falling as a cosine", quick=0.05, gt=0, le=10, source=OURS)
+    batch_size: int = param(
+        128,
+        "Images in a step of it",
+        quick={"*": 128, "digits": 50},
+        ge=2,
+        le=4096,
+        unit="images",
+        source=OURS,
+    )
+    lr: float = param(
+        0.01, "Its learning rate at the start, falling as a cosine", quick=0.05, gt=0, le=10, source=OURS
+    )
     crop_padding: int = param(
-        4, "Random crop after padding by this much; 0 for none", quick=1, ge=0, le=16, unit="pixels",
+        4,
+        "Random crop after padding by this much; 0 for none",
+        quick=1,
+        ge=0,
+        le=16,
+        unit="pixels",
         source="ours; the paper does not augment",
-    )  # fmt: skip
+    )
     flip: bool = param(
-        True, "Mirror images left to right half of the time", quick={"*": True} | NO_FLIPS, elsewhere=NO_FLIPS,
+        True,
+        "Mirror images left to right half of the time",
+        quick={"*": True} | NO_FLIPS,
+        elsewhere=NO_FLIPS,
         source="ours; the paper does not augment",
-    )  # fmt: skip
+    )
 
 
 def without(data: ImageSet, rows: Tensor) -> ImageSet:

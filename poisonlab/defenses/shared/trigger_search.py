@@ -25,14 +25,24 @@ class SearchConfig(Config):
     rounds: int = param(80, "Rounds of the trigger search", quick=40, ge=1, le=2000, source=BENCH)
     steps: int = param(31, "Steps in a round", quick=4, ge=1, le=1000, source=REPOSITORY)
     search_batch: int = param(
-        32, "Images in a step, for each class", quick={"*": 32, "gtsrb": 16}, ge=1, le=4096, unit="images",
+        32,
+        "Images in a step, for each class",
+        quick={"*": 32, "gtsrb": 16},
+        ge=1,
+        le=4096,
+        unit="images",
         source=REPOSITORY,
-    )  # fmt: skip
+    )
     search_lr: float = param(0.1, "Adam step on mask and pattern", gt=0, le=10, source=BENCH)
     cost: float = param(1e-3, "lambda, weight of the mask's L1 norm at the start", ge=0, le=10, source=BENCH)
     cost_factor: float = param(2.0, "lambda rises by this factor", gt=1, le=100, source=BENCH)
     patience: int = param(
-        5, "Rounds in a row with (or without) success before lambda moves", quick=2, ge=1, le=100, source=BENCH
+        5,
+        "Rounds in a row with (or without) success before lambda moves",
+        quick=2,
+        ge=1,
+        le=100,
+        source=BENCH,
     )
     success: float = param(0.98, "Share of images that must be given the class", gt=0, le=1, source=BENCH)
 
@@ -65,19 +75,30 @@ def paste(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
     return (1 - mask) * x + mask * pattern
 
 
-def find_triggers(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context) -> Triggers:
+def find_triggers(
+    model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context
+) -> Triggers:
     """:func:`search` as a stage, so that detection and repair of one model pay for it once."""
     compute = partial(_searched, model, clean, classes, config)
     chosen = {name: getattr(config, name) for name in SearchConfig.model_fields}
-    key = [fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, classes), chosen, ctx.seed]
+    key = [
+        fingerprint(*model.state_dict().values()),
+        fingerprint(clean.x, clean.y, classes),
+        chosen,
+        ctx.seed,
+    ]
     return Triggers(**ctx.stage("trigger_search", key, [search], compute).tensors)
 
 
-def _searched(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context) -> Bundle:
+def _searched(
+    model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context
+) -> Bundle:
     return Bundle(search(model, clean, classes, config, ctx).tensors())
 
 
-def search(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context) -> Triggers:
+def search(
+    model: Classifier, clean: ImageSet, classes: Tensor, config: SearchConfig, ctx: Context
+) -> Triggers:
     """For each class c on its own:  min over M, P of  L(f((1 - M) x + M P), c) + lambda_c ||M||_1.
 
     M and P are (tanh(z) + 1) / 2 of free z. lambda_c rises after ``patience`` rounds that succeed and falls after as
@@ -91,9 +112,11 @@ def search(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchCo
     images, k = as_floats(clean.x), len(classes)
     draws = ctx.generator("trigger search")
     c, h, w = clean.shape
-    start = torch.rand(c + 1, h, w, generator=draws, device=images.device)  # every class starts at the same place
+    start = torch.rand(
+        c + 1, h, w, generator=draws, device=images.device
+    )  # every class starts at the same place
     z = torch.atanh((start - 0.5) * 1.98).repeat(k, 1, 1, 1).requires_grad_()
-    optimiser = torch.optim.Adam([z], lr=config.search_lr, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam([z], lr=config.search_lr, betas=(0.5, 0.9))
     cost = torch.full((k,), config.cost, device=images.device)
     ups, downs = torch.zeros_like(cost), torch.zeros_like(cost)
     best, kept = torch.full_like(cost, torch.inf), z.detach().clone()
@@ -107,9 +130,9 @@ def search(model: Classifier, clean: ImageSet, classes: Tensor, config: SearchCo
             logits = model(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
             wanted = classes.repeat_interleave(len(rows))
             each = F.cross_entropy(logits, wanted, reduction="none").view(k, -1).mean(1)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (each + cost * mask.flatten(1).sum(1)).sum().backward()
-            optimiser.step()
+            optimizer.step()
             hits += (logits.argmax(1) == wanted).view(k, -1).float().mean(1)
         succeeded = hits / config.steps >= config.success
         norms = _unpacked(z.detach())[0].flatten(1).sum(1)

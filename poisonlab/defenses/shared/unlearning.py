@@ -39,7 +39,9 @@ class Unlearning:
     flip: bool
 
     @classmethod
-    def of(cls, config: Any, classes: int, weight_decay: float = 0.0, milestones: tuple[int, ...] = ()) -> Self:
+    def of(
+        cls, config: Any, classes: int, weight_decay: float = 0.0, milestones: tuple[int, ...] = ()
+    ) -> Self:
         """What the config of a defense that unlearns says, by the names that such configs share.
 
         Args:
@@ -62,10 +64,10 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
     """A copy of ``model`` after  max_theta L(f(x), y)  on clean images, with batch norm in train mode."""
     network = copy.deepcopy(model).requires_grad_(True).train()
     per_epoch = steps_in_epoch(len(clean), how.batch_size)
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         network.parameters(), lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [m * per_epoch for m in how.milestones])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [m * per_epoch for m in how.milestones])
     draws = ctx.generator("unlearning")
     right = torch.zeros((), device=ctx.device)
 
@@ -90,11 +92,13 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
                 return
         ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {accuracy:.2f}", "warning")
 
-    fit(network, prepare, ascent, optimiser, schedule, steps(), how.epochs * per_epoch, ctx)
+    fit(network, prepare, ascent, optimizer, schedule, steps(), how.epochs * per_epoch, ctx)
     return network.eval().requires_grad_(False)
 
 
 def show_predictions(model: Classifier, unlearned: Classifier, clean: ImageSet, ctx: Context) -> None:
     """What the model says of the defender's images before and after it unlearned them."""
-    before, after = (predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, unlearned))
+    before, after = (
+        predict(m, clean.x).bincount(minlength=len(clean.classes)).cpu() for m in (model, unlearned)
+    )
     ctx.artifact("unlearned_predictions", artifacts.PredictionHistogram(before, after, list(clean.classes)))
