@@ -101,7 +101,7 @@ def test_a_detector_names_the_target_and_does_not_accuse_the_control(measure: Me
         target_found=(">=", 1.0),
         detected_control=("<=", 0.0),
         sample_auroc=(">=", 0.95),
-        samples_accused=("<=", 0.10),
+        samples_flagged=("<=", 0.10),
         recovered_asr=(">=", 0.60),
     )
 

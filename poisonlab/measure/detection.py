@@ -26,13 +26,13 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
     if victim.sample_scores is None or victim.flagged is None or control.flagged is None:
         return {}
     if not poisoned.any():
-        return {"samples_accused": victim.flagged.double().mean().item()}
+        return {"samples_flagged": victim.flagged.double().mean().item()}
     scores, flagged = victim.sample_scores, victim.flagged.double()
     return {
         "sample_auroc": metrics.auroc(scores[~poisoned], scores[poisoned]),
         "samples_caught": flagged[poisoned].mean().item(),
-        "samples_accused": flagged[~poisoned].mean().item(),
-        "samples_accused_control": control.flagged.double().mean().item(),
+        "samples_flagged": flagged[~poisoned].mean().item(),
+        "samples_flagged_control": control.flagged.double().mean().item(),
     }
 
 

@@ -23,7 +23,7 @@ def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, 
 
     Returns:
         ``flagged``: their share of the training set. ``flag_auroc``, ``flag_precision``, ``flag_recall``.
-        ``returned_clean``: share of the returned images that are clean. ``relabelled_right``: share of the relabeled
+        ``returned_clean``: share of the returned images that are clean. ``relabeled_right``: share of the relabeled
         ones that are given their true label. Empty where the repair saw another set than this one.
     """
     if len(found.scores) != len(bad):
@@ -42,7 +42,7 @@ def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, 
         measured["returned_clean"] = 1 - right[returned].mean().item()
     if relabeled.any():
         truth = train.y.cpu()[rows[relabeled]]
-        measured["relabelled_right"] = (found.labels.cpu()[relabeled] == truth).double().mean().item()
+        measured["relabeled_right"] = (found.labels.cpu()[relabeled] == truth).double().mean().item()
     return measured
 
 

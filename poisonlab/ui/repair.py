@@ -31,7 +31,7 @@ def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
     said += f" They were {' and '.join(fates)}."
     if (clean := metrics.get("returned_clean")) is not None:
         said += f" Of the returned ones **{percent(clean)}** are clean."
-    if (right := metrics.get("relabelled_right")) is not None:
+    if (right := metrics.get("relabeled_right")) is not None:
         said += f" Of the relabeled ones {percent(right)} got their true label."
     return said
 

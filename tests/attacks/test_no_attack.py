@@ -41,6 +41,6 @@ def test_detectors_and_isolation_count_what_they_accuse_of_innocent_images() -> 
     isolated = run_experiment(make_spec("digits", "none", "abl", overrides=TINY | short), Context()).metrics
 
     assert (
-        "samples_accused" in found and not {"target_found", "sample_auroc", "samples_caught"} & found.keys()
+        "samples_flagged" in found and not {"target_found", "sample_auroc", "samples_caught"} & found.keys()
     )
     assert "isolation_precision" not in isolated

@@ -37,7 +37,7 @@ def test_strip_finds_the_trigger_and_its_class_and_lets_the_control_go(measure: 
 
     assert found["sample_auroc"] > 0.85 and found["samples_caught"] > 0.1
     assert found["target_found"] == 1.0 and found["detected_control"] == 0.0
-    assert found["samples_accused_control"] < 0.02
+    assert found["samples_flagged_control"] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_the_share_of_the_control_that_is_flagged_is_bounded(
 ) -> None:
     found = measure(name, 0.1)  # half of the target class is poisoned: too much to be told by either
 
-    assert found["samples_accused_control"] <= most_flagged and found["detected_control"] == 0.0
+    assert found["samples_flagged_control"] <= most_flagged and found["detected_control"] == 0.0
 
 
 def test_few_poisons_stand_out_spectrally(measure: Measure) -> None:
     found = measure("spectral_signatures", 0.02)  # a sixth of the target class
 
     assert found["sample_auroc"] > 0.6
-    assert found["samples_caught"] > 2 * found["samples_accused"]
+    assert found["samples_caught"] > 2 * found["samples_flagged"]
 
 
 def test_what_clustering_accuses_is_poisoned_even_where_it_misses_most(measure: Measure) -> None:
     found = measure("activation_clustering", 0.02)
 
     assert found["target_found"] == 1.0 and found["detected_control"] == 0.0
-    assert found["samples_caught"] > 0.1 and found["samples_accused"] < 0.01
+    assert found["samples_caught"] > 0.1 and found["samples_flagged"] < 0.01

@@ -258,7 +258,7 @@ def test_the_training_set_is_part_of_a_repairs_key(tmp_path: Any, monkeypatch: p
 def test_a_detector_of_images_works_where_nobody_attacks() -> None:
     found = run_experiment(corrupted_spec("ewc_influence", defense__adapt_epochs=1), Context()).metrics
 
-    assert {"sample_auroc", "samples_caught", "samples_accused"} <= found.keys()
+    assert {"sample_auroc", "samples_caught", "samples_flagged"} <= found.keys()
     assert not {"detected", "target_found"} & found.keys()
     backdoored = tiny_spec("ewc_influence", clean_images=10, defense__adapt_epochs=1)
     assert {"detected", "detected_control", "target_found", "sample_auroc"} <= run_experiment(
@@ -284,7 +284,7 @@ def test_flags_by_hand() -> None:
         "flag_recall": 1.0,
         "flag_precision": pytest.approx(2 / 3),
         "returned_clean": 1.0,
-        "relabelled_right": 1.0,
+        "relabeled_right": 1.0,
     }
     assert flags.flag_metrics(found, bad[:5], train) == {}
 

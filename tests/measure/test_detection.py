@@ -21,7 +21,7 @@ from poisonlab.spec.config import ExperimentSpec
 from poisonlab.types import Backdoor, Detection, ImageSet
 
 VERDICTS = {"detected", "detected_control", "target_found"}
-SAMPLES = {"sample_auroc", "samples_caught", "samples_accused", "samples_accused_control"}
+SAMPLES = {"sample_auroc", "samples_caught", "samples_flagged", "samples_flagged_control"}
 RECOVERED = {"recovered_asr", "recovered_iou"}
 FEW: dict[str, Any] = {"defense__rounds": 1, "defense__search_batch": 4, "clean_images": 10}
 
@@ -98,8 +98,8 @@ def test_verdicts_and_sample_shares_by_hand() -> None:
     assert detection.sample_metrics(victim, control, poisoned) == {
         "sample_auroc": 1.0,
         "samples_caught": 1.0,
-        "samples_accused": 0.5,
-        "samples_accused_control": 0.25,
+        "samples_flagged": 0.5,
+        "samples_flagged_control": 0.25,
     }
 
 

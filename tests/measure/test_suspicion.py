@@ -131,7 +131,7 @@ def test_the_victim_is_trained_anew_without_the_flagged(name: str, monkeypatch: 
     (_, poisoned, kept), found = sets_trained_on(monkeypatch, tiny_spec(name, clean_images=10))
 
     assert torch.equal(kept.x, poisoned.x[30:]) and torch.equal(kept.y, poisoned.y[30:])
-    assert found["samples_accused_control"] == 0.3
+    assert found["samples_flagged_control"] == 0.3
 
 
 def test_nobody_flagged_means_nothing_trained_anew(monkeypatch: pytest.MonkeyPatch) -> None:
