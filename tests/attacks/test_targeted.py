@@ -74,7 +74,7 @@ def test_a_black_box_attacker_crafts_on_the_surrogates_it_names(name: str) -> No
     made = attack.poison(view, Context(seed=3))
     white = small(registry.attack[name]).poison(attackers_view(), Context(seed=3))
 
-    assert asked == [("resnet8", 4, 0, 0.1), ("resnet8", 5, 1, 0.1)]
+    assert asked == [("resnet8", 8, 0, 0.1), ("resnet8", 12, 1, 0.1)]
     assert torch.equal(made.index, white.index) and not torch.equal(made.images, white.images)
 
 

@@ -106,7 +106,7 @@ def test_a_stiff_anchor_keeps_the_weights_that_matter() -> None:
     clean, suspects = digits().reserve[:20], mislabeled()[0]
 
     def distance(kappa: float) -> float:
-        config = small(RetainBeneficial, kappa=kappa, adapt_epochs=5, fisher_images=0).config
+        config = small(RetainBeneficial, kappa=kappa, adapt_epochs=10, fisher_images=0).config
         moved = ewc.adapted(clean_model(), clean, suspects, config, Context(seed=1))
         pairs = zip(moved.parameters(), clean_model().parameters(), strict=True)
         return sum((a - b).square().sum().item() for a, b in pairs)
@@ -118,7 +118,7 @@ def test_images_with_wrong_labels_score_higher() -> None:
     suspects, bad = mislabeled()
     config = small(RetainBeneficial, adapt_epochs=10, fisher_images=0).config
     victim = tuned(
-        clean_model(), suspects, small(RetainBeneficial, epochs=3, flip=False).config, Context(seed=1)
+        clean_model(), suspects, small(RetainBeneficial, epochs=6, flip=False).config, Context(seed=1)
     )
 
     scores = ewc.influence(victim, digits().reserve[:20], suspects, config, Context(seed=1))
