@@ -101,13 +101,17 @@ def main() -> int:
         fill(store, count)
         spec = make_spec("digits", "badnets", "awm")
         asked: dict[str, Callable[[], object]] = {
-            "leaderboard": store.leaderboard,
-            "leaderboard of one dataset": lambda: store.leaderboard(dataset="digits", sort="clean_accuracy"),
-            "runs (500 newest)": store.runs,
-            "names": store.names,
-            "estimate": lambda: store.estimate(spec),
+            "leaderboard": store.leaderboard.rows,
+            "leaderboard of one dataset": lambda: store.leaderboard.rows(
+                dataset="digits", sort="clean_accuracy"
+            ),
+            "runs (500 newest)": store.runs.find,
+            "names": store.runs.names,
+            "estimate": lambda: store.estimates.of(spec),
         }
-        print(f"{count} runs, {len(store.leaderboard())} rows on the leaderboard; limit {LIMIT_MS:.0f} ms")
+        print(
+            f"{count} runs, {len(store.leaderboard.rows())} rows on the leaderboard; limit {LIMIT_MS:.0f} ms"
+        )
         worst = 0.0
         for name, ask in asked.items():
             taken = milliseconds(ask)

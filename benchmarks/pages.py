@@ -44,7 +44,9 @@ def main(count: int) -> int:
         fill(store, count)
         artifacts(store)
         for spec in (tiny_targeted(), tiny_backdoor()):  # the newest two are real: these the pages draw
-            store.add_run(run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache"))
+            store.index.add(
+                run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
+            )
         app = AppTest.from_file(str(ROOT / "poisonlab" / "ui" / "main.py"), default_timeout=120).run()
         slow = 0
         print(f"{count} runs; median of {REPEATS} warm script runs, limit {LIMIT_SECONDS:.1f} s")

@@ -44,7 +44,7 @@ st.mermaid_chart(
 )
 
 counts = store.counts()
-names = store.names()
+names = store.runs.names()
 cells = st.columns(5)
 cells[0].metric(
     "Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference."
@@ -68,7 +68,7 @@ st.subheader("Running now", anchor=False)
 jobs.live(compact=True)
 
 st.subheader("Latest results", anchor=False)
-latest = store.runs(limit=8)
+latest = store.runs.find(limit=8)
 if latest.empty:
     st.info(
         "No results yet. The button at the top queues the first run; its row appears here when it is done."

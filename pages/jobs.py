@@ -11,7 +11,7 @@ page.header(
     "Watch a model learn its backdoor; jobs live in the database, so you may close this tab and come back.",
 )
 store = runtime.get().store
-every = store.jobs(limit=200)
+every = store.jobs.find(limit=200)
 
 st.subheader("Now", anchor=False)
 jobs.live()

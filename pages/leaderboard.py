@@ -14,14 +14,14 @@ page.header(
     "with it or if chance alone (the control) does as much.",
 )
 store = runtime.get().store
-names = store.names()
+names = store.runs.names()
 if not any(names.values()):
     page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
     st.stop()
 with st.container(border=True):
     chosen = selector.filters(names, ("dataset", "attack", "defense", "preset", "source"))
     threat, sort, descending = board.order()
-rows = store.leaderboard(**chosen, sort=sort, descending=descending)
+rows = store.leaderboard.rows(**chosen, sort=sort, descending=descending)
 if threat != "all":
     rows = rows[rows["threat"] == threat].reset_index(drop=True)
 

@@ -29,7 +29,7 @@ if suspicion := found.get("SampleSuspicion"):
 if change := found.get("ConfusionChange"):
     repair.confusions(change)
 
-rows = runtime.get().store.flagging(record.run_id)
+rows = runtime.get().store.flags.rows(record.run_id)
 if rows["flag_share"].notna().any():
     st.subheader("What over-flagging costs", anchor=False, help=glossary.help_for("flagged"))
     st.plotly_chart(

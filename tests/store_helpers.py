@@ -30,5 +30,5 @@ def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local",
 def add(store: Store, record: RunRecord, home: str = "runs") -> RunRecord:
     write_record(record, store.homes[home] / record.run_id)
     if home == "runs":
-        store.add_run(record)
+        store.index.add(record)
     return record

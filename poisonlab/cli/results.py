@@ -79,7 +79,7 @@ def leaderboard(options: argparse.Namespace) -> int:
             KINDS[kind][name]
     store = Store(options.results)
     try:
-        board = store.leaderboard(
+        board = store.leaderboard.rows(
             options.dataset,
             options.attack,
             options.defense,
@@ -89,7 +89,7 @@ def leaderboard(options: argparse.Namespace) -> int:
             options.descending,
         )
         if options.parquet or options.csv or options.json:
-            board = store.with_run_ids(board)
+            board = store.leaderboard.with_run_ids(board)
     except ValueError as error:
         raise UsageError(str(error)) from None
     finally:

@@ -55,9 +55,9 @@ class LocalRunner:
             if self._threads:
                 return
             self._stopping.clear()
-            self.store.recover()
-            for run_id, device in self.store.pinned_elsewhere(self.devices):
-                self.store.set_state(run_id, "failed", self._without_worker(device))
+            self.store.jobs.recover()
+            for run_id, device in self.store.jobs.pinned_elsewhere(self.devices):
+                self.store.jobs.set_state(run_id, "failed", self._without_worker(device))
             self._threads = [
                 threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True)
                 for d in self.devices
@@ -75,7 +75,7 @@ class LocalRunner:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         for run_id in list(self._listeners):  # deep in something that cannot be stopped: it dies with us
-            self.store.set_state(run_id, "interrupted", STOPPED)
+            self.store.jobs.set_state(run_id, "interrupted", STOPPED)
         return not any(thread.is_alive() for thread in threads)
 
     # -- asking -------------------------------------------------------------------------------------
@@ -94,13 +94,13 @@ class LocalRunner:
     def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
         """Queue all of ``specs``, in their order, or none."""
         self._check_device(device)
-        run_ids = self.store.enqueue_many(specs, device)
+        run_ids = self.store.jobs.enqueue_many(specs, device)
         self._wake.set()
         return run_ids
 
     def cancel(self, run_id: str) -> str | None:
         """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then."""
-        state = self.store.request_cancel(run_id)
+        state = self.store.jobs.request_cancel(run_id)
         if listener := self._listeners.get(run_id):
             listener.cancelled.set()
         return state
@@ -111,9 +111,9 @@ class LocalRunner:
         Raises:
             StoreError: there is nothing to resume under this id. DeviceError: its device is gone.
         """
-        if job := self.store.job(run_id):
+        if job := self.store.jobs.get(run_id):
             self._check_device(job.device)
-        self.store.requeue(run_id)
+        self.store.jobs.requeue(run_id)
         self._wake.set()
 
     def _check_device(self, device: str) -> None:
@@ -140,8 +140,8 @@ class LocalRunner:
             try:
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
-                    self.store.refresh()
-                if job := self.store.claim(device):
+                    self.store.index.refresh()
+                if job := self.store.jobs.claim(device):
                     self._run(job, device)
             except Exception:  # a worker outlives whatever happens to a job or to the database
                 if self._stopping.is_set():
@@ -167,20 +167,20 @@ class LocalRunner:
                 send=listener,
             )
         except Interrupted:
-            self.store.set_state(job.run_id, "interrupted", STOPPED, attempt=job.attempt)
+            self.store.jobs.set_state(job.run_id, "interrupted", STOPPED, attempt=job.attempt)
             return
         finally:
             self._listeners.pop(job.run_id, None)
         try:
-            self.store.add_run(record)
+            self.store.index.add(record)
         except RecordError as error:  # no folder: the disk is full, say
             log.warning("run %s is not indexed: %s", job.run_id, error)
-        self.store.set_state(job.run_id, record.state, record.message, attempt=job.attempt)
+        self.store.jobs.set_state(job.run_id, record.state, record.message, attempt=job.attempt)
         self.store.db.checkpoint()
 
     def _give_up(self, job: Job) -> None:
         try:
             text = "the runner itself failed on this job; its log has the details"
-            self.store.set_state(job.run_id, "failed", text, attempt=job.attempt)
+            self.store.jobs.set_state(job.run_id, "failed", text, attempt=job.attempt)
         except Exception:
             log.exception("job %s keeps its state", job.run_id)

@@ -113,7 +113,7 @@ class Listener:
         said = {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
         self._points, self._logs, self._artifacts = [], [], []
         try:
-            if self.store.update_progress(self.run_id, **shown, **said):
+            if self.store.jobs.update_progress(self.run_id, **shown, **said):
                 self.cancelled.set()
         except Exception:  # the record holds it all: a busy database is no reason to lose a run
             log.warning("progress of run %s was not stored", self.run_id, exc_info=True)

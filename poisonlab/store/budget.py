@@ -1,13 +1,11 @@
 """Runs that differ in the defender's clean images and their seeds: what a budget buys."""
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 
-from poisonlab.store.database import Database, StoreError
-from poisonlab.store.job import parse_spec
+from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student
 
 MEASURES = ("clean_accuracy", "success", "der")
@@ -41,12 +39,13 @@ FROM named WHERE setting = ? ORDER BY defense, variant, clean_images, seed
 """
 
 
-class BudgetQueries:
-    """The part of the store that asks how many clean images a defense needs."""
+class Budgets:
+    """How many clean images a defense needs."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
-    def budget_settings(self) -> pd.DataFrame:
+    def settings(self) -> pd.DataFrame:
         """Everything but defense, clean images and seed, one row each; those with the longest lines first.
 
         Columns: ``setting`` (its name), ``dataset``, ``attack``, ``victim``, ``preset``, ``defenses`` (names),
@@ -54,7 +53,7 @@ class BudgetQueries:
         """
         return self.db.frame(_RUNS + _SETTINGS)
 
-    def budget(self, setting: str) -> pd.DataFrame:
+    def rows(self, setting: str) -> pd.DataFrame:
         """Finished runs of a setting, one row for each defense with its parameters, budget and seed.
 
         Of equal runs from several sources the local one counts. ``line`` is the defense's name, with the parameters in
@@ -62,17 +61,6 @@ class BudgetQueries:
         """
         rows = self.db.frame(_RUNS + _OF_SETTING, [setting])
         return rows.assign(line=line_names(rows)).drop(columns=["variant", "defense_text"])
-
-    def queued(self) -> set[tuple[str, int]]:
-        """Group and seed of every job that waits or is at work."""
-        found = set()
-        for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
-            with suppress(
-                StoreError
-            ):  # queued by another version of the program: no spec of this one is equal
-                spec = parse_spec(text)
-                found.add((spec.group(), spec.seed))
-        return found
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:

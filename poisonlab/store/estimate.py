@@ -47,13 +47,18 @@ class Estimate:
     peak_memory_mb: float | None
 
 
-class EstimateQueries:
-    """The part of the store that looks ahead."""
+class Estimates:
+    """What runs will cost.
 
-    db: Database
-    results: Path
+    Args:
+        cache: the stage cache, whose entries say what will not be computed again.
+    """
 
-    def estimate(self, spec: ExperimentSpec, device: str = "auto") -> Estimate:
+    def __init__(self, db: Database, cache: Path) -> None:
+        self.db = db
+        self.cache = cache
+
+    def of(self, spec: ExperimentSpec, device: str = "auto") -> Estimate:
         """Medians of the stages of similar finished runs on the same kind of device."""
         kind = resolve_device(device).type
         columns: dict[str, Any] = {
@@ -103,4 +108,4 @@ class EstimateQueries:
                 cached.add("purify")
             if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
                 cached.update(("purify_poisons", "defended_victim", "repair", "drive"))
-        return {stage for stage in cached if next((self.results / "cache").glob(f"{stage}-*"), None)}
+        return {stage for stage in cached if next(self.cache.glob(f"{stage}-*"), None)}

@@ -27,12 +27,13 @@ FROM alike ORDER BY defense, defense_text, flag_share, seed
 """
 
 
-class FlagQueries:
-    """The part of the store that asks what becomes of a model when more images are flagged."""
+class Flags:
+    """What becomes of a model when more images are flagged."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
-    def flagging(self, run_id: str) -> pd.DataFrame:
+    def rows(self, run_id: str) -> pd.DataFrame:
         """Finished runs that share everything with this one but the defense and the seed, one row each.
 
         Columns: ``run_id``, ``line`` (the defense, named with the parameters in which it differs from others of its

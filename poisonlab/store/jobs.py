@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,20 @@ class QueueFull(StoreError):
     """Too many jobs wait already."""
 
 
-class JobQueries:
-    """The part of the store that concerns jobs."""
+class Jobs:
+    """The queue.
 
-    db: Database
-    homes: dict[str, Path]
+    Args:
+        runs: the folder of run folders, where a job that is queued again leaves no earlier record.
+    """
+
+    def __init__(self, db: Database, runs: Path) -> None:
+        self.db = db
+        self.runs = runs
 
     # -- asking -------------------------------------------------------------------------------------
 
-    def jobs(self, states: Sequence[str] | None = None, limit: int = 200) -> pd.DataFrame:
+    def find(self, states: Sequence[str] | None = None, limit: int = 200) -> pd.DataFrame:
         """Jobs, those at work first, then waiting ones in their order, then the newest finished."""
         wanted = list(STATES if states is None else states)
         return self.db.frame(
@@ -44,7 +50,7 @@ class JobQueries:
             [wanted, limit],
         )
 
-    def job(self, run_id: str) -> Job | None:
+    def get(self, run_id: str) -> Job | None:
         """A job with its log, or ``None``.
 
         Raises:
@@ -58,6 +64,17 @@ class JobQueries:
                 "SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]
             ).fetchall()
         return None if row is None else to_job(dict(zip(columns, row, strict=True)), said)
+
+    def queued(self) -> set[tuple[str, int]]:
+        """Group and seed of every job that waits or is at work."""
+        found = set()
+        for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
+            with suppress(
+                StoreError
+            ):  # queued by another version of the program: no spec of this one is equal
+                spec = parse_spec(text)
+                found.add((spec.group(), spec.seed))
+        return found
 
     # -- queueing -----------------------------------------------------------------------------------
 
@@ -107,7 +124,7 @@ class JobQueries:
 
         self.db.write(change)
         # the old record would be indexed again otherwise
-        (self.homes["runs"] / run_id / RECORD).unlink(missing_ok=True)
+        (self.runs / run_id / RECORD).unlink(missing_ok=True)
 
     # -- working ------------------------------------------------------------------------------------
 
@@ -128,7 +145,7 @@ class JobQueries:
             if taken is None:
                 return None
             try:
-                return self.job(taken[0])
+                return self.get(taken[0])
             except StoreError as error:
                 self.set_state(taken[0], "failed", str(error))
 

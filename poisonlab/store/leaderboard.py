@@ -82,12 +82,13 @@ FROM runs WHERE latest AND (spec_group, source) IN (SELECT unnest(?), unnest(?))
 """
 
 
-class LeaderboardQueries:
-    """The part of the store that compares runs."""
+class Leaderboard:
+    """Finished runs compared: one row an experiment, its seeds together."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
-    def leaderboard(
+    def rows(
         self,
         dataset: str | None = None,
         attack: str | None = None,
@@ -124,7 +125,7 @@ class LeaderboardQueries:
         return board[COLUMNS]
 
     def with_run_ids(self, board: pd.DataFrame) -> pd.DataFrame:
-        """``board``, any rows of ``leaderboard``, with the ids of the runs behind each in ``run_ids``, by seed.
+        """``board``, any rows of :meth:`rows`, with the ids of the runs behind each in ``run_ids``, by seed.
 
         A question of its own: for all rows it costs as much as the leaderboard, and few are ever opened.
         """

@@ -44,10 +44,11 @@ FROM said FULL JOIN cells USING (attack, defense) LEFT JOIN found USING (attack,
 """
 
 
-class ClaimQueries:
-    """The part of the store that concerns published numbers."""
+class Published:
+    """The published numbers, and what runs measured beside them."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
     def claims(self, table_id: str, groups: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
         """One row a cell of a published table: what it reports, and what runs of the preset ``paper`` measured.

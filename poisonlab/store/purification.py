@@ -40,10 +40,11 @@ ORDER BY value, r.seed
 """
 
 
-class PurificationQueries:
-    """The part of the store that finds runs beside which a purification can be judged."""
+class Purification:
+    """Runs beside which a purification can be judged."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
     def beside(self, run_id: str, kind: str) -> pd.DataFrame:
         """The run itself, then those that agree with it in all but the defense and recorded ``kind``.

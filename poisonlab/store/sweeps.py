@@ -18,14 +18,19 @@ _INSERT = """INSERT INTO sweep_results SELECT ?::UUID, unnest(?::VARCHAR[]), unn
 log = logging.getLogger(__name__)
 
 
-class SweepQueries:
-    """The part of the store that concerns sweeps."""
+class Sweeps:
+    """Recorded sweeps.
 
-    db: Database
-    results: Path
-    skipped: dict[str, str]
+    Attributes:
+        skipped: sweeps that could not be indexed, and why.
+    """
 
-    def sweeps(self, limit: int = 200) -> pd.DataFrame:
+    def __init__(self, db: Database, results: Path) -> None:
+        self.db = db
+        self.results = results
+        self.skipped: dict[str, str] = {}
+
+    def find(self, limit: int = 200) -> pd.DataFrame:
         """One row a sweep, newest first: ``sweep_id``, ``created``, ``table``, ``rows``, ``order``, ``seeds``."""
         return self.db.frame(
             """SELECT sweep_id::VARCHAR AS sweep_id, created, "table", "rows", "order", seeds, seconds FROM sweeps
@@ -33,7 +38,7 @@ class SweepQueries:
             [limit],
         )
 
-    def sweep(self, sweep_id: str) -> SweepRecord | None:
+    def record(self, sweep_id: str) -> SweepRecord | None:
         """The whole record, read from its file, or ``None`` for a sweep that is not indexed.
 
         Raises:
@@ -43,13 +48,13 @@ class SweepQueries:
             return None
         return records.read(sweep_id, self.results)[0]
 
-    def sweep_results(self, sweep_id: str) -> pd.DataFrame:
+    def results_of(self, sweep_id: str) -> pd.DataFrame:
         """One row a game and noise; NaN where the game diverged."""
         order = "ORDER BY penalty NULLS FIRST, noise, seed"
         sql = f"SELECT * EXCLUDE sweep_id FROM sweep_results WHERE sweep_id = ? {order}"
         return self.db.frame(sql, [check_run_id(sweep_id)])
 
-    def index_sweeps(self) -> int:
+    def index(self) -> int:
         """Take in files that are new, from the command line or from elsewhere; how many."""
         known = {i for (i,) in self.db.rows("SELECT sweep_id::VARCHAR FROM sweeps")}
         count = 0
@@ -57,14 +62,14 @@ class SweepQueries:
             if path.stem in known or path.stem in self.skipped:
                 continue
             try:
-                self.add_sweep(records.read(path.stem, self.results)[0])
+                self.add(records.read(path.stem, self.results)[0])
                 count += 1
             except RecordError as error:
                 self.skipped[path.stem] = str(error)
                 log.warning("sweep skipped: %s", error)
         return count
 
-    def add_sweep(self, record: SweepRecord) -> None:
+    def add(self, record: SweepRecord) -> None:
         """Index a sweep whose file is written; one that is indexed already stays as it is."""
         note, spec = record.table, record.spec
         rows = [

@@ -43,12 +43,13 @@ FROM named WHERE setting = ? ORDER BY defense, variant, target_class, seed
 """
 
 
-class TrialQueries:
-    """The part of the store that asks how sure a rate of success is."""
+class Trials:
+    """Runs grouped into trials of one attack: how sure a rate of success is."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
-    def trial_settings(self, threat: str) -> pd.DataFrame:
+    def settings(self, threat: str) -> pd.DataFrame:
         """Attacks with all their parameters, one row each; those with the most classes and runs first.
 
         Args:
@@ -60,7 +61,7 @@ class TrialQueries:
         """
         return self.db.frame(_RUNS + _SETTINGS, [threat])
 
-    def trials(self, setting: str) -> pd.DataFrame:
+    def rows(self, setting: str) -> pd.DataFrame:
         """Finished runs of a setting, one row for each defense with its parameters, target class and seed.
 
         Of equal runs from several sources the local one counts; ``line`` names the defense.

@@ -21,7 +21,7 @@ def choose(record: Any, kind: str, most: int, help: str) -> tuple[str, list[tupl
 
     They share dataset, attack, victim and seed with ``record`` and have recorded ``kind``.
     """
-    rows = runtime.get().store.beside(record.run_id, kind)
+    rows = runtime.get().store.purification.beside(record.run_id, kind)
     own, others = str(rows["line"].iloc[0]), rows.iloc[1:]
     labels = dict(zip(others["run_id"], others["line"], strict=True))
     asked, link_number = link.read(NAME)

@@ -155,7 +155,7 @@ def as_csv(rows: pd.DataFrame) -> bytes:
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    return plain(runtime.get().store.with_run_ids(rows))
+    return plain(runtime.get().store.leaderboard.with_run_ids(rows))
 
 
 def downloads(rows: pd.DataFrame) -> None:
@@ -179,8 +179,8 @@ def selection(rows: pd.DataFrame) -> None:
     """One row: its runs and where to look at them. Several: what differs."""
     store = runtime.get().store
     with st.container(border=True):
-        opened = [row for row in store.with_run_ids(rows).to_dict("records") if row["run_ids"]]
-        records = [(row, store.run(row["run_ids"][0])) for row in opened]
+        opened = [row for row in store.leaderboard.with_run_ids(rows).to_dict("records") if row["run_ids"]]
+        records = [(row, store.runs.record(row["run_ids"][0])) for row in opened]
         for row, record in records:
             if record is None:
                 continue
@@ -207,7 +207,7 @@ def _runs(row: dict[str, Any]) -> None:
     store = runtime.get().store
     with st.container(horizontal=True):
         for run_id in row["run_ids"][:12]:
-            record = store.run(run_id)
+            record = store.runs.record(run_id)
             if record is not None:
                 navigation.link(kind, f"seed {record.spec.seed}", run=run_id)
 

@@ -56,7 +56,7 @@ def choose() -> series.Setting:
                 bind="query-params",
                 help="Runs of this attack were measured with different parameters.",
             )
-    rows = store.budget(chosen)
+    rows = store.budgets.rows(chosen)
     rows = rows[rows["defense"].map(learns_from_clean_images).astype(bool)].reset_index(drop=True)
     return series.Setting(**names, values=values.get(chosen, {}), rows=rows)
 
@@ -68,7 +68,7 @@ def _key(kind: str, names: Mapping[str, str]) -> str:
 
 def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Settings with runs -> the values that the preset does not have; the preset's own setting comes first."""
-    every = runtime.get().store.budget_settings()
+    every = runtime.get().store.budgets.settings()
     found = {}
     for row in every[(every[list(names)] == pd.Series(names)).all(axis=1)].to_dict("records"):
         try:
@@ -89,7 +89,7 @@ def _named(values: dict[str, Any]) -> str:
 
 def elsewhere(setting: series.Setting) -> None:
     """Instead of a picture: what it would show, a way to fill it, and links to what was measured."""
-    every = runtime.get().store.budget_settings()
+    every = runtime.get().store.budgets.settings()
     taught = every["defenses"].map(lambda names: any(map(learns_from_clean_images, names))).astype(bool)
     measured = every[taught]
     if measured.empty:

@@ -72,7 +72,7 @@ def cells_of(
     groups = [
         (*cell, group) for cell, own in specs.items() for group in sorted({spec.group() for spec in own})
     ]
-    rows = runtime.get().store.claims(table.id, groups)
+    rows = runtime.get().store.published.claims(table.id, groups)
     rows["cell"] = list(zip(rows["attack"], rows["defense"], strict=True))
     rows["wanted"] = [len(specs.get(cell, ())) for cell in rows["cell"]]
     highest = {(attack, defense): number.success_max for attack, defense, number in table.numbers()}

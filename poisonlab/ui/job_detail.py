@@ -42,7 +42,7 @@ def show(run_id: str) -> None:
 def _job(run_id: str) -> Job | None:
     """The job of an id from a link; ``None`` for whatever is not a job's id."""
     try:
-        return runtime.get().store.job(run_id)
+        return runtime.get().store.jobs.get(run_id)
     except (RecordError, StoreError):
         return None
 
@@ -52,7 +52,7 @@ def _detail(run_id: str) -> None:
     job = _job(run_id)
     if job is None:
         return
-    points = store.points(run_id)
+    points = store.runs.points(run_id)
     row = {"dataset": job.dataset, "attack": job.attack, "defense": job.defense}
     st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -84,7 +84,7 @@ def _detail(run_id: str) -> None:
 def _pace(job: Job, started: datetime) -> str:
     """How long it has been running, beside what similar runs took."""
     elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
-    usual = runtime.get().store.estimate(job.spec).seconds
+    usual = runtime.get().store.estimates.of(job.spec).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
     return f"Running for {duration(elapsed)}.{beside}"
 
@@ -105,7 +105,7 @@ def _recorded(record: Any) -> None:
     st.caption(f"Not run by this queue: source {record.source}.")
     page.headline(record.metrics)
     page.other_views(record, here="jobs")
-    curves(store.points(record.run_id), record.run_id)
+    curves(store.runs.points(record.run_id), record.run_id)
     logs(record.logs)
     page.reproduce(record)
 

@@ -16,7 +16,7 @@ POLL_SECONDS = 2  # every viewer pays for a poll
 
 def live(compact: bool = False) -> None:
     """Active jobs, polled only while there are any; the page runs again when one of them ends."""
-    active = runtime.get().store.jobs(states=ACTIVE)
+    active = runtime.get().store.jobs.find(states=ACTIVE)
     st.session_state["active_jobs"] = _states(active)
     if active.empty:
         st.caption("Nothing is running.")
@@ -25,7 +25,7 @@ def live(compact: bool = False) -> None:
 
 
 def _live(compact: bool) -> None:
-    active = runtime.get().store.jobs(states=ACTIVE)
+    active = runtime.get().store.jobs.find(states=ACTIVE)
     if st.session_state.get("active_jobs") != _states(active):
         st.rerun()  # one has begun or ended: what stands outside of this fragment is out of date
     running = active[active["state"] == "running"]

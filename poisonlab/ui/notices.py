@@ -35,7 +35,7 @@ def finished_jobs() -> None:
     """A toast, once a session, for every job that ended while somebody was looking."""
     from poisonlab.runner import runtime
 
-    ended = runtime.get().store.jobs(states=["done", "failed"], limit=20)
+    ended = runtime.get().store.jobs.find(states=["done", "failed"], limit=20)
     seen: set[str] | None = st.session_state.get("ended_jobs")
     for job in ended.to_dict("records"):
         if seen is not None and job["run_id"] not in seen:

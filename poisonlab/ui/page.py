@@ -56,7 +56,7 @@ def nothing_yet(what: str, demo: tuple[str, str, str]) -> None:
 def known(run_id: str) -> Any | None:
     """The record of an id from a link; ``None`` for whatever is not a run's id."""
     try:
-        return runtime.get().store.run(run_id)
+        return runtime.get().store.runs.record(run_id)
     except ValueError:
         return None
 
@@ -65,7 +65,7 @@ def spec_of(run_id: str) -> ExperimentSpec | None:
     """The spec of a run or of a job that never became one, by an id from a link."""
     store = runtime.get().store
     try:
-        found = store.run(run_id) or store.job(run_id)
+        found = store.runs.record(run_id) or store.jobs.get(run_id)
     except (ValueError, StoreError):
         return None
     return found.spec if found else None
@@ -177,7 +177,7 @@ def load_all(record: Any, kind: str) -> list[Any]:
 
 @st.cache_resource(max_entries=24, show_spinner=False)  # a slider's rerun should not read the disk
 def _artifact(run_id: str, name: str, sha256: str) -> Any:
-    return runtime.get().store.load_artifact(run_id, name)
+    return runtime.get().store.runs.load_artifact(run_id, name)
 
 
 def title_of(record: Any) -> str:

@@ -82,7 +82,7 @@ def strengths(record: Any) -> None:
     st.markdown(
         f"`{knob}`: {escape(type(defense.params).model_fields[knob].description)}. This run: **{own}**."
     )
-    rows = runtime.get().store.strengths(record.run_id, knob)
+    rows = runtime.get().store.purification.strengths(record.run_id, knob)
     measured = rows.dropna(subset=["clean_accuracy", "success"])
     if measured["value"].nunique() < 2:
         st.info(

@@ -32,7 +32,7 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     """Finished runs that recorded something this page shows, newest first; ``shows`` counts how many kinds."""
     store = runtime.get().store
     found = [
-        store.runs(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
+        store.runs.find(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
         for kind in navigation.SHOWS[name]
     ]
     found = [frame for frame in found if not frame.empty]
@@ -46,7 +46,7 @@ def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
 
 def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     """Filters and a run selector, both in the URL; the chosen run's record, or ``None`` after saying why not."""
-    names = runtime.get().store.names()
+    names = runtime.get().store.runs.names()
     asked = st.query_params.get("run")
     if asked is None and not any(names.values()):
         page.nothing_yet(what, demo)

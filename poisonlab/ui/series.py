@@ -116,7 +116,9 @@ def launcher(
     except SpecError as error:
         st.error(escape(error), icon=":material/error:")
         return
-    known = set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | runtime.get().store.queued()
+    known = (
+        set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | runtime.get().store.jobs.queued()
+    )
     missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
     if missing:
         launch.cost(missing)

@@ -36,7 +36,7 @@ def keep(table: Table, settings: multilevel.Settings) -> None:
     record = records.make_record(table, spec, outcomes, time.perf_counter() - start)
     running = runtime.get()
     records.write(record, running.results)
-    running.store.add_sweep(record)
+    running.store.sweeps.add(record)
     st.query_params["sweep"] = record.sweep_id
     st.rerun()
 
@@ -44,19 +44,19 @@ def keep(table: Table, settings: multilevel.Settings) -> None:
 def kept() -> tuple[pd.DataFrame, SweepRecord | None]:
     """All kept sweeps, and the one that the URL asks for."""
     store = runtime.get().store
-    store.index_sweeps()
+    store.sweeps.index()
     asked = st.query_params.get("sweep")
     if asked is None:
-        return store.sweeps(), None
+        return store.sweeps.find(), None
     try:
-        record = store.sweep(asked)
+        record = store.sweeps.record(asked)
     except RecordError as error:
         st.warning(escape(error))
         record = None
     else:
         if record is None:
             st.warning("There is no sweep with the id in this link among the results here.")
-    return store.sweeps(), record
+    return store.sweeps.find(), record
 
 
 def show(record: SweepRecord) -> None:
@@ -95,7 +95,7 @@ def show(record: SweepRecord) -> None:
         hide_index=True,
         alt="For each penalty where trilevel has the lower error than bilevel",
     )
-    results = runtime.get().store.sweep_results(record.sweep_id)
+    results = runtime.get().store.sweeps.results_of(record.sweep_id)
     st.download_button("Every game as CSV", results.to_csv(index=False), f"{record.sweep_id}.csv", "text/csv")
 
 

@@ -35,7 +35,7 @@ COLUMN = st.column_config
 def choose(view: str) -> series.Setting | None:
     """One of the measured attacks, in the URL; ``None`` where there is none yet."""
     store, found = runtime.get().store, {}
-    for row in store.trial_settings(THREATS[view]).to_dict("records"):
+    for row in store.trials.settings(THREATS[view]).to_dict("records"):
         try:
             spec = parse_spec(row["spec"])
         except StoreError:  # measured by another version of the program
@@ -47,7 +47,7 @@ def choose(view: str) -> series.Setting | None:
         return None
     chosen = link.choice(st, "Attack", list(found), lambda name: _label(found[name], view), key=f"{view}_of")
     names = {k: found[chosen][k] for k in ("dataset", "attack", "victim", "preset", "values")}
-    return series.Setting(**names, rows=store.trials(chosen))
+    return series.Setting(**names, rows=store.trials.rows(chosen))
 
 
 def _label(row: dict[str, Any], view: str) -> str:

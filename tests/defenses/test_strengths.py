@@ -37,11 +37,13 @@ def test_runs_beside_share_all_but_the_defense(store: Store) -> None:
     targeted(store, "jpeg", attack__poisons=4)
     add(store, record_of(tiny_spec("jpeg")))
 
-    rows = store.beside(own.run_id, "ModelHealth")
+    rows = store.purification.beside(own.run_id, "ModelHealth")
 
     assert rows["run_id"].tolist() == [own.run_id, jpeg.run_id, weak.run_id]
     assert rows["line"].tolist() == ["puregen_ebm (steps 300)", "jpeg", "puregen_ebm (steps 10)"]
-    assert len(store.beside(own.run_id, "LangevinTrace")) == 1  # the run itself, whatever it recorded
+    assert (
+        len(store.purification.beside(own.run_id, "LangevinTrace")) == 1
+    )  # the run itself, whatever it recorded
 
 
 def test_strengths_differ_in_one_parameter_and_the_seed(store: Store) -> None:
@@ -51,7 +53,7 @@ def test_strengths_differ_in_one_parameter_and_the_seed(store: Store) -> None:
     targeted(store, "puregen_ebm", defense__purify_temperature=1e-5)
     targeted(store, "jpeg")
 
-    rows = store.strengths(own.run_id, "steps")
+    rows = store.purification.strengths(own.run_id, "steps")
 
     assert list(zip(rows["value"], rows["seed"], strict=True)) == [(10, 0), (300, 0), (300, 1)]
     assert rows["surviving_share"].tolist() == [0.5] * 3
@@ -69,7 +71,7 @@ def test_backdoors_get_intervals_over_seeds(store: Store) -> None:
     for seed, asr in ((0, 0.2), (1, 0.3), (2, 0.4)):
         own = add(store, record_of(tiny_spec("jpeg", seed), clean_accuracy=0.9, asr=asr, asr_control=0.0))
 
-    (row,) = by_strength(store.strengths(own.run_id, "quality")).to_dict("records")
+    (row,) = by_strength(store.purification.strengths(own.run_id, "quality")).to_dict("records")
 
     assert row["success"] == pytest.approx(0.3) and row["targets"] == 0
     assert row["success_low"] == pytest.approx(0.3 - 4.303 * 0.1 / 3**0.5, abs=1e-3)
@@ -78,4 +80,7 @@ def test_backdoors_get_intervals_over_seeds(store: Store) -> None:
 def test_an_unknown_run_has_no_neighbors(store: Store) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
 
-    assert store.beside(unknown, "ModelHealth").empty and store.strengths(unknown, "steps").empty
+    assert (
+        store.purification.beside(unknown, "ModelHealth").empty
+        and store.purification.strengths(unknown, "steps").empty
+    )

@@ -37,7 +37,7 @@ def test_runs_are_compared_over_the_share_flagged_and_with_what_flags_nothing(st
     measured(store, spec("nad"), 0.8801)  # too near to have a label of its own
     measured(store, spec("relabel", attack="input_corruption", flag_share=0.2))
 
-    rows = store.flagging(first.run_id)
+    rows = store.flags.rows(first.run_id)
 
     shares = [
         (line, None if math.isnan(share) else share)
@@ -58,14 +58,14 @@ def test_runs_are_compared_over_the_share_flagged_and_with_what_flags_nothing(st
 
 def test_an_id_that_is_none_is_refused(store: Store) -> None:
     with pytest.raises(RecordError):
-        store.flagging("nonsense")
+        store.flags.rows("nonsense")
 
 
 def test_a_gain_over_the_control_keeps_its_interval(store: Store) -> None:
     for seed, accuracy in enumerate((0.96, 0.97)):
         measured(store, spec("ft", seed), accuracy)
 
-    (row,) = store.leaderboard().to_dict("records")
+    (row,) = store.leaderboard.rows().to_dict("records")
 
     assert row["threat"] == "corruption" and row["success"] == pytest.approx(-0.015) and row["control"] == 0
     assert row["success_low"] < row["success"] < row["success_high"]

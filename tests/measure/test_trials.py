@@ -46,12 +46,12 @@ def test_runs_that_differ_in_target_class_seed_and_defense_are_one_setting(store
     backdoor(store, 0, 0.3, attack__mapping="all_to_all")
     targeted(store, "jpeg", 0, 0.2)
 
-    settings = store.trial_settings("backdoor")
+    settings = store.trials.settings("backdoor")
 
     assert settings["classes"].tolist() == [3, 1] and settings["runs"].tolist() == [4, 1]
-    assert store.trial_settings("targeted")["runs"].tolist() == [1]
-    assert len(store.trials(settings["setting"][0])) == 4
-    assert store.trials("'; DROP TABLE runs").empty
+    assert store.trials.settings("targeted")["runs"].tolist() == [1]
+    assert len(store.trials.rows(settings["setting"][0])) == 4
+    assert store.trials.rows("'; DROP TABLE runs").empty
 
 
 def test_control_and_undefended_count_once_a_trial_whatever_the_defenses(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_control_and_undefended_count_once_a_trial_whatever_the_defenses(store: 
         backdoor(store, 0, 0.2, defense)
     backdoor(store, 1, 0.4, "none")
 
-    models = by_line(store.trials(store.trial_settings("backdoor")["setting"][0]))
+    models = by_line(store.trials.rows(store.trials.settings("backdoor")["setting"][0]))
 
     assert models["line"].tolist() == ["control"] * 2 + ["undefended"] * 2 + ["awm", "ft"]
 
@@ -68,9 +68,9 @@ def test_targets_of_all_seeds_are_pooled_under_wilsons_interval(store: Store) ->
     targeted(store, "jpeg", 0, 0.2)
     targeted(store, "jpeg", 1, 0.5, targets=10)
 
-    lines = over_targets(by_line(store.trials(store.trial_settings("targeted")["setting"][0]))).set_index(
-        "line"
-    )
+    lines = over_targets(
+        by_line(store.trials.rows(store.trials.settings("targeted")["setting"][0]))
+    ).set_index("line")
 
     assert lines.loc["jpeg", ["hits", "n"]].tolist() == [9, 30]
     assert (lines.loc["jpeg", "low"], lines.loc["jpeg", "high"]) == pytest.approx(proportion_interval(9, 30))
@@ -84,7 +84,7 @@ def test_classes_weigh_the_same_however_many_seeds_they_have(store: Store) -> No
     backdoor(store, 4, 0.8)
     backdoor(store, 7, 0.5)
 
-    classes = over_seeds(by_line(store.trials(store.trial_settings("backdoor")["setting"][0])))
+    classes = over_seeds(by_line(store.trials.rows(store.trials.settings("backdoor")["setting"][0])))
     awm = over_classes(classes).set_index("line").loc["awm"]
 
     assert (awm["classes"], awm["n"], awm["worst"], awm["worst_class"]) == (3, 4, 0.8, 4)

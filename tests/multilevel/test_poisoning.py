@@ -234,9 +234,11 @@ def test_command_prints_a_table_and_keeps_the_sweep_where_the_store_finds_it(
 
     store = Store(results)
     try:
-        assert store.sweeps()["sweep_id"].tolist()[0] == said["sweep_id"] and len(store.sweeps()) == 2
-        rows = store.sweep_results(said["sweep_id"])
-        record = store.sweep(said["sweep_id"])
+        assert (
+            store.sweeps.find()["sweep_id"].tolist()[0] == said["sweep_id"] and len(store.sweeps.find()) == 2
+        )
+        rows = store.sweeps.results_of(said["sweep_id"])
+        record = store.sweeps.record(said["sweep_id"])
     finally:
         store.close()
     assert len(rows) == 2 * 2 * 2 and rows["penalty"].isna().sum() == 4

@@ -21,7 +21,7 @@ def test_runs_of_a_setting_are_drawn_with_their_seeds(open_page: Open, filled: P
 
     assert len(app.get("plotly_chart")) == 1
     store = runtime.get().store
-    rows = store.budget(store.budget_settings()["setting"][0])
+    rows = store.budgets.rows(store.budgets.settings()["setting"][0])
     figure = budget_curves(rows, means(rows))
     assert {trace.name for trace in figure.data if trace.name} >= {"awm"}
     assert all(axis.type == "log" for axis in figure.select_xaxes())
@@ -32,7 +32,7 @@ def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
 ) -> None:
     shutil.copytree(filled / "runs", tmp_path / "runs")
     app = open_page(tmp_path, "budget", budgets="20, 25", budget_seeds="2")
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
     box = app.multiselect[0]
     assert box.value == ["awm"]
     box.set_value(["ft"]).run()
@@ -48,10 +48,10 @@ def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
 
     next(b for b in app.button if b.label.startswith("Queue")).click().run()
 
-    jobs = runtime.get().store.jobs()
+    jobs = runtime.get().store.jobs.find()
     assert not app.exception and len(jobs) == 4
     app = open_page(tmp_path, "budget", budgets="20, 25", budget_seeds="2")
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
     app.multiselect[0].set_value(["ft"]).run()
     assert "measured or queued" in app.success[0].value and not button(app, "Queue")
 

@@ -89,7 +89,7 @@ def test_means_over_seeds_stand_beside_published_numbers(open_page: Open, tmp_pa
 
     cells = app.dataframe[-1].value.set_index(["attack", "label"])
     none = cells.loc[("BadNets", "No defense")]
-    runs = runtime.get().store.runs(defense="none")
+    runs = runtime.get().store.runs.find(defense="none")
     assert none["n"] == 2 and none["state"] == "both"
     assert none["clean_accuracy"] == pytest.approx(runs["clean_accuracy"].mean())
     assert none["clean_accuracy_difference"] == pytest.approx(100 * (runs["clean_accuracy"].mean() - 0.975))
@@ -127,7 +127,7 @@ def test_a_cell_over_target_classes_shows_mean_deviation_and_how_many(
 
     cells = app.dataframe[-1].value.set_index(["attack", "label"])
     tuned, none = cells.loc[("BadNets", "Fine-tuning")], cells.loc[("BadNets", "No defense")]
-    runs = runtime.get().store.runs(defense="ft")["success"]
+    runs = runtime.get().store.runs.find(defense="ft")["success"]
     assert (tuned["runs"], tuned["state"]) == ("2 of 2", "both")
     assert (none["runs"], none["state"]) == ("1 of 2", "measured in part")
     assert tuned["success"] == pytest.approx(runs.mean()) and tuned["success_sd"] == pytest.approx(runs.std())

@@ -55,14 +55,14 @@ def test_demo_button_queues_the_demo_and_leads_to_its_job(
 ) -> None:
     app = open_page(tmp_path)
     monkeypatch.setattr(
-        runtime.get().store, "claim", lambda device: None
+        runtime.get().store.jobs, "claim", lambda device: None
     )  # nobody works: the queue is the subject
 
     app.button(key="demo").click().run()
 
     assert not app.exception
     assert app.title[0].value == "Jobs"
-    jobs = runtime.get().store.jobs()
+    jobs = runtime.get().store.jobs.find()
     assert list(jobs[["dataset", "attack", "defense"]].iloc[0]) == ["digits", "badnets", "awm"]
     assert "waiting, next: digits" in words(app)
 

@@ -133,7 +133,9 @@ def test_changing_a_run_becomes_a_link_that_needs_no_run(
     open_page: Open, filled: Path, tmp_path: Path
 ) -> None:
     open_page(filled)
-    record = runtime.get().store.run(str(runtime.get().store.runs(defense="puregen_ebm")["run_id"].iloc[0]))
+    record = runtime.get().store.runs.record(
+        str(runtime.get().store.runs.find(defense="puregen_ebm")["run_id"].iloc[0])
+    )
     app = open_page(filled, "experiment", like=record.run_id)
     query = dict(app.query_params)
     assert "like" not in query
@@ -147,7 +149,7 @@ def test_changing_a_run_becomes_a_link_that_needs_no_run(
 def test_a_failed_job_can_be_changed_and_run_again(open_page: Open, tmp_path: Path) -> None:
     open_page(tmp_path)
     spec = make_spec("digits", "badnets", "none", overrides={"attack.poison_rate": 0.07})
-    job = runtime.get().store.enqueue(spec, device="cuda:7")
+    job = runtime.get().store.jobs.enqueue(spec, device="cuda:7")
 
     app = open_page(tmp_path, "experiment", like=job)
 
@@ -174,7 +176,7 @@ def test_a_job_can_be_sent_to_one_of_several_devices(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     app = open_page(tmp_path, "experiment", mode=mode)
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
     monkeypatch.setattr(runtime.get().runner, "devices", ["cuda:0", "cuda:1"])
     app.run()
     assert app.selectbox(key="device").options == ["any free device", "cuda:0", "cuda:1"]
@@ -183,5 +185,5 @@ def test_a_job_can_be_sent_to_one_of_several_devices(
     next(b for b in app.button if b.label in ("Launch", "Queue 3 runs")).click().run()
 
     assert not app.exception
-    assert set(runtime.get().store.jobs()["device"]) == {"cuda:1"}
+    assert set(runtime.get().store.jobs.find()["device"]) == {"cuda:1"}
     assert "For cuda:1 only." in words(app).replace("\\", "")

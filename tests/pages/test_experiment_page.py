@@ -37,7 +37,7 @@ def assert_shows(app: AppTest, part: str, names: list[str]) -> None:
 def page(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The Experiment page of a program whose worker takes no job."""
     app = open_page(tmp_path, "experiment")
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
     return app
 
 
@@ -119,8 +119,8 @@ def test_changed_value_reaches_command_and_queue(page: AppTest) -> None:
     next(b for b in page.button if b.label == "Launch").click().run()
 
     assert not page.exception
-    job = runtime.get().store.jobs().iloc[0]
-    spec = runtime.get().store.job(job["run_id"]).spec
+    job = runtime.get().store.jobs.find().iloc[0]
+    spec = runtime.get().store.jobs.get(job["run_id"]).spec
     assert spec == make_spec("digits", "badnets", "awm", overrides={"attack.poison_rate": 0.05})
     assert "--set attack.poison_rate=0.05" in words(page)
 
@@ -131,7 +131,7 @@ def test_repeats_queue_one_run_a_seed(page: AppTest) -> None:
 
     next(b for b in page.button if b.label == "Launch").click().run()
 
-    assert sorted(runtime.get().store.jobs()["seed"]) == [3, 4]
+    assert sorted(runtime.get().store.jobs.find()["seed"]) == [3, 4]
 
 
 def test_impossible_value_shows_the_line_of_the_spec_and_queues_nothing(page: AppTest) -> None:
@@ -140,7 +140,7 @@ def test_impossible_value_shows_the_line_of_the_spec_and_queues_nothing(page: Ap
     next(b for b in page.button if b.label == "Launch").click().run()
 
     assert "attack.poison_rate: Input should be greater than 0" in page.error[0].value.replace("\\", "")
-    assert runtime.get().store.jobs().empty
+    assert runtime.get().store.jobs.find().empty
 
 
 def test_matrix_counts_and_queues_every_combination(page: AppTest) -> None:
@@ -155,7 +155,7 @@ def test_matrix_counts_and_queues_every_combination(page: AppTest) -> None:
     next(b for b in page.button if b.label == "Queue 4 runs").click().run()
 
     assert not page.exception
-    assert len(runtime.get().store.jobs()) == 4
+    assert len(runtime.get().store.jobs.find()) == 4
 
 
 def test_matrix_of_nothing_says_what_to_choose(page: AppTest) -> None:
@@ -168,7 +168,7 @@ def test_matrix_of_nothing_says_what_to_choose(page: AppTest) -> None:
 def test_a_run_can_be_changed_and_run_again(open_page: Open, filled: Path) -> None:
     open_page(filled)
     store = runtime.get().store
-    like = str(store.runs(defense="puregen_ebm")["run_id"].iloc[0])
+    like = str(store.runs.find(defense="puregen_ebm")["run_id"].iloc[0])
 
     app = open_page(filled, "experiment", like=like)
 
@@ -180,7 +180,7 @@ def test_a_run_can_be_changed_and_run_again(open_page: Open, filled: Path) -> No
 def test_a_link_to_change_a_run_beats_what_was_chosen_before(open_page: Open, filled: Path) -> None:
     app = open_page(filled, "experiment")
     app.selectbox(key="new_attack").set_value("bullseye_polytope").run()
-    like = str(runtime.get().store.runs(defense="awm")["run_id"].iloc[0])
+    like = str(runtime.get().store.runs.find(defense="awm")["run_id"].iloc[0])
     app.switch_page("../../pages/home.py").run()
 
     app.query_params["like"] = like

@@ -12,7 +12,7 @@ from poisonlab.runner import runtime
 
 
 def run_id(defense: str) -> str:
-    return str(runtime.get().store.runs(defense=defense)["run_id"].iloc[0])
+    return str(runtime.get().store.runs.find(defense=defense)["run_id"].iloc[0])
 
 
 def test_home_shows_counts_and_the_latest_results(open_page: Open, filled: Path) -> None:
@@ -135,7 +135,7 @@ def test_leaderboard_groups_seeds_and_filters(open_page: Open, filled: Path) -> 
 
 
 def row_name(defense: str) -> str:
-    row = runtime.get().store.leaderboard(defense=defense).iloc[0]
+    row = runtime.get().store.leaderboard.rows(defense=defense).iloc[0]
     return f"{row['group']}-{row['source']}"
 
 
@@ -184,7 +184,7 @@ def test_differences_name_parameters_and_metrics(open_page: Open, filled: Path) 
     open_page(filled)
     store = runtime.get().store
 
-    table = differences([store.run(run_id("awm")), store.run(run_id("none"))])
+    table = differences([store.runs.record(run_id("awm")), store.runs.record(run_id("none"))])
 
     assert "defense" in set(table["what"])
     assert "defense.rounds" in set(table["what"])
@@ -195,7 +195,7 @@ def test_downloads_hold_every_row(open_page: Open, filled: Path) -> None:
     from poisonlab.ui.board import as_csv, as_parquet
 
     open_page(filled)
-    rows = runtime.get().store.leaderboard()
+    rows = runtime.get().store.leaderboard.rows()
 
     for frame in (pd.read_csv(io.BytesIO(as_csv(rows))), pd.read_parquet(io.BytesIO(as_parquet(rows)))):
         assert len(frame) == len(rows)

@@ -21,7 +21,7 @@ def wait_until(condition: object, seconds: float = 60) -> None:
 
 
 def state(run_id: str) -> str:
-    job = runtime.get().store.job(run_id)
+    job = runtime.get().store.jobs.get(run_id)
     assert job is not None
     return str(job.state)
 
@@ -48,13 +48,13 @@ def test_emptied_caches_in_mid_job_leave_one_worker_and_one_finished_run(
 
     assert state(run_id) == "done"
     assert len(workers()) == 1
-    assert list(runtime.get().store.runs()["run_id"]) == [run_id]
+    assert list(runtime.get().store.runs.find()["run_id"]) == [run_id]
 
 
 def test_running_job_shows_progress_and_can_be_cancelled_and_resumed(open_page: Open, tmp_path: Path) -> None:
     app = open_page(tmp_path)
     run_id = runtime.get().runner.submit(tiny_backdoor(**{"training.epochs": 500}))
-    wait_until(lambda: state(run_id) == "running" and runtime.get().store.job(run_id).total)
+    wait_until(lambda: state(run_id) == "running" and runtime.get().store.jobs.get(run_id).total)
     app.switch_page("../../pages/jobs.py").run()
     assert "stage control" in words(app) or any("stage control" in p.proto.text for p in app.get("progress"))
 
@@ -95,7 +95,7 @@ def test_finished_job_is_announced_once(open_page: Open, tmp_path: Path) -> None
 
 def test_a_run_that_never_was_a_job_has_curves_and_log(open_page: Open, filled: Path) -> None:
     open_page(filled)
-    asked = str(runtime.get().store.runs(defense="awm")["run_id"].iloc[0])
+    asked = str(runtime.get().store.runs.find(defense="awm")["run_id"].iloc[0])
 
     app = open_page(filled, "jobs", job=asked)
 
@@ -105,7 +105,7 @@ def test_a_run_that_never_was_a_job_has_curves_and_log(open_page: Open, filled: 
 
 def test_unknown_job_gets_a_friendly_message(open_page: Open, filled: Path) -> None:
     open_page(filled)
-    runtime.get().store.enqueue(tiny_backdoor(5))
+    runtime.get().store.jobs.enqueue(tiny_backdoor(5))
 
     app = open_page(filled, "jobs", job="../../secret")
 

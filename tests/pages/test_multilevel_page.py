@@ -70,8 +70,8 @@ def test_a_kept_sweep_opens_again_by_its_url(open_page: Open, tmp_path: Path) ->
 
     assert not app.exception and charts(app) == 1
     sweep_id = st_value(app.query_params["sweep"])
-    assert runtime.get().store.sweeps()["sweep_id"].tolist() == [sweep_id]
-    results = runtime.get().store.sweep_results(sweep_id)
+    assert runtime.get().store.sweeps.find()["sweep_id"].tolist() == [sweep_id]
+    results = runtime.get().store.sweeps.results_of(sweep_id)
     assert set(results["model"]) == {"bilevel", "trilevel"} and results["test_mse"].notna().all()
     again = open_page(tmp_path, "multilevel", sweep=sweep_id)
     assert charts(again) == 1 and again.dataframe[0].value["penalty"].tolist()[0] == 6

@@ -30,8 +30,8 @@ def several(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ids() -> dict[str, str]:
     """What a run is called in short -> its id."""
-    found = runtime.get().store.runs(attack="bullseye_polytope")["run_id"]
-    params = {run_id: runtime.get().store.run(run_id).spec.defense for run_id in found}
+    found = runtime.get().store.runs.find(attack="bullseye_polytope")["run_id"]
+    params = {run_id: runtime.get().store.runs.record(run_id).spec.defense for run_id in found}
     return {f"{d.name} {getattr(d.params, 'steps', '')}".strip(): run_id for run_id, d in params.items()}
 
 
@@ -81,14 +81,14 @@ def test_strengths_are_drawn_and_the_missing_ones_queued(
     asked = ids()["puregen_ebm 4"]
 
     app = open_page(tmp_path, "purification", run=asked, values_steps="2, 4, 16")
-    monkeypatch.setattr(runtime.get().store, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
 
     assert len(app.get("plotly_chart")) == 1  # two values of steps were measured
     command = app.code[0].value
     assert command.startswith("for steps in 2 4 16; do") and '--set "defense.steps=$steps"' in command
     assert "--set defense.updates=2" in command and "defense.steps=4" not in command
     next(b for b in app.button if b.label == "Queue 1 missing run").click().run()
-    jobs = runtime.get().store.jobs()
+    jobs = runtime.get().store.jobs.find()
     assert not app.exception and len(jobs) == 1
 
 

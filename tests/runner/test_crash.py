@@ -38,17 +38,17 @@ def test_after_a_kill_the_job_is_interrupted_and_resumes_after_its_last_whole_st
 
     store = Store(results, results / "reference")
     runner = LocalRunner(store, results, ["cpu"])
-    assert store.job(run_id).state == "running"
+    assert store.jobs.get(run_id).state == "running"
     runner.start()
-    job = store.job(run_id)
+    job = store.jobs.get(run_id)
     assert job.state == "interrupted" and "resume" in job.message
 
     runner.resume(run_id)
     deadline = time.monotonic() + 60
-    while store.job(run_id).state in ("queued", "running") and time.monotonic() < deadline:
+    while store.jobs.get(run_id).state in ("queued", "running") and time.monotonic() < deadline:
         time.sleep(0.05)
     runner.stop()
-    record = store.run(run_id)
+    record = store.runs.record(run_id)
     store.close()
     assert record.state == "done" and record.cached == ["poison", "control"]
     assert record.timings["poison"] == record.timings["control"] == 0 < record.timings["victim"]

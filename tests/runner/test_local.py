@@ -22,20 +22,20 @@ def runner(store: Store, results) -> Iterator[LocalRunner]:
 def wait_for(store: Store, run_id: str, *states: str, seconds: float = 60) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        state = store.job(run_id).state
+        state = store.jobs.get(run_id).state
         if state in states:
             return state
         time.sleep(0.02)
-    raise AssertionError(f"job is {store.job(run_id)}")
+    raise AssertionError(f"job is {store.jobs.get(run_id)}")
 
 
 def test_a_job_becomes_a_run_and_a_failing_one_leaves_the_queue_alive(store, runner, spec):
     bad, good = runner.submit_many([spec(dataset__train_images=5000), spec()])
     assert wait_for(store, good, "done", "failed") == "done"
-    assert "lower train_images" in store.job(bad).message
-    assert store.runs().run_id.tolist() == [good]
-    assert len(store.points(good)) == len(store.run(good).points) > 0
-    assert store.jobs().state.tolist() == ["done", "failed"]
+    assert "lower train_images" in store.jobs.get(bad).message
+    assert store.runs.find().run_id.tolist() == [good]
+    assert len(store.runs.points(good)) == len(store.runs.record(good).points) > 0
+    assert store.jobs.find().state.tolist() == ["done", "failed"]
 
 
 def test_a_running_job_shows_its_progress_and_can_be_cancelled(store, runner, spec, monkeypatch):
@@ -43,15 +43,15 @@ def test_a_running_job_shows_its_progress_and_can_be_cancelled(store, runner, sp
     long, waiting = runner.submit_many([spec(training__epochs=1000), spec()])
     wait_for(store, long, "running")
     deadline = time.monotonic() + 30
-    while not (store.job(long).step and len(store.points(long))) and time.monotonic() < deadline:
+    while not (store.jobs.get(long).step and len(store.runs.points(long))) and time.monotonic() < deadline:
         time.sleep(0.02)
-    job = store.job(long)
+    job = store.jobs.get(long)
     assert job.stage == "control" and job.total == 2000 and job.rate > 0 and job.eta_seconds > 0
     assert runner.live(long)
     assert runner.cancel(waiting) == "cancelled"
     assert runner.cancel(long) == "running"
     assert wait_for(store, long, "cancelled", "done") == "cancelled"
-    assert store.runs(state="cancelled").run_id.tolist() == [long]
+    assert store.runs.find(state="cancelled").run_id.tolist() == [long]
 
 
 def test_stopping_interrupts_and_resuming_goes_on_after_the_last_whole_stage(store, results, spec):
@@ -61,13 +61,15 @@ def test_stopping_interrupts_and_resuming_goes_on_after_the_last_whole_stage(sto
     while not list((results / "cache").glob("control-*")):
         time.sleep(0.005)
     assert first.stop()
-    assert store.job(run_id).state == "interrupted"
+    assert store.jobs.get(run_id).state == "interrupted"
     second = LocalRunner(store, results, ["cpu"])
     second.start()
     second.resume(run_id)
     assert wait_for(store, run_id, "done", "failed") == "done"
     second.stop()
-    assert store.run(run_id).cached[:2] == ["poison", "control"] and store.job(run_id).attempt == 2
+    assert (
+        store.runs.record(run_id).cached[:2] == ["poison", "control"] and store.jobs.get(run_id).attempt == 2
+    )
 
 
 def test_two_runners_on_one_store_run_every_job_once(store, results, runner, spec):
@@ -76,7 +78,7 @@ def test_two_runners_on_one_store_run_every_job_once(store, results, runner, spe
     run_ids = other.submit_many([spec(seed=s) for s in range(4)])
     for run_id in run_ids:
         assert wait_for(store, run_id, "done", "failed", "interrupted") == "done"
-        assert store.job(run_id).attempt == 1
+        assert store.jobs.get(run_id).attempt == 1
     assert other.stop()
 
 
@@ -87,9 +89,9 @@ def test_runs_from_the_command_line_appear_in_a_running_app(store, results, spec
     runner.start()
     record = local.run_and_record(spec(), results / "runs")
     deadline = time.monotonic() + 10
-    while store.runs().empty and time.monotonic() < deadline:
+    while store.runs.find().empty and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert store.runs().run_id.tolist() == [record.run_id]
+    assert store.runs.find().run_id.tolist() == [record.run_id]
     runner.stop()
 
 
@@ -111,24 +113,24 @@ def test_a_pinned_job_is_taken_by_its_worker_only(store, results, spec, monkeypa
     wait_for(store, pinned[0], "interrupted")
     assert runner.stop()
     assert {seen[run_id] for run_id in pinned} == {"cuda:0"} and seen[anywhere] in runner.devices
-    assert store.job(pinned[0]).attempt == 2
+    assert store.jobs.get(pinned[0]).attempt == 2
 
 
 def test_a_device_without_a_worker_is_refused(store, runner, spec):
     with pytest.raises(DeviceError, match="no worker runs on cuda:7 here, only on cpu"):
         runner.submit(spec(), device="cuda:7")
-    assert store.jobs().empty
+    assert store.jobs.find().empty
 
 
 def test_jobs_whose_device_is_gone_fail_with_advice_instead_of_waiting(store, results, spec):
-    run_id = store.enqueue(spec(), device="cuda:1")
+    run_id = store.jobs.enqueue(spec(), device="cuda:1")
     runner = LocalRunner(store, results, ["cpu"])
     runner.start()
-    assert store.job(run_id).state == "failed"
-    assert "bring cuda:1 back" in store.job(run_id).message
+    assert store.jobs.get(run_id).state == "failed"
+    assert "bring cuda:1 back" in store.jobs.get(run_id).message
     with pytest.raises(DeviceError, match="queue the experiment anew on another device"):
         runner.resume(run_id)
-    assert store.job(run_id).state == "failed"
+    assert store.jobs.get(run_id).state == "failed"
     assert runner.stop()
 
 

@@ -20,10 +20,10 @@ def test_runs_that_differ_in_more_than_budget_seed_and_defense_are_another_setti
     measured(store, tiny_spec("ft", clean_images=10))
     measured(store, tiny_spec("rnp", clean_images=10, attack__poison_rate=0.2))
 
-    settings = store.budget_settings()
+    settings = store.budgets.settings()
 
     assert settings["points"].tolist() == [2, 1] and settings["runs"].tolist() == [5, 1]
-    rows = store.budget(settings["setting"][0])
+    rows = store.budgets.rows(settings["setting"][0])
     assert list(zip(rows["line"], rows["clean_images"], rows["seed"], strict=True)) == [
         ("ft", 10, 0),
         ("rnp", 10, 0),
@@ -37,7 +37,7 @@ def test_defenses_of_one_name_are_told_apart_by_what_differs(store: Store) -> No
     measured(store, tiny_spec("rnp", defense__recover_epochs=2))
     measured(store, tiny_spec("rnp", defense__recover_epochs=7))
 
-    lines = store.budget(store.budget_settings()["setting"][0])["line"]
+    lines = store.budgets.rows(store.budgets.settings()["setting"][0])["line"]
 
     assert sorted(lines) == ["rnp (recover_epochs 2)", "rnp (recover_epochs 7)"]
 
@@ -45,11 +45,11 @@ def test_defenses_of_one_name_are_told_apart_by_what_differs(store: Store) -> No
 def test_a_seed_counts_once_and_the_local_run_wins(store: Store) -> None:
     measured(store, tiny_spec("rnp"), asr=0.2)
     measured(store, tiny_spec("rnp"), asr=0.4, home="reference")
-    store.refresh()
+    store.index.refresh()
 
-    rows = store.budget(store.budget_settings()["setting"][0])
+    rows = store.budgets.rows(store.budgets.settings()["setting"][0])
 
-    assert len(store.runs()) == 2
+    assert len(store.runs.find()) == 2
     assert rows["source"].tolist() == ["local"] and rows["success"].tolist() == [0.2]
 
 
@@ -58,7 +58,7 @@ def test_means_are_over_seeds_with_an_interval_from_two_on(store: Store) -> None
         measured(store, tiny_spec("rnp", seed, clean_images=10), asr)
     measured(store, tiny_spec("rnp", clean_images=20), 0.3)
 
-    two, one = means(store.budget(store.budget_settings()["setting"][0])).to_dict("records")
+    two, one = means(store.budgets.rows(store.budgets.settings()["setting"][0])).to_dict("records")
 
     assert (two["n"], one["n"]) == (2, 1)
     assert (
@@ -68,11 +68,11 @@ def test_means_are_over_seeds_with_an_interval_from_two_on(store: Store) -> None
 
 
 def test_an_unknown_setting_has_no_rows(store: Store) -> None:
-    assert store.budget("'; DROP TABLE runs").empty and store.budget_settings().empty
+    assert store.budgets.rows("'; DROP TABLE runs").empty and store.budgets.settings().empty
 
 
 def test_waiting_jobs_are_known_by_group_and_seed(store: Store) -> None:
     spec = tiny_spec("rnp", 3)
-    store.enqueue(spec)
+    store.jobs.enqueue(spec)
 
-    assert store.queued() == {(spec.group(), 3)}
+    assert store.jobs.queued() == {(spec.group(), 3)}

@@ -28,11 +28,11 @@ def gallery() -> artifacts.ModelHealth:
 
 def test_what_is_added_is_found(store, spec):
     record = add(store, record_of(spec()))
-    (row,) = store.runs().to_dict("records")
+    (row,) = store.runs.find().to_dict("records")
     assert row["run_id"] == record.run_id and row["success"] == 0.5 and row["undefended"] == 1.0
-    assert store.run(record.run_id) == record
-    assert store.names()["attack"] == ["badnets"]
-    assert len(store.runs(kind="LangevinTrace")) == 0 and len(store.runs(dataset="cifar10")) == 0
+    assert store.runs.record(record.run_id) == record
+    assert store.runs.names()["attack"] == ["badnets"]
+    assert len(store.runs.find(kind="LangevinTrace")) == 0 and len(store.runs.find(dataset="cifar10")) == 0
 
 
 def test_nan_is_stored_as_null_with_its_flag(store, spec):
@@ -41,7 +41,7 @@ def test_nan_is_stored_as_null_with_its_flag(store, spec):
     assert store.db.rows("SELECT value, diverged FROM metrics WHERE name = 'asr'") == [(None, True)]
     assert store.db.rows("SELECT value, diverged FROM points ORDER BY step") == [(2.0, False), (None, True)]
     assert store.db.rows("SELECT success, diverged FROM runs") == [(None, True)]
-    store.update_progress(record.run_id, points=[("victim", "loss", 3, math.nan)])
+    store.jobs.update_progress(record.run_id, points=[("victim", "loss", 3, math.nan)])
     assert store.db.rows("SELECT value, diverged FROM points WHERE step = 3") == [(None, True)]
     with pytest.raises(duckdb.ConstraintException):
         store.db.rows("UPDATE runs SET der = 'nan'::DOUBLE")
@@ -53,28 +53,28 @@ def test_artifacts_load_by_checked_names_only(store, spec):
     folder.mkdir(parents=True)
     kept = save_artifact(gallery(), "ebm_health", "ebm", folder)
     add(store, record.model_copy(update={"artifacts": [kept]}))
-    assert store.load_artifact(record.run_id, "ebm_health") == gallery()
-    assert store.artifacts(record.run_id).to_dict("records") == [
+    assert store.runs.load_artifact(record.run_id, "ebm_health") == gallery()
+    assert store.runs.artifacts(record.run_id).to_dict("records") == [
         {"name": "ebm_health", "kind": "ModelHealth", "stage": "ebm"}
     ]
-    assert len(store.runs(kind="ModelHealth")) == 1
+    assert len(store.runs.find(kind="ModelHealth")) == 1
     for run_id, name in [
         ("../runs", "ebm_health"),
         (record.run_id, "../ebm_health"),
         (record.run_id, "absent"),
     ]:
         with pytest.raises(RecordError):
-            store.load_artifact(run_id, name)
+            store.runs.load_artifact(run_id, name)
     (folder / "evil.safetensors").symlink_to("/etc/hostname")
     with pytest.raises(RecordError):
-        store.load_artifact(record.run_id, "evil")
+        store.runs.load_artifact(record.run_id, "evil")
 
 
 def test_a_run_must_lie_under_its_own_id(store, spec, tmp_path):
     record = record_of(spec())
     write_record(record, tmp_path / record.run_id)
     with pytest.raises(RecordError, match="results folder"):
-        store.add_run(record, tmp_path / record.run_id)
+        store.index.add(record, tmp_path / record.run_id)
 
 
 def test_folders_written_by_others_are_indexed_and_bad_ones_skipped(store, spec):
@@ -84,8 +84,8 @@ def test_folders_written_by_others_are_indexed_and_bad_ones_skipped(store, spec)
     bad.mkdir()
     (bad / "run.json").write_text("{}")
     (store.homes["runs"] / new_run_id()).mkdir()  # still at work
-    assert store.refresh() == 1 and store.refresh() == 0
-    assert store.runs().run_id.tolist() == [record.run_id]
+    assert store.index.refresh() == 1 and store.index.refresh() == 0
+    assert store.runs.find().run_id.tolist() == [record.run_id]
     assert list(store.skipped) == [bad.name]
 
 
@@ -95,12 +95,12 @@ def test_shipped_runs_are_indexed_once_and_follow_their_folder(results, tmp_path
     write_record(record, reference / record.run_id)
     for _ in range(2):
         store = Store(results, reference)
-        assert store.runs(source="reference").run_id.tolist() == [record.run_id]
+        assert store.runs.find(source="reference").run_id.tolist() == [record.run_id]
         store.close()
     (reference / record.run_id / "run.json").unlink()
     (reference / record.run_id).rmdir()
     store = Store(results, reference)
-    assert len(store.runs()) == 0
+    assert len(store.runs.find()) == 0
     store.close()
 
 
@@ -111,7 +111,7 @@ def test_seeds_are_one_row_with_students_interval(store, spec):
     values = [0.80, 0.90, 0.85]
     for seed, value in enumerate(values):
         add(store, record_of(spec(seed=seed), clean_accuracy=value, asr=value / 10, asr_control=0.0))
-    (row,) = store.with_run_ids(store.leaderboard()).to_dict("records")
+    (row,) = store.leaderboard.with_run_ids(store.leaderboard.rows()).to_dict("records")
     low, high = metrics.mean_interval(values)
     assert row["n"] == 3 and row["threat"] == "backdoor" and len(row["run_ids"]) == 3
     assert row["clean_accuracy"] == pytest.approx(0.85)
@@ -122,7 +122,7 @@ def test_one_seed_has_no_interval_and_the_same_seed_twice_counts_once(store, spe
     add(store, record_of(spec(), day=0, clean_accuracy=0.5, asr=0.5))
     newest = add(store, record_of(spec(), day=1, clean_accuracy=0.7, asr=0.3))
     add(store, record_of(spec(), day=2, state="failed", clean_accuracy=0.1, asr=0.1))
-    (row,) = store.with_run_ids(store.leaderboard()).to_dict("records")
+    (row,) = store.leaderboard.with_run_ids(store.leaderboard.rows()).to_dict("records")
     assert row["n"] == 1 and row["success"] == 0.3 and row["run_ids"] == [newest.run_id]
     assert np.isnan(row["success_low"]) and np.isnan(row["clean_accuracy_high"])
 
@@ -130,7 +130,7 @@ def test_one_seed_has_no_interval_and_the_same_seed_twice_counts_once(store, spe
 def test_targeted_attacks_pool_their_targets(store, spec):
     for seed, (success, targets) in enumerate([(0.5, 20.0), (0.1, 10.0)]):
         add(store, record_of(spec(seed=seed), clean_accuracy=0.9, poison_success=success, targets=targets))
-    (row,) = store.leaderboard().to_dict("records")
+    (row,) = store.leaderboard.rows().to_dict("records")
     assert row["threat"] == "targeted" and row["targets"] == 30
     assert row["success"] == pytest.approx(11 / 30)
     assert (row["success_low"], row["success_high"]) == pytest.approx(metrics.proportion_interval(11, 30))
@@ -140,40 +140,40 @@ def test_a_diverged_seed_is_counted_but_never_leads(store, spec):
     add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=None))
     add(store, record_of(spec(), clean_accuracy=0.9, asr=0.4))
     for descending in (True, False):
-        board = store.leaderboard(sort="success", descending=descending)
+        board = store.leaderboard.rows(sort="success", descending=descending)
         assert board.success.iloc[0] == 0.4 and board.diverged.tolist() == [0, 1]
 
 
 def test_a_row_says_what_its_preset_would_not_have_chosen(store, spec):
     add(store, record_of(spec(), clean_accuracy=0.9, asr=0.4))
     add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=0.6))
-    plain, changed = store.leaderboard().settings
+    plain, changed = store.leaderboard.rows().settings
     assert changed == f"{plain}, attack.poison_rate=0.2".removeprefix(", ")
 
 
 def test_runs_indexed_before_there_were_settings_get_them(store, results, spec):
     add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=0.6))
-    before = store.leaderboard().settings.tolist()
+    before = store.leaderboard.rows().settings.tolist()
     store.db.rows("UPDATE runs SET settings = NULL")
     store.close()
     again = Store(results)
-    assert again.leaderboard(source="local").settings.tolist() == before != [""]
+    assert again.leaderboard.rows(source="local").settings.tolist() == before != [""]
     again.close()
 
 
 def test_sorting_by_anything_else_is_refused(store):
     with pytest.raises(ValueError, match="choose one of: group, dataset"):
-        store.leaderboard(sort="success; DROP TABLE runs")
-    assert store.leaderboard().empty
+        store.leaderboard.rows(sort="success; DROP TABLE runs")
+    assert store.leaderboard.rows().empty
 
 
 def test_estimates_come_from_the_most_alike_runs(store, spec):
-    assert store.estimate(spec()).seconds is None
+    assert store.estimates.of(spec()).seconds is None
     add(store, record_of(spec()))
-    found = store.estimate(spec(seed=5), device="cpu")
+    found = store.estimates.of(spec(seed=5), device="cpu")
     assert found.seconds == 9.0 and found.cached == []
     (store.results / "cache" / "victim-0123").mkdir(parents=True)
-    again = store.estimate(spec(), device="cpu")
+    again = store.estimates.of(spec(), device="cpu")
     assert again.cached == ["victim"] and again.seconds == 2.0
 
 
@@ -181,11 +181,11 @@ def test_estimates_come_from_the_most_alike_runs(store, spec):
 
 
 def test_jobs_are_claimed_once_each_and_in_order(store, spec):
-    run_ids = store.enqueue_many([spec(seed=s) for s in range(6)])
+    run_ids = store.jobs.enqueue_many([spec(seed=s) for s in range(6)])
     taken: list[str] = []
 
     def work() -> None:
-        while job := store.claim("cpu"):
+        while job := store.jobs.claim("cpu"):
             taken.append(job.run_id)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -194,46 +194,46 @@ def test_jobs_are_claimed_once_each_and_in_order(store, spec):
     for thread in threads:
         thread.join()
     assert sorted(taken) == sorted(run_ids)
-    assert set(store.jobs().state) == {"running"}
+    assert set(store.jobs.find().state) == {"running"}
 
 
 def test_a_job_knows_its_spec_progress_and_log(store, spec):
-    run_id = store.enqueue(spec())
-    store.claim("cpu")
-    asked = store.update_progress(
+    run_id = store.jobs.enqueue(spec())
+    store.jobs.claim("cpu")
+    asked = store.jobs.update_progress(
         run_id, stage="victim", step=3, total=9, rate=math.inf, logs=[("victim", "info", "x")]
     )
-    job = store.job(run_id)
+    job = store.jobs.get(run_id)
     assert not asked
     assert (job.spec, job.state, job.step, job.rate) == (spec(), "running", 3, None)
     assert job.logs == (("victim", "info", "x"),)
-    assert store.request_cancel(run_id) == "running"
-    assert store.update_progress(run_id)
+    assert store.jobs.request_cancel(run_id) == "running"
+    assert store.jobs.update_progress(run_id)
 
 
 def test_the_queue_has_a_limit(store, spec, monkeypatch):
     monkeypatch.setattr(jobs_module, "MAX_QUEUED", 2)
     with pytest.raises(QueueFull, match="limit of 2"):
-        store.enqueue_many([spec()] * 3)
-    assert store.jobs().empty
+        store.jobs.enqueue_many([spec()] * 3)
+    assert store.jobs.find().empty
 
 
 def test_only_unfinished_jobs_can_be_resumed(store, spec):
-    run_id = store.enqueue(spec())
+    run_id = store.jobs.enqueue(spec())
     with pytest.raises(StoreError, match="only jobs that are interrupted"):
-        store.requeue(run_id)
+        store.jobs.requeue(run_id)
     failed = add(store, record_of(spec(), state="failed"))  # never a job: from the command line
-    store.requeue(failed.run_id)
-    assert store.job(failed.run_id).state == "queued" and store.runs(state=None).empty
+    store.jobs.requeue(failed.run_id)
+    assert store.jobs.get(failed.run_id).state == "queued" and store.runs.find(state=None).empty
 
 
 def test_jobs_of_a_dead_process_become_interrupted(store, spec, monkeypatch):
-    mine, theirs = store.enqueue_many([spec(), spec()])
-    store.claim("cpu")
+    mine, theirs = store.jobs.enqueue_many([spec(), spec()])
+    store.jobs.claim("cpu")
     monkeypatch.setattr(jobs_module, "PROCESS", "another")
-    store.claim("cpu")
-    assert store.recover() == 1
-    assert {mine: store.job(mine).state, theirs: store.job(theirs).state} == {
+    store.jobs.claim("cpu")
+    assert store.jobs.recover() == 1
+    assert {mine: store.jobs.get(mine).state, theirs: store.jobs.get(theirs).state} == {
         mine: "interrupted",
         theirs: "running",
     }
@@ -281,7 +281,7 @@ def test_sql_cannot_reach_files(store, tmp_path):
 
 
 def test_an_exception_rolls_back(store, spec):
-    store.enqueue(spec())
+    store.jobs.enqueue(spec())
 
     def change(cursor) -> None:
         cursor.execute("DELETE FROM jobs")
@@ -289,12 +289,12 @@ def test_an_exception_rolls_back(store, spec):
 
     with pytest.raises(KeyError):
         store.db.write(change)
-    assert len(store.jobs()) == 1
+    assert len(store.jobs.find()) == 1
 
 
 def test_job_specs_that_no_longer_fit_fail_without_stopping_the_queue(store, spec):
-    old, good = store.enqueue_many([spec(), spec()])
+    old, good = store.jobs.enqueue_many([spec(), spec()])
     changed = json.dumps(json.loads(spec().model_dump_json()) | {"gone": 1})
     store.db.rows("UPDATE jobs SET spec = ? WHERE run_id = ?", [changed, old])
-    assert store.claim("cpu").run_id == good
-    assert store.jobs(["failed"]).message[0].startswith("this spec does not fit")
+    assert store.jobs.claim("cpu").run_id == good
+    assert store.jobs.find(["failed"]).message[0].startswith("this spec does not fit")
