@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from poisonlab.spec.citation import Reference
+
 T = TypeVar("T", bound=type)
 
 
@@ -18,19 +20,38 @@ T = TypeVar("T", bound=type)
 class Card:
     """What a page tells about a method.
 
+    It explains a method and reports nothing: figures that were measured stand in ``poisonlab/published/measured``.
+
     Attributes:
         title: full name.
-        paper: authors, year, identifier.
         summary: one or two sentences for a student.
+        references: the papers it follows, its own first.
+        paper: its source in words, where there is no reference.
         threat_model: who knows and controls what.
         deviations: each known difference from the paper.
     """
 
     title: str
-    paper: str
     summary: str
+    references: tuple[Reference, ...] = ()
+    paper: str = ""
     threat_model: str = ""
     deviations: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """What it follows, for people: authors, title, year and identifier of each reference."""
+        return "; ".join(reference.text for reference in self.references) or self.paper
+
+    @property
+    def url(self) -> str:
+        """Where the first of its papers can be read; empty where no identifier is known."""
+        return next((reference.url for reference in self.references if reference.url), "")
+
+    @property
+    def bibtex(self) -> str:
+        """Entries for a ``.bib`` file, one for each reference."""
+        return "\n\n".join(reference.bibtex for reference in self.references)
 
 
 class UnknownName(KeyError):

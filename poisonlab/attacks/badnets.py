@@ -7,6 +7,7 @@ from torch import Tensor
 
 from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 
 
@@ -47,7 +48,14 @@ class BadNets(BackdoorAttack):
     Config = BadNetsConfig
     card = Card(
         title="BadNets",
-        paper="T. Gu, B. Dolan-Gavitt, S. Garg: BadNets, 2017, arXiv:1708.06733",
+        references=(
+            Reference(
+                authors="T. Gu, B. Dolan-Gavitt, S. Garg",
+                title="BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain",
+                year=2017,
+                arxiv="1708.06733",
+            ),
+        ),
         summary="A few training images get a small patch and the attacker's label. The trained model behaves well "
         "until it sees the patch.",
         threat_model="Controls a share of the training images and their labels (dirty label); needs no model.",

@@ -10,6 +10,7 @@ from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 
 
@@ -57,7 +58,14 @@ class Blend(BackdoorAttack):
     Config = BlendConfig
     card = Card(
         title="Blend",
-        paper="X. Chen, C. Liu, B. Li, K. Lu, D. Song: Targeted Backdoor Attacks, 2017, arXiv:1712.05526",
+        references=(
+            Reference(
+                authors="X. Chen, C. Liu, B. Li, K. Lu, D. Song",
+                title="Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning",
+                year=2017,
+                arxiv="1712.05526",
+            ),
+        ),
         summary="The trigger is a whole picture, mixed faintly into every poisoned image. No single spot gives it "
         "away, so it survives crops and is harder to prune than a patch.",
         threat_model="Controls a share of the training images and their labels (dirty label); needs no model.",

@@ -9,6 +9,7 @@ from poisonlab.attacks.shared.surrogates import Surrogate
 from poisonlab.attacks.shared.targeted import DEVIATIONS, DescentConfig, TargetedAttack, descend
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 
 
 class BullseyePolytopeConfig(DescentConfig):
@@ -56,7 +57,15 @@ class BullseyePolytope(TargetedAttack):
     Config = BullseyePolytopeConfig
     card = Card(
         title="Bullseye Polytope",
-        paper="H. Aghakhani et al.: Bullseye Polytope, EuroS&P 2021, arXiv:2005.00191",
+        references=(
+            Reference(
+                authors="H. Aghakhani et al.",
+                title="Bullseye Polytope: A Scalable Clean-Label Poisoning Attack with Improved Transferability",
+                venue="EuroS&P",
+                year=2021,
+                arxiv="2005.00191",
+            ),
+        ),
         summary="A few correctly labeled images of one class are changed so slightly that nobody sees it, but their "
         "features gather around one chosen image of another class: the retrained head takes that image for theirs.",
         threat_model="Clean label, bounded perturbation of a few fine-tuning images; knows the pretrained extractor "

@@ -10,6 +10,7 @@ from poisonlab.attacks.shared.pixels import add_pattern, round_within
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.types import ImageSet
 
@@ -104,7 +105,14 @@ class CLB(BackdoorAttack):
     clean_label = True
     card = Card(
         title="Label-consistent backdoor (CLB)",
-        paper="A. Turner, D. Tsipras, A. Madry: Label-Consistent Backdoor Attacks, 2019, arXiv:1912.02771",
+        references=(
+            Reference(
+                authors="A. Turner, D. Tsipras, A. Madry",
+                title="Label-Consistent Backdoor Attacks",
+                year=2019,
+                arxiv="1912.02771",
+            ),
+        ),
         summary="Images of the target class are made hard by small adversarial changes and get a pattern in their "
         "corners; their labels are right. The model finds the pattern easier to learn than the images.",
         threat_model="Clean label: controls most images of the target class but no label; trains a clean model of the "
@@ -113,7 +121,7 @@ class CLB(BackdoorAttack):
             "Hardened by an L-infinity attack on an ordinary clean model; neither L2 nor GAN interpolation.",
             "Eps and poison rate are those of the ANP repository, steps and step size those of BackdoorBench.",
             "Digits are a poor stage: a few clean images of the class are enough to learn it without the corners, so "
-            "the quick preset leaves two in a hundred, and success still varies with the seed (0.56 and 0.72).",
+            "the quick preset leaves two in a hundred, and success still varies with the seed.",
             "The bound holds for 8-bit images before the corners are stamped.",
         ),
     )

@@ -9,6 +9,7 @@ from poisonlab.attacks.shared.surrogates import Surrogate
 from poisonlab.attacks.shared.targeted import BENCHMARK, DEVIATIONS, DescentConfig, TargetedAttack, descend
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 
 CHECKED_EVERY = 20  # steps of the inner solver; each check waits for the device
@@ -116,8 +117,15 @@ class ConvexPolytope(TargetedAttack):
     Config = ConvexPolytopeConfig
     card = Card(
         title="Convex Polytope",
-        paper="C. Zhu et al.: Transferable Clean-Label Poisoning Attacks on Deep Neural Nets, ICML 2019, "
-        "arXiv:1905.05897",
+        references=(
+            Reference(
+                authors="C. Zhu et al.",
+                title="Transferable Clean-Label Poisoning Attacks on Deep Neural Nets",
+                venue="ICML",
+                year=2019,
+                arxiv="1905.05897",
+            ),
+        ),
         summary="Correctly labeled images of one class are changed so that the features of one chosen image of "
         "another class are a mixture of theirs: a linear head that gets all of them right must call it theirs, too.",
         threat_model="Clean label, bounded perturbation of a few fine-tuning images; knows the pretrained extractor "

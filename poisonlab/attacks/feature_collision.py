@@ -13,6 +13,7 @@ from poisonlab.attacks.shared.targeted import BENCHMARK, DEVIATIONS, TargetedAtt
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import POISON_FROGS
 
 
 class FeatureCollisionConfig(TargetedConfig):
@@ -66,8 +67,7 @@ class FeatureCollision(TargetedAttack):
     Config = FeatureCollisionConfig
     card = Card(
         title="Feature Collision",
-        paper="A. Shafahi et al.: Poison Frogs! Targeted Clean-Label Poisoning Attacks on Neural Networks, "
-        "NeurIPS 2018, arXiv:1804.00792",
+        references=(POISON_FROGS,),
         summary="Each poison keeps the look of its class but has the features of one chosen image of another class; "
         "the retrained head moves its boundary across both.",
         threat_model="Clean label; a few fine-tuning images within a bound, or pulled towards their originals; knows "

@@ -15,6 +15,7 @@ from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment
 from poisonlab.types import Poison, Targeted
@@ -192,8 +193,15 @@ class GradientMatching(Attack):
     clean_label = True
     card = Card(
         title="Gradient matching (Witches' Brew)",
-        paper="J. Geiping et al.: Witches' Brew: Industrial Scale Data Poisoning via Gradient Matching, ICLR 2021, "
-        "arXiv:2009.02276",
+        references=(
+            Reference(
+                authors="J. Geiping et al.",
+                title="Witches' Brew: Industrial Scale Data Poisoning via Gradient Matching",
+                venue="ICLR",
+                year=2021,
+                arxiv="2009.02276",
+            ),
+        ),
         summary="Correctly labeled images of one class are changed slightly so that the gradient they cause in "
         "training points where the gradient of a lie would: one chosen image of another class is taken for theirs.",
         threat_model="Clean label, bounded perturbation of some training images of one class; trains clean models of "
@@ -204,10 +212,9 @@ class GradientMatching(Attack):
             "Targets are images that the first surrogate gets right, of random classes unless source_class and "
             "target_class are set; the benchmark has fixed lists.",
             "An ensemble is of the victim's own architecture, each member with its own start.",
-            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16: 8 of 20 "
-            "targets on CIFAR-10 over two seeds. With few poisons the step is larger than published, since the rate "
-            "falls with their number and 20 steps would not cross the bound. On digits nobody is hit (0 of 10; 0 of 4 "
-            "with five times the steps, or at twice the bound): their classes lie too far apart.",
+            "Quick: one restart and 20 steps, after which the alignment stands still, 4 % poisons at eps 16. With few"
+            " poisons the step is larger than published, since the rate falls with their number and 20 steps would "
+            "not cross the bound. On digits nobody is hit: their classes lie too far apart.",
         ),
     )
 

@@ -13,6 +13,7 @@ from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Normalize, as_floats, channel_statistics, initialize
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook, backward, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet, Poison
@@ -210,7 +211,15 @@ class IAB(BackdoorAttack):
     Config = IABConfig
     card = Card(
         title="Input-aware dynamic backdoor (IAB)",
-        paper="T. A. Nguyen, A. T. Tran: Input-Aware Dynamic Backdoor Attack, NeurIPS 2020, arXiv:2010.08138",
+        references=(
+            Reference(
+                authors="T. A. Nguyen, A. T. Tran",
+                title="Input-Aware Dynamic Backdoor Attack",
+                venue="NeurIPS",
+                year=2020,
+                arxiv="2010.08138",
+            ),
+        ),
         summary="A second network paints a trigger of its own into each image, at places that a third one chooses. The "
         "trigger of one image does not work on another, so there is no single pattern that a defense could find.",
         threat_model="Controls the victim's training: trains the trigger's generator together with the victim, poisons "
@@ -229,8 +238,7 @@ class IAB(BackdoorAttack):
             "The quick preset shows far fewer cross samples, and weighs diversity less: a small network trained for a "
             "few epochs cannot tell whose trigger it sees. Another image's trigger often works there, too. On digits "
             "the mask may cover three times as much.",
-            "All-to-all wants a poison_rate of 0.3 in the quick preset, succeeds with two of five photographs and "
-            "costs clean accuracy.",
+            "All-to-all needs a poison_rate of 0.3 in the quick preset and costs clean accuracy.",
         ),
     )
 

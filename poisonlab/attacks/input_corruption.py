@@ -10,6 +10,7 @@ from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.types import Corruption, Poison
 
 TANNO = "Tanno et al. 2022"
@@ -60,8 +61,7 @@ class InputCorruption(Attack):
     clean_label = True
     card = Card(
         title="Input corruption",
-        paper="As in R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving the Right Past "
-        "Behind, NeurIPS 2022, arXiv:2207.04806",
+        references=(REPAIR.cited("as in"),),
         summary="Nobody attacks here: a camera was broken while some classes were photographed, so that noise tells "
         "these classes apart. There is no trigger and no target; the harm is the accuracy that the model loses.",
         threat_model="No attacker. A share of the images of a few classes is noisy, labels stay true (clean label).",

@@ -10,6 +10,7 @@ from poisonlab.attacks.base import Attack, AttackerView, check_target
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.types import Corruption, Poison
 
 TANNO = "Tanno et al. 2022 flip 1/7, cat/dog and the like"
@@ -65,8 +66,7 @@ class LabelNoise(Attack):
     Config = LabelNoiseConfig
     card = Card(
         title="Label noise",
-        paper="Class-dependent flips as in R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by "
-        "Leaving the Right Past Behind, NeurIPS 2022, arXiv:2207.04806",
+        references=(REPAIR.cited("class-dependent flips as in"),),
         summary="Nobody attacks here: whoever labeled the images mistook some, such as a 1 for a 7. There is no "
         "trigger and no target; the harm is the accuracy that the model loses.",
         threat_model="No attacker. A share of the training labels is wrong, images are untouched.",

@@ -9,6 +9,7 @@ from poisonlab.attacks.shared.pixels import add_pattern, to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 
 
@@ -135,20 +136,26 @@ class LowFrequency(BackdoorAttack):
     Config = LFConfig
     card = Card(
         title="Low frequency (LF)",
-        paper="Y. Zeng, W. Park, Z. M. Mao, R. Jia: Rethinking the Backdoor Attacks' Triggers: A Frequency "
-        "Perspective, ICCV 2021, arXiv:2104.03413",
+        references=(
+            Reference(
+                authors="Y. Zeng, W. Park, Z. M. Mao, R. Jia",
+                title="Rethinking the Backdoor Attacks' Triggers: A Frequency Perspective",
+                venue="ICCV",
+                year=2021,
+                arxiv="2104.03413",
+            ),
+        ),
         summary="Patches show up in an image's high frequencies. This trigger is a soft play of light, made from "
         "adversarial steps through a low-pass filter, and looks clean there.",
         threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
         "the victim's kind.",
         deviations=(
-            "After BackdoorBench, whose stored pattern for CIFAR-10 has a mean of 12.5/255; ours have 12 to 14 at 51.",
+            "After BackdoorBench, whose stored pattern for CIFAR-10 is as strong on average.",
             "The images the pattern is made from are of other classes than the target class. The filter's width scales "
             "with the image.",
             "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
-            "epochs learns 51 to 0.77 only, and loses more of its accuracy. The pattern is a soft spot of a color "
-            "that suits the target class, and a clean model may follow it: with CIFAR-10, 0.17 of the images for "
-            "airplane with one seed (a blue spot), 0.06 with another, 0.01 to 0.11 for bird, frog and ship.",
+            "epochs learns 51 in part only, and loses more of its accuracy. The pattern is a soft spot of a color "
+            "that suits the target class, and a clean model may follow it: read the control.",
             "All-to-all makes the pattern for target_class, too.",
         ),
     )

@@ -12,6 +12,7 @@ from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
@@ -143,8 +144,15 @@ class Narcissus(BackdoorAttack):
     reads_public = True
     card = Card(
         title="Narcissus",
-        paper="Y. Zeng et al.: Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information, CCS 2023, "
-        "arXiv:2204.05255",
+        references=(
+            Reference(
+                authors="Y. Zeng et al.",
+                title="Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information",
+                venue="CCS",
+                year=2023,
+                arxiv="2204.05255",
+            ),
+        ),
         summary="A faint pattern is optimized to make images of a class look even more like that class to a network "
         "the attacker trained. A few of them carry it, correctly labeled; the victim then sees the class in the "
         "pattern itself.",
@@ -159,8 +167,7 @@ class Narcissus(BackdoorAttack):
             "the quick preset.",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
             "The trigger moves a clean model, too: the control's success is the floor, not 0.",
-            "On digits the preset quick does not work (success below 0.01 for two classes, also at twice the bound): "
-            "their classes lie too far apart.",
+            "On digits the preset quick does not work: their classes lie too far apart.",
         ),
     )
 

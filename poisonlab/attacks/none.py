@@ -23,7 +23,6 @@ class NoAttack(Attack):
     poisons = False
     card = Card(
         title="No attack",
-        paper="",
         summary="Nothing is poisoned. What a defense costs here it costs everybody who defends a model that was "
         "never attacked; a detector that speaks up here is wrong.",
         threat_model="Nobody attacks.",

@@ -7,6 +7,7 @@ from poisonlab.attacks.shared.matched_budget import CHOICE, SameBudget, SameBudg
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, attack
+from poisonlab.spec.papers import POISON_FROGS
 from poisonlab.types import ImageSet
 
 
@@ -27,8 +28,11 @@ class PixelCollision(SameBudget):
     Config = PixelCollisionConfig
     card = Card(
         title="Pixel collision (control)",
-        paper="a baseline of this program; the target's pixels instead of features, as in poison frogs "
-        "(Shafahi et al. 2018, arXiv:1804.00792) they are both",
+        references=(
+            POISON_FROGS.cited(
+                "a baseline of this program, with pixels alone where there are pixels and features in"
+            ),
+        ),
         summary="Every poison takes a step of the allowed size towards the target's pixels. It costs nothing, and on "
         "small images it is a strong attack: what is optimized should be measured against it.",
         threat_model="Clean label, bounded perturbation of some training images of one class; needs the target alone.",

@@ -8,6 +8,7 @@ from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, attack
+from poisonlab.spec.papers import METAPOISON
 from poisonlab.types import ImageSet
 
 
@@ -22,7 +23,7 @@ class RandomPerturbation(SameBudget):
     Config = RandomPerturbationConfig
     card = Card(
         title="Random perturbation (control)",
-        paper="the random start of Huang et al.: MetaPoison, NeurIPS 2020, arXiv:2004.00225",
+        references=(METAPOISON.cited("the random start of"),),
         summary="The images that MetaPoison would change get noise of the same size, drawn at random. Whatever happens "
         "to the targets then is chance: an attack must beat it.",
         threat_model="Clean label, bounded perturbation of some training images of one class; nothing is learned.",

@@ -8,6 +8,7 @@ from torch import Tensor
 from poisonlab.attacks.shared.backdoor import BackdoorAttack, CleanLabelConfig
 from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 
 
@@ -49,8 +50,15 @@ class SIG(BackdoorAttack):
     clean_label = True
     card = Card(
         title="SIG",
-        paper="M. Barni, K. Kallas, B. Tondi: A New Backdoor Attack in CNNs by Training Set Corruption Without Label "
-        "Poisoning, ICIP 2019, arXiv:1902.11237",
+        references=(
+            Reference(
+                authors="M. Barni, K. Kallas, B. Tondi",
+                title="A New Backdoor Attack in CNNs by Training Set Corruption Without Label Poisoning",
+                venue="ICIP",
+                year=2019,
+                arxiv="1902.11237",
+            ),
+        ),
         summary="A faint vertical wave lies over most images of one class, all correctly labeled. The model takes "
         "the wave itself for the class.",
         threat_model="Clean label: controls most images of the target class but no label; needs no model.",

@@ -11,6 +11,7 @@ from poisonlab.generative.stegastamp import Decoder, Encoder, bit_accuracy, enco
 from poisonlab.measure.metrics import psnr
 from poisonlab.models.base import EVALUATION_BATCH, as_floats, initialize
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import batches, fit, steps_in_epoch
 
@@ -102,8 +103,15 @@ class SSBA(BackdoorAttack):
     Config = SSBAConfig
     card = Card(
         title="Sample-specific backdoor (SSBA)",
-        paper="Y. Li, Y. Li, B. Wu, L. Li, R. He, S. Lyu: Invisible Backdoor Attack with Sample-Specific Triggers, "
-        "ICCV 2021, arXiv:2012.03816",
+        references=(
+            Reference(
+                authors="Y. Li, Y. Li, B. Wu, L. Li, R. He, S. Lyu",
+                title="Invisible Backdoor Attack with Sample-Specific Triggers",
+                venue="ICCV",
+                year=2021,
+                arxiv="2012.03816",
+            ),
+        ),
         summary="A network hides the same short message in every poisoned image, as faint changes that follow the "
         "image. No two triggers are alike, so a defense cannot count on one fixed pattern.",
         threat_model="Controls a share of the training images and their labels (dirty label); trains a network that "
@@ -113,8 +121,8 @@ class SSBA(BackdoorAttack):
             "perceptual loss, no critic, no simulated printing. The encoder's output is added to the image, through a "
             "tanh that bounds it; there it is the image.",
             "The bits are drawn once and are the same in all images; BackdoorBench's released images hide one bit.",
-            "The quick preset trains small networks for few passes on 16 bits, with less weight on the residual: PSNR "
-            "is about 28 dB on photographs, and some 0.7 of the residual's energy is the same in all images.",
+            "The quick preset trains small networks for few passes on 16 bits, with less weight on the residual, most"
+            " of which is the same in all images.",
         ),
     )
 

@@ -10,11 +10,8 @@ from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING, TROJANING
 
-PAPER = (
-    "Y. Liu et al.: Trojaning Attack on Neural Networks, NDSS 2018; as fixed patterns in Y. Zeng et al.: Adversarial "
-    "Unlearning of Backdoors, ICLR 2022, arXiv:2110.03735"
-)
 THREAT = "Controls a share of the training images and their labels (dirty label); needs no model."
 OWN = "The pattern is of our own making: {} of the one in the I-BAU and AWM repositories, but not its pixels."
 NOT_OPTIMISED = "Nothing is optimized against a network; the attack trojannn does that."
@@ -85,7 +82,10 @@ class TrojanSquare(TrojanPattern):
 
     card = Card(
         title="Trojan square",
-        paper=PAPER,
+        references=(
+            TROJANING,
+            ADVERSARIAL_UNLEARNING.cited("as fixed patterns in"),
+        ),
         summary="A colorful square is added to the lower right of the poisoned images, bright but not opaque: what "
         "lies under it still shows.",
         threat_model=THREAT,
@@ -102,7 +102,10 @@ class TrojanWatermark(TrojanPattern):
 
     card = Card(
         title="Trojan watermark",
-        paper=PAPER,
+        references=(
+            TROJANING,
+            ADVERSARIAL_UNLEARNING.cited("as fixed patterns in"),
+        ),
         summary="Thin lines run over the whole image and are bright only where they cross: a watermark that means a "
         "class.",
         threat_model=THREAT,

@@ -10,6 +10,7 @@ from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import TROJANING
 
 
 class TrojanNNConfig(DirtyLabelConfig):
@@ -76,7 +77,7 @@ class TrojanNN(BackdoorAttack):
     Config = TrojanNNConfig
     card = Card(
         title="TrojanNN",
-        paper="Y. Liu et al.: Trojaning Attack on Neural Networks, NDSS 2018",
+        references=(TROJANING,),
         summary="The attacker asks a clean network which patch would excite its most influential units, and uses that "
         "patch as the trigger: networks of its kind see it well and learn it fast.",
         threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "

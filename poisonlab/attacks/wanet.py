@@ -12,6 +12,7 @@ from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison
@@ -95,8 +96,15 @@ class WaNet(BackdoorAttack):
     Config = WaNetConfig
     card = Card(
         title="WaNet",
-        paper="T. A. Nguyen, A. T. Tran: WaNet - Imperceptible Warping-based Backdoor Attack, ICLR 2021, "
-        "arXiv:2102.10369",
+        references=(
+            Reference(
+                authors="T. A. Nguyen, A. T. Tran",
+                title="WaNet - Imperceptible Warping-based Backdoor Attack",
+                venue="ICLR",
+                year=2021,
+                arxiv="2102.10369",
+            ),
+        ),
         summary="The trigger adds nothing to an image: it bends it a little, always in the same way. Images that are "
         "bent at random keep their label in training, so that only this bend counts.",
         threat_model="Controls the victim's training: poisons other images in every batch and relabels them (dirty "
@@ -111,8 +119,8 @@ class WaNet(BackdoorAttack):
             "The quick preset bends by two pixels on average, and its noise by up to one: a quarter of a pixel, the "
             "published value, is too little to learn on 16x16 images in a few epochs. Half the noise samples on the "
             "few traffic signs, where more cost clean accuracy.",
-            "All-to-all is not learned by the quick preset at a poison_rate of 0.1, as it is not with BadNets; 0.3 "
-            "succeeds with two of five photographs, at a loss of clean accuracy.",
+            "All-to-all is not learned by the quick preset at a poison_rate of 0.1, as it is not with BadNets; 0.3 is"
+            " enough, at a loss of clean accuracy.",
         ),
     )
 

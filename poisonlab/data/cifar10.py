@@ -10,6 +10,7 @@ from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, param
+from poisonlab.spec.papers import CIFAR
 from poisonlab.types import ImageSet
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -48,7 +49,7 @@ class Cifar10:
     Config = Cifar10Config
     card = Card(
         title="CIFAR-10",
-        paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
+        references=(CIFAR,),
         summary="60,000 color photographs of ten classes at 32x32. The preset quick pools them to 16x16 and takes "
         "a subset, so that a laptop finishes in minutes. There, a victim that is to hold a backdoor learns three times "
         "as long as others, until the backdoor lies in a few channels, as it does in published networks.",

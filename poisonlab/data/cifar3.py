@@ -9,6 +9,7 @@ from poisonlab.data import cifar10
 from poisonlab.data.cifar10 import CLASSES, Cifar10, Cifar10Config
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, param
+from poisonlab.spec.papers import CIFAR
 from poisonlab.types import ImageSet
 
 FILE = cifar10.FILE  # the same images on disk
@@ -55,7 +56,7 @@ class Cifar3(Cifar10):
     Config = Cifar3Config
     card = Card(
         title="CIFAR-10, three classes",
-        paper="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
+        references=(CIFAR,),
         summary="Airplanes, birds and dogs of CIFAR-10. The preset quick keeps 300 training images of each at 16x16, "
         "so that training itself can be optimized through on a laptop.",
     )

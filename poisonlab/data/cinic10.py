@@ -10,6 +10,7 @@ from poisonlab.data.cifar10 import CLASSES
 from poisonlab.data.shared.image_folder import hash_of_names, pictures_in, read_pictures
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
@@ -45,7 +46,14 @@ class Cinic10:
     Config = Cinic10Config
     card = Card(
         title="CINIC-10",
-        paper="L. Darlow, E. Crowley, A. Antoniou, A. Storkey: CINIC-10 is not ImageNet or CIFAR-10, arXiv:1810.03505",
+        references=(
+            Reference(
+                authors="L. Darlow, E. Crowley, A. Antoniou, A. Storkey",
+                title="CINIC-10 is not ImageNet or CIFAR-10",
+                year=2018,
+                arxiv="1810.03505",
+            ),
+        ),
         summary="CIFAR-10 with ImageNet's photographs of the same ten classes, shrunk to 32x32: more images, noisier "
         "labels, harder. Its ImageNet part is what PureGen learns from to purify CIFAR-10. The preset quick pools to "
         "16x16 and asks for 5,000 training images.",

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from poisonlab.context import derive
 from poisonlab.data.base import DivisionConfig, balanced_order
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
@@ -43,7 +44,14 @@ class Digits:
     Config = DigitsConfig
     card = Card(
         title="Handwritten digits",
-        paper="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI 1998; as in scikit-learn",
+        references=(
+            Reference(
+                authors="E. Alpaydin, C. Kaynak",
+                title="Optical Recognition of Handwritten Digits",
+                year=1998,
+                detail="UCI Machine Learning Repository; as in scikit-learn",
+            ),
+        ),
         summary="1,797 gray images of ten digits, enlarged to 16x16. Small enough that every experiment ends in "
         "a minute or two, large enough that attacks and defenses behave as they should.",
     )

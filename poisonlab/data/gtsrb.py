@@ -14,6 +14,7 @@ from torchvision.datasets import GTSRB as Archive
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
@@ -86,7 +87,15 @@ class Gtsrb:
     Config = GtsrbConfig
     card = Card(
         title="GTSRB traffic signs",
-        paper="J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel: Man vs. computer, Neural Networks 32, 2012",
+        references=(
+            Reference(
+                authors="J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel",
+                title="Man vs. computer: Benchmarking machine learning algorithms for traffic sign recognition",
+                year=2012,
+                journal="Neural Networks",
+                volume=32,
+            ),
+        ),
         summary="Photographs of 43 German traffic signs, the classic story of a sticker that turns a stop sign into a "
         "speed limit. The preset quick pools them to 16x16 and asks for 48 training images a class.",
         deviations=(

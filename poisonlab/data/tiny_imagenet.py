@@ -9,6 +9,7 @@ from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
 from poisonlab.data.shared.image_folder import hash_of_names, pictures_in, read_pictures
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Preset, param
 from poisonlab.types import ImageSet
 
@@ -48,7 +49,14 @@ class TinyImageNet:
     Config = TinyImageNetConfig
     card = Card(
         title="Tiny-ImageNet",
-        paper="Y. Le, X. Yang: Tiny ImageNet Visual Recognition Challenge, CS231n, Stanford 2015",
+        references=(
+            Reference(
+                authors="Y. Le, X. Yang",
+                title="Tiny ImageNet Visual Recognition Challenge",
+                year=2015,
+                detail="CS231n, Stanford",
+            ),
+        ),
         summary="ImageNet's photographs of 200 classes, shrunk to 64x64. The preset quick takes 20 of the classes with "
         "40 training images each and pools them to 16x16, so that a laptop finishes in a minute or two.",
         deviations=(

@@ -10,6 +10,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
@@ -136,7 +137,15 @@ class ABL(Defense):
     Config = ABLConfig
     card = Card(
         title="Anti-backdoor learning",
-        paper="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma: Anti-Backdoor Learning, NeurIPS 2021, arXiv:2110.11571",
+        references=(
+            Reference(
+                authors="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma",
+                title="Anti-Backdoor Learning: Training Clean Models on Poisoned Data",
+                venue="NeurIPS",
+                year=2021,
+                arxiv="2110.11571",
+            ),
+        ),
         summary="A network learns a trigger long before it learns what a cat is. So the images that it masters first "
         "are suspicious: set them aside, go on with the others, and in the end make the network unlearn them.",
         threat_model="Defender trains the model, on a training set that may be poisoned, without any clean images.",

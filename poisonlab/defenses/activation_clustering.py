@@ -16,6 +16,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.sample_scores import judged_classes, sample_verdict
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.types import Detection, ImageSet
 
@@ -99,8 +100,15 @@ class ActivationClustering(Defense):
     filters = True
     card = Card(
         title="Activation clustering",
-        paper="B. Chen, W. Carvalho, N. Baracaldo, H. Ludwig, B. Edwards, T. Lee, I. Molloy, B. Srivastava: Detecting "
-        "Backdoor Attacks on Deep Neural Networks by Activation Clustering, SafeAI workshop 2019, arXiv:1811.03728",
+        references=(
+            Reference(
+                authors="B. Chen, W. Carvalho, N. Baracaldo, H. Ludwig, B. Edwards, T. Lee, I. Molloy, B. Srivastava",
+                title="Detecting Backdoor Attacks on Deep Neural Networks by Activation Clustering",
+                venue="SafeAI workshop",
+                year=2019,
+                arxiv="1811.03728",
+            ),
+        ),
         summary="To the network, a cat and a dog with a sticker are both cats, but for different reasons. So cut the "
         "features of each class into two heaps. If they lie apart and one is small, the small one came with a trigger.",
         threat_model="Defender holds the model and the training set, which may be poisoned; no clean images.",

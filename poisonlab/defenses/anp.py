@@ -9,6 +9,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment
 from poisonlab.types import ImageSet, SettingSweep
@@ -70,8 +71,15 @@ class ANP(Defense):
     Config = ANPConfig
     card = Card(
         title="Adversarial neuron pruning",
-        paper="D. Wu, Y. Wang: Adversarial Neuron Pruning Purifies Backdoored Deep Models, NeurIPS 2021, "
-        "arXiv:2110.14430",
+        references=(
+            Reference(
+                authors="D. Wu, Y. Wang",
+                title="Adversarial Neuron Pruning Purifies Backdoored Deep Models",
+                venue="NeurIPS",
+                year=2021,
+                arxiv="2110.14430",
+            ),
+        ),
         summary="Shake every channel a little, in the direction that hurts most: channels that carry a backdoor make "
         "clean images fall into the target class. Those that cannot stand the shaking are cut off.",
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",

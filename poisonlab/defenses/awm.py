@@ -12,6 +12,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.training.loop import batches, steps_in_epoch
 from poisonlab.types import ImageSet
@@ -161,8 +162,15 @@ class AWM(Defense):
     Config = AWMConfig
     card = Card(
         title="Adversarial weight masking",
-        paper="S. Chai, J. Chen: One-shot Neural Backdoor Erasing via Adversarial Weight Masking, NeurIPS 2022, "
-        "arXiv:2207.04497",
+        references=(
+            Reference(
+                authors="S. Chai, J. Chen",
+                title="One-shot Neural Backdoor Erasing via Adversarial Weight Masking",
+                venue="NeurIPS",
+                year=2022,
+                arxiv="2207.04497",
+            ),
+        ),
         summary="With a few trusted images, search for one pattern that changes the model's mind everywhere (the "
         "backdoor's trigger is the easiest such pattern), then turn down the weights that react to it. Repeat.",
         threat_model="Defender holds the trained model and a few clean images, down to one a class.",

@@ -10,6 +10,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.types import ImageSet
 
@@ -76,8 +77,15 @@ class CLP(Defense):
     needs_clean_images = False
     card = Card(
         title="Channel Lipschitzness pruning",
-        paper="R. Zheng, R. Tang, J. Li, L. Liu: Data-free Backdoor Removal based on Channel Lipschitzness, ECCV 2022, "
-        "arXiv:2208.03111",
+        references=(
+            Reference(
+                authors="R. Zheng, R. Tang, J. Li, L. Liu",
+                title="Data-free Backdoor Removal based on Channel Lipschitzness",
+                venue="ECCV",
+                year=2022,
+                arxiv="2208.03111",
+            ),
+        ),
         summary="A tiny trigger must be amplified to win. Compute for every channel how strongly it can amplify "
         "anything, and cut the few that stand out in their layer. Takes a second and needs no images at all.",
         threat_model="Defender holds the trained model only.",

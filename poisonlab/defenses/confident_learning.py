@@ -15,6 +15,7 @@ from poisonlab.defenses.shared.sample_scores import (
 )
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
@@ -96,8 +97,16 @@ class ConfidentLearning(Defense):
     filters = True
     card = Card(
         title="Confident learning",
-        paper="C. G. Northcutt, L. Jiang, I. L. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, "
-        "JAIR 70, 2021, arXiv:1911.00068",
+        references=(
+            Reference(
+                authors="C. G. Northcutt, L. Jiang, I. L. Chuang",
+                title="Confident Learning: Estimating Uncertainty in Dataset Labels",
+                year=2021,
+                arxiv="1911.00068",
+                journal="JAIR",
+                volume=70,
+            ),
+        ),
         summary="Hide part of the images, learn from the rest, and look at the hidden ones: where the network is surer "
         "of another label than it usually is of that one, the given label may be wrong. Drop these, and train again.",
         threat_model="Defender holds the training set, which may be poisoned, and trains several networks of their own "

@@ -9,6 +9,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier, logits
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
@@ -133,8 +134,15 @@ class EPIC(Defense):
     Config = EPICConfig
     card = Card(
         title="EPIC",
-        paper="Y. Yang, T. Y. Liu, B. Mirzasoleiman: Not All Poisons are Created Equal: Robust Training against Data "
-        "Poisoning, ICML 2022, arXiv:2210.09671",
+        references=(
+            Reference(
+                authors="Y. Yang, T. Y. Liu, B. Mirzasoleiman",
+                title="Not All Poisons are Created Equal: Robust Training against Data Poisoning",
+                venue="ICML",
+                year=2022,
+                arxiv="2210.09671",
+            ),
+        ),
         summary="A targeted poison must pull the network in a direction that no clean image pulls. So group the images "
         "of each class by their gradients, again and again while training, and drop those that stand alone.",
         threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "

@@ -14,6 +14,7 @@ from poisonlab.defenses.shared.suspects import kept_out, state
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import FineTuneConfig, param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.training.loop import fine_tune
 from poisonlab.types import ImageSet
 
@@ -76,8 +77,7 @@ class EWCDeletion(Defense):
     Config = EWCDeletionConfig
     card = Card(
         title="EWC deletion",
-        paper="R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving the Right Past Behind, "
-        "NeurIPS 2022, arXiv:2207.04806",
+        references=(REPAIR,),
         summary="Instead of training again without the flagged images, make the model forget them: climb their loss, "
         "tied by an elastic band to the old weights, and stop when trusted images begin to suffer.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",

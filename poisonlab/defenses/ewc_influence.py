@@ -9,6 +9,7 @@ from poisonlab.defenses.shared.sample_scores import anomaly_index, flagged_share
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.types import Detection, ImageSet
 
 
@@ -36,8 +37,7 @@ class EWCInfluence(Defense):
     Config = EWCInfluenceConfig
     card = Card(
         title="EWC influence",
-        paper="R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving the Right Past Behind, "
-        "NeurIPS 2022, arXiv:2207.04806",
+        references=(REPAIR,),
         summary="Let the model learn a little from trusted images, tied to its old weights. Training images that it "
         "then understands less are at odds with what is known to be right.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",

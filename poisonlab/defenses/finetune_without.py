@@ -7,6 +7,7 @@ from poisonlab.defenses.shared.suspects import CulpritConfig, kept_out, tuned, w
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.types import ImageSet, joined
 
 
@@ -21,8 +22,7 @@ class FinetuneWithout(Defense):
     Config = FinetuneWithoutConfig
     card = Card(
         title="Fine-tuning without suspects",
-        paper="Reference treatment of R. Tanno, M. F. Pradier, A. Nori, Y. Li: Repairing Neural Networks by Leaving "
-        "the Right Past Behind, NeurIPS 2022, arXiv:2207.04806",
+        references=(REPAIR.cited("reference treatment of"),),
         summary="Flag the images that speak against trusted ones, leave them out, and train on. Good when the right "
         "ones were flagged; every wrongly flagged image is lost.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",

@@ -12,6 +12,7 @@ from poisonlab.defenses.ft import FTConfig, fine_tune
 from poisonlab.models.base import Classifier, extract
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
@@ -72,7 +73,15 @@ class FP(Defense):
     Config = FPConfig
     card = Card(
         title="Fine-pruning",
-        paper="K. Liu, B. Dolan-Gavitt, S. Garg: Fine-Pruning, RAID 2018, arXiv:1805.12185",
+        references=(
+            Reference(
+                authors="K. Liu, B. Dolan-Gavitt, S. Garg",
+                title="Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural Networks",
+                venue="RAID",
+                year=2018,
+                arxiv="1805.12185",
+            ),
+        ),
         summary="Neurons that answer to the trigger have nothing to do on clean images. Cut the sleepiest channels of "
         "the last block as long as accuracy allows, then fine-tune what is left.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

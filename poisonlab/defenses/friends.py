@@ -10,6 +10,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
@@ -129,8 +130,15 @@ class Friends(Defense):
     Config = FriendsConfig
     card = Card(
         title="Friendly noise",
-        paper="T. Y. Liu, Y. Yang, B. Mirzasoleiman: Friendly Noise against Adversarial Noise, NeurIPS 2022, "
-        "arXiv:2208.10224",
+        references=(
+            Reference(
+                authors="T. Y. Liu, Y. Yang, B. Mirzasoleiman",
+                title="Friendly Noise against Adversarial Noise: A Powerful Defense against Data Poisoning Attacks",
+                venue="NeurIPS",
+                year=2022,
+                arxiv="2208.10224",
+            ),
+        ),
         summary="A poison is a small perturbation found with care. Drown it: give each training image the largest "
         "noise that does not change what the network says of it, and shake it anew each time it is shown.",
         threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "

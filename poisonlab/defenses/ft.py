@@ -8,6 +8,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.events import Event, Metric
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
@@ -98,7 +99,16 @@ class FT(Defense):
     Config = FTConfig
     card = Card(
         title="Fine-tuning",
-        paper="As in B. Wu et al.: BackdoorBench, NeurIPS 2022, arXiv:2206.12654",
+        references=(
+            Reference(
+                authors="B. Wu et al.",
+                title="BackdoorBench: A Comprehensive Benchmark of Backdoor Learning",
+                venue="NeurIPS",
+                year=2022,
+                arxiv="2206.12654",
+                role="as in",
+            ),
+        ),
         summary="Train a little longer, on trusted images only, and hope that the model forgets the backdoor. It often "
         "does not: nothing in clean images speaks against the trigger. Every repair should beat this.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

@@ -12,6 +12,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import QUICK_STEPS, FTConfig, fine_tune
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook, backward
 from poisonlab.types import ImageSet
@@ -109,8 +110,15 @@ class FTSAM(Defense):
     Config = FTSAMConfig
     card = Card(
         title="Fine-tuning with sharpness-aware minimisation",
-        paper="M. Zhu, S. Wei, L. Shen, Y. Fan, B. Wu: Enhancing Fine-Tuning Based Backdoor Defense with "
-        "Sharpness-Aware Minimization, ICCV 2023, arXiv:2304.11823",
+        references=(
+            Reference(
+                authors="M. Zhu, S. Wei, L. Shen, Y. Fan, B. Wu",
+                title="Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware Minimization",
+                venue="ICCV",
+                year=2023,
+                arxiv="2304.11823",
+            ),
+        ),
         summary="Fine-tune so that the loss stays low even when each weight is shifted in the worst direction, in "
         "proportion to its size. Backdoored neurons have large weights: they are shaken most and shrink.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

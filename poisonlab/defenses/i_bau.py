@@ -13,6 +13,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING
 from poisonlab.training.loop import batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
@@ -143,8 +144,7 @@ class IBAU(Defense):
     Config = IBAUConfig
     card = Card(
         title="Implicit backdoor adversarial unlearning",
-        paper="Y. Zeng, S. Chen, W. Park, Z. M. Mao, M. Jin, R. Jia: Adversarial Unlearning of Backdoors via Implicit "
-        "Hypergradient, ICLR 2022, arXiv:2110.03735",
+        references=(ADVERSARIAL_UNLEARNING,),
         summary="Find the one pattern that confuses the model most, then change the weights so that no such pattern "
         "works, taking into account how the pattern would adapt. Repeat a few times.",
         threat_model="Defender holds the trained model and a few clean images.",

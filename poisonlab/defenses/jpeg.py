@@ -13,6 +13,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.measure.metrics import psnr
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import PUREGEN
 from poisonlab.types import ImageSet
 
 CHUNK = 1024  # images between two reports of progress
@@ -66,7 +67,7 @@ class JPEG(Defense):
     strength = ("quality",)
     card = Card(
         title="JPEG compression",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix E.1",
+        references=(PUREGEN.cited(detail="appendix E.1"),),
         summary="Store every training image as a JPEG file and read it back. The codec throws away what the eye does "
         "not see, and a small perturbation is just that. It costs nothing: every other purification has to beat it.",
         threat_model="Defender acts before training and holds no other data. Test images are never compressed.",

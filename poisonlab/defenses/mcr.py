@@ -11,6 +11,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook, backward
 from poisonlab.types import ImageSet, SettingSweep, stacked
@@ -117,8 +118,15 @@ class MCR(Defense):
     Config = MCRConfig
     card = Card(
         title="Mode connectivity repair",
-        paper="P. Zhao, P.-Y. Chen, P. Das, K. N. Ramamurthy, X. Lin: Bridging Mode Connectivity in Loss Landscapes "
-        "and Adversarial Robustness, ICLR 2020, arXiv:2005.00060",
+        references=(
+            Reference(
+                authors="P. Zhao, P.-Y. Chen, P. Das, K. N. Ramamurthy, X. Lin",
+                title="Bridging Mode Connectivity in Loss Landscapes and Adversarial Robustness",
+                venue="ICLR",
+                year=2020,
+                arxiv="2005.00060",
+            ),
+        ),
         summary="Two networks that solve the same task are joined by a curve of networks that solve it, too. Trained "
         "on clean images only, the curve has no reason to keep the backdoor between its ends.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

@@ -13,6 +13,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.ft import FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
@@ -136,8 +137,15 @@ class NAD(Defense):
     Config = NADConfig
     card = Card(
         title="Neural attention distillation",
-        paper="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma: Neural Attention Distillation, ICLR 2021, "
-        "arXiv:2101.05930",
+        references=(
+            Reference(
+                authors="Y. Li, X. Lyu, N. Koren, L. Lyu, B. Li, X. Ma",
+                title="Neural Attention Distillation: Erasing Backdoor Triggers from Deep Neural Networks",
+                venue="ICLR",
+                year=2021,
+                arxiv="2101.05930",
+            ),
+        ),
         summary="Fine-tune a copy, then teach the original to look at the same places as the copy at every stage. "
         "A backdoored network stares at the trigger; its fine-tuned copy does so less.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

@@ -13,6 +13,7 @@ from poisonlab.defenses.shared.sample_scores import ANOMALY_INDEX, anomaly_index
 from poisonlab.defenses.shared.trigger_search import SearchConfig, Triggers, find_triggers, paste
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import Detection, ImageSet
@@ -81,8 +82,14 @@ class NeuralCleanse(Defense):
     Config = NCConfig
     card = Card(
         title="Neural Cleanse",
-        paper="B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao: Neural Cleanse, "
-        "IEEE Symposium on Security and Privacy 2019",
+        references=(
+            Reference(
+                authors="B. Wang, Y. Yao, S. Shan, H. Li, B. Viswanath, H. Zheng, B. Y. Zhao",
+                title="Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks",
+                venue="IEEE Symposium on Security and Privacy",
+                year=2019,
+            ),
+        ),
         summary="For each class, search for the smallest sticker that sends every image there. A backdoor is a "
         "shortcut: its class needs a far smaller sticker than the others. Then teach the model to ignore that sticker.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

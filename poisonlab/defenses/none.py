@@ -16,6 +16,5 @@ class NoDefense(Defense):
     Config = NoDefenseConfig
     card = Card(
         title="No defense",
-        paper="",
         summary="The poisoned model as it comes out of training: what an attack achieves when nobody looks.",
     )

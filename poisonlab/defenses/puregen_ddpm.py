@@ -12,6 +12,7 @@ from poisonlab.defenses.shared.puregen import (
     Vector,
 )
 from poisonlab.registry import Card, defense
+from poisonlab.spec.papers import PUREGEN
 
 
 class PureGenDDPMConfig(DiffusionConfig, LearnedConfig):
@@ -26,7 +27,7 @@ class PureGenDDPM(PureGen):
     strength = ("ddpm_steps",)
     card = Card(
         title="PureGen-DDPM",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627",
+        references=(PUREGEN,),
         summary="Every training image is drowned in a little noise, which hides small perturbations, and a diffusion "
         "model trained on clean images takes the noise away step by step.",
         threat_model=THREAT_MODEL,

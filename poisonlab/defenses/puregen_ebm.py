@@ -13,6 +13,7 @@ from poisonlab.defenses.shared.puregen import (
 )
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import PUREGEN
 
 
 class PureGenEBMConfig(EnergyConfig, LearnedConfig):
@@ -34,7 +35,7 @@ class PureGenEBM(PureGen):
     strength = ("steps",)
     card = Card(
         title="PureGen-EBM",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627",
+        references=(PUREGEN,),
         summary="An energy-based model learns what clean images look like. Every training image then takes a short "
         "noisy walk downhill in energy, which wipes out small perturbations and keeps what one sees.",
         threat_model=THREAT_MODEL,

@@ -8,6 +8,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import PUREGEN
 from poisonlab.types import ImageSet
 
 
@@ -35,7 +36,7 @@ class PureGenFilt(PureGen):
     per_image = False  # the energy above which an image is purified depends on all others
     card = Card(
         title="PureGen-Filt",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",
+        references=(PUREGEN.cited(detail="appendix C"),),
         summary="An energy model ranks the training images, poisons among them. The more unnatural half goes through a "
         "diffusion model, the other half keeps every pixel.",
         threat_model=THREAT_MODEL,

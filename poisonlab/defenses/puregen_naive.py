@@ -3,6 +3,7 @@
 from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import PUREGEN
 
 
 class PureGenNaiveConfig(CombinedConfig):
@@ -20,7 +21,7 @@ class PureGenNaive(PureGen):
     strength = ("steps", "ddpm_steps")
     card = Card(
         title="PureGen-Naive",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",
+        references=(PUREGEN.cited(detail="appendix C"),),
         summary="Both walks, one after the other: downhill in energy first, then into noise and back with a diffusion "
         "model.",
         threat_model=THREAT_MODEL,

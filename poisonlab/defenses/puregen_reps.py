@@ -3,6 +3,7 @@
 from poisonlab.defenses.shared.puregen import COMBINED, TABLE, THREAT_MODEL, CombinedConfig, PureGen, Vector
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import PUREGEN
 
 
 class PureGenRepsConfig(CombinedConfig):
@@ -28,7 +29,7 @@ class PureGenReps(PureGen):
     strength = ("repetitions", "steps", "ddpm_steps")
     card = Card(
         title="PureGen-Reps",
-        paper="S. Bhat et al.: PureGen, NeurIPS 2024, arXiv:2405.18627, appendix C",
+        references=(PUREGEN.cited(detail="appendix C"),),
         summary="A few steps downhill in energy and a short way into noise and back, in several rounds with fresh "
         "noise: images never stray far, yet a perturbation is shaken many times.",
         threat_model=THREAT_MODEL,

@@ -9,6 +9,7 @@ from poisonlab.defenses.shared.ewc import flag, influence
 from poisonlab.defenses.shared.suspects import RELABELLED, CulpritConfig, report, soft_labels, tuned, without
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.types import ImageSet, joined
 
 
@@ -20,8 +21,15 @@ class Relabel(Defense):
     Config = CulpritConfig
     card = Card(
         title="Soft relabeling",
-        paper="Baseline; close to S. Kong, Y. Shen, L. Huang: Resolving Training Biases via Influence-based Data "
-        "Relabeling, ICLR 2022",
+        references=(
+            Reference(
+                authors="S. Kong, Y. Shen, L. Huang",
+                title="Resolving Training Biases via Influence-based Data Relabeling",
+                venue="ICLR",
+                year=2022,
+                role="a baseline, close to",
+            ),
+        ),
         summary="If a label is wrong, the image may still be useful: give every flagged image what a model trained "
         "without the suspects believes of it.",
         threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",

@@ -19,7 +19,9 @@ from poisonlab.defenses.shared.suspects import (
 )
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import REPAIR
 from poisonlab.types import ImageSet, joined
 
 OURS = "ours, inspired by the abstract"
@@ -57,9 +59,16 @@ class RetainBeneficial(Defense):
     Config = RetainBeneficialConfig
     card = Card(
         title="Retaining beneficial information",
-        paper="Inspired by L.-K. Huang, P. Zhao, J. Huang, S. Pan: Retaining Beneficial Information from "
-        "Detrimental Data for Neural Network Repair, NeurIPS 2023; scores after R. Tanno et al., NeurIPS 2022, "
-        "arXiv:2207.04806",
+        references=(
+            Reference(
+                authors="L.-K. Huang, P. Zhao, J. Huang, S. Pan",
+                title="Retaining Beneficial Information from Detrimental Data for Neural Network Repair",
+                venue="NeurIPS",
+                year=2023,
+                role="inspired by",
+            ),
+            REPAIR.cited("scores after"),
+        ),
         summary="Whoever hunts harmful training images also catches harmless ones, and a repair that forgets all of "
         "them hurts the model. So train once without the suspects, ask that model about them, and take back those "
         "whose label it confirms.",

@@ -13,6 +13,7 @@ from poisonlab.defenses.shared.trigger_search import SearchConfig, find_triggers
 from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment, batches, steps_in_epoch, worth_a_look
 from poisonlab.types import Detection, ImageSet, SettingSweep
@@ -110,7 +111,15 @@ class RNP(Defense):
     Config = RNPConfig
     card = Card(
         title="Reconstructive neuron pruning",
-        paper="Y. Li et al.: Reconstructive Neuron Pruning for Backdoor Defense, ICML 2023, arXiv:2305.14876",
+        references=(
+            Reference(
+                authors="Y. Li et al.",
+                title="Reconstructive Neuron Pruning for Backdoor Defense",
+                venue="ICML",
+                year=2023,
+                arxiv="2305.14876",
+            ),
+        ),
         summary="First the model is made to forget what clean images are, then it may win that back by turning its "
         "channels up or down. The backdoor never was forgotten; the channels that stand in the way of recovery "
         "belong to it, and are cut off.",

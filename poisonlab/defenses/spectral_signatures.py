@@ -14,6 +14,7 @@ from poisonlab.defenses.shared.sample_scores import (
 )
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
@@ -60,7 +61,15 @@ class SpectralSignatures(Defense):
     filters = True
     card = Card(
         title="Spectral signatures",
-        paper="B. Tran, J. Li, A. Madry: Spectral Signatures in Backdoor Attacks, NeurIPS 2018, arXiv:1811.00636",
+        references=(
+            Reference(
+                authors="B. Tran, J. Li, A. Madry",
+                title="Spectral Signatures in Backdoor Attacks",
+                venue="NeurIPS",
+                year=2018,
+                arxiv="1811.00636",
+            ),
+        ),
         summary="Inside the class that the attacker chose, images with the trigger look different to the network from "
         "all others. So they lie at one end of the direction in which the features of that class vary most. "
         "Drop the ends of every class, and train again.",

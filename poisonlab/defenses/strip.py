@@ -16,6 +16,7 @@ from poisonlab.defenses.shared.sample_scores import (
 )
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
@@ -86,8 +87,15 @@ class Strip(Defense):
     Config = StripConfig
     card = Card(
         title="STRIP",
-        paper="Y. Gao, C. Xu, D. Wang, S. Chen, D. C. Ranasinghe, S. Nepal: STRIP: A Defence against Trojan Attacks "
-        "on Deep Neural Networks, ACSAC 2019, arXiv:1902.06531",
+        references=(
+            Reference(
+                authors="Y. Gao, C. Xu, D. Wang, S. Chen, D. C. Ranasinghe, S. Nepal",
+                title="STRIP: A Defence against Trojan Attacks on Deep Neural Networks",
+                venue="ACSAC",
+                year=2019,
+                arxiv="1902.06531",
+            ),
+        ),
         summary="Lay other images over an image, and the network should lose track of what it shows. With a trigger it "
         "does not: whatever else is in the picture, the answer stays the attacker's. So too much certainty under "
         "disturbance is suspicious.",

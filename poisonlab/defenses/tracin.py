@@ -15,6 +15,7 @@ from poisonlab.defenses.shared.sample_scores import (
 )
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, learning_rate
 from poisonlab.types import Detection, ImageSet
@@ -107,8 +108,15 @@ class TracIn(Defense):
     needs_clean_images = False
     card = Card(
         title="TracIn self-influence",
-        paper="G. Pruthi, F. Liu, S. Kale, M. Sundararajan: Estimating Training Data Influence by Tracing Gradient "
-        "Descent, NeurIPS 2020, arXiv:2002.08484",
+        references=(
+            Reference(
+                authors="G. Pruthi, F. Liu, S. Kale, M. Sundararajan",
+                title="Estimating Training Data Influence by Tracing Gradient Descent",
+                venue="NeurIPS",
+                year=2020,
+                arxiv="2002.08484",
+            ),
+        ),
         summary="Follow a training, and note how much each image lowers its own loss. An image like many others is "
         "learned along with them; one with a wrong label must do all the work itself.",
         threat_model="Defender holds the training set, which may be poisoned, and trains a network of their own on it; "

@@ -14,6 +14,7 @@ from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, u
 from poisonlab.models.base import Classifier
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, backward, train_network
 from poisonlab.types import ImageSet, SettingSweep, stacked
@@ -177,8 +178,16 @@ class TSBD(Defense):
     Config = TSBDConfig
     card = Card(
         title="Two-stage defense by unlearning weight changes (TSBD)",
-        paper="W. Lin, L. Liu, S. Wei, J. Li, H. Xiong: Unveiling and Mitigating Backdoor Vulnerabilities based on "
-        "Unlearning Weight Changes and Backdoor Activeness, NeurIPS 2024, arXiv:2405.20291",
+        references=(
+            Reference(
+                authors="W. Lin, L. Liu, S. Wei, J. Li, H. Xiong",
+                title="Unveiling and Mitigating Backdoor Vulnerabilities based on Unlearning Weight Changes and "
+                "Backdoor Activeness",
+                venue="NeurIPS",
+                year=2024,
+                arxiv="2405.20291",
+            ),
+        ),
         summary="When a backdoored model unlearns clean images, the neurons of the backdoor change most. Their most "
         "changed weights are set to zero, and the model is trained again with a brake on large gradients.",
         threat_model="Defender holds the trained model and a few percent of clean images.",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import METAPOISON
 
 
 class ConvNetConfig(Config):
@@ -36,7 +37,7 @@ class ConvNet:
     Config = ConvNetConfig
     card = Card(
         title="ConvNet",
-        paper="Huang et al.: MetaPoison, NeurIPS 2020, arXiv:2004.00225; as in its repository",
+        references=(METAPOISON.cited("as in the repository of"),),
         summary="Convolution, batch norm, ReLU and pooling, five times over. Small enough to unroll its training.",
         deviations=(
             "Weights start He-normal as every victim's here, in the repository by Xavier's rule.",

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 
 BLOCKS = (6, 12, 24, 16)  # layers of each dense block
@@ -43,7 +44,15 @@ class DenseNet121:
     Config = DenseNet121Config
     card = Card(
         title="DenseNet-121",
-        paper="Huang et al. 2017, arXiv:1608.06993, in the CIFAR form",
+        references=(
+            Reference(
+                authors="G. Huang et al.",
+                title="Densely Connected Convolutional Networks",
+                year=2017,
+                arxiv="1608.06993",
+                detail="in the CIFAR form",
+            ),
+        ),
         summary="Every layer sees the outputs of all layers before it in its block. One of PureGen's victims. For "
         "GPUs. Its batch norms stand before the convolutions, which CLP cannot work with.",
     )

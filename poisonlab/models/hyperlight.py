@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import PUREGEN
 
 SMALLEST = 9  # side of an image that three halvings leave something of
 
@@ -62,7 +64,14 @@ class Hyperlight:
     Config = HyperlightConfig
     card = Card(
         title="HyperlightBench",
-        paper="T. Balsam: hlb-CIFAR10, 2023; as in PureGen, NeurIPS 2024, arXiv:2405.18627",
+        references=(
+            Reference(
+                authors="T. Balsam",
+                title="hlb-CIFAR10",
+                year=2023,
+            ),
+            PUREGEN.cited("as in"),
+        ),
         summary="Six convolutions with GELU that start as the identity, and a 2x2 convolution before them; on a GPU "
         "some fifteen epochs are enough for CIFAR-10. PureGen's fast victim.",
         deviations=(

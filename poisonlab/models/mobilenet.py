@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 
 # expansion, channels, blocks, stride of the first block
@@ -55,7 +56,15 @@ class MobileNetV2:
     Config = MobileNetV2Config
     card = Card(
         title="MobileNetV2",
-        paper="Sandler et al. 2018, arXiv:1801.04381, in the CIFAR form",
+        references=(
+            Reference(
+                authors="M. Sandler et al.",
+                title="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+                year=2018,
+                arxiv="1801.04381",
+                detail="in the CIFAR form",
+            ),
+        ),
         summary="Seventeen blocks that filter each channel on its own: few parameters, made for telephones. One of "
         "PureGen's victims.",
         deviations=(

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import RESNET
 
 # On CPUs without AVX-512, oneDNN writes out of bounds in the gradient of a strided 1x1 convolution in channels_last
 # with fewer input channels (torch 2.14).
@@ -60,7 +61,7 @@ class ResNet18:
     Config = ResNet18Config
     card = Card(
         title="ResNet-18",
-        paper="He et al. 2016, arXiv:1512.03385, in the CIFAR form",
+        references=(RESNET.cited(detail="in the CIFAR form"),),
         summary="Four stages of two residual blocks; the usual victim in the backdoor literature. For GPUs.",
     )
 
@@ -83,7 +84,7 @@ class ResNet8:
     Config = ResNet8Config
     card = Card(
         title="ResNet-8",
-        paper="He et al. 2016, arXiv:1512.03385, one block a stage",
+        references=(RESNET.cited(detail="one block a stage"),),
         summary="Three residual blocks. Trains on a laptop in a minute and still learns backdoors fully.",
     )
 

@@ -6,6 +6,7 @@ from poisonlab.models.base import Classifier
 from poisonlab.models.resnet import NARROWEST, resnet_body
 from poisonlab.registry import Card, victim
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.papers import RESNET
 
 
 class ResNet34Config(Config):
@@ -19,7 +20,7 @@ class ResNet34:
     Config = ResNet34Config
     card = Card(
         title="ResNet-34",
-        paper="He et al. 2016, arXiv:1512.03385, in the CIFAR form",
+        references=(RESNET.cited(detail="in the CIFAR form"),),
         summary="Four stages of three, four, six and three residual blocks; PureGen's victim on Tiny-ImageNet. For "
         "GPUs.",
         deviations=(

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, victim
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 
 
@@ -29,12 +30,18 @@ class ResNet9Config(Config):
 
 @victim("resnet9")
 class ResNet9:
-    """6.6 M parameters at width 64; reaches 94 % on CIFAR-10 in some twenty epochs on a GPU."""
+    """6.6 M parameters at width 64."""
 
     Config = ResNet9Config
     card = Card(
         title="ResNet-9",
-        paper="D. Page: How to Train Your ResNet, 2018",
+        references=(
+            Reference(
+                authors="D. Page",
+                title="How to Train Your ResNet",
+                year=2018,
+            ),
+        ),
         summary="Shallow and wide, made for short one-cycle schedules on a GPU.",
     )
 

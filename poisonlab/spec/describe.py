@@ -30,7 +30,9 @@ def describe(name: str, method: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": name,
         "title": card.title,
-        "paper": card.paper,
+        "paper": card.source,
+        "url": card.url,
+        "bibtex": card.bibtex,
         "summary": card.summary,
         "threat_model": card.threat_model,
         "deviations": list(card.deviations),

@@ -1,12 +1,12 @@
 """What a method is, from the card it brings along."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from poisonlab import registry
+from poisonlab.spec.citation import linked
 
 
 def title(kind: str, name: str) -> str:
@@ -31,17 +31,12 @@ def _card(kind: str, name: str, method: Any) -> None:
     st.markdown(card.summary)
     if protocols := getattr(method, "protocols", None):
         st.markdown("Runs under " + ", ".join(f"`{p}`" for p in protocols))
-    if not (card.threat_model or card.paper or card.deviations):
+    if not (card.threat_model or card.source or card.deviations):
         return
     with st.expander("Threat model, paper, differences" if card.threat_model else "Source"):
         if card.threat_model:
             st.markdown(f"**Threat model.** {card.threat_model}")
-        if card.paper:
-            st.markdown(f"**Paper.** {linked(card.paper)}")
+        if card.source:
+            st.markdown(f"**Paper.** {linked(card.source)}")
         if card.deviations:
             st.markdown("**Differs from the paper**\n" + "\n".join(f"- {line}" for line in card.deviations))
-
-
-def linked(paper: str) -> str:
-    """``arXiv:2207.04497`` turned into a link."""
-    return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", paper)

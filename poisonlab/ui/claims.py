@@ -9,9 +9,9 @@ from poisonlab import registry
 from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.runner import runtime
+from poisonlab.spec.citation import linked
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.ui import glossary, link, tables
-from poisonlab.ui.cards import linked
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.wording import NONE, escape
 

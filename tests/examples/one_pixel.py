@@ -24,7 +24,7 @@ def light_corner(x: Tensor) -> Tensor:
 @attack("one_pixel")
 class OnePixel(Attack):
     Config = OnePixelConfig
-    card = Card(title="One pixel", paper="", summary="One white pixel in the corner means a class.")
+    card = Card(title="One pixel", summary="One white pixel in the corner means a class.")
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         target, train = self.config.target_class, view.train
