@@ -21,7 +21,8 @@ page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
 found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth")
 truth = found.get("TriggerTruth")
-attacked = registry.attack[record.spec.attack.name].poisons
+attack = record.spec.attack
+attacked = attack.installed and registry.attack[attack.name].poisons
 target = truth.target_class if truth and truth.target_class >= 0 and attacked else None
 
 if trace := found.get("RepairTrace"):

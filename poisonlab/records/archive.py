@@ -1,10 +1,12 @@
 """Run folders in and out. What comes in is checked to the last byte before it is given a place."""
 
+import json
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from poisonlab.records import record as run_folder
 from poisonlab.records.record import (
@@ -49,7 +51,7 @@ def export_runs(run_ids: Iterable[str] | None, homes: Iterable[Path], target: Pa
             record, _ = read_record(folder)
             if run_ids is None and record.state != "done":
                 continue
-            _place(record, folder, target, moved)
+            _place(record, folder, target, moved, {})
         except RecordError as error:
             moved.refused[folder.name] = str(error)
     return moved
@@ -82,7 +84,7 @@ def import_runs(source: Path, runs: Path, reference: Path) -> Moved:
             if (reference / record.run_id).exists():
                 moved.present.append(record.run_id)
             else:
-                _place(record.model_copy(update={"source": "imported"}), folder, runs, moved)
+                _place(record, folder, runs, moved, {"source": "imported"})
         except RecordError as error:
             moved.refused[folder.name] = str(error)
     return moved
@@ -95,8 +97,11 @@ def _find(run_id: str, homes: list[Path]) -> Path:
     raise RecordError(f"there is no finished run {run_id} in {' or '.join(str(h) for h in homes)}")
 
 
-def _place(record: RunRecord, folder: Path, target: Path, moved: Moved) -> None:
-    """Copy exactly the files that the record names, under a temporary name until all of them hold."""
+def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes: Mapping[str, Any]) -> None:
+    """Copy exactly the files that the record names, under a temporary name until all of them hold.
+
+    The record itself is copied as it was written, whatever its schema, but for ``changes``.
+    """
     final = target / record.run_id
     if final.exists():
         moved.present.append(record.run_id)
@@ -114,7 +119,8 @@ def _place(record: RunRecord, folder: Path, target: Path, moved: Moved) -> None:
             kind = type(run_folder.load_artifact(path)).__name__
             if kind != item.kind:
                 raise RecordError(f"{folder.name}/{item.file} is a {kind}, not a {item.kind}")
-        run_folder.write_record(record, temporary)
+        values, _ = run_folder.read_values(folder)
+        run_folder.write_atomically(temporary / RECORD, json.dumps(values | changes).encode())
         temporary.rename(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

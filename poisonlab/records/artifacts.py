@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from poisonlab.records import migrate
+
 KINDS: dict[str, type] = {}
 
 
@@ -437,7 +439,7 @@ def save(artifact: Any, path: Path) -> None:
     fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in fields.items() if isinstance(v, Tensor)}
     plain = {k: v for k, v in fields.items() if not isinstance(v, Tensor)}
-    header = json.dumps({"kind": type(artifact).__name__, "fields": plain})
+    header = json.dumps({"schema": migrate.SCHEMA, "kind": type(artifact).__name__, "fields": plain})
     if not tensors:  # safetensors files hold at least one tensor
         tensors = {"_": torch.zeros(1)}
     save_file(tensors, path, metadata={_HEADER: header})
@@ -453,7 +455,10 @@ def load(path: Path) -> Any:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
             tensors = {k: file.get_tensor(k) for k in file.keys() if k != "_"}  # noqa: SIM118 - not a dict
-        return KINDS[header["kind"]](**tensors, **header["fields"])
+        kind, fields = migrate.migrate_artifact(
+            header["kind"], tensors | header["fields"], migrate.schema_of(header)
+        )
+        return KINDS[kind](**fields)
     except FileNotFoundError:
         raise
     except Exception as error:

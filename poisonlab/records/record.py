@@ -7,6 +7,7 @@ links are refused, nothing is unpickled.
 """
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -24,12 +25,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
 
-from poisonlab.records import artifacts
-from poisonlab.spec.config import ExperimentSpec, explain
+from poisonlab.records import artifacts, migrate
+from poisonlab.records.recorded_spec import RecordedSpec
+from poisonlab.spec.config import explain
 
 Source = Literal["local", "imported", "reference"]
 RECORD = "run.json"
@@ -88,13 +92,18 @@ Text = Annotated[str, Field(max_length=20_000)]
 Short = Annotated[str, Field(max_length=200)]
 Value = Annotated[float, Field(allow_inf_nan=False)] | None
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Spec = Annotated[RecordedSpec, PlainValidator(RecordedSpec.of), PlainSerializer(RecordedSpec.model_dump)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Recorded(BaseModel):
+    """Fields of a newer version are passed over: what is known of the record stays readable."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
+    )
 
 
-class ArtifactFile(_Strict):
+class ArtifactFile(_Recorded):
     """Where an artifact lies in its run's folder, and the hash that its bytes must have."""
 
     name: Name
@@ -112,11 +121,15 @@ class ArtifactFile(_Strict):
         return self
 
 
-class RunRecord(_Strict):
-    """All that a run said and measured; ``None`` among the values stands for one that diverged."""
+class RunRecord(_Recorded):
+    """All that a run said and measured; ``None`` among the values stands for one that diverged.
 
+    ``schema_version`` is the field ``schema`` of the file, raised to today's where the file's is older.
+    """
+
+    schema_version: Annotated[int, Field(alias="schema", ge=1)] = migrate.SCHEMA
     run_id: RunId
-    spec: ExperimentSpec
+    spec: Spec
     state: Literal["done", "failed", "cancelled"]
     source: Source = "local"
     revision: Short = ""
@@ -186,17 +199,37 @@ def read_plain(path: Path, limit: int) -> bytes:
 
 
 def read_record(folder: Path) -> tuple[RunRecord, str]:
-    """The checked record of a run folder and the SHA-256 of its file.
+    """The checked record of a run folder, in today's schema, and the SHA-256 of its file, which is not changed.
 
     Raises:
         RecordError: not a record, or one that breaks a rule.
     """
+    values, sha256 = read_values(folder)
+    try:
+        return RunRecord.model_validate(migrate.migrate_record(values)), sha256
+    except ValidationError as error:
+        found = explain(error)
+    except ValueError as error:
+        found = str(error)
+    raise RecordError(f"{folder.name}/{RECORD} is not a valid record: {found[:500]}")
+
+
+def read_values(folder: Path) -> tuple[dict[str, Any], str]:
+    """The record of a run folder as it was written, and the SHA-256 of its file.
+
+    Raises:
+        RecordError: not JSON, or no object.
+    """
     raw = read_plain(folder / RECORD, MAX_RECORD_BYTES)
     try:
-        return RunRecord.model_validate_json(raw), hashlib.sha256(raw).hexdigest()
-    except (ValidationError, RecursionError) as error:
-        found = explain(error) if isinstance(error, ValidationError) else "nested too deeply"
-        raise RecordError(f"{folder.name}/{RECORD} is not a valid record: {found[:500]}") from None
+        values = json.loads(raw)
+    except RecursionError:
+        raise RecordError(f"{folder.name}/{RECORD} is not a valid record: nested too deeply") from None
+    except ValueError as error:
+        raise RecordError(f"{folder.name}/{RECORD} is not a valid record: {str(error)[:300]}") from None
+    if not isinstance(values, dict):
+        raise RecordError(f"{folder.name}/{RECORD} is not a valid record: it must be an object")
+    return values, hashlib.sha256(raw).hexdigest()
 
 
 def check_artifacts(record: RunRecord, folder: Path) -> Iterable[tuple[ArtifactFile, bytes]]:
@@ -245,6 +278,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_record(record: RunRecord, folder: Path) -> None:
+    """Write the record of a run into its folder, which is made where it is absent."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / RECORD, record.model_dump_json().encode())
 

@@ -159,7 +159,7 @@ class LocalRunner:
         self._listeners[job.run_id] = listener
         try:
             record = run_and_record(
-                job.spec,
+                job.spec.experiment(),
                 self.results / "runs",
                 run_id=job.run_id,
                 device=device,

@@ -41,6 +41,7 @@ from poisonlab.records.record import (
     save_artifact,
     write_record,
 )
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
 from poisonlab.spec.config import ExperimentSpec
 
@@ -203,7 +204,7 @@ class _Recorder:
     def _record(self, state: Any, message: str) -> RunRecord:
         return RunRecord(
             run_id=self.run_id,
-            spec=self.spec,
+            spec=RecordedSpec.of(self.spec),
             state=state,
             revision=machine.revision(),
             version=__version__,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from poisonlab.events import Event, Kept, Progress, StageFinished, StageStarted
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner.recorder import Interrupted, RunRecord
 from poisonlab.spec.config import ExperimentSpec
 
@@ -119,7 +120,7 @@ class TimeSlice:
         return (stage, "") if self._spec is None else _kind(stage, self._spec)
 
 
-def _kind(stage: str, spec: ExperimentSpec) -> tuple[str, str]:
+def _kind(stage: str, spec: ExperimentSpec | RecordedSpec) -> tuple[str, str]:
     """Stages that take about as long: a training is one whatever the attack, a repair is the defense's."""
     if stage in _OF_ANYTHING:
         return stage, spec.training.canonical()

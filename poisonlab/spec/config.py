@@ -244,12 +244,26 @@ class ExperimentSpec(Config):
 
     def group(self) -> str:
         """Hash of everything but the seed: runs with the same group are repeats of one experiment."""
-        return digest(self.model_dump(mode="json", exclude={"seed", "preset"} | self.idle()))
+        return group_of(self.model_dump(mode="json"))
 
     def idle(self) -> set[str]:
         """Parts that this experiment makes no use of, whatever they say; older records lack them."""
-        unused = {"fine_tune": self.protocol != "fine_tune_transfer", "public_poison": not self.public_poison}
-        return {part for part, idle in unused.items() if idle}
+        return idle_parts(self.model_dump(mode="json"))
+
+
+def idle_parts(spec: Mapping[str, Any]) -> set[str]:
+    """Parts of a spec in JSON form that its experiment makes no use of, whatever they say."""
+    unused = {
+        "fine_tune": spec.get("protocol") != "fine_tune_transfer",
+        "public_poison": not spec.get("public_poison"),
+    }
+    return {part for part, idle in unused.items() if idle}
+
+
+def group_of(spec: Mapping[str, Any]) -> str:
+    """Hash of a spec in JSON form without its seed: runs with the same group are repeats of one experiment."""
+    left_out = {"seed", "preset"} | idle_parts(spec)
+    return digest({name: value for name, value in spec.items() if name not in left_out})
 
 
 def make_spec(

@@ -15,7 +15,7 @@ _RUNS = """
 WITH found AS (
     SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
         seed, threat, clean_accuracy, success, der, clean_accuracy_undefended, success_undefended, created,
-        CAST(spec ->> '$.clean_images' AS BIGINT) AS clean_images,
+        TRY_CAST(spec ->> '$.clean_images' AS BIGINT) AS clean_images,
         CAST(json_merge_patch(spec, '{"clean_images": null, "seed": null, "preset": null, "defense": null}') AS VARCHAR)
             AS setting_text,
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text

@@ -17,7 +17,8 @@ WITH named AS (
     SELECT * FROM named WHERE latest AND setting = (SELECT setting FROM named WHERE run_id = ?)
     QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY source = 'local' DESC, created DESC) = 1
 )
-SELECT run_id::VARCHAR AS run_id, defense, seed, CAST(spec ->> '$.defense.params.flag_share' AS DOUBLE) AS flag_share,
+SELECT run_id::VARCHAR AS run_id, defense, seed,
+    TRY_CAST(spec ->> '$.defense.params.flag_share' AS DOUBLE) AS flag_share,
     CAST(json_merge_patch(spec -> '$.defense', '{"params": {"flag_share": null}}') AS VARCHAR) AS defense_text,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
     (SELECT value FROM metrics m WHERE m.run_id = alike.run_id AND m.name = 'clean_accuracy_retrained')

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from poisonlab.spec.config import ExperimentSpec, explain
+from poisonlab.records import migrate
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.store.database import StoreError
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
@@ -21,7 +20,7 @@ class Job:
     """
 
     run_id: str
-    spec: ExperimentSpec
+    spec: RecordedSpec
     dataset: str
     attack: str
     defense: str
@@ -48,18 +47,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def parse_spec(text: str) -> ExperimentSpec:
-    """A stored spec.
+def parse_spec(text: str) -> RecordedSpec:
+    """A stored spec, also one that this version of the program cannot run.
 
     Raises:
-        StoreError: it does not fit this version of the program.
+        StoreError: it is no spec at all.
     """
     try:
-        return ExperimentSpec.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise StoreError(
-            f"this spec does not fit this version of the program: {explain(error)[:500]}"
-        ) from None
+        return RecordedSpec.of(migrate.migrate_spec(json.loads(text)))
+    except ValueError as error:
+        raise StoreError(f"this is no spec of an experiment: {str(error)[:500]}") from None
 
 
 def to_job(row: dict[str, Any], said: list[tuple[str, str, str]]) -> Job:

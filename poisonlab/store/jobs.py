@@ -10,6 +10,7 @@ import duckdb
 import pandas as pd
 
 from poisonlab.records.record import RECORD, check_run_id, finite, new_run_id
+from poisonlab.records.recorded_spec import NotRunnable
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
@@ -271,4 +272,7 @@ def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:
     ).fetchone()
     if found is None:
         raise StoreError(f"run {run_id} cannot be resumed: only jobs that are {', '.join(RESUMABLE)} can")
-    _insert(cursor, run_id, parse_spec(found[0]), "auto")
+    try:
+        _insert(cursor, run_id, parse_spec(found[0]).experiment(), "auto")
+    except NotRunnable as error:
+        raise StoreError(f"run {run_id} cannot be resumed: {error}") from None

@@ -30,7 +30,7 @@ _STRENGTHS = """
 WITH asked AS (SELECT * FROM runs WHERE run_id = ?)
 SELECT r.run_id::VARCHAR AS run_id, r.spec_group AS "group", r.source, r.seed, r.threat, r.targets,
     r.clean_accuracy, r.success, r.clean_accuracy_undefended, r.success_undefended, r.control,
-    CAST(json_extract_string(r.spec, ?) AS BIGINT) AS value, m.value AS surviving_share
+    TRY_CAST(json_extract_string(r.spec, ?) AS BIGINT) AS value, m.value AS surviving_share
 FROM runs r JOIN asked ON r.dataset = asked.dataset AND r.attack = asked.attack AND r.defense = asked.defense
     AND json_merge_patch(r.spec, ?::JSON) = json_merge_patch(asked.spec, ?::JSON)
 LEFT JOIN metrics m ON m.run_id = r.run_id AND m.name = 'surviving_share'

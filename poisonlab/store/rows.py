@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from poisonlab.records.record import finite
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.spec.config import ExperimentSpec
 
 
@@ -31,7 +32,7 @@ def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Se
         cursor.execute(f"INSERT INTO {table} SELECT {columns}", [*map(list, zip(*rows, strict=True))])
 
 
-def spec_columns(spec: ExperimentSpec) -> dict[str, Any]:
+def spec_columns(spec: ExperimentSpec | RecordedSpec) -> dict[str, Any]:
     """The columns that jobs and runs share."""
     return {
         "spec": spec.model_dump_json(),

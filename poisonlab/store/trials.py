@@ -18,7 +18,8 @@ WITH found AS (
     SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
         seed, threat, created, targets, clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
         success, success_undefended, control,
-        CASE WHEN threat = 'backdoor' THEN CAST(spec ->> '$.attack.params.target_class' AS INTEGER) END AS target_class,
+        CASE WHEN threat = 'backdoor' THEN TRY_CAST(spec ->> '$.attack.params.target_class' AS INTEGER) END
+            AS target_class,
         CAST(json_merge_patch(spec, CASE WHEN threat = 'backdoor'
             THEN '{"seed": null, "preset": null, "defense": null, "attack": {"params": {"target_class": null}}}'
             ELSE '{"seed": null, "preset": null, "defense": null}' END::JSON) AS VARCHAR) AS setting_text,

@@ -54,7 +54,8 @@ def _nothing(record: Any) -> None:
             f"seed {spec.seed}, with equal parameters) and recorded this. Run one, to see both side by side:",
             width="content",
         )
-        navigation.link("experiment", "Another defense", like=record.run_id)
+        if not spec.obstacle():
+            navigation.link("experiment", "Another defense", like=record.run_id)
 
 
 def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

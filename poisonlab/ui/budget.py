@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from poisonlab import registry
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
-from poisonlab.spec.config import PRESETS, ExperimentSpec
+from poisonlab.spec.config import PRESETS
 from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
@@ -78,7 +79,7 @@ def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items(), key=lambda item: bool(item[1])))
 
 
-def _shared(spec: ExperimentSpec) -> dict[str, Any]:
+def _shared(spec: RecordedSpec) -> dict[str, Any]:
     """Values that differ from the preset's and belong to all runs of the setting."""
     return {k: v for k, v in changed(spec).items() if k != "clean_images" and not k.startswith("defense.")}
 

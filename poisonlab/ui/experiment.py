@@ -37,6 +37,9 @@ def start_from_run() -> None:
             "The run to start from is not among the results here; the preset's values are shown instead."
         )
         return
+    if spec.obstacle():
+        st.warning(f"The run to start from cannot be run here: {escape(spec.obstacle())}.")
+        return
     methods = {f"new_{kind}": getattr(spec, kind).name for kind in selector.FILTERS}
     values = {**methods, "new_preset": spec.preset, "seed": spec.seed, "repeats": 1}
     values[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name

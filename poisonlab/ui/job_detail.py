@@ -12,7 +12,6 @@ from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime
 from poisonlab.store import Job, StoreError
 from poisonlab.ui import glossary, jobs, navigation, page
-from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import duration, escape, run_title
 
 POLL_SECONDS = 4  # curves cost more than a progress bar
@@ -59,7 +58,7 @@ def _detail(run_id: str) -> None:
         st.badge(job.state, color=_COLORS.get(job.state, "gray"))
         if job.state in jobs.ACTIVE:
             jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
-        if job.state in RESUMABLE:
+        if job.state in RESUMABLE and not job.spec.obstacle():
             jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")
             navigation.link("experiment", "Change and run again", like=run_id)
         if job.device != "auto":
@@ -78,13 +77,13 @@ def _detail(run_id: str) -> None:
         page.other_views(record, here="jobs")
     curves(points, run_id)
     logs(job.logs)
-    st.code(run_command(job.spec), language="bash", wrap_lines=True)
+    page.command(job.spec)
 
 
 def _pace(job: Job, started: datetime) -> str:
     """How long it has been running, beside what similar runs took."""
     elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
-    usual = runtime.get().store.estimates.of(job.spec).seconds
+    usual = runtime.get().store.estimates.of(job.spec.experiment()).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
     return f"Running for {duration(elapsed)}.{beside}"
 

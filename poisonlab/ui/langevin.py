@@ -31,7 +31,8 @@ class Walk:
         """Steps after which the run stopped, where it says so."""
         if self.trace.used >= 0:
             return self.trace.used
-        return getattr(self.record.spec.defense.params, "steps", None)
+        steps = self.record.spec.defense.params.steps
+        return steps if isinstance(steps, int) else None
 
 
 def choose_image(trace: LangevinTrace, recorded: int) -> int:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.records.record import success_name
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
@@ -61,8 +62,8 @@ def known(run_id: str) -> Any | None:
         return None
 
 
-def spec_of(run_id: str) -> ExperimentSpec | None:
-    """The spec of a run or of a job that never became one, by an id from a link."""
+def spec_of(run_id: str) -> RecordedSpec | None:
+    """The recorded spec of a run or of a job that never became one, by an id from a link."""
     store = runtime.get().store
     try:
         found = store.runs.record(run_id) or store.jobs.get(run_id)
@@ -141,13 +142,31 @@ def other_views(record: Any, here: str = "") -> None:
                 navigation.link(name, run=record.run_id)
         if here != "jobs":
             navigation.link("jobs", "Curves and log", job=record.run_id)
-        navigation.link("experiment", "Change and run again", like=record.run_id)
+        if not record.spec.obstacle():
+            navigation.link("experiment", "Change and run again", like=record.run_id)
+
+
+def command(spec: RecordedSpec) -> None:
+    """The command that runs a recorded experiment again, or why this installation cannot."""
+    if spec.obstacle():
+        st.info(f"This experiment cannot be run again here: {escape(spec.obstacle())}.")
+        return
+    st.code(run_command(spec.experiment()), language="bash", wrap_lines=True)
+    if unsaid := spec.unsaid():
+        names = ", ".join(f"`{name}`" for name in unsaid)
+        st.caption(f"Recorded before there was {names}: the command takes today's default.")
+
+
+def missing(record: Any) -> None:
+    """Says what of a run is not installed here, or has changed since; nothing where all is as it was."""
+    if obstacle := record.spec.obstacle():
+        st.info(f"This run is shown as it was recorded; it cannot be run again here: {escape(obstacle)}.")
 
 
 def reproduce(record: Any) -> None:
     """The command that measures the same numbers again, and what they were measured with."""
     st.subheader("Reproduce", anchor=False)
-    st.code(run_command(record.spec), language="bash", wrap_lines=True)
+    command(record.spec)
     marks = [
         f"source {record.source}",
         f"device {record.device}",
@@ -185,5 +204,7 @@ def title_of(record: Any) -> str:
 
 
 def about(part: Any) -> str:
-    """The summary of a method, for the page that shows its work."""
+    """The summary of a method, for the page that shows its work; its name where it is not installed here."""
+    if part.name not in registry.KINDS[part.kind]:
+        return f"The {part.kind} {escape(part.name)} is not installed here."
     return str(registry.KINDS[part.kind][part.name].card.summary)

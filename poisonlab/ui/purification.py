@@ -78,10 +78,11 @@ def strengths(record: Any) -> None:
             bind="query-params",
             help="What tells the runs below apart; all else is equal.",
         )
-    own = int(getattr(defense.params, knob))
-    st.markdown(
-        f"`{knob}`: {escape(type(defense.params).model_fields[knob].description)}. This run: **{own}**."
-    )
+    own = getattr(defense.params, knob)
+    if not isinstance(own, int):  # recorded by another version of the defense
+        return
+    described = registry.defense[defense.name].Config.model_fields[knob].description
+    st.markdown(f"`{knob}`: {escape(described)}. This run: **{own}**.")
     rows = runtime.get().store.purification.strengths(record.run_id, knob)
     measured = rows.dropna(subset=["clean_accuracy", "success"])
     if measured["value"].nunique() < 2:
@@ -108,6 +109,8 @@ def _launcher(record: Any, knob: str, own: int, rows: pd.DataFrame) -> None:
     spec, name = record.spec, f"defense.{knob}"
     values = {k: v for k, v in changed(spec).items() if k != name}
     setting = series.Setting(spec.dataset.name, spec.attack.name, spec.victim.name, spec.preset, values, rows)
+    if spec.obstacle():
+        return
     st.markdown("**Measure more**")
     left, middle, right = st.columns([2, 1, 1])
     usual = ", ".join(str(v) for v in _usual(setting, spec, name, own, rows))

@@ -69,6 +69,8 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     record = page.known(run_id)
     if record is None:
         st.error("The files of this run are gone or damaged. Choose another run above.")
+    else:
+        page.missing(record)
     return record
 
 

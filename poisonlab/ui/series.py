@@ -113,7 +113,7 @@ def launcher(
         return
     try:
         specs = [setting.spec(d, seed, change) for seed, d, change in product(seeds, defenses, changes)]
-    except SpecError as error:
+    except (SpecError, registry.UnknownName) as error:
         st.error(escape(error), icon=":material/error:")
         return
     known = (
