@@ -1,4 +1,5 @@
-"""What a method is handed besides its data: device, random generators, the event stream, the stage cache."""
+"""What a method is handed besides its data: device, random generators, the event stream, a way to go on after an
+interruption. Imports nothing of the package but its events and nouns."""
 
 import dataclasses
 import hashlib
@@ -6,26 +7,41 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch.nn import Module
 
-from poisonlab.cache.partial import Partial
-from poisonlab.cache.stage_cache import Bundle, StageCache
-from poisonlab.events import (
-    ArtifactReady,
-    Event,
-    Kept,
-    Log,
-    Metric,
-    Observed,
-    Progress,
-    StageFinished,
-    StageStarted,
-)
+from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Observed, Progress
+from poisonlab.types import Bundle
 
 T = TypeVar("T")
+
+
+class PartialResult(Protocol):
+    """The unfinished work of one stage, kept where an interruption does not reach it."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds that interrupted attempts worked before the kept state."""
+
+    def load(self) -> Bundle | None:
+        """The last kept state, if there is one."""
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last state was kept."""
+
+    def save(self, done: Bundle) -> None:
+        """Keep a new state in place of the last."""
+
+
+class StageStore(Protocol):
+    """Where finished stages are kept; see :func:`poisonlab.cache.stage_cache.run_stage`."""
+
+    def get_or_compute(
+        self, name: str, key: Any, ctx: "Context", compute: Callable[["Context"], Bundle]
+    ) -> tuple[Bundle, bool]:
+        """The stage's bundle and whether it was there already."""
 
 
 def _ignore(event: Event) -> None:
@@ -40,7 +56,7 @@ class Context:
         device: where tensors live.
         seed: root of all randomness below.
         send: takes every event; raises ``Cancelled`` when the run should stop.
-        cache: finished stages; ``None`` computes everything anew.
+        cache: finished stages; ``None`` computes everything anew. No method's business.
         precision: autocast type of network passes on CUDA.
         stage_name: the stage being computed, attached to every event.
         observer: takes phase, step and model before a run ends; changes neither of them, nor any random state.
@@ -50,14 +66,12 @@ class Context:
     device: torch.device = torch.device("cpu")
     seed: int = 0
     send: Callable[[Event], None] = _ignore
-    cache: StageCache | None = None
+    cache: StageStore | None = None
     precision: torch.dtype = torch.float32
     stage_name: str = ""
     observer: Callable[[str, int, Module], None] | None = None
-    partial: Partial | None = None
-    _observed: list[float] = field(
-        default_factory=list, repr=False
-    )  # seconds of this stage that were the observer's
+    partial: PartialResult | None = None
+    _observed: list[float] = field(default_factory=list, repr=False)  # seconds of each look of the observer
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
 
     # -- randomness -----------------------------------------------------------------------------
@@ -65,6 +79,10 @@ class Context:
     def generator(self, *names: str) -> torch.Generator:
         """A generator that depends on the seed and on who asks, not on the order of asking."""
         return derive(self.seed, *names, device=self.device)
+
+    def for_stage(self, name: str) -> Self:
+        """The same context for the computation of a stage, whose name its events carry."""
+        return dataclasses.replace(self, stage_name=name, partial=None, _observed=[])
 
     def reseeded(self, seed: int) -> Self:
         """The same context for work that must not depend on the run's seed (shared generative models)."""
@@ -115,7 +133,7 @@ class Context:
         return kept and kept.to(self.device)
 
     def keep(self, done: Callable[[], Bundle]) -> None:
-        """Where the stage could be left: store how far it has come, at most every ``partial.EVERY`` seconds."""
+        """Where the stage could be left: store how far it has come, at most once a minute."""
         if self.partial and self.partial.due():
             self.partial.save(done())
             self.emit(Kept(self.stage_name))
@@ -139,6 +157,11 @@ class Context:
         self._observed.append(time.perf_counter() - started)
         self.emit(Observed(self.stage_name, self._observed[-1]))
 
+    @property
+    def observed_seconds(self) -> float:
+        """Seconds of the present stage that were the observer's."""
+        return sum(self._observed)
+
     # -- precision --------------------------------------------------------------------------------
 
     def autocast(self) -> Any:
@@ -146,33 +169,6 @@ class Context:
         if self.device.type == "cuda" and self.precision != torch.float32:
             return torch.autocast("cuda", dtype=self.precision)
         return nullcontext()
-
-    # -- stages -----------------------------------------------------------------------------------
-
-    def stage(
-        self, name: str, key: Any, code: Iterable[object], compute: Callable[["Context"], Bundle]
-    ) -> Bundle:
-        """The result of a stage, from the cache when it is there whole, computed and stored otherwise.
-
-        Metrics, logs and artifacts that the stage emitted when it was computed are emitted again on
-        a hit, so that a run shows the same things whether or not it had to work for them.
-
-        Args:
-            name: shown to people and part of the key.
-            key: JSON-able; exactly what the result depends on, seed included where it matters.
-            code: objects whose source decides the result; a change of it changes the key.
-            compute: called with a context whose events carry the stage's name.
-        """
-        inner = dataclasses.replace(self, stage_name=name, partial=None, _observed=[])
-        self.emit(StageStarted(name))
-        started = time.perf_counter()
-        if self.cache is None:
-            bundle, cached = compute(inner), False
-        else:
-            bundle, cached = self.cache.get_or_compute(name, key, code, inner, compute)
-        seconds = 0.0 if cached else time.perf_counter() - started - sum(inner._observed)
-        self.emit(StageFinished(name, seconds, cached))
-        return bundle.to(self.device)
 
 
 def derive(seed: int, *names: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The nouns of the field: image sets, poisons, threats."""
+"""The nouns of the field: image sets, poisons, threats; and the form in which a stage hands on what it made."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,6 +8,22 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a stage hands on, and all that can be cached of it.
+
+    Attributes:
+        tensors: by name, of any shape.
+        data: JSON-able values by name.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, tensors={name: value.to(device) for name, value in self.tensors.items()})
 
 
 @dataclass(frozen=True)

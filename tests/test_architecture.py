@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from poisonlab.cache import code_version
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "poisonlab"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -84,6 +86,22 @@ def test_imports_point_downwards() -> None:
     assert not upwards
 
 
+def test_no_two_modules_import_each_other() -> None:
+    """Nor any more in a circle, imports for type checking alone included."""
+    names = code_version.package_modules()
+    needed = {name: code_version.imports_of(name) - packages_of(name) - {name} for name in names}
+    assert needed["poisonlab.context"] == {"poisonlab.events", "poisonlab.types"}
+    while leaves := {name for name in needed if not needed[name]}:
+        needed = {name: found - leaves for name, found in needed.items() if name not in leaves}
+    assert not needed, f"these import each other: {sorted(needed)}"
+
+
+def packages_of(module: str) -> set[str]:
+    """The packages that a module lies in: importing it imports them, which is no circle."""
+    parts = module.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts))}
+
+
 def test_only_the_allowed_parts_import_browser_database_and_figures() -> None:
     forbidden = [
         f"{place(path)} imports {name}"
@@ -132,8 +150,8 @@ def test_no_page_writes_html() -> None:
 
 def test_nothing_prints_but_the_command_line() -> None:
     spoken = {"cli", "__main__"}
-    shipping = PACKAGE / "generative" / "ship.py"  # a command of its own
-    silent = [p for p in FILES if part_of(p) not in spoken and p != shipping]
+    programs = {PACKAGE / "generative" / "ship.py", PACKAGE / "cache" / "code_version.py"}
+    silent = [p for p in FILES if part_of(p) not in spoken and p not in programs]
 
     assert not [place(path) for path in silent if "print" in calls(path)]
 

@@ -11,14 +11,13 @@ from torch.nn import functional as F
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets
-from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment
-from poisonlab.types import Poison, Targeted
+from poisonlab.types import Bundle, Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
 TWO_FIFTHS = {

@@ -1,70 +1,265 @@
-"""Versions of the package's own code: which modules a result rests on, and the hash of what they do."""
+"""Hashes of the package's code, as they stand in the keys of cached stages.
+
+The code is divided in three:
+
+- the *core*: every module that can change a number of any experiment. Its hash stands in each key.
+- *methods*: the files of attacks, defenses, victims and datasets, and what only they import. A method's hash stands in
+  the keys of the stages that use it, so that a new or edited method leaves the stages of all others as they are.
+- *display*: a short list of rooms that only show, store or transport what was computed. No key depends on them.
+
+A hash is of the syntax tree: comments, docstrings and layout do not count, and every version of Python gives the same.
+This module imports nothing but the standard library; run as a program it prints the hash of each module.
+"""
 
 import ast
 import functools
 import hashlib
-import importlib
-import importlib.util
-import inspect
-from collections.abc import Iterable
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-# Source of these modules carries results from place to place but never changes a number.
-_PLUMBING = {"config", "registry", "events", "context", "stages", "versions", "partial", "artifacts", "types"}
+PACKAGE = "poisonlab"
+ROOT = Path(__file__).resolve().parents[1]
+METHOD_ROOMS = ("attacks", "defenses", "models", "data")
+
+DISPLAY = {
+    "__main__": "starts the command line",
+    "cli": "reads arguments and prints results",
+    "figures": "draws what was computed",
+    "generative.ship": "a command that trains weights to ship; the training itself is in the core",
+    "lessons": "computes for the teaching pages, in no cached stage",
+    "multilevel": "sweeps of their own kind, in no cached stage",
+    "published": "numbers from papers",
+    "records.archive": "moves finished runs between folders",
+    "records.record": "writes and reads finished runs",
+    "runner": "decides when and on which device a run is computed; the key holds the device",
+    "spec.describe": "puts a spec into words",
+    "store": "indexes finished runs",
+    "ui": "shows pages",
+}
+
+
+def core_code() -> str:
+    """Hash of the core."""
+    return _combined(core_modules())
+
+
+def method_code(module: str) -> str:
+    """Hash of a method's module and of what it imports, the core left out.
+
+    Imports are followed within this package and within the module's own top-level package: a method may come from
+    another distribution.
+    """
+    return _combined(reached_from([module]) - core_modules())
 
 
 @functools.cache
-def modules_behind(module_name: str) -> frozenset[str]:
-    """The package's own modules that ``module_name`` imports, itself included, plumbing left out."""
+def core_modules() -> frozenset[str]:
+    """Names of all modules of the package but display and methods; a method's file that these import is among them."""
+    rooms = tuple(f"{PACKAGE}.{room}" for room in (*METHOD_ROOMS, *DISPLAY))
+    outside = [name for name in package_modules() if name != PACKAGE and not _within(name, rooms)]
+    return reached_from(outside)
+
+
+@functools.cache
+def package_modules() -> dict[str, Path]:
+    """Every module of the package and its file."""
+    return {_module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def reached_from(modules: Iterable[str]) -> frozenset[str]:
+    """Modules and all that they import, directly or not, from this package and from their own."""
     found: set[str] = set()
-    queue = [module_name]
+    queue = list(modules)
     while queue:
         name = queue.pop()
-        if name in found or name.rpartition(".")[2] in _PLUMBING or not name.startswith("poisonlab."):
-            continue
-        module = importlib.import_module(name)
-        if module.__name__ != name or not hasattr(module, "__file__"):
-            continue
-        found.add(name)
-        for node in ast.walk(_tree(name)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("poisonlab"):
-                queue.append(node.module or "")
-                queue.extend(
-                    f"{node.module}.{a.name}" for a in node.names if _is_module(f"{node.module}.{a.name}")
-                )
-            elif isinstance(node, ast.Import):
-                queue.extend(a.name for a in node.names if a.name.startswith("poisonlab."))
+        if name not in found:
+            found.add(name)
+            queue.extend(imports_of(name))
     return frozenset(found)
 
 
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+# -- one module -------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _tree(module_name: str) -> ast.Module:
-    return ast.parse(inspect.getsource(importlib.import_module(module_name)))
+def module_hash(module: str) -> str:
+    """Hash of what a module's code does.
+
+    A file that cannot be read, or that was edited after this process had loaded it, gets a hash that no other process
+    has: what runs here is not what stands there, and must not be taken for it.
+    """
+    path = _file(module)
+    if path is None or _edited_since_start(path):
+        return f"unknown-{uuid.uuid4().hex}"
+    return source_hash(_source(path))
+
+
+def source_hash(source: bytes | str) -> str:
+    """Hash of a source text; see :func:`canonical`."""
+    return hashlib.sha256(canonical(ast.parse(source)).encode()).hexdigest()
+
+
+def _source(path: Path) -> bytes:
+    """The text of a module: every source that enters a key is read here."""
+    return path.read_bytes()
 
 
 @functools.cache
-def _module_hash(module_name: str) -> str:
-    """Hash of a module's code; comments, docstrings and layout do not count."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(module_name)))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[0] = ast.Expr(ast.Constant(""))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+def imports_of(module: str) -> frozenset[str]:
+    """What a module imports from this package or from its own, packages on the way included."""
+    path = _file(module)
+    if path is None:
+        return frozenset()
+    wanted = {part for name in _imported_names(module, path) for part in _with_parents(name)}
+    families = {PACKAGE, module.partition(".")[0]}
+    wanted -= {PACKAGE}  # its own file holds nothing but the version
+    return frozenset(name for name in wanted if name.partition(".")[0] in families and _file(name))
 
 
-def code_version(objects: Iterable[object]) -> str:
-    """Hash of the source of the modules that define ``objects`` and of all they import from the package."""
-    names: set[str] = set()
-    for item in objects:
-        names |= modules_behind(inspect.getmodule(item).__name__)  # type: ignore[union-attr]
-    text = "".join(f"{n}:{_module_hash(n)};" for n in sorted(names))
+def _imported_names(module: str, path: Path) -> Iterator[str]:
+    """Full names of all that may be a module among what a file imports, at its top or inside a function."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    yield package
+    for node in ast.walk(ast.parse(_source(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) + 1 - node.level], *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(module: str) -> Path | None:
+    """Where a module's source lies; ``None`` of a name that is no module, or none with a source."""
+    top, *rest = module.split(".")
+    if top == PACKAGE:
+        return package_modules().get(module)
+    loaded = sys.modules.get(top)
+    if loaded is None:
+        return None
+    if not rest:
+        file = getattr(loaded, "__file__", None)
+        return Path(file) if file and Path(file).suffix == ".py" else None
+    for folder in getattr(loaded, "__path__", []):
+        place = Path(folder).joinpath(*rest)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _module_name(path: Path) -> str:
+    parts = [PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _with_parents(name: str) -> list[str]:
+    """``a.b.c`` -> ``a``, ``a.b``, ``a.b.c``."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _within(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(f"{name}.".startswith(f"{room}.") for room in rooms)
+
+
+def _combined(modules: Iterable[str]) -> str:
+    text = "".join(f"{name}:{module_hash(name)};" for name in sorted(modules))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _edited_since_start(path: Path) -> bool:
+    return path in _STAMPS and _STAMPS[path] != _stamp(path)
+
+
+_STAMPS = {
+    path: _stamp(path) for path in package_modules().values()
+}  # taken when this process loads the package
+
+
+# -- the syntax tree as text ----------------------------------------------------------------------------
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def canonical(node: ast.AST) -> str:
+    """A syntax tree as text, the same from every version of Python: like ``ast.dump``, but without docstrings, and
+    without the fields that are empty or that only some versions have."""
+    out: list[str] = []
+    _write(node, out)
+    return "".join(out)
+
+
+def _write(value: object, out: list[str]) -> None:
+    if isinstance(value, ast.AST):
+        _write_node(value, out)
+    elif isinstance(value, list):
+        out.append("[")
+        for item in value:
+            _write(item, out)
+            out.append(",")
+        out.append("]")
+    else:
+        out.append(ascii(value))
+
+
+def _write_node(node: ast.AST, out: list[str]) -> None:
+    out.append(f"{type(node).__name__}(")
+    for name in _fields(type(node)):
+        value = getattr(node, name, None)
+        if name == "body" and isinstance(node, _DOCUMENTED):
+            value = _without_docstring(node.body)
+        elif name == "values" and isinstance(node, ast.JoinedStr):
+            value = _merged(node.values)
+        elif name == "format_spec" and isinstance(value, ast.JoinedStr) and not _merged(value.values):
+            value = None
+        if (value is None and not isinstance(node, ast.Constant | ast.MatchSingleton)) or value == []:
+            continue
+        out.append(f"{name}=")
+        _write(value, out)
+        out.append(",")
+    out.append(")")
+
+
+def _fields(kind: type[ast.AST]) -> list[str]:
+    """Fields in an order that no version changes; ``kind`` tells how a string was written, not what it is."""
+    return sorted(set(kind._fields) - {"kind"})
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        return body[1:]
+    return body
+
+
+def _merged(parts: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, texts side by side made one: versions of Python divide them differently."""
+    merged: list[ast.expr] = []
+    for part in parts:
+        text = part.value if isinstance(part, ast.Constant) else None
+        last = merged[-1] if merged else None
+        if isinstance(text, str) and isinstance(last, ast.Constant) and isinstance(last.value, str):
+            merged[-1] = ast.Constant(last.value + text)
+        elif text != "":
+            merged.append(part)
+    return merged
+
+
+if __name__ == "__main__":
+    for _name in package_modules():
+        print(_name, module_hash(_name))

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from poisonlab.cache.stage_cache import Bundle
+from poisonlab.types import Bundle
 
 EVERY = 60.0  # seconds of work that an interruption may cost, where a stage can be left so often
 _SPENT = "seconds_spent"
@@ -21,13 +19,13 @@ class Partial:
         spent: seconds that interrupted attempts worked before the kept state.
     """
 
-    read: "Callable[[], Bundle | None]"
-    write: "Callable[[Bundle], None]"
+    read: Callable[[], Bundle | None]
+    write: Callable[[Bundle], None]
     spent: float = 0.0
     _started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
 
-    def load(self) -> "Bundle | None":
+    def load(self) -> Bundle | None:
         found = self.read()
         if found:
             self.spent = found.data.pop(_SPENT)
@@ -36,7 +34,7 @@ class Partial:
     def due(self) -> bool:
         return time.monotonic() - self._last >= EVERY
 
-    def save(self, done: "Bundle") -> None:
+    def save(self, done: Bundle) -> None:
         seconds = self.spent + time.monotonic() - self._started
         self.write(type(done)(done.tensors, done.data | {_SPENT: seconds}))
         self._last = time.monotonic()

@@ -1,65 +1,65 @@
 """Content-addressed cache of finished stages.
 
-A stage's folder is named by the hash of exactly what its result depends on: its key, the device
-type and the source code behind it. It is written under a temporary name and renamed when whole,
-so a killed process leaves nothing that could be taken for a result. A file lock a key makes two
-jobs (threads or processes) that need the same stage compute it once. What a long stage keeps on its
+A stage's folder is named by the hash of exactly what its result depends on (``stage_key``). It is written under a
+temporary name and renamed when whole, so a killed process leaves nothing that could be taken for a result. A file lock
+a key makes two jobs (threads or processes) that need the same stage compute it once. What a long stage keeps on its
 way lies beside it, in the same form under another name, until the stage is whole.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from poisonlab.cache.code_version import code_version
 from poisonlab.cache.partial import Partial
-from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress
+from poisonlab.cache.stage_key import canonical_key, stage_id
+from poisonlab.context import Context
+from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress, StageFinished, StageStarted
 from poisonlab.records import artifacts
-from poisonlab.spec.config import canonical_json
-
-if TYPE_CHECKING:
-    from poisonlab.context import Context
+from poisonlab.types import Bundle
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What a stage hands on: named tensors and JSON-able data. Nothing else can be cached."""
+def run_stage(ctx: Context, name: str, key: Any, compute: Callable[[Context], Bundle]) -> Bundle:
+    """The result of a stage, from the cache when it is there whole, computed and stored otherwise.
 
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+    Metrics, logs and artifacts that the stage emitted when it was computed are emitted again on a hit, so that a run
+    shows the same things whether or not it had to work for them.
 
-    def to(self, device: torch.device) -> Self:
-        return type(self)({k: v.to(device) for k, v in self.tensors.items()}, self.data)
+    Args:
+        ctx: of the run; without a cache everything is computed.
+        name: shown to people and part of the key.
+        key: exactly what the result depends on, seed included where it matters: JSON-able values, configurations, and
+            the parts of the spec whose methods have a hand in it (:func:`~poisonlab.cache.stage_key.canonical_key`).
+        compute: called with a context whose events carry the stage's name.
 
+    Returns:
+        The bundle on the device of ``ctx``.
 
-def fingerprint(*tensors: Tensor) -> str:
-    """Hash of the contents of tensors: a stage that is keyed by it depends on exactly these numbers."""
-    return fingerprint_of(tensors)
-
-
-def fingerprint_of(tensors: Iterable[Tensor]) -> str:
-    """The same of tensors that are made one after the other and need not lie in memory together."""
-    hasher = hashlib.sha256()
-    for tensor in tensors:
-        hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        hasher.update(tensor.detach().cpu().contiguous().numpy().data)
-    return hasher.hexdigest()[:24]
+    Raises:
+        CacheError: the folder of the cache cannot be written. Cancelled, and whatever ``compute`` raises.
+    """
+    inner = ctx.for_stage(name)
+    ctx.emit(StageStarted(name))
+    started = time.perf_counter()
+    if ctx.cache is None:
+        bundle, cached = compute(inner), False
+    else:
+        bundle, cached = ctx.cache.get_or_compute(name, key, inner, compute)
+    seconds = 0.0 if cached else time.perf_counter() - started - inner.observed_seconds
+    ctx.emit(StageFinished(name, seconds, cached))
+    return bundle.to(ctx.device)
 
 
 class CacheError(RuntimeError):
@@ -79,12 +79,11 @@ class StageCache:
         self,
         name: str,
         key: Any,
-        code: Iterable[object],
-        ctx: "Context",
-        compute: Callable[["Context"], Bundle],
+        ctx: Context,
+        compute: Callable[[Context], Bundle],
     ) -> tuple[Bundle, bool]:
         """The stage's bundle and whether it was there already."""
-        folder = self.root / self.stage_id(name, key, code, ctx)
+        folder = self.root / stage_id(name, key, ctx)
         with self._locked(folder.name, ctx):
             if (bundle := self._read(folder, ctx)) is not None:
                 return bundle, True
@@ -92,16 +91,10 @@ class StageCache:
         self._evict(keep=folder.name)
         return bundle, False
 
-    @staticmethod
-    def stage_id(name: str, key: Any, code: Iterable[object], ctx: "Context") -> str:
-        """Folder name: the stage's name and the hash of all its result depends on."""
-        depends = [name, key, code_version(code), ctx.device.type, str(ctx.precision)]
-        return f"{name}-{hashlib.sha256(canonical_json(depends).encode()).hexdigest()[:20]}"
-
     @contextmanager
-    def _locked(self, stage_id: str, ctx: "Context") -> Any:
+    def _locked(self, folder: str, ctx: Context) -> Iterator[None]:
         """Hold the stage's file lock; while waiting for another job, stay open to a cancel."""
-        lock = FileLock(self.root / "locks" / f"{stage_id}.lock")
+        lock = FileLock(self.root / "locks" / f"{folder}.lock")
         waiting = False
         while True:
             try:
@@ -122,7 +115,7 @@ class StageCache:
 
     # -- disk -------------------------------------------------------------------------------------
 
-    def _read(self, folder: Path, ctx: "Context") -> Bundle | None:
+    def _read(self, folder: Path, ctx: Context) -> Bundle | None:
         """A whole stage with its events sent again, or ``None``; a damaged one is removed and made anew."""
         if not folder.is_dir():
             return None
@@ -145,7 +138,7 @@ class StageCache:
         return Bundle(tensors, record["data"])
 
     def _compute_and_write(
-        self, folder: Path, name: str, key: Any, ctx: "Context", compute: Callable[["Context"], Bundle]
+        self, folder: Path, name: str, key: Any, ctx: Context, compute: Callable[[Context], Bundle]
     ) -> Bundle:
         heard: list[Event] = []
 
@@ -177,7 +170,7 @@ class StageCache:
                 shown.append((event.name, f"artifact{number}.safetensors"))
             record = {
                 "stage": name,
-                "key": key,
+                "key": canonical_key(key),
                 "created": time.time(),
                 "data": bundle.data,
                 "metrics": [

@@ -3,30 +3,29 @@ defenses that ask for the same."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from poisonlab.cache.stage_cache import Bundle
+from poisonlab.cache.stage_cache import run_stage
 from poisonlab.context import Context
 from poisonlab.generative import ddpm, ebm, unet, weights
 from poisonlab.generative.langevin import LangevinConfig
 from poisonlab.records import artifacts
 from poisonlab.spec.config import Config
+from poisonlab.types import Bundle
 
 
 class Recipe(ABC):
     """One kind of model with its parameters.
 
     Class attributes:
-        kind: name of its stage and of its shipped files. title: for people. code: what decides its weights.
+        kind: name of its stage and of its shipped files. title: for people.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
-    code: ClassVar[ModuleType]
 
     @property
     @abstractmethod
@@ -59,7 +58,6 @@ class EnergyRecipe(Recipe):
 
     kind = "ebm"
     title = "energy model"
-    code = ebm
 
     config: ebm.EBMConfig
     sampler: LangevinConfig
@@ -90,7 +88,6 @@ class DiffusionRecipe(Recipe):
 
     kind = "ddpm"
     title = "diffusion model"
-    code = ddpm
 
     config: ddpm.DDPMConfig
 
@@ -133,7 +130,7 @@ def learn(recipe: Recipe, images: Tensor, origin: str, shipped: bool, ctx: Conte
         return Bundle(dict(network.state_dict()), vars(health))
 
     stage_key = [*key, origin, shipped and weights.exists(key, recipe.kind)]
-    learned = ctx.stage(recipe.kind, stage_key, [recipe.code, weights], compute)
+    learned = run_stage(ctx, recipe.kind, stage_key, compute)
     network = recipe.network(images.shape[1], ctx.generator("unused"))
     network.load_state_dict(learned.tensors)
     return network.requires_grad_(False)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poisonlab.cache.stage_cache import fingerprint
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.spec.config import Config, digest
 
 FOLDER = Path(__file__).parent / "weights"

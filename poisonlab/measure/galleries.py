@@ -5,7 +5,6 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.measure.detection import with_trigger
@@ -13,7 +12,7 @@ from poisonlab.measure.monitor import Observer
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records import artifacts
 from poisonlab.training.loop import Diverged
-from poisonlab.types import Backdoor, Detection, ImageSet, Poison, SettingSweep, Targeted
+from poisonlab.types import Backdoor, Bundle, Detection, ImageSet, Poison, SettingSweep, Targeted
 
 SHOWN = 24  # images of a gallery
 

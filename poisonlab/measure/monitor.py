@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch.nn import Module
 
-from poisonlab.cache.stage_cache import fingerprint
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, accuracy, predict
 from poisonlab.records.artifacts import RepairTrace

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.victims import Victims
-from poisonlab.types import Detection, ImageSet
+from poisonlab.types import Bundle, Detection, ImageSet
 
 
 class Defender:
@@ -22,7 +23,7 @@ class Defender:
 
     def __init__(self, spec: ExperimentSpec, reserve: ImageSet, ctx: Context) -> None:
         self.method: Defense = spec.defense.build()
-        self.key: list[object] = [spec.defense.model_dump(mode="json"), spec.seed]
+        self.key: list[object] = [spec.defense, spec.seed]
         self.reserve, self.clean_images, self.ctx = reserve, spec.clean_images, ctx
         self.found: dict[
             int, Detection | None
@@ -47,7 +48,7 @@ class Defender:
 
         learned = fingerprint(self.public.x) if self.overrides("prepare") else None
         key = [fingerprint(data.x, data.y), learned, self.key]
-        done = self.ctx.stage(stage, key, [type(self.method)], compute).tensors
+        done = run_stage(self.ctx, stage, key, compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
     def detect(self, stage: str, model: Classifier, suspects: ImageSet) -> Detection | None:
@@ -61,7 +62,7 @@ class Defender:
             fingerprint(*model.state_dict().values()),
             fingerprint(clean.x, clean.y, suspects.x, suspects.y),
         ]
-        done = self.ctx.stage(stage, [given, self.key], [type(self.method)], compute)
+        done = run_stage(self.ctx, stage, [given, self.key], compute)
         return Detection.from_tensors(done.tensors, done.data) if done.data else None
 
     def detect_trial(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:

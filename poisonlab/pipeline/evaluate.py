@@ -1,20 +1,21 @@
 """What a run measures on the test set: its three models, and every setting of a repair's sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.measure import detection, metrics
 from poisonlab.measure.galleries import show_setting_sweep, show_targets, show_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records.artifacts import TriggerReconstruction
+from poisonlab.spec.config import Part
 from poisonlab.training.victims import Victims
-from poisonlab.types import Backdoor, Corruption, ImageSet, SettingSweep, Threat
+from poisonlab.types import Backdoor, Bundle, Corruption, ImageSet, SettingSweep, Threat
 
 
 def measure_models(
@@ -60,14 +61,14 @@ def measure_settings(
     model: Classifier,
     test: ImageSet,
     threat: Backdoor,
-    attack: dict[str, Any],
+    parts: Sequence[Part],
     ctx: Context,
 ) -> dict[str, float]:
     """Every setting of a defense's sweep: for the curve, and for the oracle that published tables use.
 
     Args:
         model: the undefended victim.
-        attack: its parameters, which decide what a trigger should lead to.
+        parts: attack and victim, whose code has a hand in the result.
     """
 
     def compute(inner: Context) -> Bundle:
@@ -86,9 +87,10 @@ def measure_settings(
     key = [
         fingerprint(*sweep.variants.values(), *model.state_dict().values(), torch.tensor(sweep.chosen)),
         fingerprint(test.x, threat.trigger(test.x)),
-        attack,
+        fingerprint(test.y, threat.relabel(test.y)),
+        *parts,
     ]
-    done = ctx.stage("settings", key, [metrics, measure_settings], compute).data
+    done = run_stage(ctx, "settings", key, compute).data
     return {
         "clean_accuracy_oracle": done["oracle"]["accuracy"],
         "asr_oracle": done["oracle"]["asr"],

@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from poisonlab.attacks.base import Attack
-from poisonlab.cache.stage_cache import Bundle, fingerprint, fingerprint_of
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint, fingerprint_of
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.events import ArtifactReady, Event, StageFinished
-from poisonlab.measure import detection, flags, galleries, metrics
+from poisonlab.measure import detection, flags, metrics
 from poisonlab.measure.galleries import (
     show_detection,
     show_drive,
@@ -47,7 +48,17 @@ from poisonlab.records.artifacts import (
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims
-from poisonlab.types import Backdoor, Corruption, ImageSet, Poison, SettingSweep, Splits, Threat, joined
+from poisonlab.types import (
+    Backdoor,
+    Bundle,
+    Corruption,
+    ImageSet,
+    Poison,
+    SettingSweep,
+    Splits,
+    Threat,
+    joined,
+)
 
 T = TypeVar("T")
 
@@ -130,8 +141,8 @@ class _Experiment:
         if trace := self._shown(PurificationTrace):
             measured |= surviving_metrics(trace)
         if sweep and isinstance(threat, Backdoor):
-            chosen = self.spec.attack.model_dump(mode="json")
-            measured |= measure_settings(sweep, undefended.member(0), self.splits.test, threat, chosen, ctx)
+            parts = [self.spec.attack, self.spec.victim]
+            measured |= measure_settings(sweep, undefended.member(0), self.splits.test, threat, parts, ctx)
         return measured
 
     # -- stages -----------------------------------------------------------------------------------
@@ -146,7 +157,7 @@ class _Experiment:
     def _train_hooked(self, poison: Poison) -> Victims:
         """Undefended victims in whose training the attacker has a hand."""
         make_hook = partial(self.attack.training_hook, poison)
-        key = [self.spec.attack.model_dump(mode="json"), fingerprint(*poison.tensors().values())]
+        key = [self.spec.attack, fingerprint(*poison.tensors().values())]
         return self.trainer.train(
             "victim", [self.splits.train], poison.trials, make_hook=make_hook, hook_key=key
         )
@@ -213,11 +224,11 @@ class _Experiment:
         if asks:
             key.append(fingerprint_of(t for s in sets for t in (s.x, s.y)))
         ctx = dataclasses.replace(self.ctx, observer=TargetHits.of("repair", threat, self.ctx))
-        done = ctx.stage("repair", key, [type(method), Observer], compute)
+        done = run_stage(ctx, "repair", key, compute)
         scores = self._shown(NeuronScores)
         if isinstance(threat, Backdoor) and scores and scores.modules:
             show = partial(show_drive, method, victims.member(0), scores, observer, len(clean))
-            ctx.stage("drive", key, [type(method), galleries], show)
+            run_stage(ctx, "drive", key, show)
         sweep = SettingSweep.from_tensors(done.tensors, done.data) if done.data else None
         return Victims.from_tensors(victims.network, done.tensors).serving(victims.trials), sweep
 
@@ -261,7 +272,7 @@ class _Experiment:
             )
 
         uncached = dataclasses.replace(self.ctx, cache=None)
-        return uncached.stage("evaluate", None, [], compute).data["metrics"]
+        return run_stage(uncached, "evaluate", None, compute).data["metrics"]
 
     def _corruption(self, poison: Poison, undefended: Victims, defended: Victims) -> dict[str, float]:
         """What perfect knowledge would give: a victim from scratch on the clean rows and the trusted images.

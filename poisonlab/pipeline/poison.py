@@ -6,13 +6,14 @@ import torch
 
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.surrogates import DropoutTraining, parse_surrogates
-from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, VictimPart
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import train_from_scratch
-from poisonlab.types import ImageSet, Poison, Splits
+from poisonlab.types import Bundle, ImageSet, Poison, Splits
 
 OWN_SEEDS = 1_000_003  # what the attacker trains has a seed of its own: the control is another model
 
@@ -27,15 +28,16 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
         return Bundle(poison.tensors())
 
     seen = (splits.train, splits.test, public, splits.pretrain)
+    surrogates = parse_surrogates(getattr(attack.config, "surrogates", ""))
+    recipes = [spec.protocol, spec.training, spec.head, spec.fine_tune, spec.seed]
     key = [
         fingerprint(*(t for part in seen for t in (part.x, part.y))),
-        spec.attack.model_dump(mode="json"),
-        spec.model_dump(mode="json", include={"victim", "protocol", "training", "head", "fine_tune", "seed"}),
+        spec.attack,
+        spec.victim,
+        surrogates,
+        recipes,
     ]
-    # all that it may train: a poison is crafted anew when their code changes, or its own, or that of the training
-    kinds = [spec.victim, *parse_surrogates(getattr(attack.config, "surrogates", ""))]
-    code = [type(attack), *(type(kind.build()) for kind in kinds), craft]
-    return Poison.from_tensors(ctx.stage("poison", key, code, compute).tensors)
+    return Poison.from_tensors(run_stage(ctx, "poison", key, compute).tensors)
 
 
 class ContractViolation(RuntimeError):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poisonlab.cache.stage_cache import Bundle
+from poisonlab.types import Bundle
 
 
 @dataclass(frozen=True)

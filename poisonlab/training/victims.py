@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.cache.stage_cache import Bundle, fingerprint, fingerprint_of
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint, fingerprint_of
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialize, logits
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.training import loop
 from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
-from poisonlab.types import ImageSet
+from poisonlab.types import Bundle, ImageSet
 
 MakeHook = Callable[[Context], TrainingHook | None]
 
@@ -116,7 +116,7 @@ def train_from_scratch(
     Args:
         sets: read one after the other, never together.
         make_hook: called with a stage's own context, so that what the hook reports is kept with the stage.
-        hook_key: JSON-able; everything that decides what the hook does.
+        hook_key: everything that decides what the hook does, the part of the spec that it belongs to included.
     """
     template = new_network(spec, sets[0], ctx)
 
@@ -125,9 +125,8 @@ def train_from_scratch(
         train_network(network, data, spec.training, inner, hook, whole_stage=True)
         return network
 
-    key = [spec.victim.model_dump(mode="json"), spec.training.model_dump(mode="json"), spec.seed]
-    code = [loop, type(spec.victim.build())]
-    return _one_by_one(name, template, train, sets, key, code, ctx, make_hook, hook_key)
+    key = [spec.victim, spec.training, spec.seed]
+    return _one_by_one(name, template, train, sets, key, ctx, make_hook, hook_key)
 
 
 def train_on_extractor(
@@ -159,9 +158,8 @@ def train_on_extractor(
             train_head(network, network.head, data, spec.head, inner, hook)
         return network
 
-    key = [fingerprint(*extractor.tensors().values()), recipe.model_dump(mode="json"), spec.seed]
-    code = [loop, train_on_extractor]
-    return _one_by_one(name, extractor.member(0), train, sets, key, code, ctx, make_hook, hook_key)
+    key = [spec.victim, fingerprint(*extractor.tensors().values()), recipe, spec.seed]
+    return _one_by_one(name, extractor.member(0), train, sets, key, ctx, make_hook, hook_key)
 
 
 def _one_by_one(
@@ -170,16 +168,14 @@ def _one_by_one(
     train: Callable[[ImageSet, Context, TrainingHook | None], Classifier],
     sets: Sequence[ImageSet],
     key: list[Any],
-    code: list[object],
     ctx: Context,
     make_hook: MakeHook | None,
     hook_key: Any,
 ) -> Victims:
     """A network for each set, a stage of its own, in the order of the sets; the experimenter may look at each."""
     unwatched = replace(ctx, observer=None)  # a hook is handed no object that knows the threat
-    hooked = make_hook(unwatched) if make_hook else None  # to be asked for its class alone
+    hooked = make_hook is not None and make_hook(unwatched) is not None
     key = [*key, hook_key if hooked else None]
-    code = [*code, *([type(hooked)] if hooked else [])]
 
     def compute(data: ImageSet, inner: Context) -> Bundle:
         hook = make_hook(inner) if make_hook else None
@@ -191,7 +187,7 @@ def _one_by_one(
 
     members = []
     for number, data in enumerate(sets, 1):
-        done = unwatched.stage(name, [fingerprint(data.x, data.y), *key], code, partial(compute, data))
+        done = run_stage(unwatched, name, [fingerprint(data.x, data.y), *key], partial(compute, data))
         members.append(Victims.from_tensors(template, done.tensors))
         if ctx.observer:
             ctx.observer("trials", number, members[-1].member(0))
@@ -228,10 +224,11 @@ def train_transfer(
         _contents(sets),
         trials,
         fingerprint(*extractor.tensors().values()),
-        spec.head.model_dump(mode="json"),
+        spec.victim,
+        spec.head,
         spec.seed,
     ]
-    learned = ctx.stage(name, key, [loop], compute).tensors
+    learned = run_stage(ctx, name, key, compute).tensors
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
 
 

@@ -9,7 +9,7 @@ import torch
 from core_helpers import attackers_view, digits, small
 
 from poisonlab import registry
-from poisonlab.cache.stage_cache import Bundle, StageCache
+from poisonlab.cache.stage_cache import StageCache, run_stage
 from poisonlab.context import Context
 from poisonlab.events import Cancelled, Event, Kept, Log, Metric, Progress
 from poisonlab.generative import ebm
@@ -18,6 +18,7 @@ from poisonlab.generative.ebm import EBMConfig, train_ebm
 from poisonlab.generative.langevin import LangevinConfig
 from poisonlab.spec.config import TrainingConfig, make_spec
 from poisonlab.training.victims import train_from_scratch
+from poisonlab.types import Bundle
 
 Work = Callable[[Context], Bundle]
 SCHEDULES = ("cosine", "one_cycle", "constant")
@@ -109,7 +110,7 @@ def in_pieces(run: Callable[[Interruption], Bundle]) -> tuple[Bundle, Interrupti
 @pytest.mark.parametrize("name", WORKS)
 def test_pieces_add_up_to_the_whole(name: str, tmp_path: Path) -> None:
     def run(listener: Callable[[Event], None], root: Path) -> Bundle:
-        return Context(seed=3, send=listener, cache=StageCache(root)).stage("work", "key", [], WORKS[name])
+        return run_stage(Context(seed=3, send=listener, cache=StageCache(root)), "work", "key", WORKS[name])
 
     straight = Interruption(after=float("inf"))
     whole = run(straight, tmp_path / "straight")
@@ -161,7 +162,7 @@ def test_energy_training_rolls_back_alike(tmp_path: Path, monkeypatch: pytest.Mo
             listener(event)
 
         monkeypatch.setattr(ebm, "check_health", check)
-        return Context(send=hear, cache=StageCache(root)).stage("work", "key", [], energy)
+        return run_stage(Context(send=hear, cache=StageCache(root)), "work", "key", energy)
 
     whole = run(lambda event: None, tmp_path / "straight")
     pieces, last, _ = in_pieces(lambda listener: run(listener, tmp_path / "pieces"))
@@ -174,13 +175,13 @@ def test_energy_training_rolls_back_alike(tmp_path: Path, monkeypatch: pytest.Mo
 def test_damaged_remains_are_started_anew(tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
     with pytest.raises(Cancelled):
-        Context(send=Interruption(after=2), cache=cache).stage("work", "key", [], energy)
+        run_stage(Context(send=Interruption(after=2), cache=cache), "work", "key", energy)
     (entry,) = cache.entries()
     assert entry[0].startswith("unfinished-work-")
     (tmp_path / entry[0] / "tensors.safetensors").write_bytes(b"")
 
     heard = Interruption(after=float("inf"))
-    done = Context(send=heard, cache=cache).stage("work", "key", [], energy)
+    done = run_stage(Context(send=heard, cache=cache), "work", "key", energy)
 
     assert any(isinstance(e, Log) and "damaged" in e.message for e in heard.heard)
     assert torch.equal(next(iter(done.tensors.values())), next(iter(energy(Context()).tensors.values())))
@@ -188,6 +189,6 @@ def test_damaged_remains_are_started_anew(tmp_path: Path) -> None:
 
 def test_without_a_cache_nothing_is_kept() -> None:
     listener = Interruption(after=float("inf"))
-    Context(send=listener).stage("work", "key", [], energy)
+    run_stage(Context(send=listener), "work", "key", energy)
 
     assert not any(isinstance(e, Kept) for e in listener.heard)

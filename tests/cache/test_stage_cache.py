@@ -2,9 +2,7 @@
 
 import math
 import os
-import sys
 import threading
-import types
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from poisonlab.cache import code_version as versions
-from poisonlab.cache.code_version import code_version
-from poisonlab.cache.stage_cache import Bundle, CacheError, StageCache, fingerprint
+from poisonlab.cache.stage_cache import CacheError, StageCache, run_stage
+from poisonlab.cache.stage_key import stage_id
 from poisonlab.context import Context
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Metric, Progress, StageFinished
-from poisonlab.measure import metrics
 from poisonlab.records import artifacts
+from poisonlab.types import Bundle
 
 
 class Bench:
@@ -33,7 +30,7 @@ class Bench:
         self.heard: list[Event] = []
         self.computed = 0
 
-    def run(self, key: Any = "key", name: str = "stage", size: int = 3, code: Any = ()) -> Bundle:
+    def run(self, key: Any = "key", name: str = "stage", size: int = 3) -> Bundle:
         def compute(ctx: Context) -> Bundle:
             self.computed += 1
             ctx.metric("loss", 1, 0.5)
@@ -44,7 +41,7 @@ class Bench:
             return Bundle({"x": torch.arange(float(size))}, {"note": [1, "two"]})
 
         self.heard.clear()
-        return Context(send=self.heard.append, cache=self.cache).stage(name, key, code, compute)
+        return run_stage(Context(send=self.heard.append, cache=self.cache), name, key, compute)
 
 
 @pytest.fixture
@@ -87,28 +84,17 @@ def test_a_bundle_without_tensors_is_kept(bench: Bench) -> None:
         return Bundle(data={"a": 1})
 
     ctx = Context(cache=bench.cache)
-    ctx.stage("empty", 1, [], compute)
+    run_stage(ctx, "empty", 1, compute)
 
-    assert ctx.stage("empty", 1, [], compute) == Bundle({}, {"a": 1})
+    assert run_stage(ctx, "empty", 1, compute) == Bundle({}, {"a": 1})
 
 
-@pytest.mark.parametrize(
-    "change", [{"key": "other"}, {"name": "other"}, {"code": [metrics.der]}], ids=["key", "name", "code"]
-)
-def test_a_changed_key_name_or_code_computes_again(bench: Bench, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"key": "other"}, {"name": "other"}], ids=["key", "name"])
+def test_a_changed_key_or_name_computes_again(bench: Bench, change: dict[str, Any]) -> None:
     bench.run()
     bench.run(**change)
 
     assert bench.computed == 2
-
-
-def test_precision_is_part_of_the_key(bench: Bench) -> None:
-    ids = {
-        bench.cache.stage_id("stage", "key", [], Context(precision=p))
-        for p in (torch.float32, torch.bfloat16)
-    }
-
-    assert len(ids) == 2
 
 
 def empty(path: Path) -> None:
@@ -139,80 +125,6 @@ def test_after_a_repair_the_entry_is_whole(bench: Bench) -> None:
     assert bench.computed == 2
 
 
-# -- code versions ------------------------------------------------------------------------------------
-
-SOURCE = '''"""Words."""
-from poisonlab import metrics
-
-def answer():
-    """More words."""
-    return 42
-'''
-
-
-@pytest.fixture
-def version(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The code version of a made-up module of the package with a given source."""
-
-    def of(source: str) -> str:
-        module = types.ModuleType("poisonlab.made_up")
-        module.__file__ = "made_up.py"
-        monkeypatch.setitem(sys.modules, "poisonlab.made_up", module)
-        real = versions.inspect.getsource
-        with monkeypatch.context() as patch:
-            patch.setattr(versions.inspect, "getsource", lambda m: source if m is module else real(m))
-            for cached in (versions.modules_behind, versions._tree, versions._module_hash):
-                cached.cache_clear()
-            found = code_version([module])
-        for cached in (versions.modules_behind, versions._tree, versions._module_hash):
-            cached.cache_clear()
-        return found
-
-    return of
-
-
-def test_changed_code_changes_the_version(version: Any) -> None:
-    assert version(SOURCE) != version(SOURCE.replace("42", "43"))
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [("return 42", "return 42  # why"), ("More words", "Other words"), ("\n\n", "\n\n\n")],
-    ids=["comment", "docstring", "blank line"],
-)
-def test_words_about_the_code_do_not_change_the_version(version: Any, edit: tuple[str, str]) -> None:
-    assert version(SOURCE) == version(SOURCE.replace(*edit))
-
-
-def test_code_that_is_imported_counts(version: Any) -> None:
-    assert version(SOURCE) != version(SOURCE.replace("import metrics", "import training"))
-
-
-def test_the_source_behind_a_defense_reaches_its_helpers() -> None:
-    behind = versions.modules_behind("poisonlab.defenses.puregen_ebm")
-
-    assert {
-        "poisonlab.generative.ebm",
-        "poisonlab.generative.langevin",
-        "poisonlab.measure.metrics",
-    } <= behind
-
-
-def test_the_source_behind_a_poison_is_the_attackers_and_the_trainings() -> None:
-    behind = versions.modules_behind("poisonlab.pipeline.poison")
-
-    assert {
-        "poisonlab.attacks.shared.surrogates",
-        "poisonlab.training.victims",
-        "poisonlab.training.loop",
-    } <= behind
-    assert not [name for name in behind if "defen" in name]
-    assert (
-        not {f"poisonlab.{name}" for name in ("experiment", "evaluation", "inspection", "purification")}
-        & behind
-    )
-
-
 # -- size, cancel, disk, threads ----------------------------------------------------------------------
 
 
@@ -220,13 +132,13 @@ def test_the_entry_used_longest_ago_is_evicted_first(tmp_path: Path) -> None:
     bench = Bench(tmp_path, limit_bytes=30_000)
     for number, key in enumerate(("a", "b")):
         bench.run(key, size=3000)  # some 12 kB each
-        name = bench.cache.stage_id("stage", key, [], Context())
+        name = stage_id("stage", key, Context())
         os.utime(tmp_path / name, (number, number))
     bench.run("a", size=3000)  # used again: now b is the oldest
     bench.run("c", size=3000)
 
     kept = {name for name, _, _ in bench.cache.entries()}
-    assert kept == {bench.cache.stage_id("stage", key, [], Context()) for key in ("a", "c")}
+    assert kept == {stage_id("stage", key, Context()) for key in ("a", "c")}
 
 
 def test_a_stage_larger_than_the_limit_is_still_returned_and_kept(tmp_path: Path) -> None:
@@ -243,7 +155,7 @@ def test_a_stage_that_does_not_end_leaves_nothing(bench: Bench, error: Exception
         raise error
 
     with pytest.raises(type(error)):
-        Context(cache=bench.cache).stage("stage", "key", [], compute)
+        run_stage(Context(cache=bench.cache), "stage", "key", compute)
 
     assert [p.name for p in bench.cache.root.iterdir()] == ["locks"]
     bench.run()
@@ -284,7 +196,7 @@ def test_two_threads_compute_a_stage_once(tmp_path: Path) -> None:
 
     def work() -> None:
         ctx = Context(cache=StageCache(tmp_path))
-        results.append(ctx.stage("stage", "key", [], compute))
+        results.append(run_stage(ctx, "stage", "key", compute))
 
     first = threading.Thread(target=work)
     first.start()
@@ -310,19 +222,12 @@ def test_a_waiting_job_can_be_cancelled(tmp_path: Path) -> None:
         if isinstance(event, Progress):
             raise Cancelled
 
-    holder = threading.Thread(target=lambda: Context(cache=StageCache(tmp_path)).stage("s", 1, [], slow))
+    holder = threading.Thread(target=lambda: run_stage(Context(cache=StageCache(tmp_path)), "s", 1, slow))
     holder.start()
     started.wait(5)
     try:
         with pytest.raises(Cancelled):
-            Context(cache=StageCache(tmp_path), send=cancel).stage("s", 1, [], slow)
+            run_stage(Context(cache=StageCache(tmp_path), send=cancel), "s", 1, slow)
     finally:
         free.set()
         holder.join(10)
-
-
-def test_fingerprints_tell_values_shapes_and_types_apart() -> None:
-    x = torch.arange(6)
-    made = [x, x.flip(0), x.view(2, 3), x.float(), x.to(torch.uint8)]
-
-    assert len({fingerprint(t) for t in made}) == 5 and fingerprint(x) == fingerprint(x.clone())

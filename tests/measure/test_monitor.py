@@ -9,7 +9,7 @@ import torch
 from core_helpers import clean_model, digits, listening, same_state, small, state_of, tiny_spec
 from torch import nn
 
-from poisonlab.cache.stage_cache import Bundle, StageCache
+from poisonlab.cache.stage_cache import StageCache, run_stage
 from poisonlab.context import Context
 from poisonlab.defenses.rnp import RNP
 from poisonlab.defenses.tsbd import TSBD
@@ -19,7 +19,7 @@ from poisonlab.models.base import predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.records.artifacts import RepairTrace
 from poisonlab.runner.recorder import run_and_record
-from poisonlab.types import Backdoor
+from poisonlab.types import Backdoor, Bundle
 
 TEST = digits().test
 CLEAN = digits().reserve[:20]
@@ -133,7 +133,7 @@ def test_observing_does_not_count_in_the_seconds_of_the_stage() -> None:
         inner.observe("unlearning", 1, clean_model())
         return Bundle()
 
-    ctx.stage("repair", None, [], compute)
+    run_stage(ctx, "repair", None, compute)
 
     (finished,) = [e for e in heard if isinstance(e, StageFinished)]
     assert finished.seconds < 0.1

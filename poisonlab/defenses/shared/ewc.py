@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, logits
 from poisonlab.spec.config import Config, FineTuneConfig, param
 from poisonlab.training.loop import TrainingHook, fine_tune
-from poisonlab.types import ImageSet
+from poisonlab.types import Bundle, ImageSet
 
 CHUNK = 128  # images whose gradients are held at once
 TANNO = "Tanno et al. 2022"
@@ -139,7 +140,7 @@ def influence(
     settings = {k: v for k, v in settings.items() if k not in ("flag_share", "only_positive")}
     given = fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, suspects.x, suspects.y)
     compute = partial(_scored, model, clean, suspects, config)
-    return ctx.stage("influence", [*given, settings, ctx.seed], [influence], compute).tensors["scores"]
+    return run_stage(ctx, "influence", [*given, settings, ctx.seed], compute).tensors["scores"]
 
 
 def _scored(

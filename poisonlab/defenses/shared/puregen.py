@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from poisonlab.cache.stage_cache import Bundle
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, evenly
 from poisonlab.generative import ddpm, ebm
@@ -28,7 +27,7 @@ from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, learn
 from poisonlab.generative.sources import PUBLIC, Source, described, training_images
 from poisonlab.measure.metrics import psnr
 from poisonlab.spec.config import Config, param
-from poisonlab.types import ImageSet
+from poisonlab.types import Bundle, ImageSet
 
 FRAMES = 25  # recorded steps of a shown walk; more make the page heavy
 BATCH = 512  # images that walk together

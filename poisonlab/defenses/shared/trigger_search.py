@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.cache.stage_cache import Bundle, fingerprint
+from poisonlab.cache.stage_cache import run_stage
+from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.spec.config import Config, param
-from poisonlab.types import ImageSet
+from poisonlab.types import Bundle, ImageSet
 
 REPOSITORY = "Neural Cleanse repository, recalled"
 BENCH = "BackdoorBench"
@@ -87,7 +88,7 @@ def find_triggers(
         chosen,
         ctx.seed,
     ]
-    return Triggers(**ctx.stage("trigger_search", key, [search], compute).tensors)
+    return Triggers(**run_stage(ctx, "trigger_search", key, compute).tensors)
 
 
 def _searched(
