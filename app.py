@@ -1,4 +1,4 @@
-"""Start the dashboard: ``python app.py`` or ``streamlit run app.py``.
+"""Start the dashboard: ``python app.py``, ``streamlit run app.py`` or ``poisonlab ui``.
 
 The script that lays out the pages is ``poisonlab/ui/main.py``: a script that calls ``st.navigation``
 must not have a sibling folder named ``pages``, or the first deep link after a start runs a page alone.
@@ -13,7 +13,9 @@ from typing import Any
 
 import streamlit as st
 
-ROOT = Path(__file__).resolve().parent
+import poisonlab
+
+MAIN = Path(poisonlab.__file__).resolve().parent / "ui" / "main.py"
 
 
 def start() -> None:
@@ -54,7 +56,7 @@ def from_environment() -> dict[str, str | int | bool]:
     return given
 
 
-app = st.App(ROOT / "poisonlab" / "ui" / "main.py", lifespan=lifespan)
+app = st.App(MAIN, lifespan=lifespan)
 
 if __name__ == "__main__":
     app.run(config=from_environment())

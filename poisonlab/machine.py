@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+import poisonlab
+
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICES = ("auto", "cpu", "cuda")
 RESULTS = "POISONLAB_RESULTS"
 
@@ -86,8 +87,16 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def revision(root: Path = REPOSITORY) -> str:
-    """Short hash of the checkout's commit, read without git; empty where there is no checkout."""
+def revision() -> str:
+    """The commit that this code is of, in ten digits; where it is not known, the version, such as ``v0.1.0``."""
+    app = poisonlab.app_folder()
+    noted = app / "REVISION"  # written when a wheel is built
+    found = noted.read_text(encoding="utf-8").strip() if noted.is_file() else checkout_revision(app)
+    return found or f"v{poisonlab.__version__}"
+
+
+def checkout_revision(root: Path) -> str:
+    """Short hash of a checkout's commit, read without git; empty where there is no checkout."""
     try:
         git = root / ".git"
         if git.is_file():  # a worktree: the file names the folder
@@ -110,8 +119,14 @@ def revision(root: Path = REPOSITORY) -> str:
 
 
 def results_folder() -> Path:
-    """``POISONLAB_RESULTS``, or ``results`` in the repository."""
-    return Path(os.environ.get(RESULTS) or REPOSITORY / "results").expanduser()
+    """``POISONLAB_RESULTS``, or ``results`` in the checkout; of an installed package, in the working directory."""
+    parent = poisonlab.app_folder() if poisonlab.in_checkout() else Path.cwd()
+    return Path(os.environ.get(RESULTS) or parent / "results").expanduser()
+
+
+def reference_folder() -> Path:
+    """The results that ship with the program; only ever read."""
+    return poisonlab.app_folder() / "results" / "reference"
 
 
 def free_disk_gb(folder: Path) -> float:

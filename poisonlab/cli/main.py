@@ -1,5 +1,5 @@
-"""The same specs from a shell: ``python -m poisonlab list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
-``multilevel``, whose games have specs of their own.
+"""The same specs from a shell: ``poisonlab ui|list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
+``multilevel``, whose games have specs of their own; ``python -m poisonlab`` is the same.
 
 Results go to stdout, everything said on the way to stderr. Exit codes: 0 done, 1 a run failed or the
 machine refused, 2 a command that cannot be, always with one line that says what is allowed.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from poisonlab import machine
-from poisonlab.cli import multilevel, reproduce, results, run
+from poisonlab.cli import multilevel, reproduce, results, run, ui
 from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, one_line, say
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"poisonlab: {one_line(error)}")
         return USAGE
     except ModuleNotFoundError as error:
-        say(f"poisonlab: this needs {error.name}, which is not installed: pip install -r requirements.txt")
+        say(
+            f"poisonlab: this needs {error.name}, which is not installed; `poisonlab doctor` lists what is missing"
+        )
         return FAILED
     except (RuntimeError, OSError, RecordError, PublishedError) as error:
         say(f"poisonlab: {one_line(error)}")
@@ -59,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         added.add_argument("--results", type=Path, default=machine.results_folder(), help="results folder")
         return added
+
+    dashboard = command("ui", ui.ui, "Open the dashboard in a browser")
+    dashboard.add_argument("--port", type=int, help="8501 by default")
+    dashboard.add_argument("--address", help="127.0.0.1 by default; read the README before sharing a server")
 
     one = command("run", run.run, "Run one experiment")
     _experiment(one)

@@ -115,13 +115,13 @@ def export(options: argparse.Namespace) -> int:
         run_ids = None if options.all else [check_run_id(i) for i in options.runs.split(",") if i]
     except RecordError as error:
         raise UsageError(str(error)) from None
-    homes = [options.results / "runs", machine.REPOSITORY / "results" / "reference"]
+    homes = [options.results / "runs", machine.reference_folder()]
     moved = archive.export_runs(run_ids, homes, options.folder)
     return _report(moved, f"exported to {options.folder}")
 
 
 def import_(options: argparse.Namespace) -> int:
-    reference = machine.REPOSITORY / "results" / "reference"
+    reference = machine.reference_folder()
     moved = archive.import_runs(options.folder, options.results / "runs", reference)
     index(options.results)
     return _report(moved, f"imported from {options.folder}")

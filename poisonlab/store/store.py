@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poisonlab.machine import REPOSITORY
+from poisonlab.machine import reference_folder
 from poisonlab.store.budget import Budgets
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import Estimates
@@ -17,7 +17,7 @@ from poisonlab.store.sweeps import Sweeps
 from poisonlab.store.trials import Trials
 
 DATABASE = "poisonlab.duckdb"
-REFERENCE = REPOSITORY / "results" / "reference"
+REFERENCE = reference_folder()
 
 
 class Store:

@@ -1,12 +1,11 @@
 """Which pages there are, in which order, and links between them."""
 
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+import poisonlab
 
 # A dark square with the white patch of a backdoor: made here, because named icons are fetched from the internet.
 ICON = Image.new("RGB", (32, 32), (0, 60, 100))
@@ -68,7 +67,11 @@ def page(name: str) -> Any:
     """The page object: equal each time it is made, so it can be built wherever a link is needed."""
     icon = next(i for section in PAGES.values() for n, _, i in section if n == name)
     return st.Page(
-        ROOT / "pages" / f"{name}.py", title=title(name), icon=icon, url_path=name, default=name == "home"
+        poisonlab.app_folder() / "pages" / f"{name}.py",
+        title=title(name),
+        icon=icon,
+        url_path=name,
+        default=name == "home",
     )
 
 

@@ -197,10 +197,10 @@ def test_links_and_oversized_files_are_refused(tmp_path: Path, monkeypatch):
 
 
 def test_revision_is_read_without_git(tmp_path: Path):
-    assert machine.revision(tmp_path) == ""
+    assert machine.checkout_revision(tmp_path) == ""
     (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
     (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     (tmp_path / ".git" / "packed-refs").write_text("# pack\n" + "ab" * 20 + " refs/heads/main\n")
-    assert machine.revision(tmp_path) == "ababababab"
+    assert machine.checkout_revision(tmp_path) == "ababababab"
     (tmp_path / ".git" / "refs" / "heads" / "main").write_text("cd" * 20)
-    assert machine.revision(tmp_path) == "cdcdcdcdcd"
+    assert machine.checkout_revision(tmp_path) == "cdcdcdcdcd"
