@@ -50,7 +50,7 @@ guess = lesson.predict(
     (eps, poisons, draw),
 )
 if guess is None:
-    honest, movable = crafting.honest(poisons, draw)
+    honest, movable = crafting.clean_points(poisons, draw)
     scene.plotly_chart(
         plane.reach(
             (honest.x.numpy(), honest.y.numpy()),

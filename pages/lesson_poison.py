@@ -46,7 +46,7 @@ guess = lesson.predict(
     (spread, draw),
 )
 if guess is None:
-    train, _ = planting.honest(draw)
+    train, _ = planting.clean_points(draw)
     scene.plotly_chart(
         plane.scene(
             (train.x.numpy(), train.y.numpy()),

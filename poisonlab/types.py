@@ -1,4 +1,4 @@
-"""The nouns of the field: image sets, poisons, threats; and the form in which a stage hands on what it made."""
+"""What all rooms exchange: image sets, poisons, threats, what a defense found, what a stage hands on."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -124,7 +124,8 @@ class Poison:
 
     def apply(self, train: ImageSet, trial: int = 0) -> ImageSet:
         """The poisoned training set of a trial; ``train`` is not changed."""
-        x, y = train.x.clone(), train.y.clone()
+        x = train.x.clone()
+        y = train.y.clone()
         x[self.index[trial]] = self.images[trial]
         y[self.index[trial]] = self.labels[trial]
         return replace(train, x=x, y=y)
@@ -190,7 +191,7 @@ class Targeted:
 
 @dataclass(frozen=True)
 class Corruption:
-    """Wrong labels or spoilt images that nobody aims anywhere: success is clean accuracy that is lost."""
+    """Wrong labels or corrupted images without an attacker: success is the loss of clean accuracy."""
 
 
 Threat = Backdoor | Targeted | Corruption
@@ -294,4 +295,5 @@ class Detection:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
-        return cls(**{"target": None} | data, **tensors)
+        everything: dict[str, Any] = {"target": None, **data, **tensors}
+        return cls(**everything)

@@ -68,7 +68,7 @@ def corners(h: int, w: int) -> Tensor:
     return signs
 
 
-def uphill(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def loss_gradient(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Gradient of each image's loss with respect to the image, like ``x``."""
     parts = []
     for part, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
@@ -87,13 +87,15 @@ def harden(model: Classifier, x: Tensor, y: Tensor, config: CLBConfig, ctx: Cont
     Returns:
         uint8 like ``x``, within ``eps`` of it.
     """
-    eps, step_size = config.eps / 255, config.step_size / 255
+    eps = config.eps / 255
+    step_size = config.step_size / 255
     base = as_floats(x)
-    low, high = (base - eps).clamp_min(0), (base + eps).clamp_max(1)
+    low = (base - eps).clamp_min(0)
+    high = (base + eps).clamp_max(1)
     noise = 2 * torch.rand(x.shape, generator=ctx.generator("clb", "start"), device=x.device) - 1
     moved = (base + eps * noise).clamp(low, high)
     for _ in ctx.track(range(config.steps), config.steps):
-        moved = (moved + step_size * uphill(model, moved, y).sign()).clamp(low, high)
+        moved = (moved + step_size * loss_gradient(model, moved, y).sign()).clamp(low, high)
     return round_within(moved, x, config.eps)
 
 
@@ -136,6 +138,6 @@ class CLB(BackdoorAttack):
         corners(*data.shape[1:])  # refuse small images before a model is trained
         model = view.clean_model().requires_grad_(False)
         hard = harden(model, data.x, data.y, self.config, ctx)
-        recognised = (predict(model, hard) == data.y).float().mean().item()
-        ctx.log(f"the clean model still recognises {recognised:.0%} of the {len(hard)} hardened images")
+        recognized = (predict(model, hard) == data.y).float().mean().item()
+        ctx.log(f"the clean model still recognizes {recognized:.0%} of the {len(hard)} hardened images")
         return self.trigger(hard, state)

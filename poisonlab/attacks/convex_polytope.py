@@ -65,21 +65,23 @@ def fit_coefficients(features: Tensor, target: Tensor, start: Tensor, steps: int
     Args:
         features: ``(trials, k, d)``.
         target: ``(trials, d)``.
-        start: ``(trials, k)``, the coefficients of the step before.
+        start: ``(trials, k)``, the coefficients of the previous step.
 
     Returns:
         ``(trials, k)``, entries >= 0 that sum to 1.
     """
     gram = features @ features.mT  # (trials, k, k)
-    wanted = (features @ target[:, :, None]).squeeze(2)  # (trials, k)
+    projections = (features @ target[:, :, None]).squeeze(2)  # (trials, k)
     step_size = 1 / torch.linalg.matrix_norm(gram).clamp_min(1e-12)[:, None]  # at most 1 / largest eigenvalue
     c = start
     for step in range(1, steps + 1):
-        before = c
-        c = project_to_simplex(c - step_size * ((gram @ c[:, :, None]).squeeze(2) - wanted))
-        if step % CHECKED_EVERY == 0 and bool(
-            ((c - before).norm(dim=1) < tolerance * before.norm(dim=1)).all()
-        ):
+        previous = c
+        gradient = (gram @ c[:, :, None]).squeeze(2) - projections
+        c = project_to_simplex(c - step_size * gradient)
+        if step % CHECKED_EVERY:
+            continue
+        converged = (c - previous).norm(dim=1) < tolerance * previous.norm(dim=1)
+        if bool(converged.all()):
             break
     return c
 
@@ -91,7 +93,8 @@ class PolytopeLoss:
     """
 
     def __init__(self, surrogate: Surrogate, targets: Tensor, config: ConvexPolytopeConfig) -> None:
-        self.surrogate, self.config = surrogate, config
+        self.surrogate = surrogate
+        self.config = config
         self.target = [f.flatten(1) for f in surrogate.target_features(targets)]
         self.coefficients: list[Tensor] = []
 

@@ -90,8 +90,8 @@ class FeatureCollision(TargetedAttack):
             for s in surrogates
         ]
         x = collide(bases.float() / 255, each.float() / 255, losses, surrogates, cfg, ctx)
-        made = round_within(x, bases, cfg.eps) if cfg.bound == "l_infinity" else to_bytes(x)
-        return made.view_as(base)
+        poisons = round_within(x, bases, cfg.eps) if cfg.bound == "l_infinity" else to_bytes(x)
+        return poisons.view_as(base)
 
 
 def pull(config: FeatureCollisionConfig, surrogates: Sequence[Surrogate], pixels: int) -> float:
@@ -116,10 +116,10 @@ def collide(
         base, target: float ``(n, c, h, w)`` in [0, 1]; not modified.
         losses: L of each surrogate, ``(n, c, h, w)`` -> ``(n,)``.
     """
-    variance = surrogates[
-        0
-    ].model.normalize.std.square()  # one step on normalized images is this many in [0, 1]
-    beta, eps = pull(config, surrogates, base[0].numel()), config.eps / 255
+    # one step on normalized images is this many in [0, 1]
+    variance = surrogates[0].model.normalize.std.square()
+    beta = pull(config, surrogates, base[0].numel())
+    eps = config.eps / 255
 
     def backward(x: Tensor, step: Tensor) -> Tensor:
         """The proximal step towards the base, or the projection onto the bound."""
@@ -144,7 +144,8 @@ def collide(
         ended |= better & (value - new_value <= config.tolerance * value)
         step = torch.where(better.view_as(step), step, config.decay * step)
         taken = better.view_as(step)
-        x, gradient = torch.where(taken, moved, x), torch.where(taken, new_gradient, gradient)
+        x = torch.where(taken, moved, x)
+        gradient = torch.where(taken, new_gradient, gradient)
         value = torch.where(better, new_value, value)
         if number % 10 == 0 or number == config.steps:
             ctx.metric("collision_objective", number, value.mean().item())

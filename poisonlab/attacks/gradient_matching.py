@@ -1,8 +1,8 @@
 """Gradient matching: clean-label poisons whose training gradient points where the attacker wants."""
 
 import copy
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.pixels import round_within
-from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets
+from poisonlab.attacks.shared.step_counter import StepCounter
+from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets, targeted_threat
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.registry import Card, attack
@@ -20,14 +21,8 @@ from poisonlab.training.loop import augment
 from poisonlab.types import Bundle, Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
-TWO_FIFTHS = {
-    "*": 480,
-    "digits": 40,
-    "cifar3": 120,
-    "cinic10": 160,
-    "gtsrb": 19,
-    "tiny_imagenet": 16,
-}  # of a class
+# poisons of the preset quick: two fifths of a class
+TWO_FIFTHS = {"*": 480, "digits": 40, "cifar3": 120, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}
 # the rate falls with the number of poisons: with few of them, twenty steps at 0.1 would not cross the bound
 WITHIN_REACH = {"*": 0.1, "digits": 3.0, "cifar3": 0.4, "cinic10": 0.3, "gtsrb": 2.5, "tiny_imagenet": 3.0}
 EVERY = 10  # steps between two points of the curve
@@ -107,17 +102,25 @@ def parameter_gradient(
     return torch.autograd.grad(loss, tuple(model.parameters()), create_graph=differentiable)
 
 
-def alignment_loss(wanted: Iterable[Tensor], got: Iterable[Tensor]) -> Tensor:
+def alignment_loss(target_gradient: Iterable[Tensor], poison_gradient: Iterable[Tensor]) -> Tensor:
     """B = 1 - <g_t, g_p> / (||g_t|| ||g_p||), inner product and norms over all parameters.
 
     Returns:
         A scalar in [0, 2]: 0 for equal directions, 1 for orthogonal, 2 for opposite ones.
     """
-    pairs = list(zip(wanted, got, strict=True))
-    inner = sum((t * p).sum() for t, p in pairs)
-    squares = (sum(g.square().sum() for g in side) for side in zip(*pairs, strict=True))
-    target_square, poison_square = squares
-    return 1 - inner / (target_square * poison_square).sqrt()
+    products = []
+    target_squares = []
+    poison_squares = []
+    for t, p in zip(target_gradient, poison_gradient, strict=True):
+        products.append((t * p).sum())
+        target_squares.append(t.square().sum())
+        poison_squares.append(p.square().sum())
+    return 1 - total(products) / (total(target_squares) * total(poison_squares)).sqrt()
+
+
+def total(scalars: Sequence[Tensor]) -> Tensor:
+    """The sum, added in this order."""
+    return sum(scalars[1:], scalars[0])
 
 
 class SignedAdam:
@@ -135,6 +138,49 @@ class SignedAdam:
         self.schedule.step()
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Poisons crafted from one random start.
+
+    Attributes:
+        images: uint8 ``(k, c, h, w)``, within ``eps`` of their bases.
+        losses: alignment loss at each step, averaged over the surrogates.
+    """
+
+    images: Tensor
+    losses: list[float]
+
+    @property
+    def final_loss(self) -> float:
+        return self.losses[-1] if self.losses else 0.0
+
+
+@dataclass
+class Crafted:
+    """The best attempt of each trial that is finished."""
+
+    images: list[Tensor] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, ctx: Context) -> "Crafted":
+        """The trials that an interrupted attempt finished."""
+        kept = ctx.resume()
+        if kept is None:
+            return cls()
+        return cls(list(kept.tensors["images"]), kept.data["losses"])
+
+    def add(self, attempt: Attempt) -> None:
+        self.images.append(attempt.images)
+        self.losses.append(attempt.losses)
+
+    def bundle(self) -> Bundle:
+        return Bundle({"images": torch.stack(self.images)}, {"losses": self.losses})
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+
 def craft(
     models: list[Classifier],
     base: Tensor,
@@ -144,7 +190,7 @@ def craft(
     config: GradientMatchingConfig,
     draws: torch.Generator,
     advance: Callable[[], None] = lambda: None,
-) -> tuple[Tensor, list[float]]:
+) -> Attempt:
     """Perturb ``base`` from one random start so that training on it moves a model as the attacker wishes.
 
     Args:
@@ -152,26 +198,24 @@ def craft(
         base, labels: uint8 ``(k, c, h, w)`` and int64 ``(k,)``; not modified.
         target, adversarial: uint8 ``(1, c, h, w)`` and the label it should be given, int64 ``(1,)``.
         advance: called after each step.
-
-    Returns:
-        uint8 like ``base``, within ``eps`` of it and in [0, 255]; the alignment loss at each step, averaged over the
-        surrogates.
     """
-    x, std = as_floats(base), models[0].normalize.std
-    low, high = (
-        ((x - config.eps / 255).clamp_min(0) - x) / std,
-        ((x + config.eps / 255).clamp_max(1) - x) / std,
-    )
+    x = as_floats(base)
+    std = models[0].normalize.std
+    eps = config.eps / 255
+    low = ((x - eps).clamp_min(0) - x) / std
+    high = ((x + eps).clamp_max(1) - x) / std
     noise = torch.randn(x.shape, generator=draws, device=x.device) * config.eps / 255 / std
     delta = noise.clamp(low, high).requires_grad_()  # in standard deviations, as the step size
-    wanted = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
+    target_gradients = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
     optimizer = SignedAdam(delta, config.step_size * len(base) / 512 / len(models), config.steps)
-    losses = []
+    losses: list[Tensor] = []
     for _ in range(config.steps):
-        gradient, loss = torch.zeros_like(delta), torch.zeros((), device=x.device)
-        for model, direction in zip(models, wanted, strict=True):
-            seen = augment(x + delta * std, config.crop_padding, config.flip, draws)
-            mismatch = alignment_loss(direction, parameter_gradient(model, seen, labels, differentiable=True))
+        gradient = torch.zeros_like(delta)
+        loss = torch.zeros((), device=x.device)
+        for model, target_gradient in zip(models, target_gradients, strict=True):
+            augmented = augment(x + delta * std, config.crop_padding, config.flip, draws)
+            poison_gradient = parameter_gradient(model, augmented, labels, differentiable=True)
+            mismatch = alignment_loss(target_gradient, poison_gradient)
             gradient += torch.autograd.grad(mismatch, delta)[0]  # double backward
             loss += mismatch.detach() / len(models)
         losses.append(loss)
@@ -180,7 +224,7 @@ def craft(
             delta.copy_(delta.clamp(low, high))
         advance()
     images = round_within(x + delta.detach() * std, base, config.eps)
-    return images, torch.stack(losses).tolist() if losses else []
+    return Attempt(images, torch.stack(losses).tolist() if losses else [])
 
 
 @attack("gradient_matching")
@@ -218,40 +262,38 @@ class GradientMatching(Attack):
     )
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg, train = self.config, view.train
+        cfg: GradientMatchingConfig = self.config
+        train = view.train
         models = [copy.deepcopy(view.surrogate(n)).requires_grad_(True) for n in range(cfg.models)]
         draws = ctx.generator("gradient matching", "choice")
-        chosen, adversarial = choose_targets(
-            view.candidates, predict(models[0], view.candidates.x), cfg, draws
-        )
+        predicted = predict(models[0], view.candidates.x)
+        chosen, adversarial = choose_targets(view.candidates, predicted, cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in adversarial])
-        kept = ctx.resume() or Bundle({"images": train.x[:0]}, {"losses": []})
-        images, losses = list(kept.tensors["images"]), kept.data["losses"]  # of the trials that are done
-        total, done = (
-            cfg.targets * cfg.restarts * cfg.steps,
-            itertools.count(1 + len(losses) * cfg.restarts * cfg.steps),
-        )
-        for trial in range(len(losses), cfg.targets):
-            setup = (
-                train.x[index[trial]],
-                train.y[index[trial]],
-                chosen.x[trial, None],
-                adversarial[trial, None],
-            )
+        crafted = Crafted.resumed(ctx)
+        steps_a_trial = cfg.restarts * cfg.steps
+        counter = StepCounter(ctx, len(crafted) * steps_a_trial, cfg.targets * steps_a_trial)
+        for trial in range(len(crafted), cfg.targets):
+            base = train[index[trial]]
+            target = chosen.x[trial, None]
             noise = ctx.generator("gradient matching", "craft", str(trial))
-            tries = [
-                craft(models, *setup, cfg, noise, lambda: ctx.progress(next(done), total))
+            attempts = [
+                craft(models, base.x, base.y, target, adversarial[trial, None], cfg, noise, counter.advance)
                 for _ in range(cfg.restarts)
             ]
-            best, curve = min(tries, key=lambda made: made[1][-1] if made[1] else 0.0)
-            images.append(best)
-            losses.append(curve)
-            ctx.keep(lambda: Bundle({"images": torch.stack(images)}, {"losses": losses}))
-        for step in [*range(1, cfg.steps, EVERY), *([cfg.steps] if cfg.steps else [])]:
-            ctx.metric("alignment_loss", step, sum(curve[step - 1] for curve in losses) / len(losses))
+            crafted.add(min(attempts, key=lambda attempt: attempt.final_loss))
+            ctx.keep(crafted.bundle)
+        _report(crafted.losses, cfg.steps, ctx)
         state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": adversarial}
-        return Poison(index, torch.stack(images), train.y[index], state)
+        return Poison(index, torch.stack(crafted.images), train.y[index], state)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
-        s = poison.state
-        return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])
+        return targeted_threat(poison)
+
+
+def _report(losses: list[list[float]], steps: int, ctx: Context) -> None:
+    """The alignment loss at some steps and at the last, averaged over the trials."""
+    shown = list(range(1, steps, EVERY))
+    if steps:
+        shown.append(steps)
+    for step in shown:
+        ctx.metric("alignment_loss", step, sum(curve[step - 1] for curve in losses) / len(losses))

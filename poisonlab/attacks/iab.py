@@ -94,10 +94,12 @@ class EncoderDecoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x, sizes = self.normalize(x), []
+        x = self.normalize(x)
+        sizes: list[tuple[int, int]] = []
         for block in self.down:
             x = block(x)
-            sizes.append(x.shape[-2:])
+            height, width = x.shape[-2:]
+            sizes.append((height, width))
             x = F.max_pool2d(x, 2)
         x = self.middle(x)
         for block in self.up:
@@ -163,15 +165,18 @@ class JointTraining(BatchPoisoning):
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps_an_epoch * epochs)
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        sources, k = torch.cat([x, others]), len(x)
-        patterns, masks = self.generator(sources), sharpened(self.mask(sources))
+        k = len(x)
+        sources = torch.cat([x, others])
+        patterns = self.generator(sources)
+        masks = sharpened(self.mask(sources))
         n = min(k, len(others))
         pairs = sources[:n], sources[k : k + n], patterns[:n], patterns[k : k + n]
         self.sameness = sameness(*pairs) if n else x.new_zeros(())
         return paint(x, patterns[:k], masks[:k]), paint(decoys, patterns[k:], masks[k:])
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-        return super().loss(logits, y, label_smoothing) + self.config.diversity * self.sameness
+        diversity: float = self.config.diversity
+        return super().loss(logits, y, label_smoothing) + diversity * self.sameness
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
         self.optimizer.zero_grad()
@@ -195,10 +200,10 @@ def networks(config: IABConfig, state: dict[str, Tensor]) -> list[EncoderDecoder
         weights = {
             name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
         }
-        mean, std = weights["normalize.mean"].flatten(), weights["normalize.std"].flatten()
-        network = EncoderDecoder(
-            len(mean), len(mean) if prefix == "generator." else 1, config.width, mean, std
-        )
+        mean = weights["normalize.mean"].flatten()
+        std = weights["normalize.std"].flatten()
+        outputs = len(mean) if prefix == "generator." else 1
+        network = EncoderDecoder(len(mean), outputs, config.width, mean, std)
         network.load_state_dict(weights)
         built.append(network.to(mean.device).eval().requires_grad_(False))
     return built
@@ -244,11 +249,12 @@ class IAB(BackdoorAttack):
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         """The trained mask, and the generator as drawn: it is trained with the victim."""
-        train, width = view.train, self.config.width
-        channels, statistics = train.shape[0], channel_statistics(train.x)
+        train = view.train
+        channels = train.shape[0]
+        mean, std = channel_statistics(train.x)
         state: dict[str, Tensor] = {}
         for name, outputs in (("generator", channels), ("mask", 1)):
-            network = EncoderDecoder(channels, outputs, width, *statistics).to(ctx.device)
+            network = EncoderDecoder(channels, outputs, self.config.width, mean, std).to(ctx.device)
             initialize(network, ctx.generator("iab", name))
             if name == "mask":
                 train_mask(network, train, self.config, ctx)

@@ -1,4 +1,4 @@
-"""Spoilt images that nobody meant: pixels that went black or white, or a noisy sensor."""
+"""Corrupted images without an attacker: pixels that turned black or white, or a noisy sensor."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ class InputCorruptionConfig(Config):
         source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
     )
     affected_classes: int = param(
-        4, "Classes, drawn at random, in which images are spoilt", ge=1, source=TANNO
+        4, "Classes, drawn at random, in which images are corrupted", ge=1, source=TANNO
     )
     poison_rate: float = param(0.3, "Share of the images of these classes", gt=0, le=1, source=TANNO)
     strength: float = param(
@@ -72,23 +72,27 @@ class InputCorruption(Attack):
     )
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg, train, classes = self.config, view.train, len(view.train.classes)
+        cfg: InputCorruptionConfig = self.config
+        train = view.train
+        classes = len(train.classes)
         if cfg.affected_classes > classes:
             raise ValueError(
                 f"affected_classes={cfg.affected_classes} asks for more than the {classes} classes"
             )
-        draws, device = ctx.generator(self.name, "index"), train.y.device
+        draws = ctx.generator(self.name, "index")
+        device = train.y.device
         drawn = torch.randperm(classes, generator=draws, device=device)[: cfg.affected_classes]
         candidates = torch.isin(train.y, drawn).nonzero().squeeze(1)
         count = round(cfg.poison_rate * len(candidates))
         if count == 0:
             raise ValueError(
-                f"poison_rate={cfg.poison_rate} spoils none of the {len(candidates)} candidate images"
+                f"poison_rate={cfg.poison_rate} corrupts none of the {len(candidates)} candidate images"
             )
         rows = candidates[torch.randperm(len(candidates), generator=draws, device=device)[:count]]
-        chosen, noise = train[rows], ctx.generator(self.name, "noise")
-        spoil = gaussian if cfg.noise == "gaussian" else salt_and_pepper
-        return Poison(rows[None], spoil(chosen.x, cfg.strength, noise)[None], chosen.y[None])
+        chosen = train[rows]
+        noise = ctx.generator(self.name, "noise")
+        corrupt = gaussian if cfg.noise == "gaussian" else salt_and_pepper
+        return Poison(rows[None], corrupt(chosen.x, cfg.strength, noise)[None], chosen.y[None])
 
     def threat(self, poison: Poison, classes: int) -> Corruption:
         return Corruption()

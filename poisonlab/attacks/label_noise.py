@@ -1,4 +1,4 @@
-"""Wrong labels that nobody meant: confusions of look-alikes, or labels drawn at random."""
+"""Wrong labels without an attacker: classes that are easily confused, or labels drawn at random."""
 
 import re
 from typing import Literal
@@ -55,7 +55,9 @@ def partners(pairs: str, classes: int) -> Tensor:
     for number in numbers:
         check_target(number, classes)
     found = torch.full((classes,), -1)
-    found[numbers[0::2]], found[numbers[1::2]] = torch.tensor(numbers[1::2]), torch.tensor(numbers[0::2])
+    for first, second in zip(numbers[0::2], numbers[1::2], strict=True):
+        found[first] = second
+        found[second] = first
     return found
 
 
@@ -78,10 +80,11 @@ class LabelNoise(Attack):
     )
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg, train, classes = self.config, view.train, len(view.train.classes)
+        cfg: LabelNoiseConfig = self.config
+        train = view.train
+        classes = len(train.classes)
         device = train.y.device
-        paired = cfg.kind == "pair"
-        partner = partners(cfg.pairs, classes).to(device) if paired else None
+        partner = partners(cfg.pairs, classes).to(device) if cfg.kind == "pair" else None
         affected = torch.ones_like(train.y, dtype=torch.bool) if partner is None else partner[train.y] >= 0
         candidates = affected.nonzero().squeeze(1)
         count = round(cfg.poison_rate * len(candidates))

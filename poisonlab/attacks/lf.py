@@ -67,7 +67,7 @@ def between(x: Tensor, top: float) -> Tensor:
 
 
 def deepfool(model: Classifier, x: Tensor, target: int, steps: int, overshoot: float) -> Tensor:
-    """Targeted DeepFool: linearised steps, each just to the boundary of ``target``, until all images are across.
+    """Targeted DeepFool: linearized steps, each just to the boundary of ``target``, until all images are across.
 
         r <- r + (f_k - f_t) / ||w||^2 w,   w = grad (f_t - f_k),   k = the class now
 
@@ -79,14 +79,14 @@ def deepfool(model: Classifier, x: Tensor, target: int, steps: int, overshoot: f
     """
     moved = torch.zeros_like(x)
     for _ in range(steps):
-        now = (x + (1 + overshoot) * moved).requires_grad_()
-        logits = model(now)
-        behind = logits.amax(1) - logits[:, target]  # 0 once the class is the target
-        if not behind.any():
+        perturbed = (x + (1 + overshoot) * moved).requires_grad_()
+        logits = model(perturbed)
+        margin = logits.amax(1) - logits[:, target]  # 0 once the class is the target
+        if not margin.any():
             break
-        (gradient,) = torch.autograd.grad(-behind.sum(), now)
+        (gradient,) = torch.autograd.grad(-margin.sum(), perturbed)
         length = gradient.flatten(1).square().sum(1).clamp_min(1e-12)
-        moved += (behind.detach() / length).view(-1, 1, 1, 1) * gradient
+        moved += (margin.detach() / length).view(-1, 1, 1, 1) * gradient
     return (1 + overshoot) * moved
 
 
@@ -108,12 +108,14 @@ def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Conte
 
     def classes(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return model(images).argmax(1).clone()
+            predictions: Tensor = model(images).argmax(1).clone()
+        return predictions
 
     v = torch.zeros_like(x[0])
-    before, rates = classes(x), [0.0]
+    predicted = classes(x)
+    rates = [0.0]
     for step in range(1, config.passes + 1):
-        for row, (image, label) in enumerate(zip(x.split(1), before.split(1), strict=True), 1):
+        for row, (image, label) in enumerate(zip(x.split(1), predicted.split(1), strict=True), 1):
             if torch.equal(classes(image + v), label):
                 move = deepfool(
                     model, image + v, config.target_class, config.deepfool_steps, config.overshoot
@@ -121,10 +123,10 @@ def universal_pattern(model: Classifier, x: Tensor, config: LFConfig, ctx: Conte
                 v = low_pass(v + low_pass(move, config.smoothness), config.smoothness)
                 v = between(v, config.amplitude / 255)
             ctx.progress((step - 1) * len(x) + row, config.passes * len(x))
-        rates.append((classes(x + v) != before).float().mean().item())
+        rates.append((classes(x + v) != predicted).float().mean().item())
         ctx.metric("fooling_rate", step, rates[-1])
-        settled = step >= 5 and max(rates[-5:]) - min(rates[-5:]) < 0.01
-        if rates[-1] >= config.fooling_rate or settled:
+        converged = step >= 5 and max(rates[-5:]) - min(rates[-5:]) < 0.01
+        if rates[-1] >= config.fooling_rate or converged:
             break
     return v
 
@@ -161,7 +163,8 @@ class LowFrequency(BackdoorAttack):
     )
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
-        cfg, train = self.config, view.train
+        cfg: LFConfig = self.config
+        train = view.train
         others = (train.y != cfg.target_class).nonzero().squeeze(1)
         if len(others) < cfg.images:
             raise ValueError(

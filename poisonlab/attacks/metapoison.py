@@ -2,8 +2,8 @@
 
 import copy
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import field_validator
@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from poisonlab.attacks.shared.matched_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
 from poisonlab.attacks.shared.pixels import round_within, to_bytes
 from poisonlab.attacks.shared.recolor import Perturbation
-from poisonlab.attacks.shared.surrogate_ensemble import Learner
+from poisonlab.attacks.shared.step_counter import StepCounter
+from poisonlab.attacks.shared.surrogate_ensemble import EnsembleMember
 from poisonlab.attacks.shared.surrogates import parse_surrogates
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
-from poisonlab.attacks.shared.validation import Path, plane, rehearse
+from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialize
 from poisonlab.records.artifacts import Crafting
@@ -90,7 +91,7 @@ class MetaPoisonConfig(SameBudgetConfig):
     )
     rehearse: int = param(
         10,
-        "Steps between two trainings on the first trial's poisons, for display; 0 for none",
+        "Crafting steps between two validation trainings on the first trial's poisons, for display; 0 for none",
         quick=4,
         ge=0,
         le=1000,
@@ -104,9 +105,44 @@ class MetaPoisonConfig(SameBudgetConfig):
         return text
 
 
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch of one surrogate gives.
+
+    Attributes:
+        derivative: by the poisons, summed over the batches, ``(trials, k, c, h, w)``.
+        unrolled_loss, plain_loss: mean L_adv after the unrolled steps and before them; NaN without a poisoned batch.
+    """
+
+    derivative: Tensor
+    unrolled_loss: float
+    plain_loss: float
+
+
+@dataclass
+class History:
+    """What crafting went through.
+
+    Attributes:
+        snapshots: crafting step -> poisons of the first trial after it, uint8 ``(k, c, h, w)``.
+        losses: ``(2,)`` a step: mean L_adv unrolled and plain.
+    """
+
+    snapshots: dict[int, Tensor]
+    losses: list[Tensor] = field(default_factory=list)
+
+
+def _positions(trials: Trials, rows: int) -> Tensor:
+    """Position of each training row among the poisons of a trial, -1 for none; int64 ``(trials, rows)``."""
+    count, k = trials.index.shape
+    place = torch.full((count, rows), -1, device=trials.index.device)
+    numbers = torch.arange(k, device=place.device)
+    return place.scatter_(1, trials.index, numbers.expand_as(trials.index))
+
+
 @attack("metapoison")
 class MetaPoison(SameBudget):
-    """K-step unrolled crafting on staggered surrogates (Huang et al. 2020, arXiv:2004.00225, Algorithm 1)."""
+    """K-step unrolled crafting on networks at different epochs (Huang et al. 2020, arXiv:2004.00225, Algorithm 1)."""
 
     Config = MetaPoisonConfig
     card = Card(
@@ -140,8 +176,11 @@ class MetaPoison(SameBudget):
 
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
         cfg: MetaPoisonConfig = self.config
-        kinds = self._kinds(train, model, ctx)
-        learners = [Learner(kinds[n % len(kinds)], train, cfg, n, ctx) for n in range(cfg.models)]
+        architectures = self._architectures(train, model, ctx)
+        ensemble = [
+            EnsembleMember(architectures[n % len(architectures)], train, cfg, n, ctx)
+            for n in range(cfg.models)
+        ]
         perturbation = Perturbation(
             as_floats(trials.base.flatten(0, 1)),
             cfg.eps / 255,
@@ -151,75 +190,78 @@ class MetaPoison(SameBudget):
             cfg.step_size,
             ctx.generator("metapoison", "noise"),
         )
-        place = torch.full(
-            (len(trials.index), len(train)), -1, device=train.x.device
-        )  # a row's position among poisons
-        place.scatter_(
-            1, trials.index, torch.arange(trials.index.shape[1], device=place.device).expand_as(trials.index)
-        )
+        place = _positions(trials, len(train))
         chance = ctx.generator("metapoison", "share")
-        curves, tries = [], {0: self._bytes(perturbation, trials)[0]}
-        total, done = cfg.steps * cfg.models * steps_in_epoch(len(train), cfg.batch), itertools.count(1)
-
-        def advance() -> None:
-            ctx.progress(next(done), total)
-
+        counter = StepCounter(ctx, 0, cfg.steps * cfg.models * steps_in_epoch(len(train), cfg.batch))
+        history = History(snapshots={0: self._bytes(perturbation, trials)[0]})
         for step in range(1, cfg.steps + 1):
             poisons = perturbation.images().detach().clamp(0, 1).view(trials.base.shape)
-            found = [self._epoch(learner, trials, place, poisons, chance, advance) for learner in learners]
-            derivative = torch.stack([gathered for gathered, _ in found]).mean(0)
+            derivatives = []
+            losses = []
+            for member in ensemble:
+                epoch = self._epoch(member, trials, place, poisons, chance, counter.advance)
+                derivatives.append(epoch.derivative)
+                losses.append((epoch.unrolled_loss, epoch.plain_loss))
+            derivative = torch.stack(derivatives).mean(0)
             perturbation.step(derivative.flatten(0, 1), self._rate(step))
-            curves.append(torch.tensor([losses for _, losses in found]).nanmean(0))  # unrolled and not
-            for name, value in zip(
-                ("adversarial_loss_unrolled", "adversarial_loss"), curves[-1], strict=True
-            ):
-                ctx.metric(name, step, value.item())
+            unrolled, plain = torch.tensor(losses).nanmean(0)
+            ctx.metric("adversarial_loss_unrolled", step, unrolled.item())
+            ctx.metric("adversarial_loss", step, plain.item())
+            history.losses.append(torch.stack([unrolled, plain]))
             if cfg.rehearse and (step % cfg.rehearse == 0 or step == cfg.steps):
-                tries[step] = self._bytes(perturbation, trials)[0]
-        made = self._bytes(perturbation, trials)
+                history.snapshots[step] = self._bytes(perturbation, trials)[0]
+        poisons = self._bytes(perturbation, trials)
         if cfg.rehearse:
-            self._show(trials, train, kinds[0], tries, torch.stack(curves, 1), perturbation, made, ctx)
-        return made
+            self._validate(trials, train, architectures[0], history, perturbation, poisons, ctx)
+        return poisons
 
-    def _kinds(self, train: ImageSet, model: Classifier, ctx: Context) -> list[Classifier]:
+    def _architectures(self, train: ImageSet, model: Classifier, ctx: Context) -> list[Classifier]:
         """The architectures to craft on, their weights still to be drawn."""
         chosen = parse_surrogates(self.config.surrogates)
         if not chosen:
             return [copy.deepcopy(model)]
-        shape = train.shape, len(train.classes), *channel_statistics(train.x)
-        return [part.build().network(*shape).to(ctx.device) for part in chosen]
+        mean, std = channel_statistics(train.x)
+        classes = len(train.classes)
+        return [part.build().network(train.shape, classes, mean, std).to(ctx.device) for part in chosen]
 
     def _rate(self, step: int) -> float:
         """What Adam's rate is multiplied by in step 1, 2, ...."""
-        return min((step / WARM_UP) ** 2, 1.0) * 0.1 ** (3 * (step - 1) // self.config.steps)
+        thirds_done: int = 3 * (step - 1) // self.config.steps
+        warm_up = min((step / WARM_UP) ** 2, 1.0)
+        return warm_up * 0.1**thirds_done
 
     def _epoch(
         self,
-        learner: Learner,
+        member: EnsembleMember,
         trials: Trials,
         place: Tensor,
         poisons: Tensor,
         chance: torch.Generator,
         advance: Callable[[], None],
-    ) -> tuple[Tensor, tuple[float, float]]:
-        """Derivatives by the poisons, summed over an epoch of one surrogate, and its mean L_adv unrolled and not."""
-        cfg, train = self.config, learner.train
-        gathered, losses = torch.zeros_like(poisons), []
-        for ahead in consecutive(learner.order(), cfg.unroll + 1):
+    ) -> EpochResult:
+        """Train one surrogate for an epoch and sum the derivatives by the poisons over its batches."""
+        cfg: MetaPoisonConfig = self.config
+        train = member.train
+        derivative = torch.zeros_like(poisons)
+        losses = []
+        for ahead in consecutive(member.order(), cfg.unroll + 1):
             if torch.rand((), generator=chance, device=chance.device) < cfg.share:
                 clean = [(as_floats(train.x[rows]), train.y[rows]) for rows in ahead]
-                for trial, found, inside in self._poisoned(ahead[0], place):
-                    batch = clean[0][0].index_copy(0, inside, poisons[trial, found]), clean[0][1]
-                    look = self._look(learner, trials, trial)
-                    by_poison, *said = look.hypergradient(learner.weights, [batch, *clean[1:]], inside)
-                    gathered[trial, found] += by_poison
-                    losses.append(said)
-            learner.learn(ahead[0])
+                for trial, which, inside in self._poisoned(ahead[0], place):
+                    x, y = clean[0]
+                    first = (x.index_copy(0, inside, poisons[trial, which]), y)
+                    look_ahead = self._look_ahead(member, trials, trial)
+                    by_poison, unrolled, plain = look_ahead.hypergradient(
+                        member.weights, [first, *clean[1:]], inside
+                    )
+                    derivative[trial, which] += by_poison
+                    losses.append((unrolled, plain))
+            member.step(ahead[0])
             advance()
         if cfg.normalize:
-            gathered = F.normalize(gathered.flatten(2), dim=2).view_as(gathered)
+            derivative = F.normalize(derivative.flatten(2), dim=2).view_as(derivative)
         mean = torch.tensor(losses).mean(0) if losses else torch.full((2,), torch.nan)
-        return gathered, (mean[0].item(), mean[1].item())
+        return EpochResult(derivative, mean[0].item(), mean[1].item())
 
     @staticmethod
     def _poisoned(rows: Tensor, place: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -230,9 +272,9 @@ class MetaPoison(SameBudget):
                 yield trial, positions[inside], inside
 
     @staticmethod
-    def _look(learner: Learner, trials: Trials, trial: int) -> LookAhead:
+    def _look_ahead(member: EnsembleMember, trials: Trials, trial: int) -> LookAhead:
         target = as_floats(trials.targets[trial, None])
-        return LookAhead(learner.network, target, trials.adversarial[trial, None], learner.lr)
+        return LookAhead(member.network, target, trials.adversarial[trial, None], member.lr)
 
     def _bytes(self, perturbation: Perturbation, trials: Trials) -> Tensor:
         """8-bit poisons, within eps of their bases or of these in new colors."""
@@ -240,19 +282,18 @@ class MetaPoison(SameBudget):
             colors = to_bytes(perturbation.recolored())
             return round_within(perturbation.images(), colors, self.config.eps).view_as(trials.base)
 
-    def _show(
+    def _validate(
         self,
         trials: Trials,
         train: ImageSet,
-        kind: Classifier,
-        tries: dict[int, Tensor],
-        curves: Tensor,
+        architecture: Classifier,
+        history: History,
         perturbation: Perturbation,
-        made: Tensor,
+        poisons: Tensor,
         ctx: Context,
     ) -> None:
-        """Trainings of the first trial from one start: without poison, and with those of some crafting steps."""
-        cfg = self.config
+        """Train on the first trial from one start: without poison, and with the poisons of some crafting steps."""
+        cfg: MetaPoisonConfig = self.config
         recipe = TrainingConfig(
             epochs=cfg.epochs,
             batch_size=cfg.batch,
@@ -264,25 +305,29 @@ class MetaPoison(SameBudget):
             flip=False,
         )
 
-        def train_on(images: Tensor | None) -> Path:
-            x = train.x if images is None else train.x.index_copy(0, trials.index[0], images)
-            start = initialize(copy.deepcopy(kind), ctx.generator("metapoison", "rehearsal"))
-            aim = trials.targets[:1], trials.adversarial[:1]
-            return rehearse(start, dataclasses.replace(train, x=x), recipe, *aim, ctx)  # type: ignore[arg-type]
+        def train_on(x: Tensor) -> TrainingPath:
+            model = initialize(copy.deepcopy(architecture), ctx.generator("metapoison", "rehearsal"))
+            data = dataclasses.replace(train, x=x)
+            return train_and_record(model, data, recipe, trials.targets[:1], trials.adversarial[:1], ctx)
 
-        clean, paths = train_on(None), [train_on(images) for images in tries.values()]
+        clean = train_on(train.x)
+        paths = [
+            train_on(train.x.index_copy(0, trials.index[0], images)) for images in history.snapshots.values()
+        ]
         places, variance = plane([clean, paths[-1]])
-        base, poisoned = trials.base[0, :SHOWN], made[0, :SHOWN]
+        base = trials.base[0, :SHOWN]
         with torch.no_grad():
             recolored = to_bytes(perturbation.recolored()[: len(base)])
-            moved_by = (perturbation.delta.abs() / perturbation.eps).clamp_max(1).flatten().cpu()
+            relative_change = (perturbation.delta.abs() / perturbation.eps).clamp_max(1).flatten().cpu()
+        grids = torch.zeros(0) if perturbation.grids is None else perturbation.grids.detach()[: len(base)]
+        curves = torch.stack(history.losses, 1)
         ctx.artifact(
             "crafting",
             Crafting(
                 steps=torch.arange(1, cfg.steps + 1),
                 unrolled=curves[0],
                 plain=curves[1],
-                tried=torch.tensor(list(tries)),
+                tried=torch.tensor(list(history.snapshots)),
                 tried_loss=torch.stack([path.loss[-1] for path in paths]),
                 tried_probability=torch.stack([path.probability[-1] for path in paths]),
                 places=places,
@@ -291,11 +336,9 @@ class MetaPoison(SameBudget):
                 path_probability=torch.stack([clean.probability, paths[-1].probability]),
                 base=base,
                 recolored=recolored,
-                poisoned=poisoned,
-                changes=torch.histc(moved_by, BINS, 0, 1).long(),
-                grids=torch.zeros(0)
-                if perturbation.grids is None
-                else perturbation.grids.detach()[: len(base)],
+                poisoned=poisons[0, :SHOWN],
+                changes=torch.histc(relative_change, BINS, 0, 1).long(),
+                grids=grids,
                 eps=cfg.eps,
                 color=cfg.color,
             ),

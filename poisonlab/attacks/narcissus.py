@@ -118,7 +118,8 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
     """
     crops = ctx.generator("narcissus", "trigger crops")
     order = ctx.generator("narcissus", "trigger batches")
-    eps, total = config.eps / 255, config.passes * steps_in_epoch(len(own), config.batch_size)
+    eps = config.eps / 255
+    total = config.passes * steps_in_epoch(len(own), config.batch_size)
     model.requires_grad_(False)
     delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=config.step_size / 255)

@@ -31,6 +31,7 @@ class RandomPerturbation(SameBudget):
     )
 
     def craft(self, trials: Trials, train: ImageSet, model: Classifier, ctx: Context) -> Tensor:
-        draws, eps = ctx.generator("metapoison", "noise"), self.config.eps / 255
+        draws = ctx.generator("metapoison", "noise")
+        eps = self.config.eps / 255
         noise = 2 * torch.rand(trials.base.shape, generator=draws, device=trials.base.device) - 1
         return round_within(trials.base.float() / 255 + eps * noise, trials.base, self.config.eps)

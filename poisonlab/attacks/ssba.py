@@ -61,7 +61,9 @@ class Objective:
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, config: SSBAConfig) -> None:
-        self.encoder, self.decoder, self.config = encoder, decoder, config
+        self.encoder = encoder
+        self.decoder = decoder
+        self.config = config
         self.steps_since_read = -1
 
     def weight(self) -> float:
@@ -127,10 +129,10 @@ class SSBA(BackdoorAttack):
     )
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
-        cfg, train = self.config, view.train
-        bits = torch.randint(
-            2, (cfg.bits,), generator=ctx.generator("ssba", "bits"), device=ctx.device
-        ).float()
+        cfg: SSBAConfig = self.config
+        train = view.train
+        draws = ctx.generator("ssba", "bits")
+        bits = torch.randint(2, (cfg.bits,), generator=draws, device=ctx.device).float()
         encoder = self._encoder(train.shape).to(ctx.device)
         decoder = Decoder(train.shape, cfg.bits, cfg.filters, cfg.halvings).to(ctx.device)
         for name, network in (("encoder", encoder), ("decoder", decoder)):

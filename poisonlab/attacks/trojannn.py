@@ -92,7 +92,8 @@ class TrojanNN(BackdoorAttack):
     )
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
-        cfg, (c, h, w) = self.config, view.train.shape
+        cfg: TrojanNNConfig = self.config
+        c, h, w = view.train.shape
         mask = disc(h, w, cfg.area).to(ctx.device)
         model = view.clean_model().requires_grad_(False)
         noise = torch.rand((1, c, h, w), generator=ctx.generator("trojannn", "start"), device=ctx.device)

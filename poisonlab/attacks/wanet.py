@@ -56,8 +56,9 @@ def control_field(points: int, generator: torch.Generator) -> Tensor:
 
 def identity_grid(h: int, w: int, device: torch.device) -> Tensor:
     """Where each pixel lies, as (x, y) in [-1, 1]; ``(1, h, w, 2)``."""
-    down, right = torch.linspace(-1, 1, h, device=device), torch.linspace(-1, 1, w, device=device)
-    y, x = torch.meshgrid(down, right, indexing="ij")
+    rows = torch.linspace(-1, 1, h, device=device)
+    columns = torch.linspace(-1, 1, w, device=device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], 2)[None]
 
 
@@ -73,11 +74,12 @@ def warp(x: Tensor, grid: Tensor) -> Tensor:
 
 
 class NoiseMode(BatchPoisoning):
-    """The false trigger is the same warp with a jolt to every pixel: clip(grid + noise U(-1, 1) / h)."""
+    """The false trigger is the same warp with noise on every position: clip(grid + noise U(-1, 1) / h)."""
 
     def __init__(self, attack: "WaNet", poison: Poison, ctx: Context) -> None:
         super().__init__(attack, poison, attack.config.noise_rate, ctx)
-        self.noise, self.grid = attack.config.noise, poison.state["grid"]
+        self.noise = attack.config.noise
+        self.grid = poison.state["grid"]
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         super().begin(model, data, steps_an_epoch, epochs)
@@ -85,8 +87,8 @@ class NoiseMode(BatchPoisoning):
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         n, _, h, w = decoys.shape
-        jolt = 2 * torch.rand((n, h, w, 2), generator=self.draws, device=x.device) - 1
-        return warp(x, self.grid), warp(decoys, (self.grid + self.noise * jolt / h).clamp(-1, 1))
+        offsets = 2 * torch.rand((n, h, w, 2), generator=self.draws, device=x.device) - 1
+        return warp(x, self.grid), warp(decoys, (self.grid + self.noise * offsets / h).clamp(-1, 1))
 
 
 @attack("wanet")
@@ -125,7 +127,8 @@ class WaNet(BackdoorAttack):
     )
 
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
-        cfg, (_, h, w) = self.config, view.train.shape
+        cfg: WaNetConfig = self.config
+        _, h, w = view.train.shape
         field = control_field(cfg.control_points, ctx.generator("wanet", "field"))
         return {"grid": warping_grid(field, h, w, cfg.strength)}
 

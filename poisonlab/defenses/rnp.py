@@ -15,7 +15,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
-from poisonlab.training.loop import augment, batches, steps_in_epoch, worth_a_look
+from poisonlab.training.loop import augment, batches, evaluation_is_due, steps_in_epoch
 from poisonlab.types import Detection, ImageSet, SettingSweep
 
 REPOSITORY = "RNP repository"
@@ -188,7 +188,7 @@ class RNP(Defense):
                 mask.clamp_(0, 1)
             ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
             epoch, rest = divmod(step, per_epoch)
-            if rest == 0 and worth_a_look(epoch, cfg.recover_epochs):
+            if rest == 0 and evaluation_is_due(epoch, cfg.recover_epochs):
                 ctx.observe("recovering", epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)
         return prune_by(mask.detach(), model, clean, cfg, ctx)

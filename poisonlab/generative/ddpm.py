@@ -3,7 +3,9 @@
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps                                         forward, in one jump
     x_{t-1} ~ N(mu(x_t, x_0), beta_t (1 - abar_{t-1}) / (1 - abar_t)),  x_0 from eps_theta      reverse, one step
 
-with a linear beta from 1e-4 to 0.02 over 1000 steps. The network learns eps at the first ``ddpm_levels`` steps only:
+abar is ``alphas_cumprod``; names are those of the library diffusers.
+
+beta rises linearly from 1e-4 to 0.02 over 1000 steps. The network learns eps at the first ``ddpm_levels`` steps only:
 purification never comes near pure noise. Images are in [-1, 1]; the schedule's arithmetic is float32 whatever the
 network's type.
 """
@@ -11,6 +13,7 @@ network's type.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -22,7 +25,7 @@ from poisonlab.context import Context
 from poisonlab.generative.langevin import to_model_range
 from poisonlab.generative.unet import noise_network
 from poisonlab.spec.config import Config, param
-from poisonlab.training.loop import batches, fit, steps_in_epoch
+from poisonlab.training.loop import Minimizer, batches, steps_in_epoch
 
 PAPER = "PureGen repository, DDPM trainer"
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # x_t (n, c, h, w), t (n,) -> eps like x_t
@@ -68,41 +71,50 @@ class DDPMConfig(Config):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear beta over steps 0 to ``steps`` - 1; each tensor is float32 ``(steps,)``.
+    """Linear betas over timesteps 0 to ``steps`` - 1; each tensor is float32 ``(steps,)``.
 
     Attributes:
-        beta, alpha_bar: variance added by a step, and share of the signal's variance left after it.
-        previous: alpha_bar of the step before, 1 for the first.
+        betas: variance that a step adds.
+        alphas_cumprod: share of the signal's variance that is left after it.
+        alphas_cumprod_prev: the same after the step before, 1 for the first.
     """
 
-    beta: Tensor
-    alpha_bar: Tensor
-    previous: Tensor
+    betas: Tensor
+    alphas_cumprod: Tensor
+    alphas_cumprod_prev: Tensor
 
     @classmethod
     def linear(
         cls, device: torch.device | str = "cpu", steps: int = 1000, first: float = 1e-4, last: float = 0.02
     ) -> "Schedule":
-        beta = torch.linspace(first, last, steps, dtype=torch.float64)
-        alpha_bar = (1 - beta).cumprod(0)
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
-        return cls(*(values.float().to(device) for values in (beta, alpha_bar, previous)))
+        betas = torch.linspace(first, last, steps, dtype=torch.float64)
+        alphas_cumprod = (1 - betas).cumprod(0)
+        alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
+        return cls(
+            betas.float().to(device),
+            alphas_cumprod.float().to(device),
+            alphas_cumprod_prev.float().to(device),
+        )
 
-    def diffuse(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t of images ``x`` ``(n, c, h, w)`` at steps ``t`` ``(n,)``."""
-        abar = self.alpha_bar[t].view(-1, 1, 1, 1)
-        return abar.sqrt() * x + (1 - abar).sqrt() * noise
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t of images x_0 ``(n, c, h, w)`` at ``timesteps`` ``(n,)``."""
+        abar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return abar.sqrt() * original_samples + (1 - abar).sqrt() * noise
 
-    def posterior(self, x0: Tensor, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Mean, and variance (a scalar), of x_{t-1} given x_t = ``x`` and x_0: equations 6 and 7 of Ho et al."""
-        beta, abar, previous = self.beta[t], self.alpha_bar[t], self.previous[t]
-        mean = (previous.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - previous) * x) / (1 - abar)
-        return mean, beta * (1 - previous) / (1 - abar)
+    def pred_original_sample(self, model_output: Tensor, sample: Tensor, timestep: int) -> Tensor:
+        """x_0 that the predicted noise implies for x_t = ``sample``, clipped to [-1, 1]."""
+        abar = self.alphas_cumprod[timestep]
+        return ((sample - (1 - abar).sqrt() * model_output) / abar.sqrt()).clamp_(-1, 1)
 
-    def clean(self, x: Tensor, eps: Tensor, t: int) -> Tensor:
-        """x_0 that ``eps`` implies for x_t = ``x``, clipped to [-1, 1]."""
-        abar = self.alpha_bar[t]
-        return ((x - (1 - abar).sqrt() * eps) / abar.sqrt()).clamp_(-1, 1)
+    def posterior(self, pred_original_sample: Tensor, sample: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        """Mean, and variance (a scalar), of x_{t-1} given x_0 and x_t = ``sample``: equations 6 and 7 of Ho et al."""
+        beta = self.betas[timestep]
+        abar = self.alphas_cumprod[timestep]
+        abar_prev = self.alphas_cumprod_prev[timestep]
+        from_original = abar_prev.sqrt() * beta * pred_original_sample
+        from_sample = (1 - beta).sqrt() * (1 - abar_prev) * sample
+        variance = beta * (1 - abar_prev) / (1 - abar)
+        return (from_original + from_sample) / (1 - abar), variance
 
 
 def purify(
@@ -116,26 +128,27 @@ def purify(
 
     Args:
         x: float32 ``(n, c, h, w)`` in [-1, 1]; not modified.
-        visit: called with the number of moves done and the state before each move: 0 is ``x`` itself, 1 the noised
-            images, 1 + k what k reverse steps left of the noise. It must not keep the state without cloning it.
+        visit: called before each move with the number of moves done and the state: 0 is ``x`` itself, 1 the noised
+            images, 1 + k the images after k reverse steps. It must clone a state that it wants to keep.
     """
     visit(0, x)
     if not steps:
         return x.detach().clone()
     schedule = Schedule.linear(x.device)
-    # contiguous even where x is channels_last: drawn ten times faster on a CPU, and alike in any layout
+    # contiguous even where x is channels_last: drawn ten times faster on a CPU, and the same in any layout
     noise = torch.empty(x.shape, device=x.device)
     count = len(x)
 
-    def at(t: int) -> Tensor:
-        return torch.full((count,), t, device=x.device)
+    def everywhere(t: int) -> Tensor:
+        return torch.full((count,), t, device=noise.device)
 
-    x = schedule.diffuse(x, at(steps - 1), noise.normal_(generator=generator))
+    x = schedule.add_noise(x, noise.normal_(generator=generator), everywhere(steps - 1))
     with torch.no_grad():
         for t in reversed(range(steps)):
             visit(steps - t, x)
-            x0 = schedule.clean(x, network(x, at(t)).float(), t)
-            x, variance = schedule.posterior(x0, x, t)
+            predicted_noise = network(x, everywhere(t)).float()
+            original = schedule.pred_original_sample(predicted_noise, x, t)
+            x, variance = schedule.posterior(original, x, t)
             if t:
                 x = x.add_(noise.normal_(generator=generator) * variance.sqrt())
     return x
@@ -162,15 +175,17 @@ HELD_OUT = 64
 
 def check_health(network: Denoiser, held_out: Tensor, levels: int, ctx: Context) -> Health:
     """How the model treats data it has not seen: ``held_out`` is float in [-1, 1]."""
-    draws, schedule = ctx.generator("ddpm", "health"), Schedule.linear(held_out.device)
+    draws = ctx.generator("ddpm", "health")
+    schedule = Schedule.linear(held_out.device)
     steps = min(HEALTH_STEPS, levels)
     repeated = held_out.repeat(8, 1, 1, 1)
     t = torch.arange(len(repeated), device=held_out.device) * levels // len(repeated)
     noise = torch.empty(repeated.shape, device=held_out.device).normal_(generator=draws)
     with torch.no_grad():
-        loss = F.mse_loss(network(schedule.diffuse(repeated, t, noise), t).float(), noise).item()
+        predicted_noise = network(schedule.add_noise(repeated, noise, t), t).float()
+    loss = F.mse_loss(predicted_noise, noise).item()
     error = (purify(network, held_out, steps, draws) - held_out).square().mean().item()
-    abar = schedule.alpha_bar[steps - 1].item()
+    abar = schedule.alphas_cumprod[steps - 1].item()
     return Health(loss, decibel(error), decibel((1 - abar) / abar))
 
 
@@ -179,21 +194,15 @@ def decibel(error: float) -> float:
     return 10 * math.log10(4 / error) if error > 0 else math.inf
 
 
-class _OnPairs(nn.Module):
-    """A noise predictor on pairs (x_t, t), as the training loop calls it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, noised: tuple[Tensor, Tensor]) -> Tensor:
-        return self.network(*noised)
+def noise_loss(network: nn.Module, noised: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Mean squared error of the noise that the network predicts."""
+    return F.mse_loss(network(noised, t).float(), noise)
 
 
 def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, Health]:
     """Train a noise predictor on images: mean squared error, steps drawn evenly from the ``ddpm_levels`` lowest.
 
-    As a whole stage: an interrupted one goes on where it was.
+    As a whole stage: an interrupted one continues where it was.
 
     Args:
         x: uint8 ``(n, c, h, w)``, at least 128 images; the last 64 are held out for the health check.
@@ -203,9 +212,11 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
     """
     if len(x) < 2 * HELD_OUT:
         raise ValueError(f"a diffusion model needs at least {2 * HELD_OUT} public images, got {len(x)}")
-    data, held_out = x[:-HELD_OUT], to_model_range(x[-HELD_OUT:])
+    data = x[:-HELD_OUT]
+    held_out = to_model_range(x[-HELD_OUT:])
     network = noise_network(config.ddpm_network, x.shape[1], ctx.generator("ddpm", "init"))
-    schedule, draws = Schedule.linear(x.device), ctx.generator("ddpm", "draws")
+    schedule = Schedule.linear(x.device)
+    draws = ctx.generator("ddpm", "draws")
     total = config.ddpm_updates
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.ddpm_lr, weight_decay=config.ddpm_weight_decay
@@ -214,21 +225,17 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
         optimizer, lambda done: warm_cosine(done, config.ddpm_warmup, total)
     )
 
-    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
-        clean = to_model_range(data[index])
-        t = torch.randint(config.ddpm_levels, (len(index),), generator=draws, device=x.device)
-        noise = torch.empty(clean.shape, device=x.device).normal_(generator=draws)
-        noised = schedule.diffuse(clean, t, noise).contiguous(memory_format=torch.channels_last)
-        return (noised, t), noise  # type: ignore[return-value]
-
-    def loss(predicted: Tensor, noise: Tensor) -> Tensor:
-        return F.mse_loss(predicted.float(), noise)
-
     epochs = math.ceil(total / steps_in_epoch(len(data), config.ddpm_batch_size))
-    order = islice(
-        batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches")), total
-    )
-    fit(_OnPairs(network), prepare, loss, optimizer, rate, order, total, ctx, draws=[draws])
+    order = batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches"))
+    minimizer = Minimizer(network, optimizer, rate, total, ctx, draws=[draws])
+    for index in islice(order, total):
+        if minimizer.was_taken():
+            continue
+        images = to_model_range(data[index])
+        t = torch.randint(config.ddpm_levels, (len(index),), generator=draws, device=x.device)
+        noise = torch.empty(images.shape, device=x.device).normal_(generator=draws)
+        noised = schedule.add_noise(images, noise, t).contiguous(memory_format=torch.channels_last)
+        minimizer.step(partial(noise_loss, network, noised, t, noise))
     network.requires_grad_(False)
     health = check_health(network, held_out, config.ddpm_levels, ctx)
     for name, value in vars(health).items():

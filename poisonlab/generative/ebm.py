@@ -5,8 +5,8 @@ data x+ is pushed down, that of Langevin samples x- from a persistent bank is pu
 released trainer (bank initialized from noisy data, rejuvenated from it), not the paper's Algorithm 2,
 which is inherited from a predecessor.
 
-Ours, for small networks only, each off in the preset ``paper``: SiLU in place of ReLU, a penalty on
-squared energies, clipped parameter gradients, a running mean of the weights. Ours always: health checks
+Added here, for small networks only, each off in the preset ``paper``: SiLU in place of ReLU, a penalty on
+squared energies, clipped parameter gradients, a running mean of the weights. Always added: health checks
 with roll-back.
 """
 
@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from poisonlab.measure.metrics import auroc
 from poisonlab.spec.config import Config, param
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import Diverged
+from poisonlab.types import Bundle
 
 PAPER = "PureGen repository, EBM trainer"
 
@@ -106,9 +107,9 @@ class Health:
     noise_auroc: float
 
     def sound(self, config: EBMConfig) -> bool:
-        return all(map(math.isfinite, (self.psnr, self.energy_gap, self.bank_energy_spread))) and (
-            self.psnr >= config.min_psnr
-        )
+        """Whether training may continue from here: finite energies, and purified images that are still themselves."""
+        finite = all(math.isfinite(value) for value in (self.psnr, self.energy_gap, self.bank_energy_spread))
+        return finite and self.psnr >= config.min_psnr
 
 
 HEALTH_STEPS = 50
@@ -125,25 +126,141 @@ def check_health(
     error = (purified - held_out).square().mean().item()
     noisy = held_out + 16 / 255 * torch.empty_like(held_out).uniform_(-1, 1, generator=generator)
     with torch.inference_mode():
-        clean, blurred, negatives = (energy(x).float() for x in (held_out, noisy, bank))
+        clean = energy(held_out).float()
+        noised = energy(noisy).float()
+        negatives = energy(bank).float()
     return Health(
         psnr=10 * math.log10(4 / error) if error > 0 else math.inf,
         energy_gap=(clean.mean() - negatives.mean()).item(),
         bank_energy_spread=negatives.std().item(),
-        noise_auroc=auroc(clean.nan_to_num(), blurred.nan_to_num()),
+        noise_auroc=auroc(clean.nan_to_num(), noised.nan_to_num()),
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Snapshot:
-    """All that training needs to go back to: weights, optimizer, bank."""
+    """All that a roll-back restores: weights, optimizer, bank."""
 
     update: int
-    network: dict[str, Tensor]
-    averaged: dict[str, Tensor]
-    optimizer: dict[str, object]
+    energy: dict[str, Any]
+    averaged: dict[str, Any]
+    optimizer: dict[str, Any]
     bank: Tensor
     health: Health
+
+
+class _Training:
+    """Contrastive training of an energy model: its networks, the persistent bank of chains, the counters.
+
+    Args:
+        data: uint8 ``(n, c, h, w)``, the images that are learned.
+    """
+
+    def __init__(self, data: Tensor, config: EBMConfig, sampler: LangevinConfig, ctx: Context) -> None:
+        self.data = data
+        self.config = config
+        self.sampler = sampler
+        self.draws = ctx.generator("ebm", "draws")
+        self.energy = energy_network(config, data.shape[1], ctx.generator("ebm", "init"))
+        self.averaged = AveragedModel(self.energy, multi_avg_fn=running_mean(config.weight_averaging))
+        self.optimizer = torch.optim.Adam(self.energy.parameters(), lr=config.lr)
+        self.bank = self.noisy_data(config.bank_size)  # (bank_size, c, h, w) in [-1, 1]
+        self.update = 0
+        self.lr_factor = 1.0
+        self.rollbacks = 0
+
+    def noisy_data(self, count: int) -> Tensor:
+        """Images drawn from the data, with noise, in [-1, 1]."""
+        device = self.data.device
+        rows = torch.randint(len(self.data), (count,), generator=self.draws, device=device)
+        images = to_model_range(self.data[rows]).contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(images.shape, generator=self.draws, device=device)
+        return images + self.config.data_noise * noise
+
+    def step(self) -> None:
+        """One update of the weights, on data and on chains from the bank, which continue where they were."""
+        cfg = self.config
+        device = self.data.device
+        learning_rate = cfg.lr * self.lr_factor * decay(self.update / cfg.updates, cfg.lr_decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        slots = torch.randperm(len(self.bank), generator=self.draws, device=device)[: cfg.batch_size]
+        self.energy.requires_grad_(False)
+        negatives = langevin(self.energy, self.bank[slots], cfg.chain_steps, self.sampler, self.draws)
+        self.energy.requires_grad_(True)
+
+        positives = self.noisy_data(len(slots))
+        self._descend(positives, negatives)
+
+        restarted = torch.rand(len(slots), generator=self.draws, device=device) < cfg.rejuvenation
+        fresh = self.noisy_data(len(slots))
+        self.bank[slots] = torch.where(restarted[:, None, None, None], fresh, negatives)
+        self.update += 1
+
+    def _descend(self, positives: Tensor, negatives: Tensor) -> None:
+        """Follow the gradient of mean E(x+) - mean E(x-), and of the penalty."""
+        cfg = self.config
+        energies = self.energy(torch.cat([positives, negatives]))
+        e_data, e_model = energies.split(len(positives))
+        loss = e_data.mean() - e_model.mean()
+        if cfg.energy_penalty:
+            loss = loss + cfg.energy_penalty * (e_data.square().mean() + e_model.square().mean())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if cfg.gradient_clip:
+            nn.utils.clip_grad_norm_(self.energy.parameters(), cfg.gradient_clip)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.energy)
+
+    def check(self, held_out: Tensor, ctx: Context) -> Health:
+        """Health of the averaged weights on held-out images in [-1, 1]; reported as metrics."""
+        draws = ctx.generator("ebm", "health")
+        health = check_health(self.averaged.module, held_out, self.bank[:256], self.sampler, draws)
+        for name, value in vars(health).items():
+            ctx.metric(f"ebm_{name}", self.update, value)
+        return health
+
+    def snapshot(self, health: Health) -> _Snapshot:
+        return _Snapshot(
+            self.update,
+            copy.deepcopy(self.energy.state_dict()),
+            copy.deepcopy(self.averaged.state_dict()),
+            copy.deepcopy(self.optimizer.state_dict()),
+            self.bank.clone(),
+            health,
+        )
+
+    def roll_back(self, good: _Snapshot) -> None:
+        """Return to a healthy state, with half the learning rate."""
+        self.energy.load_state_dict(good.energy)
+        self.averaged.load_state_dict(good.averaged)
+        self.optimizer.load_state_dict(good.optimizer)
+        self.bank = good.bank.clone()
+        self.update = good.update
+        self.lr_factor /= 2
+
+    def bundle(self, health: Health) -> Bundle:
+        """The present state, for a later attempt after an interruption."""
+        return self._checkpoint().bundle(
+            update=self.update,
+            lr_factor=self.lr_factor,
+            rollbacks=self.rollbacks,
+            health=vars(health),
+        )
+
+    def load(self, kept: Bundle) -> Health:
+        """Continue from what :meth:`bundle` returned; the health it had."""
+        counters = self._checkpoint().load(kept)
+        self.update = counters["update"]
+        self.lr_factor = counters["lr_factor"]
+        self.rollbacks = counters["rollbacks"]
+        return Health(**counters["health"])
+
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {"bank": self.bank}
+        for name, network in (("energy", self.energy), ("averaged", self.averaged)):
+            tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        return Checkpoint(tensors, self.optimizer, [self.draws])
 
 
 def train_ebm(
@@ -151,7 +268,7 @@ def train_ebm(
 ) -> tuple[nn.Module, Health]:
     """Train an energy model on images and return its last healthy state.
 
-    As a whole stage: an interrupted one goes on at the last healthy state it kept.
+    As a whole stage: an interrupted one continues from the last healthy state it kept.
 
     Args:
         x: uint8 ``(n, c, h, w)``, at least 128 images; the last 64 are held out for health checks.
@@ -161,97 +278,54 @@ def train_ebm(
     """
     if len(x) < 2 * HELD_OUT:
         raise ValueError(f"an energy model needs at least {2 * HELD_OUT} public images, got {len(x)}")
-    data, held_out = x[:-HELD_OUT], to_model_range(x[-HELD_OUT:])
-    draws = ctx.generator("ebm", "draws")
-    energy = energy_network(config, x.shape[1], ctx.generator("ebm", "init"))
-    averaged = AveragedModel(energy, multi_avg_fn=running_mean(config.weight_averaging))
-    optimizer = torch.optim.Adam(energy.parameters(), lr=config.lr)
-    networks = {"energy": energy, "averaged": averaged}
-
-    def noisy_data(count: int) -> Tensor:
-        rows = torch.randint(len(data), (count,), generator=draws, device=x.device)
-        clean = to_model_range(data[rows]).contiguous(memory_format=torch.channels_last)
-        return clean + config.data_noise * torch.randn(clean.shape, generator=draws, device=x.device)
-
-    bank = noisy_data(config.bank_size)
-    lr_factor, rollbacks = 1.0, 0
+    training = _Training(x[:-HELD_OUT], config, sampler, ctx)
+    held_out = to_model_range(x[-HELD_OUT:])
     good: _Snapshot | None = None
-    update = 0
-
-    def checkpoint() -> Checkpoint:
-        learned = {f"{name}.{k}": v for name, net in networks.items() for k, v in net.state_dict().items()}
-        return Checkpoint(learned | {"bank": bank}, optimizer, [draws])
-
-    def snapshot(health: Health) -> _Snapshot:
-        state = copy.deepcopy([part.state_dict() for part in (energy, averaged, optimizer)])
-        return _Snapshot(update, *state, bank.clone(), health)
-
-    if kept := ctx.resume():
-        update, lr_factor, rollbacks, health = checkpoint().load(kept).values()
-        good = snapshot(Health(**health))
-    while update < config.updates:
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * lr_factor * decay(update / config.updates, config.lr_decay)
-        slots = torch.randperm(len(bank), generator=draws, device=x.device)[: config.batch_size]
-        energy.requires_grad_(False)
-        negatives = langevin(energy, bank[slots], config.chain_steps, sampler, draws)
-        energy.requires_grad_(True)
-
-        positives = noisy_data(len(slots))
-        e_data, e_model = energy(torch.cat([positives, negatives])).split(len(slots))
-        loss = e_data.mean() - e_model.mean()
-        if config.energy_penalty:
-            loss = loss + config.energy_penalty * (e_data.square().mean() + e_model.square().mean())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.gradient_clip:
-            nn.utils.clip_grad_norm_(energy.parameters(), config.gradient_clip)
-        optimizer.step()
-        averaged.update_parameters(energy)
-
-        reborn = torch.rand(len(slots), generator=draws, device=x.device) < config.rejuvenation
-        bank[slots] = torch.where(reborn[:, None, None, None], noisy_data(len(slots)), negatives)
-        update += 1
-        ctx.progress(update, config.updates)
-
-        if update % config.health_every and update < config.updates:
+    kept = ctx.resume()
+    if kept:
+        good = training.snapshot(training.load(kept))
+    while training.update < config.updates:
+        training.step()
+        ctx.progress(training.update, config.updates)
+        if training.update % config.health_every and training.update < config.updates:
             continue
-        health = check_health(averaged.module, held_out, bank[:256], sampler, ctx.generator("ebm", "health"))
-        for name, value in vars(health).items():
-            ctx.metric(f"ebm_{name}", update, value)
+        health = training.check(held_out, ctx)
         if health.sound(config):
-            good = snapshot(health)
-            counts = {
-                "update": update,
-                "lr_factor": lr_factor,
-                "rollbacks": rollbacks,
-                "health": vars(health),
-            }
-            ctx.keep(partial(checkpoint().bundle, **counts))
-            continue
-        rollbacks += 1
-        if good is None or rollbacks > MAX_ROLLBACKS:
-            raise Diverged(
-                f"the energy model diverged at update {update} (PSNR of purified held-out images {health.psnr:.1f} dB) "
-                f"after {rollbacks - 1} roll-backs; lower its lr or chain_steps, or set step_clamp and energy_penalty"
-            )
-        ctx.log(
-            f"energy model diverging at update {update} (PSNR {health.psnr:.1f} dB): back to update {good.update} "
-            f"with half the learning rate",
-            "warning",
-        )
-        energy.load_state_dict(good.network)
-        averaged.load_state_dict(good.averaged)
-        optimizer.load_state_dict(good.optimizer)
-        bank, update, lr_factor = good.bank.clone(), good.update, lr_factor / 2
+            good = training.snapshot(health)
+            ctx.keep(partial(training.bundle, health))
+        else:
+            _return_to_health(training, good, health, ctx)
     assert good is not None  # the last update is always checked
-    return averaged.module.requires_grad_(False), good.health
+    return training.averaged.module.requires_grad_(False), good.health
 
 
-def running_mean(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _return_to_health(training: _Training, good: _Snapshot | None, health: Health, ctx: Context) -> None:
+    """
+    Raises:
+        Diverged: there is no healthy state to return to, or it was tried too often.
+    """
+    training.rollbacks += 1
+    if good is None or training.rollbacks > MAX_ROLLBACKS:
+        raise Diverged(
+            f"the energy model diverged at update {training.update} (PSNR of purified held-out images "
+            f"{health.psnr:.1f} dB) after {training.rollbacks - 1} roll-backs; lower its lr or chain_steps, or set "
+            "step_clamp and energy_penalty"
+        )
+    ctx.log(
+        f"energy model diverging at update {training.update} (PSNR {health.psnr:.1f} dB): back to update "
+        f"{good.update} with half the learning rate",
+        "warning",
+    )
+    training.roll_back(good)
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def running_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential mean of weights, over fewer of them at the start so that the first ones leave no trace."""
 
-    def update(means: list[Tensor], weights: list[Tensor], seen: Tensor) -> None:
+    def update(means: Tensors, weights: Tensors, seen: Tensor | int) -> None:
         kept = min(decay, (1 + int(seen)) / (10 + int(seen)))
         torch._foreach_lerp_(means, weights, 1 - kept)
 

@@ -22,7 +22,9 @@ class LightEnergy(nn.Module):
         self.head = nn.Linear(2 * f, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x).mean((2, 3))).squeeze(1)
+        pooled = self.convolutions(x).mean((2, 3))  # (n, 2 filters)
+        energies: Tensor = self.head(pooled).squeeze(1)
+        return energies
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +51,9 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.AvgPool2d(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.residual(x) + self.shortcut(x)
+        residual: Tensor = self.residual(x)
+        shortcut: Tensor = self.shortcut(x)
+        return residual + shortcut
 
 
 class SnganEnergy(nn.Module):
@@ -67,4 +71,6 @@ class SnganEnergy(nn.Module):
         self.head = nn.Linear(filters, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(x).mean((2, 3))).squeeze(1)
+        pooled = self.blocks(x).mean((2, 3))  # (n, filters)
+        energies: Tensor = self.head(pooled).squeeze(1)
+        return energies

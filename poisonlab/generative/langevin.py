@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from poisonlab.spec.config import Config, param
 
 Visit = Callable[[int, Tensor], None]  # steps done, state
-CPU_SLICE = (
-    128  # images of a pass on a CPU: activations of more do not stay in its cache, a fifth slower at 512
-)
+# images of a pass on a CPU: the activations of more do not stay in its cache (a fifth slower at 512)
+CPU_SLICE = 128
 
 
 class LangevinConfig(Config):
-    """The sampler's constants; the two clamps are ours, off by default and for small networks only."""
+    """The sampler's constants; the two clamps are not in the paper: off by default, for small networks only."""
 
     noise: float = param(
         0.0125,
@@ -58,7 +57,8 @@ def to_bytes(x: Tensor) -> Tensor:
 
 def energy_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """``E(x)`` ``(n,)`` and its gradient with respect to ``x``."""
-    passes = [_one_pass(energy, part) for part in x.split(CPU_SLICE if x.device.type == "cpu" else len(x))]
+    images_a_pass = CPU_SLICE if x.device.type == "cpu" else len(x)
+    passes = [_one_pass(energy, part) for part in x.split(images_a_pass)]
     energies, gradients = zip(*passes, strict=True)
     return torch.cat(energies), torch.cat(gradients)
 
@@ -79,16 +79,16 @@ def langevin(
     generator: torch.Generator,
     visit: Callable[[int, Tensor, Tensor], None] = lambda step, x, energy: None,
 ) -> Tensor:
-    """The end of a chain of ``steps`` steps that starts at ``x``.
+    """The last state of a chain of ``steps`` steps that starts at ``x``.
 
     Args:
         energy: its parameters should not require gradients: only the input's gradient is wanted.
         x: float32 ``(n, c, h, w)`` in [-1, 1]; not modified.
-        visit: called with the number of steps done, the state and its energy ``(n,)``, before every
-            step; it must not keep the state without cloning it.
+        visit: called before every step with the number of steps done, the state and its energy ``(n,)``. It must
+            clone a state that it wants to keep.
     """
     x = x.detach().clone()
-    # contiguous even where x is channels_last: drawn ten times faster on a CPU, and alike in any layout
+    # contiguous even where x is channels_last: drawn ten times faster on a CPU, and the same in any layout
     noise = torch.empty(x.shape, device=x.device)
     for step in range(steps):
         e, gradient = energy_gradient(energy, x)
@@ -127,8 +127,8 @@ def record(
     """Steps, states and energies of a walk, as a :class:`Chain` holds them.
 
     Args:
-        walk: calls what it is given with the number of steps done and the state before every step, and returns the
-            end, which is ``max(keep)`` steps away.
+        walk: calls its argument before every step with the number of steps done and the state; returns the last
+            state, after ``max(keep)`` steps.
         energy: of float32 states in [-1, 1].
     """
     kept = sorted(set(keep))

@@ -1,5 +1,4 @@
-"""How each kind of generative model comes to its weights: shipped ones where they fit, else trained, once for all
-defenses that ask for the same."""
+"""Where the weights of a generative model come from: shipped where they fit, else trained, once for all defenses."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -38,7 +37,8 @@ class Recipe(ABC):
         """The model's own."""
 
     @abstractmethod
-    def network(self, channels: int, generator: torch.Generator) -> nn.Module: ...
+    def network(self, channels: int, generator: torch.Generator) -> nn.Module:
+        """An untrained network for images of so many channels, on the generator's device."""
 
     @abstractmethod
     def train(self, images: Tensor, ctx: Context) -> tuple[nn.Module, Any]:
@@ -46,7 +46,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def verdict(self, health: dict[str, float]) -> str:
-        """Whether a model of this health is of use, in a few words."""
+        """Whether a model of this health is useful, in a few words."""
 
     def key(self, images: Tensor) -> list[Any]:
         return weights.key(images, *self.configs)
@@ -56,8 +56,8 @@ class Recipe(ABC):
 class EnergyRecipe(Recipe):
     """An energy model."""
 
-    kind = "ebm"
-    title = "energy model"
+    kind: ClassVar[str] = "ebm"
+    title: ClassVar[str] = "energy model"
 
     config: ebm.EBMConfig
     sampler: LangevinConfig
@@ -86,8 +86,8 @@ class EnergyRecipe(Recipe):
 class DiffusionRecipe(Recipe):
     """A diffusion model."""
 
-    kind = "ddpm"
-    title = "diffusion model"
+    kind: ClassVar[str] = "ddpm"
+    title: ClassVar[str] = "diffusion model"
 
     config: ddpm.DDPMConfig
 
@@ -121,7 +121,8 @@ def learn(recipe: Recipe, images: Tensor, origin: str, shipped: bool, ctx: Conte
     key = recipe.key(images)
 
     def compute(inner: Context) -> Bundle:
-        if shipped and (found := weights.find(key, recipe.kind)):
+        found = weights.find(key, recipe.kind) if shipped else None
+        if found:
             inner.log(f"{recipe.title}: shipped weights {found.name}, trained by: {found.command}")
             _report(recipe, found.health, f"shipped weights, {origin}", inner)
             return Bundle(found.tensors)

@@ -7,12 +7,13 @@ Runs of that spec then find them by the hash of their parameters and of the publ
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 
 from poisonlab import registry
 from poisonlab.context import Context
-from poisonlab.data.base import divide
+from poisonlab.data.base import DivisionConfig, divide
 from poisonlab.events import Event, Log, Metric
 from poisonlab.generative import weights
 from poisonlab.generative.recipes import Recipe
@@ -31,8 +32,10 @@ def main() -> None:
 
     spec = make_spec(chosen.dataset, "bullseye_polytope", DEFENSES[chosen.model])
     pool, test = spec.dataset.build().load()
-    public = divide(pool, test, spec.dataset.params, spec.protocol).public
-    params = spec.defense.params
+    division = spec.dataset.params
+    assert isinstance(division, DivisionConfig)
+    public = divide(pool, test, division, spec.protocol).public
+    params: Any = spec.defense.params
     recipe: Recipe = params.energy_recipe() if chosen.model == "ebm" else params.diffusion_recipe()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -43,9 +46,8 @@ def main() -> None:
 
 
 def _print(event: Event) -> None:
-    if isinstance(event, Log) or (
-        isinstance(event, Metric) and event.name in ("ebm_psnr", "ddpm_psnr", "loss")
-    ):
+    shown = isinstance(event, Metric) and event.name in ("ebm_psnr", "ddpm_psnr", "loss")
+    if shown or isinstance(event, Log):
         print(event, file=sys.stderr, flush=True)
 
 

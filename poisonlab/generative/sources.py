@@ -27,7 +27,7 @@ def training_images(source: Source, public: ImageSet, most: int = 0) -> Tensor:
     """Images of ``source``, uint8, on the device and in the shape of ``public``.
 
     Args:
-        most: of another dataset, so many where there are so many; 0 for as many as are public.
+        most: images of another dataset, at most; 0 for as many as are public.
 
     Raises:
         DataError: the other dataset cannot be read.

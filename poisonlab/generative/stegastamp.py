@@ -70,14 +70,17 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         for a, b in zip(sizes, sizes[1:], strict=False):
             layers += [convolution(a, b, 2), convolution(b, b)]
-            h, w = (h + 1) // 2, (w + 1) // 2
+            h = (h + 1) // 2
+            w = (w + 1) // 2
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Linear(sizes[-1] * h * w, 16 * filters), nn.ReLU(), nn.Linear(16 * filters, bits)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x - 0.5).flatten(1))
+        features = self.convolutions(x - 0.5).flatten(1)
+        logits: Tensor = self.head(features)
+        return logits
 
 
 def encode(encoder: Encoder, x: Tensor, bits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The noise-predicting network of PureGen-DDPM: the released UNet, and a tiny one for laptops.
 
-Residual blocks with GroupNorm and SiLU, told the time step by a sinusoidal embedding; self-attention in the middle
-and at the levels that ask for it. At 3 channels and 32 x 32 the presets L, M and S have the released sizes of
+Residual blocks with GroupNorm and SiLU, to which a sinusoidal embedding of the time step is added; self-attention in
+the middle and at chosen levels. At 3 channels and 32 x 32 the presets L, M and S have the released sizes of
 113,673,219, 28,447,235 and 7,126,275 parameters.
 """
 
@@ -55,7 +55,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x))) + self.time(F.silu(embedding))[:, :, None, None]
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+        shortcut: Tensor = self.shortcut(x)
+        residual: Tensor = self.conv2(F.silu(self.norm2(h)))
+        return shortcut + residual
 
 
 class Attention(nn.Module):
@@ -64,7 +66,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, width)
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -74,7 +79,8 @@ class Attention(nn.Module):
             for part in (self.query, self.key, self.value)
         )
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h * w, c)
-        return x + self.out(mixed).transpose(1, 2).view(n, c, h, w)
+        update: Tensor = self.out(mixed).transpose(1, 2).view(n, c, h, w)
+        return x + update
 
 
 class Layer(nn.Module):
@@ -86,7 +92,8 @@ class Layer(nn.Module):
         self.attention = Attention(outputs, groups) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.attention(self.residual(x, embedding))
+        out: Tensor = self.attention(self.residual(x, embedding))
+        return out
 
 
 class UNet(nn.Module):
@@ -97,31 +104,40 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, shape: Shape) -> None:
         super().__init__()
-        first, last = shape.widths[0], shape.widths[-1]
-        embedding, groups, top = 4 * first, shape.groups, len(shape.widths) - 1
+        first = shape.widths[0]
+        last = shape.widths[-1]
+        embedding = 4 * first
+        groups = shape.groups
+        top = len(shape.widths) - 1
         inner = channels * shape.patch**2
-        self.patch, self.first = shape.patch, first
+        self.patch = shape.patch
+        self.first = first
         self.embed = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.begin = nn.Conv2d(inner, first, 3, padding=1)
 
         def layer(inputs: int, outputs: int, level: int) -> Layer:
             return Layer(inputs, outputs, embedding, groups, level in shape.attention)
 
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
-        skips, width = [first], first
+        self.down = nn.ModuleList()  # a ModuleList of layers for each level
+        self.shrink = nn.ModuleList()
+        skips = [first]  # channels of each state that the way up takes in again
+        width = first
         for level, outputs in enumerate(shape.widths):
-            self.down.append(
-                nn.ModuleList(layer(outputs if i else width, outputs, level) for i in range(shape.layers))
-            )
+            layers = nn.ModuleList()
+            for number in range(shape.layers):
+                layers.append(layer(outputs if number else width, outputs, level))
+            self.down.append(layers)
             skips += [outputs] * shape.layers
             if level < top:
                 self.shrink.append(nn.Conv2d(outputs, outputs, 3, stride=2, padding=1))
                 skips.append(outputs)
             width = outputs
         self.middle = nn.ModuleList(Layer(last, last, embedding, groups, attention=i == 0) for i in range(2))
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
         for level in reversed(range(top + 1)):
-            outputs, layers = shape.widths[level], nn.ModuleList()
+            outputs = shape.widths[level]
+            layers = nn.ModuleList()
             for _ in range(shape.layers + 1):
                 layers.append(layer(width + skips.pop(), outputs, level))
                 width = outputs
@@ -136,6 +152,7 @@ class UNet(nn.Module):
         x = self.begin(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [x]
         for level, layers in enumerate(self.down):
+            assert isinstance(layers, nn.ModuleList)
             for layer in layers:
                 x = layer(x, embedding)
                 skips.append(x)
@@ -145,6 +162,7 @@ class UNet(nn.Module):
         for layer in self.middle:
             x = layer(x, embedding)
         for level, layers in enumerate(self.up):
+            assert isinstance(layers, nn.ModuleList)
             for layer in layers:
                 x = layer(torch.cat([x, skips.pop()], 1), embedding)
             if level < len(self.grow):
@@ -168,5 +186,6 @@ def noise_network(shape: str, channels: int, generator: torch.Generator) -> UNet
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            assert module.bias is not None
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
     return network.to(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""Small generative weights that ship with the repository, found by the hash of what they were trained on.
+"""Small generative weights that ship with the package, found by the hash of what they were trained on.
 
-A file holds nothing but safetensors; its header names the spec, the health and the command that
-made it. Weights whose key differs in anything are never used.
+A file holds nothing but safetensors; its header names the spec, the health and the command that made it. Weights are
+used only where their whole key agrees.
 """
 
 import json

@@ -13,7 +13,10 @@ from poisonlab.types import ImageSet
 
 TRAIN = 1000
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100)  # poisoned images of TRAIN
-STEPS, LR, FRAMES, HIDDEN = 80, 0.015, 11, 32
+STEPS = 80
+LR = 0.015
+FRAMES = 11
+HIDDEN = 32
 
 
 @functools.cache
@@ -62,26 +65,26 @@ class Backdoor:
 
     @property
     def needed(self) -> int | None:
-        """The fewest poisoned images with which more than half of the triggered ones go where they should."""
+        """The fewest poisoned images with which more than half of the triggered ones are given the target class."""
         return next((n for n, share in zip(COUNTS, self.asr[-1].tolist(), strict=True) if share > 0.5), None)
 
 
 def open_backdoor(side: int, target: int, seed: int) -> Backdoor:
-    """Train on 1,000 digits of which 0 to 100 wear a patch of ``side`` pixels and the label ``target``."""
+    """Train on 1,000 digits of which 0 to 100 carry a patch of ``side`` pixels and the label ``target``."""
     pool, test = small_digits()
     order = torch.randperm(len(pool), generator=derive(seed, "backdoor", "images"))[:TRAIN]
-    honest, labels = pool.x[order], pool.y[order]
-    victims = (labels != target).nonzero()[: COUNTS[-1], 0]
-    # every victim stands in the data twice, honest and stamped; a network counts one of the two
-    x = torch.cat([rows(honest), rows(stamp(honest[victims], side))])
-    y = torch.cat([labels, torch.full_like(victims, target)])
+    images = pool.x[order]
+    labels = pool.y[order]
+    candidates = (labels != target).nonzero()[: COUNTS[-1], 0]
+    # an image that may be poisoned is in the data twice, clean and stamped; each network is trained on one of the two
+    x = torch.cat([rows(images), rows(stamp(images[candidates], side))])
+    y = torch.cat([labels, torch.full_like(candidates, target)])
     counts = torch.ones(len(COUNTS), len(x))
     for network, poisoned in enumerate(COUNTS):
-        counts[network, victims[:poisoned]] = 0
+        counts[network, candidates[:poisoned]] = 0
         counts[network, TRAIN + poisoned :] = 0
-    start = networks.repeat(
-        networks.draw((64, HIDDEN, 10), 1, derive(seed, "backdoor", "start")), len(COUNTS)
-    )
+    network_start = networks.draw((64, HIDDEN, 10), 1, derive(seed, "backdoor", "start"))
+    start = networks.repeat(network_start, len(COUNTS))
     steps = [STEPS * k // (FRAMES - 1) for k in range(FRAMES)]
     kept = networks.train(start, x, y, STEPS, LR, counts, steps)
 

@@ -1,4 +1,4 @@
-"""Lesson: cleaning the data. Wrong labels are looked for, and what was flagged is sorted instead of thrown away.
+"""Lesson: cleaning the data. Rows with suspicious labels are flagged, then sorted instead of dropped.
 
 Inspired by Huang, Zhao, Huang and Pan (NeurIPS 2023), who keep what is useful in data that does harm; the steps are
 ours, and their score is that of Tanno et al. (2022) with a trusted set in the place of known failures.
@@ -16,13 +16,16 @@ from poisonlab.types import ImageSet
 
 PAIRS = ((1, 7), (3, 8), (4, 9))  # look-alikes whose labels were swapped
 FLIPS = 0.4  # of the images of these classes
-TRAIN, TRUSTED = 500, 40
+TRAIN = 500
+TRUSTED = 40
 FACTORS = (0.5, 1.0, 2.0, 3.0, 4.0)  # flagged images, as a multiple of the wrong ones
 WAYS = ("as it is", "trusted only", "drop", "take back", "take back and relabel")
-HIDDEN, LR, STEPS, FINE_TUNING = 40, 0.01, 80, 40
-STIFFNESS = (
-    20.0  # how strongly fine-tuning on the trusted set is held to the old weights, by their importance
-)
+HIDDEN = 40
+LR = 0.01
+STEPS = 80
+FINE_TUNING = 40  # steps
+# how strongly fine-tuning on the trusted set is held to the old weights, by their importance
+STIFFNESS = 20.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Cleaned:
         order: the rows from the highest score down.
         flagged: how many of them each of ``FACTORS`` flags.
         agrees: whether the model without the flagged rows gives a row its label, ``(factors, n)``.
-        relabeled: what that model says, ``(factors, n)``.
+        relabeled: the labels that this model predicts, ``(factors, n)``.
         accuracy: on test images, ``(factors, ways)``.
     """
 
@@ -58,7 +61,8 @@ def swapped(true: Tensor, generator: torch.Generator) -> Tensor:
     """The labels, of which ``FLIPS`` of those in ``PAIRS`` are swapped with their look-alike."""
     partner = torch.arange(10)
     for a, b in PAIRS:
-        partner[a], partner[b] = b, a
+        partner[a] = b
+        partner[b] = a
     flip = torch.rand(len(true), generator=generator) < FLIPS
     return torch.where(flip, partner[true], true)
 
@@ -67,17 +71,19 @@ def mislabeled(seed: int = 0) -> tuple[ImageSet, Tensor, ImageSet]:
     """The training images with their true labels, the labels given to them ``(n,)``, and the trusted images."""
     pool, _ = small_digits()
     order = torch.randperm(len(pool), generator=derive(seed, "cleaning", "images"))
-    used, safe = (
-        ImageSet(pool.x[part], pool.y[part], pool.classes)
-        for part in (order[:TRAIN], order[TRAIN : TRAIN + TRUSTED])
-    )
+    train = order[:TRAIN]
+    trusted = order[TRAIN : TRAIN + TRUSTED]
+    used = ImageSet(pool.x[train], pool.y[train], pool.classes)
+    safe = ImageSet(pool.x[trusted], pool.y[trusted], pool.classes)
     return used, swapped(used.y, derive(seed, "cleaning", "flips")), safe
 
 
 def clean(seed: int = 0) -> Cleaned:
     """Train on partly wrong labels, score, flag at every factor, sort, and train again in every way."""
-    (used, given, safe), (_, test) = mislabeled(seed), small_digits()
-    x, y = torch.cat([rows(used.x), rows(safe.x)]), torch.cat([given, safe.y])
+    used, given, safe = mislabeled(seed)
+    _, test = small_digits()
+    x = torch.cat([rows(used.x), rows(safe.x)])
+    y = torch.cat([given, safe.y])
     on_data = torch.cat([torch.ones(TRAIN), torch.zeros(TRUSTED)])[None]
     first = networks.draw((64, HIDDEN, 10), 1, derive(seed, "cleaning", "start"))
     (theta,) = networks.train(first, x, y, STEPS, LR, on_data)
@@ -89,25 +95,28 @@ def clean(seed: int = 0) -> Cleaned:
     place = ranked.argsort()  # of each row in the ranking
     caught = place < torch.tensor(flagged)[:, None]  # (factors, TRAIN)
 
-    m, trusted = len(FACTORS), torch.ones(len(FACTORS), TRUSTED)
+    m = len(FACTORS)
+    trusted = torch.ones(m, TRUSTED)
     dropped = torch.cat([(~caught).float(), trusted], 1)
     (reference,) = networks.train(networks.repeat(theta, m), x, y, FINE_TUNING, LR, dropped)
-    said = networks.probabilities(reference, x[:TRAIN]).argmax(-1)  # (factors, TRAIN)
-    agrees = said == given
+    predicted = networks.probabilities(reference, x[:TRAIN]).argmax(-1)  # (factors, TRAIN)
+    agrees = predicted == given
     returned = torch.cat([(~caught | agrees).float(), trusted], 1)
     everything = torch.ones(m, TRAIN + TRUSTED)
     alone = torch.cat([torch.zeros(1, TRAIN), trusted[:1]], 1)
-    relabeled = torch.where(caught & ~agrees, said, given)
+    relabeled = torch.where(caught & ~agrees, predicted, given)
     labels = torch.cat([y.expand(m + 2, -1), torch.cat([relabeled, y[TRAIN:].expand(m, -1)], 1)])
     counts = torch.cat([everything[:1], alone, returned, everything])
     (ends,) = networks.train(networks.repeat(theta, 2 * m + 2), x, labels, FINE_TUNING, LR, counts)
 
-    tests, truth = rows(test.x), test.y
-    kept, safe_only, *rest = networks.accuracy(ends, tests, truth).split([1, 1, m, m])
-    accuracy = torch.stack(
-        [kept.expand(m), safe_only.expand(m), networks.accuracy(reference, tests, truth), *rest], 1
+    test_rows = rows(test.x)
+    as_it_is, safe_only, taken_back, taken_back_relabeled = networks.accuracy(ends, test_rows, test.y).split(
+        [1, 1, m, m]
     )
-    return Cleaned(used.x, given, used.y, score, ranked, flagged, agrees, said, accuracy)
+    without_flagged = networks.accuracy(reference, test_rows, test.y)
+    by_way = [as_it_is.expand(m), safe_only.expand(m), without_flagged, taken_back, taken_back_relabeled]
+    accuracy = torch.stack(by_way, 1)
+    return Cleaned(used.x, given, used.y, score, ranked, flagged, agrees, predicted, accuracy)
 
 
 def _score(theta: networks.Weights, x: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     min over moves D of  L_adv(x_t, y_adv; theta*(D)),   theta*(D) = what training on the moved points ends with
 
-where theta*(D) is replaced by K steps of training that a network met on its way makes further.
+where theta*(D) is approximated by K further steps of training from networks at different epochs.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,16 @@ from poisonlab.training.loop import batches
 
 EACH = 100
 TARGET = (-0.2, 0.3)  # a point of class 0 that the attacker wants in class 1; it is never in the training set
-SIZES, LR, BATCH = (2, 32, 32, 2), 0.1, 20
-SURROGATES, SURROGATE_EPOCHS = 12, 24  # M and T
-UNROLL, CRAFT_STEPS = 2, 12  # K, and epochs of crafting
+SIZES = (2, 32, 32, 2)  # of the layers
+LR = 0.1
+BATCH = 20
+SURROGATES = 12  # M
+SURROGATE_EPOCHS = 24  # T
+UNROLL = 2  # K
+CRAFT_STEPS = 12  # epochs of crafting
 STEP = 0.25  # of the crafting Adam, in budgets
-VICTIMS, VICTIM_EPOCHS = 8, 40
+VICTIMS = 8
+VICTIM_EPOCHS = 40
 WAYS = ("clean", "random", "collision", "crafted")
 MAP_CELLS = 25  # of the map of the adversarial loss, along a side
 
@@ -32,7 +37,7 @@ class Crafted:
     """What was crafted, and what it does to networks trained from new random starts.
 
     Attributes:
-        points: the honest training points.
+        points: the clean training points.
         rows: which of them may be moved, ``(poisons,)``.
         moves: after every crafting step, ``(CRAFT_STEPS + 1, poisons, 2)``.
         adversarial: probability of the attacker's class at the target after each epoch of the victims, for each of
@@ -57,7 +62,7 @@ class Crafted:
 
     @property
     def success(self) -> Tensor:
-        """Share of the victims that are fooled at the end, ``(ways,)``."""
+        """Share of the victims that give the attacker's class at the end, ``(ways,)``."""
         return (self.adversarial[:, :, -1] > 0.5).float().mean(1)
 
 
@@ -78,9 +83,11 @@ def trained(weights: Weights) -> Weights:
     return [w.detach().requires_grad_() for w in weights]
 
 
-def staggered(points: Points, start: Weights, generator: torch.Generator) -> Weights:
-    """Surrogate m of M after m T / M epochs of clean training: together they have seen all of a victim's life."""
-    kept, weights, spacing = [], trained(start), SURROGATE_EPOCHS // SURROGATES
+def surrogate_ensemble(points: Points, start: Weights, generator: torch.Generator) -> Weights:
+    """Surrogate m of M after m T / M epochs of clean training: together they cover the whole training of a victim."""
+    kept = []
+    weights = trained(start)
+    spacing = SURROGATE_EPOCHS // SURROGATES
     for number in range(SURROGATES):
         kept.append(networks.pick(weights, number))
         for index in batches(len(points.x), BATCH, spacing, generator):
@@ -98,12 +105,12 @@ def hypergradient(
     """
     moves = moves.detach().requires_grad_()
     moved = points.x.index_add(0, rows, moves)
-    looked_ahead: Weights = trained(weights)
+    unrolled: Weights = trained(weights)
     total = torch.zeros(())
     for k, index in enumerate(steps):
         x = (points.x if k else moved)[index]
-        looked_ahead = sgd_step(looked_ahead, x, points.y[index], differentiable=True)
-        total = total + adversarial_loss(looked_ahead).mean() / len(steps)
+        unrolled = sgd_step(unrolled, x, points.y[index], differentiable=True)
+        total = total + adversarial_loss(unrolled).mean() / len(steps)
     (gradient,) = torch.autograd.grad(total, moves)
     return gradient
 
@@ -111,11 +118,9 @@ def hypergradient(
 def craft_moves(points: Points, rows: Tensor, eps: float, seed: int) -> Tensor:
     """Moves of at most ``eps`` along each axis, after each step, ``(CRAFT_STEPS + 1, poisons, 2)``."""
     start = networks.draw(SIZES, SURROGATES, derive(seed, "crafting", "surrogates"))
-    weights, order = (
-        staggered(points, start, derive(seed, "crafting", "pretraining")),
-        derive(seed, "crafting", "order"),
-    )
-    ages = [number * (SURROGATE_EPOCHS // SURROGATES) for number in range(SURROGATES)]
+    weights = surrogate_ensemble(points, start, derive(seed, "crafting", "pretraining"))
+    order = derive(seed, "crafting", "order")
+    epochs = [number * (SURROGATE_EPOCHS // SURROGATES) for number in range(SURROGATES)]
     moves = eps * (2 * torch.rand(len(rows), 2, generator=derive(seed, "crafting", "moves")) - 1)
     adam = torch.optim.Adam([moves], lr=STEP * eps)
     kept = [moves.clone()]
@@ -129,15 +134,16 @@ def craft_moves(points: Points, rows: Tensor, eps: float, seed: int) -> Tensor:
         adam.step()
         moves.clamp_(-eps, eps)
         kept.append(moves.clone())
-        ages = [age + 1 for age in ages]
-        for old in [number for number, age in enumerate(ages) if age >= SURROGATE_EPOCHS]:  # born again
-            ages[old] = 0
-            for w, fresh in zip(weights, start, strict=True):
-                w.data[old] = fresh[old]
+        for number in range(SURROGATES):
+            epochs[number] += 1
+            if epochs[number] >= SURROGATE_EPOCHS:  # starts anew
+                epochs[number] = 0
+                for w, initial in zip(weights, start, strict=True):
+                    w.data[number] = initial[number]
     return torch.stack(kept)
 
 
-def honest(poisons: int, seed: int = 0) -> tuple[Points, Tensor]:
+def clean_points(poisons: int, seed: int = 0) -> tuple[Points, Tensor]:
     """The training points, and which of class 1 may be moved; their labels stay right."""
     return plane.clouds(EACH, derive(seed, "crafting", "train")), EACH + torch.arange(poisons)
 
@@ -148,21 +154,23 @@ def craft(eps: float, poisons: int, seed: int = 0) -> Crafted:
     Args:
         eps: largest move along an axis. poisons: how many points of the attacker's class may be moved.
     """
-    points, rows = honest(poisons, seed)
+    points, rows = clean_points(poisons, seed)
     moves = craft_moves(points, rows, eps, seed)
     straight = (torch.tensor(TARGET) - points.x[rows]).clamp(-eps, eps)
     sets = torch.stack(
         [points.x.index_add(0, rows, d) for d in (0 * straight, moves[0], straight, moves[-1])]
     )
-    return _judge(points, rows, moves, sets, seed)
+    return _evaluate(points, rows, moves, sets, seed)
 
 
-def _judge(points: Points, rows: Tensor, moves: Tensor, sets: Tensor, seed: int) -> Crafted:
+def _evaluate(points: Points, rows: Tensor, moves: Tensor, sets: Tensor, seed: int) -> Crafted:
     """Train victims from the same random starts on each of the sets ``(ways, n, 2)``."""
     starts = networks.draw(SIZES, VICTIMS, derive(seed, "crafting", "victims"))
     weights = trained([w.repeat(len(sets), 1, 1) for w in starts])  # way by way
     x = sets.repeat_interleave(VICTIMS, 0)  # (ways * victims, n, 2)
-    target, history, path = torch.tensor([TARGET]), [], []
+    target = torch.tensor([TARGET])
+    history = []
+    path = []
     order = derive(seed, "crafting", "victims' order")
     shown = [WAYS.index("clean") * VICTIMS, WAYS.index("crafted") * VICTIMS]
     for epoch in range(VICTIM_EPOCHS + 1):
@@ -190,13 +198,15 @@ def _map(paths: Tensor, shapes: Weights) -> tuple[Tensor, Tensor, Tensor]:
     middle = together.mean(0)
     directions = torch.linalg.svd(together - middle, full_matrices=False).Vh[:2]  # (2, d)
     flat = (paths - middle) @ directions.T  # (2, epochs, 2)
-    low, high = flat.flatten(0, 1).amin(0), flat.flatten(0, 1).amax(0)
+    low = flat.flatten(0, 1).amin(0)
+    high = flat.flatten(0, 1).amax(0)
     margin = 0.15 * (high - low)
     axes = torch.stack(
         [torch.linspace(*ends, MAP_CELLS) for ends in zip(low - margin, high + margin, strict=True)]
     )
     v, u = torch.meshgrid(axes[1], axes[0], indexing="ij")
-    weights, taken = [], 0
+    weights = []
+    taken = 0
     places = middle + torch.stack([u.flatten(), v.flatten()], 1) @ directions  # (cells^2, d)
     for shape in shapes:
         weights.append(places[:, taken : taken + shape[0].numel()].view(-1, *shape.shape[1:]))

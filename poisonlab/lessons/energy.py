@@ -6,8 +6,8 @@ The recipe of PureGen's energy model (Bhat et al. 2024, arXiv:2405.18627) with p
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from poisonlab.context import Context, derive
 from poisonlab.generative.langevin import LangevinConfig, langevin
 from poisonlab.lessons import plane
-from poisonlab.training.loop import fit
+from poisonlab.training.loop import Minimizer
 
 SHAPES = ("ring", "four clouds", "two moons")
-SIDE, CELLS = 1.6, 45  # of the drawn square
-DATA, WALKERS, CHAINS = 1000, 128, 40
-HIDDEN, LR = 64, 3e-3
-UPDATES, WALK, RESTARTS = (
-    240,
-    4,
-    0.05,
-)  # of training; steps of the walkers in an update, share that starts anew
+SIDE = 1.6  # the drawn square reaches from -SIDE to SIDE
+CELLS = 45  # along a side of it
+DATA = 1000  # points that are learned
+WALKERS = 128
+CHAINS = 40  # walks that are shown
+HIDDEN = 64
+LR = 3e-3
+UPDATES = 240
+WALK = 4  # steps of the walkers in an update
+RESTARTS = 0.05  # share of the walkers that start anew in an update
 CONSTANTS = LangevinConfig(noise=0.1, temperature=0.1)  # of training
 SIZE_PENALTY = 0.02  # on squared energies: only differences have a meaning
 FRAMES = 9
@@ -39,15 +41,17 @@ class Energy(nn.Module):
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         sizes = (2, HIDDEN, HIDDEN, 1)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
-        for layer in self.layers:
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        layers = [nn.Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:], strict=False)]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+            nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = nn.functional.silu(layer(x))
-        return self.layers[-1](x)[:, 0]
+        energies: Tensor = self.layers[-1](x)[:, 0]
+        return energies
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,9 @@ def sample(shape: str, n: int, generator: torch.Generator) -> Tensor:
         return torch.stack([angle.cos(), angle.sin()], 1) + noise
     if shape == "two moons":
         angle = math.pi * (turn + half)
-        return (
-            torch.stack([0.8 * angle.cos() + 0.8 * half - 0.4, 0.8 * angle.sin() + 0.4 * half - 0.2], 1)
-            + noise
-        )
+        x = 0.8 * angle.cos() + 0.8 * half - 0.4
+        y = 0.8 * angle.sin() + 0.4 * half - 0.2
+        return torch.stack([x, y], 1) + noise
     if shape == "four clouds":
         corner = torch.arange(n) % 4
         return torch.stack([1.6 * (corner % 2) - 0.8, 1.6 * (corner // 2) - 0.8], 1) + 2 * noise
@@ -128,46 +131,45 @@ def learn(shape: str, seed: int = 0) -> Landscape:
     """Train an energy model by contrast: low where data lies, high where its own walkers go."""
     data = draw(shape, seed)
     model = Energy(derive(seed, "energy", "start"))
-    chains, draws = derive(seed, "energy", "walkers"), derive(seed, "energy", "draws")
+    chains = derive(seed, "energy", "walkers")
+    draws = derive(seed, "energy", "draws")
     walkers = _anywhere(WALKERS, draws)
     updates = [round(UPDATES * (k / (FRAMES - 1)) ** 2) for k in range(FRAMES)]
-    maps, seen = [], []
-
-    def look(update: int) -> None:
+    maps = []
+    places = []
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=UPDATES)
+    minimizer = Minimizer(model, optimizer, schedule, UPDATES, Context())
+    for update in range(UPDATES):
         if update in updates:
             maps.append(energy_map(model))
-            seen.append(walkers.clone())
-
-    def rows() -> Iterator[Tensor]:
-        for update in range(UPDATES):
-            look(update)
-            yield torch.randint(DATA, (WALKERS,), generator=draws)
-
-    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal walkers
-        again = torch.rand(WALKERS, 1, generator=draws) < RESTARTS
-        start = torch.where(again, _anywhere(WALKERS, draws), walkers)
+            places.append(walkers.clone())
+        rows = torch.randint(DATA, (WALKERS,), generator=draws)
+        restarts = torch.rand(WALKERS, 1, generator=draws) < RESTARTS
+        start = torch.where(restarts, _anywhere(WALKERS, draws), walkers)
         model.requires_grad_(False)
         walkers = langevin(model, start, WALK, CONSTANTS, chains).clamp(-SIDE, SIDE)
         model.requires_grad_(True)
-        return torch.cat([data[index], walkers]), index
-
-    def loss(energies: Tensor, _: Tensor) -> Tensor:
-        real, walked = energies.chunk(2)
-        return real.mean() - walked.mean() + SIZE_PENALTY * energies.square().mean()
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=UPDATES)
-    fit(model, prepare, loss, optimizer, schedule, rows(), UPDATES, Context())
-    look(UPDATES)
+        minimizer.step(partial(contrast, model, data[rows], walkers))
+    maps.append(energy_map(model))
+    places.append(walkers.clone())
     model.requires_grad_(False)
-    return Landscape(data, model, updates, torch.stack(maps), torch.stack(seen))
+    return Landscape(data, model, updates, torch.stack(maps), torch.stack(places))
+
+
+def contrast(model: Energy, data: Tensor, walkers: Tensor) -> Tensor:
+    """mean E(data) - mean E(walkers), and a penalty on large energies; both ``(n, 2)``."""
+    energies = model(torch.cat([data, walkers]))
+    of_data, of_walkers = energies.chunk(2)
+    penalty: Tensor = SIZE_PENALTY * energies.square().mean()
+    gap: Tensor = of_data.mean() - of_walkers.mean()
+    return gap + penalty
 
 
 def energy_map(model: Energy) -> Tensor:
     """Energies on the grid, ``(CELLS, CELLS)``, the lowest at 0."""
     with torch.inference_mode():
-        energies = model(plane.grid(SIDE, CELLS)).clone().view(CELLS, CELLS)
+        energies: Tensor = model(plane.grid(SIDE, CELLS)).clone().view(CELLS, CELLS)
     return energies - energies.min()
 
 
@@ -179,23 +181,39 @@ def walk(learned: Landscape, noise: float, temperature: float, steps: int, seed:
     """
     config = LangevinConfig(noise=noise, temperature=temperature)
     start = learned.data[:CHAINS]
-    paths, energies, distances = [], [], []
-    for x in (start, poisoned(start)):
-        states: list[Tensor] = []
-
-        def visit(step: int, state: Tensor, energy: Tensor, states: list[Tensor] = states) -> None:
-            states.append(state.clone())
-
-        end = langevin(learned.model, x, steps, config, derive(seed, "energy", "walk"), visit)
-        path = torch.stack([*states, end])  # (steps + 1, CHAINS, 2)
-        with torch.inference_mode():
-            energies.append(learned.model(path.flatten(0, 1)).clone().view(steps + 1, -1).mean(1))
-        near = torch.cdist(path.flatten(0, 1), learned.data).amin(1)
-        distances.append(near.view(steps + 1, -1).mean(1))
-        paths.append(path)
+    clean = _path(learned.model, start, steps, config, seed)
+    moved = _path(learned.model, poisoned(start), steps, config, seed)
     return Walks(
-        *paths, torch.stack(energies), torch.stack(distances), (paths[0] - paths[1]).norm(dim=2).mean(1)
+        clean,
+        moved,
+        torch.stack([_mean_energy(learned.model, path) for path in (clean, moved)]),
+        torch.stack([_mean_distance(path, learned.data) for path in (clean, moved)]),
+        (clean - moved).norm(dim=2).mean(1),
     )
+
+
+def _path(model: Energy, start: Tensor, steps: int, config: LangevinConfig, seed: int) -> Tensor:
+    """Every state of a walk, ``(steps + 1, n, 2)``; the noise depends on the seed alone."""
+    states: list[Tensor] = []
+
+    def visit(step: int, state: Tensor, energy: Tensor) -> None:
+        states.append(state.clone())
+
+    end = langevin(model, start, steps, config, derive(seed, "energy", "walk"), visit)
+    return torch.stack([*states, end])
+
+
+def _mean_energy(model: Energy, path: Tensor) -> Tensor:
+    """Over the walks, at each step, ``(steps + 1,)``."""
+    with torch.inference_mode():
+        energies: Tensor = model(path.flatten(0, 1)).clone()
+    return energies.view(len(path), -1).mean(1)
+
+
+def _mean_distance(path: Tensor, data: Tensor) -> Tensor:
+    """To the nearest data point, over the walks, at each step, ``(steps + 1,)``."""
+    nearest = torch.cdist(path.flatten(0, 1), data).amin(1)
+    return nearest.view(len(path), -1).mean(1)
 
 
 def _anywhere(n: int, generator: torch.Generator) -> Tensor:

@@ -17,11 +17,20 @@ from poisonlab.models.base import Classifier, accuracy, as_floats, channel_stati
 from poisonlab.training.loop import batches, fit
 from poisonlab.types import ImageSet
 
-TARGET, POISONS = 0, 80  # of TRAIN images, stamped with a square of white pixels and relabeled as zero
-TRAIN, EPOCHS, BATCH, LR = 1000, 8, 50, 0.01
-TRUSTED, COPIES = 30, 3  # clean images of the defender, and augmented copies of each
-ROUNDS, TRIGGER_STEPS, TRIGGER_LR = 10, 6, 10.0
-MASK_STEPS, MASK_LR, MASK_LR_DECAY = 6, 0.05, 0.8  # the last one after each round
+TARGET = 0
+POISONS = 80  # of TRAIN images, stamped with a square of white pixels and relabeled as zero
+TRAIN = 1000
+EPOCHS = 8
+BATCH = 50
+LR = 0.01
+TRUSTED = 30  # clean images of the defender
+COPIES = 3  # augmented ones of each
+ROUNDS = 10
+TRIGGER_STEPS = 6
+TRIGGER_LR = 10.0
+MASK_STEPS = 6
+MASK_LR = 0.05
+MASK_LR_DECAY = 0.8  # after each round
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Loop:
-    """All rounds, what the model could do before them, and the patch that nobody told the defender."""
+    """All rounds, the model before them, and the attacker's patch, which the defender does not know."""
 
     before: tuple[float, float]  # clean accuracy and asr
     rounds: list[Round]
@@ -63,16 +72,18 @@ class Loop:
 
 @functools.lru_cache(maxsize=16)
 def victim(patch: int, seed: int = 0) -> Classifier:
-    """A small convolutional network trained on digits of which 8 % wear the patch and the label zero.
+    """A small convolutional network trained on digits of which 8 % carry the patch and the label zero.
 
     Args:
         patch: side of the square in pixels.
     """
     pool, _ = small_digits()
     order = torch.randperm(len(pool), generator=derive(seed, "masking", "images"))[:TRAIN]
-    x, y = pool.x[order], pool.y[order].clone()
+    x = pool.x[order]
+    y = pool.y[order].clone()
     marked = (y != TARGET).nonzero()[:POISONS, 0]
-    x[marked], y[marked] = stamp(x[marked], patch), TARGET
+    x[marked] = stamp(x[marked], patch)
+    y[marked] = TARGET
     body = nn.Sequential(
         nn.Conv2d(1, 12, 3, padding=1),
         nn.ReLU(),
@@ -118,9 +129,12 @@ def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> 
         alpha: weight of the loss on clean images; what is left weighs the loss on triggered ones.
     """
     model = victim(patch, seed)
-    trusted, (_, test) = trusted_images(seed), small_digits()
+    trusted = trusted_images(seed)
+    _, test = small_digits()
     clean = augmented_copies(trusted, COPIES, False, derive(seed, "masking", "copies"))
-    images, y, masked = as_floats(clean.x), clean.y, MaskedModel(model)
+    images = as_floats(clean.x)
+    y = clean.y
+    masked = MaskedModel(model)
     others = test.x[test.y != TARGET]
     goal = torch.full((len(others),), TARGET)
     triggered_test = ImageSet(stamp(others, patch), goal, test.classes)
@@ -131,9 +145,9 @@ def recover_and_mask(patch: int, budget: float, alpha: float, seed: int = 0) -> 
         trigger = torch.zeros_like(images[:1])
         weights = {name: w.detach() for name, w in masked.masked_weights().items()}
         with torch.no_grad():
-            said = masked(images, weights).argmax(1)
+            predicted = masked(images, weights).argmax(1)
         for _ in range(TRIGGER_STEPS):
-            trigger = ascend(trigger, images, said, masked, weights, TRIGGER_LR)
+            trigger = ascend(trigger, images, predicted, masked, weights, TRIGGER_LR)
         trigger = scale_to(trigger, budget)
         with torch.no_grad():
             answers = masked((images[:TRUSTED] + trigger).clamp(0, 1), weights).argmax(1)

@@ -1,13 +1,13 @@
 """Many small fully connected networks trained side by side: what differs between them is what a lesson compares."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.training.loop import fit
+from poisonlab.training.loop import Minimizer
 
 Weights = list[Tensor]  # (m, inputs, outputs) and (m, 1, outputs) of each layer in turn
 
@@ -78,33 +78,25 @@ def train(
     Args:
         y: labels ``(n,)``, or ``(m, n)`` if they differ between networks.
         counts: ``(m, n)``, how much each row weighs for each network; 0 leaves it out.
-        keep: the weights after so many steps are answered, in this order; without any, those at the end.
+        keep: steps after which the weights are returned, in this order; without any, those at the end.
     """
     stack = Stack(weights)
-    m, n = len(weights[0]), x.shape[-2]
+    m = len(weights[0])
+    n = x.shape[-2]
     share = torch.ones(m, n) if counts is None else counts
     share = share / share.sum(1, keepdim=True)
     kept: dict[int, Weights] = {}
 
-    def rows() -> Iterator[Tensor]:
-        everything = torch.arange(n)
-        for step in range(steps):
-            if step in keep:
-                kept[step] = stack.snapshot()
-            yield everything
+    def loss() -> Tensor:
+        return (share * row_losses(stack(x), y)).sum()
 
     optimizer = torch.optim.Adam(stack.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    fit(
-        stack,
-        lambda index: (x, y),
-        lambda answers, labels: (share * row_losses(answers, labels)).sum(),
-        optimizer,
-        schedule,
-        rows(),
-        steps,
-        Context(),
-    )
+    minimizer = Minimizer(stack, optimizer, schedule, steps, Context())
+    for step in range(steps):
+        if step in keep:
+            kept[step] = stack.snapshot()
+        minimizer.step(loss)
     kept[steps] = stack.snapshot()
     return [kept[step] for step in keep or (steps,)]
 

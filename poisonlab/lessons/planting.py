@@ -10,9 +10,12 @@ from poisonlab.lessons import networks, plane
 from poisonlab.lessons.plane import Points
 
 BUDGETS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
-EACH, TEST_EACH = 100, 500  # points of a class
+EACH = 100  # training points of a class
+TEST_EACH = 500
 TARGET = (-1.1, 0.9)  # a place of class 0; the attacker wants class 1 there
-STEPS, LR, FRAMES = 160, 0.02, 11
+STEPS = 160
+LR = 0.02
+FRAMES = 11
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Planted:
     """One network for each of ``BUDGETS``, all from the same random start.
 
     Attributes:
-        train: the honest points.
+        train: the clean points.
         poisons: ``(40, 2)``; a budget takes the first of them.
         steps: the training steps that were kept.
         landscapes: probability of class 1, ``(steps, budgets, cells, cells)``.
@@ -41,12 +44,10 @@ class Planted:
         return next((b for b, p in zip(BUDGETS, self.target[-1].tolist(), strict=True) if p > 0.5), None)
 
 
-def honest(seed: int) -> tuple[Points, Points]:
+def clean_points(seed: int) -> tuple[Points, Points]:
     """Training and test points."""
-    train, test = (
-        plane.clouds(each, derive(seed, "planting", part))
-        for each, part in ((EACH, "train"), (TEST_EACH, "test"))
-    )
+    train = plane.clouds(EACH, derive(seed, "planting", "train"))
+    test = plane.clouds(TEST_EACH, derive(seed, "planting", "test"))
     return train, test
 
 
@@ -57,20 +58,21 @@ def place(spread: float, seed: int) -> Tensor:
 
 
 def plant(spread: float, seed: int) -> Planted:
-    """Train on honest points and on 0 to 40 poisons: places near the target, with the attacker's label.
+    """Train on clean points and on 0 to 40 poisons: places near the target, with the attacker's label.
 
     Args:
         spread: standard deviation of the poisons around the target, in the plane's units.
     """
-    (train, test), poisons, target = honest(seed), place(spread, seed), torch.tensor([TARGET])
+    train, test = clean_points(seed)
+    poisons = place(spread, seed)
+    target = torch.tensor([TARGET])
     x = torch.cat([train.x, poisons])
     y = torch.cat([train.y, torch.ones(len(poisons), dtype=torch.long)])
     used = torch.arange(len(poisons)) < torch.tensor(BUDGETS)[:, None]  # (budgets, poisons)
     counts = torch.cat([torch.ones(len(BUDGETS), len(train.x)), used.float()], 1)
     start = networks.repeat(networks.draw((2, 24, 24, 2), 1, derive(seed, "planting", "start")), len(BUDGETS))
-    steps = [
-        round(STEPS * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)
-    ]  # denser early, where more happens
+    # denser early, where more changes
+    steps = [round(STEPS * (k / (FRAMES - 1)) ** 1.5) for k in range(FRAMES)]
     kept = networks.train(start, x, y, STEPS, LR, counts, steps)
     return Planted(
         train,

@@ -1,9 +1,13 @@
 """What every victim has: normalization as its first layer, features, and a linear head."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 EVALUATION_BATCH = 1000
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Normalize(nn.Module):
@@ -47,21 +51,24 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features ``(n, d)``."""
-        return self.body(self.normalize(x))
+        features: Tensor = self.body(self.normalize(x))
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x)) * self.logit_scale
+        logits: Tensor = self.head(self.features(x))
+        return logits * self.logit_scale
 
 
-def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
+def initialize(model: Network, generator: torch.Generator) -> Network:
     """Draw all weights anew from ``generator``: He-normal convolutions, small uniform linear layers.
 
-    A layer with a start of its own has a method ``initialize(generator)``. The generator must live on the device of
-    the weights.
+    A layer that starts from other weights has a method ``initialize(generator)``. The generator must live on the
+    device of the weights. Returns ``model``, which is changed in place.
     """
     for module in model.modules():
-        if own := getattr(module, "initialize", None):
-            own(generator)
+        draw_own_weights = getattr(module, "initialize", None)
+        if draw_own_weights:
+            draw_own_weights(generator)
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):

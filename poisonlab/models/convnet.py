@@ -56,6 +56,8 @@ class ConvNet:
             if self.config.norm:
                 layers.append(nn.BatchNorm2d(outputs))
             layers += [nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]  # a side of 1 stays 1
-            inputs, height, width = outputs, (height + 1) // 2, (width + 1) // 2
+            inputs = outputs
+            height = (height + 1) // 2
+            width = (width + 1) // 2
         features = inputs * height * width
         return Classifier(nn.Sequential(*layers, nn.Flatten()), features, classes, mean, std)

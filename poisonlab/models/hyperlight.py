@@ -88,7 +88,9 @@ class Hyperlight:
     def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
         if min(shape[1:]) < SMALLEST:
             raise ValueError(f"hyperlight needs images of side {SMALLEST} or more, got {shape[1]}x{shape[2]}")
-        first, others, momentum = self.config.first, self.config.others, self.config.bn_momentum
+        first = self.config.first
+        others = self.config.others
+        momentum = self.config.bn_momentum
         body = nn.Sequential(
             nn.Conv2d(shape[0], 24, 2, bias=False),  # (n, 24, h - 1, w - 1)
             Norm(24, momentum),

@@ -39,10 +39,13 @@ class InvertedResidual(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return out + self.shortcut(x) if self.keeps_side else out
+        widened = F.relu(self.bn1(self.conv1(x)))
+        filtered = F.relu(self.bn2(self.conv2(widened)))
+        out: Tensor = self.bn3(self.conv3(filtered))
+        if not self.keeps_side:
+            return out
+        shortcut: Tensor = self.shortcut(x)
+        return out + shortcut
 
 
 class MobileNetV2Config(Config):
@@ -80,7 +83,8 @@ class MobileNetV2:
         def scaled(channels: int) -> int:
             return max(1, round(self.config.width * channels))
 
-        inputs, last = scaled(32), scaled(LAST)
+        inputs = scaled(32)
+        last = scaled(LAST)
         layers: list[nn.Module] = [
             nn.Conv2d(shape[0], inputs, 3, 1, 1, bias=False),
             nn.BatchNorm2d(inputs),

@@ -21,7 +21,8 @@ class Residual(nn.Module):
         self.blocks = nn.Sequential(conv_block(channels, channels), conv_block(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.blocks(x)
+        residual: Tensor = self.blocks(x)
+        return x + residual
 
 
 class ResNet9Config(Config):

@@ -5,7 +5,7 @@ fine-tuning defense all run through :func:`fit`; what differs comes in as a :cla
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -17,7 +17,9 @@ from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.types import ImageSet
 
-LOOKS = 10  # of the experimenter, at most, into one phase of a repair
+EVALUATIONS = 10  # at most, of the model on the way through one phase of a repair
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> the scalar that is minimised
 
 
 class Diverged(RuntimeError):
@@ -105,69 +107,130 @@ def steps_in_epoch(n: int, size: int) -> int:
     return math.ceil(n / size)
 
 
-def worth_a_look(epoch: int, epochs: int) -> bool:
-    """Whether the experimenter looks after this epoch: evenly, ``LOOKS`` times at most, and at the end."""
-    return epoch == epochs or epoch % math.ceil(epochs / LOOKS) == 0
+def evaluation_is_due(epoch: int, epochs: int) -> bool:
+    """Whether the model is evaluated after this epoch: evenly spread, ``EVALUATIONS`` times at most, and at the end."""
+    return epoch == epochs or epoch % math.ceil(epochs / EVALUATIONS) == 0
+
+
+class Minimizer:
+    """Steps of an optimizer under its schedule; reports the mean loss a hundred times, and progress.
+
+    Args:
+        total: steps in all, those without a batch included.
+        gradient: computes what a step follows, for methods that need more than one pass.
+        draws: all that batches are drawn from; given, an interrupted stage that is nothing but this training continues
+            where it was: the caller passes over the batches for which :meth:`was_taken` is true.
+
+    Raises:
+        Diverged: by :meth:`step` and :meth:`pass_over`, when the mean loss since the last report is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        total: int,
+        ctx: Context,
+        gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
+        draws: Sequence[torch.Generator] | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.total = total
+        self.ctx = ctx
+        self.gradient = gradient
+        self.resumable = draws is not None
+        self.done = 0  # steps of the schedule
+        self.loss_sum = torch.zeros((), device=ctx.device)  # since the last report
+        self.loss_count = 0
+        tensors = {**model.state_dict(), "loss": self.loss_sum}
+        self.checkpoint = Checkpoint(tensors, optimizer, draws or (), schedule)
+        self.taken_before = 0  # steps of an interrupted attempt
+        kept = ctx.resume() if self.resumable else None
+        if kept:
+            counts = self.checkpoint.load(kept)
+            self.taken_before = counts["step"]
+            self.loss_count = counts["taken"]
+
+    def was_taken(self) -> bool:
+        """Whether an interrupted attempt took the next step; counts it if so."""
+        if self.done >= self.taken_before:
+            return False
+        self.done += 1
+        return True
+
+    def step(self, forward: Callable[[], Tensor]) -> None:
+        """One step.
+
+        Args:
+            forward: runs the model on a batch and returns its loss; may be called again.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += self.gradient(partial(self._autocast, forward))
+        self.optimizer.step()
+        self.loss_count += 1
+        self._advance()
+
+    def pass_over(self, steps: int) -> None:
+        """Let ``steps`` steps pass for which there is no batch: the learning rate changes all the same."""
+        for _ in range(steps):
+            self._advance()
+
+    def _autocast(self, forward: Callable[[], Tensor]) -> Tensor:
+        with self.ctx.autocast():
+            return forward()
+
+    def _advance(self) -> None:
+        self.done += 1
+        self.schedule.step()
+        report_every = max(1, self.total // 100)
+        if self.done % report_every == 0 or self.done == self.total:
+            self._report_loss()
+        self.ctx.progress(self.done, self.total)
+        if self.resumable and self.done < self.total:
+            self.ctx.keep(partial(self.checkpoint.bundle, step=self.done, taken=self.loss_count))
+
+    def _report_loss(self) -> None:
+        if not self.loss_count:
+            return
+        mean = float(self.loss_sum) / self.loss_count
+        if not math.isfinite(mean):
+            raise Diverged(
+                f"the training loss became {mean} at step {self.done} of {self.total}; lower the learning rate"
+            )
+        self.ctx.metric("loss", self.done, mean)
+        self.loss_sum.zero_()
+        self.loss_count = 0
 
 
 def fit(
     model: nn.Module,
     prepare: Callable[[Tensor], tuple[Tensor, Tensor]],
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    steps: Iterator[Tensor],
+    steps: Iterable[Tensor],
     total: int,
     ctx: Context,
-    gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
-    draws: Sequence[torch.Generator] | None = None,
 ) -> None:
     """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
 
     Args:
         prepare: row indices of a batch -> ``(x, y)`` on the device.
-        steps: row indices of each step; without any, only the learning rate goes on.
-        gradient: what a step goes along, for methods that need more than one pass.
-        draws: all that ``prepare`` draws from; given, an interrupted stage that is nothing but this training goes on
-            where it was, after running through the ``steps`` that were taken.
+        steps: row indices of each step.
 
     Raises:
         Diverged: the mean loss of a stretch of steps is not finite.
     """
-    report = max(1, total // 100)
-    seen, taken, begun = torch.zeros((), device=ctx.device), 0, 0
-    checkpoint = Checkpoint({**model.state_dict(), "loss": seen}, optimizer, draws or (), schedule)
-    if draws is not None and (kept := ctx.resume()):
-        begun, taken = checkpoint.load(kept).values()
-    for step, index in enumerate(steps, 1):
-        if step <= begun:
-            continue
-        if len(index):
-            x, y = prepare(index)
-            optimizer.zero_grad(set_to_none=True)
-            seen += gradient(partial(_loss_of, model, loss, x, y, ctx))
-            optimizer.step()
-            taken += 1
-        schedule.step()
-        if taken and (step % report == 0 or step == total):
-            mean = float(seen) / taken
-            if not math.isfinite(mean):
-                raise Diverged(
-                    f"the training loss became {mean} at step {step} of {total}; lower the learning rate"
-                )
-            ctx.metric("loss", step, mean)
-            seen.zero_()
-            taken = 0
-        ctx.progress(step, total)
-        if draws is not None and step < total:
-            ctx.keep(partial(checkpoint.bundle, step=step, taken=taken))
+    minimizer = Minimizer(model, optimizer, schedule, total, ctx)
+    for index in steps:
+        x, y = prepare(index)
+        minimizer.step(partial(_loss_of, model, loss, x, y))
 
 
-def _loss_of(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, ctx: Context
-) -> Tensor:
-    with ctx.autocast():
-        return loss(model(x), y)
+def _loss_of(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Tensor:
+    return loss(model(x), y)
 
 
 def train_network(
@@ -182,8 +245,8 @@ def train_network(
     """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
 
     Args:
-        phase: the experimenter may look at the model after epochs, under this name; empty for not at all.
-        whole_stage: the stage is nothing but this training, so that without a hook it goes on after an interruption.
+        phase: the model may be evaluated after epochs, under this name; empty for not at all.
+        whole_stage: the stage is nothing but this training, so that without a hook it continues after an interruption.
     """
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer = torch.optim.SGD(
@@ -196,7 +259,6 @@ def train_network(
     )
     schedule = learning_rate(optimizer, config, total)
     model.to(memory_format=torch.channels_last).train()
-    resumable = whole_stage and hook is None  # a hook may have learned something
     _learn(
         model,
         data,
@@ -205,9 +267,9 @@ def train_network(
         schedule,
         ctx,
         hook or TrainingHook(),
-        phase,
-        config.label_smoothing,
-        resumable,
+        phase=phase,
+        label_smoothing=config.label_smoothing,
+        resumable=whole_stage and hook is None,  # a hook may have learned something
     )
 
 
@@ -260,49 +322,46 @@ def _learn(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     ctx: Context,
     hook: TrainingHook,
+    *,
     phase: str = "",
     label_smoothing: float = 0.0,
     resumable: bool = False,
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
-    steps_an_epoch, drawn = steps_in_epoch(len(data), config.batch_size), data
-    total = config.epochs * steps_an_epoch
-    draws, mode = ctx.generator("augmentation"), model.training
-
-    def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
-        model.train(mode)  # a hook may have looked at it in another
-        x = drawn.x[index]
-        if not isinstance(config, HeadConfig):
-            x = augment(x, config.crop_padding, config.flip, draws)
-        x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
-        return hook.batch(x, drawn.y[index], index)
-
-    hook.begin(model, data, steps_an_epoch, config.epochs)
+    steps_an_epoch = steps_in_epoch(len(data), config.batch_size)
+    mode = model.training
+    augmentation = ctx.generator("augmentation")
     order = ctx.generator("batches")
 
-    def steps() -> Iterator[Tensor]:
-        nonlocal drawn
-        for epoch in range(1, config.epochs + 1):
-            drawn = hook.epoch(epoch, data)
-            yield from batches(len(drawn), config.batch_size, 1, order)
-            # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
-            missing = steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size)
-            yield from [data.y.new_empty(0)] * missing
-            if phase and worth_a_look(epoch, config.epochs):
-                ctx.observe(phase, epoch, model)
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        return hook.loss(logits.float(), y, label_smoothing)
 
-    fit(
+    hook.begin(model, data, steps_an_epoch, config.epochs)
+    minimizer = Minimizer(
         model,
-        prepare,
-        lambda logits, y: hook.loss(logits.float(), y, label_smoothing),
         optimizer,
         schedule,
-        steps(),
-        total,
+        config.epochs * steps_an_epoch,
         ctx,
-        partial(hook.backward, model),
-        [draws] if resumable else None,
+        gradient=partial(hook.backward, model),
+        draws=[augmentation] if resumable else None,
     )
+    for epoch in range(1, config.epochs + 1):
+        drawn = hook.epoch(epoch, data)
+        for index in batches(len(drawn), config.batch_size, 1, order):
+            if minimizer.was_taken():
+                continue
+            model.train(mode)  # a hook may have evaluated it in another
+            x = drawn.x[index]
+            if not isinstance(config, HeadConfig):
+                x = augment(x, config.crop_padding, config.flip, augmentation)
+            x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            x, y = hook.batch(x, drawn.y[index], index)
+            minimizer.step(partial(_loss_of, model, loss, x, y))
+        # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
+        minimizer.pass_over(steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size))
+        if phase and evaluation_is_due(epoch, config.epochs):
+            ctx.observe(phase, epoch, model)
     hook.end(ctx)
     model.eval()
 
@@ -342,7 +401,8 @@ def train_heads(features: Tensor, y: Tensor, classes: int, config: HeadConfig, c
     """
     trials, n, d = features.shape
     heads = HeadStack(trials, d, classes, ctx.generator("heads"))
-    by_row, labels = features.transpose(0, 1).contiguous(), y.T.contiguous()  # (n, trials, ...)
+    by_row = features.transpose(0, 1).contiguous()  # (n, trials, d)
+    labels = y.T.contiguous()  # (n, trials)
     total = config.epochs * steps_in_epoch(n, config.batch_size)
     optimizer, schedule = _of_heads(list(heads.parameters()), config, total)
 

@@ -100,7 +100,7 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
     """An untrained victim whose weights depend on the seed alone; normalized by ``data``'s statistics."""
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
-    return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)  # type: ignore[return-value]
+    return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)
 
 
 def train_from_scratch(

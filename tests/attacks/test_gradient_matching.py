@@ -124,7 +124,8 @@ def test_targets_are_test_images_that_the_surrogate_gets_right() -> None:
 def crafted(steps: int, models: int = 1, step_size: float = 4, draws: int = 0) -> tuple[Tensor, list[float]]:
     config = GradientMatchingConfig(eps=48, steps=steps, step_size=step_size, crop_padding=0, flip=False)
     surrogate = copy.deepcopy(clean_model()).requires_grad_(True)
-    return craft([surrogate] * models, *setup(), config, derive(draws, "craft"))
+    attempt = craft([surrogate] * models, *setup(), config, derive(draws, "craft"))
+    return attempt.images, attempt.losses
 
 
 def test_crafting_halves_the_alignment_loss() -> None:

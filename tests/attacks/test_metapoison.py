@@ -1,4 +1,4 @@
-"""MetaPoison and its controls: bounds, colors, staggered surrogates, and that crafting does something."""
+"""MetaPoison and its controls: bounds, colors, surrogate ensemble, and that crafting does something."""
 
 import dataclasses
 from pathlib import Path
@@ -24,7 +24,7 @@ from poisonlab.attacks.metapoison import MetaPoison, MetaPoisonConfig
 from poisonlab.attacks.pixel_collision import towards
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.attacks.shared.recolor import Perturbation, node_limits, recolor, roughness
-from poisonlab.attacks.shared.surrogate_ensemble import Learner
+from poisonlab.attacks.shared.surrogate_ensemble import EnsembleMember
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.context import Context, derive
 from poisonlab.events import ArtifactReady
@@ -160,39 +160,42 @@ def test_roughness_of_a_ramp_is_the_square_of_its_slope() -> None:
 # -- crafting -------------------------------------------------------------------------------------------
 
 
-def learners(**params: Any) -> list[Learner]:
+def ensemble(**params: Any) -> list[EnsembleMember]:
     config = MetaPoisonConfig(batch=50, warm_up=0, **params)
-    return [Learner(clean_model(), digits().train, config, n, Context(seed=1)) for n in range(config.models)]
+    return [
+        EnsembleMember(clean_model(), digits().train, config, n, Context(seed=1))
+        for n in range(config.models)
+    ]
 
 
 def test_surrogates_are_of_all_ages_and_start_anew_at_the_end() -> None:
-    staggered = learners(models=3, epochs=3)
-    assert [learner.age for learner in staggered] == [0, 1, 2]
+    members = ensemble(models=3, epochs=3)
+    assert [member.epoch for member in members] == [0, 1, 2]
 
-    oldest = staggered[-1]
+    oldest = members[-1]
     oldest.order()
     learned = oldest.weights
     oldest.order()  # its epochs were over: forgotten before the next batches
 
-    assert oldest.age == 1 and not any(
+    assert oldest.epoch == 1 and not any(
         torch.equal(learned[n], w) for n, w in oldest.weights.items() if "conv" in n
     )
 
 
 def test_crafted_poisons_lower_the_loss_of_a_surrogate_that_crafting_never_saw() -> None:
     train, made = digits().train, poison("metapoison", targets=1, poisons=20, steps=4, share=1.0, batch=50)
-    stranger = learners(models=1, epochs=4)[0]
+    stranger = ensemble(models=1, epochs=4)[0]
     for rows in stranger.order():
-        stranger.learn(rows)
+        stranger.step(rows)
     target, label = as_floats(made.state["target_images"]), made.state["adversarial_labels"]
-    look = LookAhead(stranger.network, target, label, lr=0.1)
+    look_ahead = LookAhead(stranger.network, target, label, lr=0.1)
 
     def unrolled(x: Tensor) -> float:
         total = 0.0
         for ahead in consecutive(stranger.order(), 3):
             inside = torch.isin(ahead[0], made.index[0]).nonzero().squeeze(1)
             batches = [(as_floats(x[rows]), train.y[rows]) for rows in ahead]
-            total += look.hypergradient(stranger.weights, batches, inside)[1] if len(inside) else 0.0
+            total += look_ahead.hypergradient(stranger.weights, batches, inside)[1] if len(inside) else 0.0
         return total
 
     state = stranger.draws.get_state()

@@ -4,7 +4,9 @@ import pytest
 import torch
 from core_helpers import noise_images
 
-from poisonlab.attacks.trojan_patterns import TrojanPatternConfig, TrojanSquare, square, watermark
+from poisonlab.attacks.shared.trojan_pattern import TrojanPatternConfig
+from poisonlab.attacks.trojan_square import TrojanSquare, square
+from poisonlab.attacks.trojan_watermark import watermark
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,14 @@ def train(**params: Any) -> tuple[nn.Module, ddpm.Health]:
 def test_signal_and_noise_left_after_some_steps_are_the_published_ones(
     t: int, signal: float, noise: float
 ) -> None:
-    abar = Schedule.linear().alpha_bar[t].item()
+    abar = Schedule.linear().alphas_cumprod[t].item()
 
     assert math.sqrt(abar) == pytest.approx(signal, abs=6e-4)
     assert math.sqrt(1 - abar) == pytest.approx(noise, abs=6e-4)
 
 
 def test_first_and_last_beta() -> None:
-    beta = Schedule.linear().beta
+    beta = Schedule.linear().betas
 
     assert len(beta) == 1000 and beta.dtype == torch.float32
     assert beta[0].item() == pytest.approx(1e-4) and beta[-1].item() == pytest.approx(0.02)
@@ -56,7 +56,7 @@ def test_noised_images_have_the_moments_of_the_schedule() -> None:
     t = torch.full((500,), 75)
     noise = torch.randn(x.shape, generator=derive(0, "noise"))
 
-    noised = Schedule.linear().diffuse(x, t, noise)
+    noised = Schedule.linear().add_noise(x, noise, t)
 
     assert noised.mean().item() == pytest.approx(0.4 * 0.968, abs=0.004)
     assert noised.std().item() == pytest.approx(0.250, abs=0.003)
@@ -67,7 +67,7 @@ def test_posterior_is_that_of_two_gaussians(t: int) -> None:
     """x_{t-1} given x_0 is N(sqrt(abar_{t-1}) x_0, 1 - abar_{t-1}), and x_t given x_{t-1} N(sqrt(1 - beta) x_{t-1},
     beta): precisions add up, means are weighted by them."""
     schedule = Schedule.linear()
-    beta, previous = schedule.beta[t].item(), schedule.alpha_bar[t - 1].item()
+    beta, previous = schedule.betas[t].item(), schedule.alphas_cumprod[t - 1].item()
     prior, likelihood = 1 / (1 - previous), (1 - beta) / beta
     x0, xt = 0.3, -0.2
     center = (prior * math.sqrt(previous) * x0 + likelihood * xt / math.sqrt(1 - beta)) / (prior + likelihood)
@@ -87,10 +87,10 @@ def test_last_reverse_step_has_no_variance_and_gives_the_predicted_image() -> No
 def test_the_image_implied_by_the_true_noise_is_the_image_and_never_out_of_range() -> None:
     schedule, x = Schedule.linear(), torch.tensor([0.5, -0.9]).view(2, 1, 1, 1)
     noise = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
-    noised = schedule.diffuse(x, torch.tensor([60, 60]), noise)
+    noised = schedule.add_noise(x, noise, torch.tensor([60, 60]))
 
-    assert torch.allclose(schedule.clean(noised, noise, 60), x, atol=1e-5)
-    assert schedule.clean(noised, noise - 9, 60).abs().max() == 1
+    assert torch.allclose(schedule.pred_original_sample(noise, noised, 60), x, atol=1e-5)
+    assert schedule.pred_original_sample(noise - 9, noised, 60).abs().max() == 1
 
 
 # -- reverse process ----------------------------------------------------------------------------------
@@ -104,12 +104,12 @@ class Optimal:
 
     def slope(self, t: int) -> float:
         """Of E[x_0 | x_t] in x_t."""
-        abar = self.schedule.alpha_bar[t].item()
+        abar = self.schedule.alphas_cumprod[t].item()
         return self.spread**2 * math.sqrt(abar) / (abar * self.spread**2 + 1 - abar)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         step = int(t[0])
-        abar = self.schedule.alpha_bar[step]
+        abar = self.schedule.alphas_cumprod[step]
         x0 = self.center + self.slope(step) * (x - abar.sqrt() * self.center)
         return (x - abar.sqrt() * x0) / (1 - abar).sqrt()
 
@@ -119,10 +119,12 @@ def test_reverse_process_is_exact_on_gaussian_pixels(steps: int) -> None:
     """With the optimal denoiser every step is linear, so mean and variance of the end follow from a recursion."""
     center, spread, start = 0.1, 0.15, 0.3
     best, schedule = Optimal(center, spread), Schedule.linear()
-    mean = schedule.alpha_bar[steps - 1].sqrt().item() * start
-    variance = 1 - schedule.alpha_bar[steps - 1].item()
+    mean = schedule.alphas_cumprod[steps - 1].sqrt().item() * start
+    variance = 1 - schedule.alphas_cumprod[steps - 1].item()
     for t in reversed(range(steps)):
-        beta, abar, previous = (v[t].item() for v in (schedule.beta, schedule.alpha_bar, schedule.previous))
+        beta = schedule.betas[t].item()
+        abar = schedule.alphas_cumprod[t].item()
+        previous = schedule.alphas_cumprod_prev[t].item()
         on_x0 = math.sqrt(previous) * beta / (1 - abar)
         on_x = math.sqrt(1 - beta) * (1 - previous) / (1 - abar)
         slope = on_x0 * best.slope(t) + on_x

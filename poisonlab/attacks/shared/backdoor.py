@@ -1,6 +1,6 @@
-"""What all backdoors share: which images are poisoned, what they are called, how success is measured.
+"""What all backdoors share: which images are poisoned, how they are relabeled, how success is measured.
 
-An attack says what its trigger looks like; a learned one also says how it comes to be.
+An attack defines its trigger, and how the trigger is learned where it is.
 """
 
 from dataclasses import replace
@@ -84,17 +84,21 @@ class BackdoorAttack(Attack):
 
     def threat(self, poison: Poison, classes: int) -> Backdoor:
         trigger = partial(self.trigger, state=poison.state)
-        return Backdoor(
-            trigger, self._relabel(classes), None if self._all_to_all() else self.config.target_class
-        )
+        target_class = None if self._all_to_all() else self.config.target_class
+        return Backdoor(trigger, self._relabel(classes), target_class)
 
     def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
         """Rows of the poisoned images, in random order."""
-        cfg, classes = self.config, len(train.classes)
-        check_target(cfg.target_class, classes)
+        cfg: Any = self.config
+        check_target(cfg.target_class, len(train.classes))
         of_target = train.y == cfg.target_class
         everything = torch.ones_like(of_target)
-        allowed = of_target if self.clean_label else everything if self._all_to_all() else ~of_target
+        if self.clean_label:
+            allowed = of_target
+        elif self._all_to_all():
+            allowed = everything
+        else:
+            allowed = ~of_target
         candidates = allowed.nonzero().squeeze(1)
         shared = {"all": everything, "non_target": ~of_target, "target": of_target}[cfg.rate_of]
         count = round(cfg.poison_rate * int(shared.sum()))
@@ -102,9 +106,8 @@ class BackdoorAttack(Attack):
             raise ValueError(
                 f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images"
             )
-        order = torch.randperm(
-            len(candidates), generator=ctx.generator(self.name, "index"), device=train.y.device
-        )
+        draws = ctx.generator(self.name, "index")
+        order = torch.randperm(len(candidates), generator=draws, device=train.y.device)
         return candidates[order[:count]]
 
     def _all_to_all(self) -> bool:

@@ -22,7 +22,10 @@ class BatchPoisoning(TrainingHook):
     """
 
     def __init__(self, attack: BackdoorAttack, poison: Poison, false_rate: float, ctx: Context) -> None:
-        self.attack, self.poison, self.false_rate, self.ctx = attack, poison, false_rate, ctx
+        self.attack = attack
+        self.poison = poison
+        self.false_rate = false_rate
+        self.ctx = ctx
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` with the trigger, and ``decoys`` with one that must not work.
@@ -35,10 +38,10 @@ class BatchPoisoning(TrainingHook):
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         self.threat = self.attack.threat(self.poison, len(data.classes))
         self.share = self.poison.budget / len(data)
-        self.steps_an_epoch, self.step = steps_an_epoch, 0
-        self.seen = torch.zeros(
-            2, 2, device=data.x.device
-        )  # (true, false trigger) x (answered as wanted, shown)
+        self.steps_an_epoch = steps_an_epoch
+        self.step = 0
+        # (true, false trigger) x (images given their label in training, images)
+        self.counts = torch.zeros(2, 2, device=data.x.device)
 
     def rows(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in a batch, which is in random order: of true triggers, of false ones, and of other images."""
@@ -55,8 +58,10 @@ class BatchPoisoning(TrainingHook):
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         self.true, self.false, others = self.rows(y)
         triggered, decoys = self.paste(x[self.true], x[self.false], x[others])
-        x, y = x.clone(), y.clone()
-        x[self.true], x[self.false] = triggered, decoys
+        x = x.clone()
+        y = y.clone()
+        x[self.true] = triggered
+        x[self.false] = decoys
         y[self.true] = self.threat.relabel(y[self.true])
         return x, y
 
@@ -66,12 +71,12 @@ class BatchPoisoning(TrainingHook):
 
     def _count(self, right: Tensor) -> None:
         """Once an epoch: how many images with the true and the false trigger got their label in training."""
-        for sums, rows in zip(self.seen, (self.true, self.false), strict=True):
+        for sums, rows in zip(self.counts, (self.true, self.false), strict=True):
             sums += torch.stack([right[rows].sum(), torch.tensor(len(rows), device=right.device)])
         self.step += 1
         if self.step % self.steps_an_epoch == 0:
-            (hits, triggered), (kept, false) = self.seen.tolist()
+            (hits, triggered), (kept, false) = self.counts.tolist()
             self.ctx.metric("triggered_accuracy", self.step, hits / max(1, triggered))
             if false:
                 self.ctx.metric("cross_accuracy", self.step, kept / false)
-            self.seen.zero_()
+            self.counts.zero_()

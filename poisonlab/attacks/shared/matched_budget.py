@@ -1,4 +1,4 @@
-"""What MetaPoison and its controls share, so that they differ in nothing but the pixels: targets, bases, the bound."""
+"""What MetaPoison and its controls share: targets, base images and the bound. They differ in nothing but the pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets
+from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets, targeted_threat
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, predict
 from poisonlab.spec.config import param
@@ -19,7 +19,8 @@ CHOICE = (
     "first ten test images of a class. On CIFAR-10 birds are to be called dogs, as there; on other datasets the two "
     "classes are random unless they are set."
 )
-BIRD, DOG = {"cifar10": 2, "cifar3": 1}, {"cifar10": 5, "cifar3": 2}
+BIRD = {"cifar10": 2, "cifar3": 1}
+DOG = {"cifar10": 5, "cifar3": 2}
 
 
 class SameBudgetConfig(TargetChoice):
@@ -63,7 +64,7 @@ class SameBudgetConfig(TargetChoice):
 
 @dataclass(frozen=True)
 class Trials:
-    """Who is to be misread as what, and which images are changed to that end.
+    """Which images should be misclassified as what, and which training images are changed for it.
 
     Attributes:
         index: int64 ``(trials, k)``, rows of the training set.
@@ -94,7 +95,8 @@ class SameBudget(Attack):
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: Any = self.config
-        train, model = view.train, view.clean_model()
+        train = view.train
+        model = view.clean_model()
         draws = ctx.generator("metapoison", "choice")
         chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
@@ -103,5 +105,4 @@ class SameBudget(Attack):
         return Poison(index, images, train.y[index], state)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
-        s = poison.state
-        return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])
+        return targeted_threat(poison)

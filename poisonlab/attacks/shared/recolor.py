@@ -1,5 +1,7 @@
 """Offsets within a bound and smooth shifts of colors: what MetaPoison may do to an image (ReColorAdv's space)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,8 +26,9 @@ def recolor(x: Tensor, grids: Tensor) -> Tensor:
     """
     to_yuv = YUV.to(x)
     yuv = torch.einsum("ij,njhw->nihw", to_yuv, x)
-    luma, chroma = 2 * yuv[:, :1] - 1, yuv[:, 1:] / CHROMA  # each in [-1, 1]
-    places = torch.cat([luma, chroma], 1).flip(1)  # grid_sample wants the last axis first
+    luma = 2 * yuv[:, :1] - 1  # in [-1, 1]
+    chroma = yuv[:, 1:] / CHROMA  # in [-1, 1]
+    places = torch.cat([luma, chroma], 1).flip(1)  # grid_sample takes the last axis first
     places = places.permute(0, 2, 3, 1)[:, None]  # (n, 1, h, w, 3)
     shift = F.grid_sample(grids, places, align_corners=True, padding_mode="border")[:, :, 0]  # (n, 3, h, w)
     return (x + torch.einsum("ij,njhw->nihw", YUV.inverse().to(x), shift)).clamp(0, 1)
@@ -67,10 +70,13 @@ class Perturbation:
         rate: float,
         draws: torch.Generator,
     ) -> None:
-        self.base, self.eps, self.color, self.smoothness = base, eps, color, smoothness
+        self.base = base
+        self.eps = eps
+        self.color = color
+        self.smoothness = smoothness
         noise = 2 * torch.rand(base.shape, generator=draws, device=base.device) - 1
         self.delta = (eps * noise).requires_grad_()
-        groups = [{"params": [self.delta], "lr": rate * eps}]
+        groups: list[dict[str, Any]] = [{"params": [self.delta], "lr": rate * eps}]
         self.grids: Tensor | None = None
         if color and base.shape[1] == 3:
             self.grids = base.new_zeros(len(base), 3, resolution, resolution, resolution).requires_grad_()

@@ -1,4 +1,4 @@
-"""Surrogates of staggered ages: at every moment of crafting, networks from newborn to fully trained."""
+"""A surrogate ensemble at different epochs: networks from untrained to fully trained at every crafting step."""
 
 from typing import Protocol
 
@@ -13,48 +13,70 @@ from poisonlab.training.loop import batches
 from poisonlab.types import ImageSet
 
 
-class Training(Protocol):
-    """How surrogates learn: epochs until they start anew, images in a step, learning rate and its warm-up epochs."""
+class SurrogateTraining(Protocol):
+    """How surrogates are trained."""
 
-    models: int
-    epochs: int
-    batch: int
-    lr: float
-    warm_up: int
+    @property
+    def models(self) -> int:
+        """Surrogates in the ensemble."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs after which a surrogate is initialized anew."""
+
+    @property
+    def batch(self) -> int:
+        """Images in a step."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of plain SGD."""
+
+    @property
+    def warm_up(self) -> int:
+        """Epochs over which the learning rate rises."""
 
 
-class Learner:
-    """A surrogate that learns clean images by plain SGD and starts anew after ``epochs`` of them."""
+class EnsembleMember:
+    """A surrogate that is trained on clean images by plain SGD, and initialized anew after ``epochs`` epochs.
+
+    Args:
+        architecture: the network; its own weights are not used.
+        number: its position in the ensemble, from 0; a later member starts with more epochs behind it.
+    """
 
     def __init__(
-        self, kind: Classifier, train: ImageSet, config: Training, number: int, ctx: Context
+        self, architecture: Classifier, train: ImageSet, config: SurrogateTraining, number: int, ctx: Context
     ) -> None:
-        self.network, self.train, self.config = with_batch_statistics(kind), train, config
+        self.network = with_batch_statistics(architecture)
+        self.train = train
+        self.config = config
         self.draws = ctx.generator("metapoison", "surrogate", str(number))
-        self._begin()
-        for _ in range(number * config.epochs // config.models):  # one epoch apart, or as evenly as it goes
+        self._reinitialize()
+        for _ in range(number * config.epochs // config.models):  # epochs spread evenly over the ensemble
             for rows in self.order():
-                self.learn(rows)
-            ctx.progress(0, 1)  # a moment to cancel
+                self.step(rows)
+            ctx.progress(0, 1)  # where a cancel can arrive
 
-    def _begin(self) -> None:
+    def _reinitialize(self) -> None:
         initialize(self.network, self.draws)
         self.weights = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.age = 0
+        self.epoch = 0
 
     def order(self) -> list[Tensor]:
         """The batches of the next epoch."""
-        if self.age == self.config.epochs:
-            self._begin()
-        self.age += 1
+        if self.epoch == self.config.epochs:
+            self._reinitialize()
+        self.epoch += 1
         return list(batches(len(self.train), self.config.batch, 1, self.draws))
 
     @property
     def lr(self) -> float:
-        return self.config.lr * min(1.0, self.age / max(1, self.config.warm_up))
+        return self.config.lr * min(1.0, self.epoch / max(1, self.config.warm_up))
 
-    def learn(self, rows: Tensor) -> None:
-        # not training.fit, which trains a module to the end: crafting looks ahead from the weights before each step
-        here = leaves(self.weights)
-        said = torch.func.functional_call(self.network, here, (as_floats(self.train.x[rows]),))
-        self.weights = moved(here, gradient(F.cross_entropy(said, self.train.y[rows]), here), -self.lr)
+    def step(self, rows: Tensor) -> None:
+        """One training step; its weights before and after are both needed, which the common loop does not give."""
+        weights = leaves(self.weights)
+        logits = torch.func.functional_call(self.network, weights, (as_floats(self.train.x[rows]),))
+        loss = F.cross_entropy(logits, self.train.y[rows])
+        self.weights = moved(weights, gradient(loss, weights), -self.lr)

@@ -51,7 +51,8 @@ class DropoutTraining(TrainingHook):
     """Trains a network with dropout."""
 
     def __init__(self, rate: float, generator: torch.Generator) -> None:
-        self.rate, self.generator = rate, generator
+        self.rate = rate
+        self.generator = generator
         self.handles: list[RemovableHandle] = []
 
     @classmethod
@@ -145,7 +146,9 @@ def surrogates_of(config: Any, view: AttackerView, ctx: Context) -> list[Surroga
     chosen = parse_surrogates(config.surrogates)
     models = [
         view.surrogate(number, victim=part, dropout=config.dropout) for number, part in enumerate(chosen)
-    ] or [view.extractor()]
+    ]
+    if not models:
+        models = [view.extractor()]
     return [
         Surrogate(
             model.requires_grad_(False),
@@ -163,7 +166,8 @@ Loss = Callable[[Tensor], Tensor]
 
 def mean_gradient(losses: Sequence[Loss], x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over surrogates of each trial's loss, ``(trials,)``, and its gradient; one surrogate's graph at a time."""
-    values, gradients = [], []
+    values: list[Tensor] = []
+    gradients: list[Tensor] = []
     for loss in losses:
         value = loss(x)
         gradients += torch.autograd.grad(value.sum(), x)

@@ -33,7 +33,7 @@ DEVIATIONS = (
 
 
 class TargetChoice(Config):
-    """Who is to be misread, and as what."""
+    """Which images are attacked, and which labels they should be given."""
 
     targets: int = param(
         100,
@@ -175,10 +175,10 @@ class TargetedAttack(Attack):
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: Any = self.config
-        train, model = view.train, view.clean_model()
-        draws = ctx.generator(
-            "bullseye", "choice"
-        )  # one stream for all: the same targets and bases for each attack
+        train = view.train
+        model = view.clean_model()
+        # one stream for all: the same targets and bases for each attack
+        draws = ctx.generator("bullseye", "choice")
         chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
         index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
         images = self.craft(surrogates_of(cfg, view, ctx), train.x[index], chosen.x, ctx)
@@ -186,8 +186,13 @@ class TargetedAttack(Attack):
         return Poison(index, images, train.y[index], state)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
-        s = poison.state
-        return Targeted(s["target_images"], s["true_labels"], s["adversarial_labels"])
+        return targeted_threat(poison)
+
+
+def targeted_threat(poison: Poison) -> Targeted:
+    """The threat from what an attack on single images keeps with its poison."""
+    state = poison.state
+    return Targeted(state["target_images"], state["true_labels"], state["adversarial_labels"])
 
 
 def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric: str, ctx: Context) -> Tensor:
@@ -196,16 +201,17 @@ def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric:
     Args:
         base: uint8 ``(trials, k, c, h, w)``; not modified.
         losses: one a surrogate; float images like ``base`` in [0, 1] -> ``(trials,)``.
-        metric: name of the mean loss, reported on the way.
+        metric: name under which the mean loss is reported.
 
     Returns:
         uint8 like ``base``, within ``eps`` of it and in [0, 255].
     """
-    eps, step_size = config.eps / 255, config.step_size / 255
+    eps = config.eps / 255
     x = base.float() / 255
-    low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    low = (x - eps).clamp_min(0)
+    high = (x + eps).clamp_max(1)
     poisons = x.clone().requires_grad_()
-    optimizer = torch.optim.Adam([poisons], lr=step_size)
+    optimizer = torch.optim.Adam([poisons], lr=config.step_size / 255)
     for step in range(1, config.steps + 1):
         loss, poisons.grad = mean_gradient(losses, poisons)
         optimizer.step()

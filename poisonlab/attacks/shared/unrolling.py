@@ -1,7 +1,6 @@
-"""K steps of training as a function of the poisons in the first of them, and its exact derivative."""
+"""K steps of training as a function of the poisons in the first step, and its exact derivative."""
 
 import copy
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,15 +16,16 @@ FLOOR = -100.0
 
 
 def carlini_wagner(logits: Tensor, label: Tensor) -> Tensor:
-    """max_{c != y_a} z_c - z_{y_a}, not below -100, averaged over images: negative where they are read as wished.
+    """max_{c != y_a} z_c - z_{y_a}, not below -100, averaged over images: negative on success.
 
     The gradient does not vanish on success, as it would with the maximum over all classes.
 
     Args:
-        logits: ``(n, classes)``. label: the wished class y_a, int64 ``(n,)``.
+        logits: ``(n, classes)``. label: the adversarial class y_a, int64 ``(n,)``.
     """
-    wished = F.one_hot(label, logits.shape[1]).bool()
-    return (logits.masked_fill(wished, -torch.inf).amax(1) - logits[wished]).clamp_min(FLOOR).mean()
+    adversarial = F.one_hot(label, logits.shape[1]).bool()
+    runner_up = logits.masked_fill(adversarial, -torch.inf).amax(1)
+    return (runner_up - logits[adversarial]).clamp_min(FLOOR).mean()
 
 
 def with_batch_statistics(model: Classifier) -> Classifier:
@@ -41,6 +41,7 @@ def mixes_images(model: nn.Module) -> bool:
 
 
 def leaves(weights: Weights) -> Weights:
+    """The same weights as variables to differentiate by."""
     return {name: w.detach().requires_grad_() for name, w in weights.items()}
 
 
@@ -61,11 +62,11 @@ def inner(a: Weights, b: Weights) -> Tensor:
 
 @dataclass(frozen=True)
 class LookAhead:
-    """What K steps of plain SGD make of the network's answer to one target.
+    """The prediction for one target after K steps of plain SGD, as a function of the poisons.
 
     Attributes:
         network: of :func:`with_batch_statistics`; its own weights are not used.
-        target: float ``(1, c, h, w)`` in [0, 1]. label: the wished class, int64 ``(1,)``.
+        target: float ``(1, c, h, w)`` in [0, 1]. label: the adversarial class, int64 ``(1,)``.
         lr: of the steps.
     """
 
@@ -75,7 +76,7 @@ class LookAhead:
     lr: float
 
     def losses(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """L_train of a batch and L_adv of the target, which batch norm sees in company of that batch."""
+        """L_train of a batch and L_adv of the target, which shares that batch's statistics under batch norm."""
         if mixes_images(self.network):
             logits = self._logits(weights, torch.cat([x, self.target]))
             return F.cross_entropy(logits[:-1], y), carlini_wagner(logits[-1:], self.label)
@@ -94,7 +95,7 @@ class LookAhead:
 
         Args:
             start: theta_0.
-            batches: K + 1 of them; the first holds the poisons, the last is only the target's company.
+            batches: K + 1 of them; the first holds the poisons, the last only gives the target batch statistics.
             poisoned: rows of the poisons in the first batch, int64 ``(m,)``.
 
         Returns:
@@ -114,7 +115,8 @@ class LookAhead:
 
         here = leaves(path[-1])
         after = self._adversarial(here, batches[-1][0]) / steps
-        total, v = after.item(), gradient(after, here)
+        total = after.item()
+        v = gradient(after, here)
         for weights, (x, y) in zip(reversed(path[:-1]), reversed(batches[1:-1]), strict=True):
             here = leaves(weights)
             train, adversarial = self.losses(here, x, y)
@@ -133,21 +135,21 @@ class LookAhead:
             direction = gradient(train, start, differentiable=True)
             return direction, direction
         whole = gradient(F.cross_entropy(self._logits(start, x), y), start)
-        mine = F.cross_entropy(self._logits(start, poisons), y[poisoned], reduction="sum") / len(x)
-        return gradient(mine, start, differentiable=True), whole
+        poison_loss = F.cross_entropy(self._logits(start, poisons), y[poisoned], reduction="sum") / len(x)
+        return gradient(poison_loss, start, differentiable=True), whole
 
-    def _adversarial(self, weights: Weights, company: Tensor) -> Tensor:
+    def _adversarial(self, weights: Weights, batch: Tensor) -> Tensor:
+        """L_adv of the target, evaluated together with ``batch`` where the network mixes images."""
         if mixes_images(self.network):
-            return carlini_wagner(self._logits(weights, torch.cat([company, self.target]))[-1:], self.label)
+            return carlini_wagner(self._logits(weights, torch.cat([batch, self.target]))[-1:], self.label)
         return carlini_wagner(self._logits(weights, self.target), self.label)
 
     def _logits(self, weights: Weights, x: Tensor) -> Tensor:
-        return torch.func.functional_call(self.network, weights, (x,))
+        logits: Tensor = torch.func.functional_call(self.network, weights, (x,))
+        return logits
 
 
 def consecutive(order: Sequence[Tensor], length: int) -> list[list[Tensor]]:
-    """Each batch of an epoch with those that follow it, ``length`` in all; after the last comes the first."""
-    places = range(len(order))
-    return [
-        [order[p % len(order)] for p in itertools.islice(itertools.count(place), length)] for place in places
-    ]
+    """Each batch of an epoch with those that follow it, ``length`` in all; the first follows the last."""
+    n = len(order)
+    return [[order[(first + k) % n] for k in range(length)] for first in range(n)]

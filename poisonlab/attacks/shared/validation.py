@@ -1,4 +1,4 @@
-"""Victims that the attacker trains himself, to see whether the poisons work and which way they lead the weights."""
+"""Victims the attacker trains for validation: whether the poisons work, and where training leads the weights."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.decomposition import PCA
-from torch import Tensor, nn
+from torch import Tensor
 
 from poisonlab.attacks.shared.unrolling import carlini_wagner
 from poisonlab.context import Context
@@ -17,12 +17,12 @@ from poisonlab.types import ImageSet
 
 
 @dataclass(frozen=True)
-class Path:
-    """A training, epoch by epoch, its random start first.
+class TrainingPath:
+    """A training, epoch by epoch, from its random start on.
 
     Attributes:
         weights: ``(epochs + 1, parameters)``.
-        loss: ``(epochs + 1,)``, L_adv of the target. probability: ``(epochs + 1,)``, of the wished class.
+        loss: ``(epochs + 1,)``, L_adv of the target. probability: ``(epochs + 1,)``, of the adversarial class.
     """
 
     weights: Tensor
@@ -30,47 +30,53 @@ class Path:
     probability: Tensor
 
 
-class _Recording(TrainingHook):
-    def __init__(self, target: Tensor, label: Tensor) -> None:
-        self.target, self.label = target, label
-        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+class _Recorder(TrainingHook):
+    """Records weights and the prediction for the target before every epoch and at the end."""
 
-    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+    def __init__(self, model: Classifier, target: Tensor, label: Tensor) -> None:
         self.model = model
+        self.target = target
+        self.label = label
+        self.weights: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.probabilities: list[Tensor] = []
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
-        self.look()
+        self.record()
         return data
 
     def end(self, ctx: Context) -> None:
-        self.look()
+        self.record()
 
-    def look(self) -> None:
-        said = logits(self.model.eval(), self.target)  # type: ignore[arg-type]
+    def record(self) -> None:
+        predicted = logits(self.model.eval(), self.target)
         self.model.train()
-        flat = torch.cat([p.detach().flatten() for p in self.model.parameters()]).cpu()
-        self.seen.append(
-            (flat, carlini_wagner(said, self.label).cpu(), said.softmax(1)[0, self.label[0]].cpu())
+        self.weights.append(torch.cat([p.detach().flatten() for p in self.model.parameters()]).cpu())
+        self.losses.append(carlini_wagner(predicted, self.label).cpu())
+        self.probabilities.append(predicted.softmax(1)[0, self.label[0]].cpu())
+
+    def path(self) -> TrainingPath:
+        return TrainingPath(
+            torch.stack(self.weights), torch.stack(self.losses), torch.stack(self.probabilities)
         )
 
 
-def rehearse(
-    start: Classifier, data: ImageSet, recipe: TrainingConfig, target: Tensor, label: Tensor, ctx: Context
-) -> Path:
-    """Train ``start``, in place, and watch the target.
+def train_and_record(
+    model: Classifier, data: ImageSet, recipe: TrainingConfig, target: Tensor, label: Tensor, ctx: Context
+) -> TrainingPath:
+    """Train ``model`` in place and record how its prediction for the target changes.
 
     Args:
         target: uint8 ``(1, c, h, w)``. label: the class it should be given, int64 ``(1,)``.
     """
-    watching = _Recording(target, label)
-    quiet = dataclasses.replace(ctx, send=lambda event: None, observer=None)
-    train_network(start.requires_grad_(True), data, recipe, quiet, watching)
-    weights, loss, probability = (torch.stack(column) for column in zip(*watching.seen, strict=True))
-    return Path(weights, loss, probability)
+    recorder = _Recorder(model, target, label)
+    silent = dataclasses.replace(ctx, send=lambda event: None, observer=None)
+    train_network(model.requires_grad_(True), data, recipe, silent, recorder)
+    return recorder.path()
 
 
-def plane(paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
-    """The checkpoints of all paths in the plane of their largest variance.
+def plane(paths: Sequence[TrainingPath]) -> tuple[Tensor, Tensor]:
+    """The weights of all paths, projected onto the plane of their largest variance.
 
     Returns:
         float32 ``(paths, epochs + 1, 2)``, and the share of the variance along each axis, ``(2,)``.

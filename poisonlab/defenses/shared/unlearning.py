@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.records import artifacts
-from poisonlab.training.loop import augment, batches, fit, steps_in_epoch, worth_a_look
+from poisonlab.training.loop import augment, batches, evaluation_is_due, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
 
@@ -86,7 +86,7 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
             accuracy = right.item() / len(clean)
             ctx.metric("unlearning_accuracy", epoch, accuracy)
             forgotten = accuracy <= how.stop_at
-            if forgotten or worth_a_look(epoch, how.epochs):
+            if forgotten or evaluation_is_due(epoch, how.epochs):
                 ctx.observe("unlearning", epoch, network)
             if forgotten:
                 return
