@@ -85,7 +85,8 @@ class Cinic10:
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Training images (train, then valid) and test images, as many as there are, uint8 ``(n, 3, size, size)``."""
-        tensors, size = _tensors(), self.config.size
+        tensors = _tensors()
+        size = self.config.size
         x, y = (torch.cat([tensors[f"{split}_{part}"] for split in SPLITS[:2]]) for part in "xy")
         train = ImageSet(pool_to(x, size), y.long(), CLASSES)
         test = ImageSet(pool_to(tensors["test_x"], size), tensors["test_y"].long(), CLASSES, "test")
@@ -99,7 +100,7 @@ class Cinic10:
 def imagenet_part(size: int = SIDE, valid: bool = False) -> ImageSet:
     """The images that do not stem from CIFAR-10: what PureGen trains on to purify CIFAR-10 (section 4.1).
 
-    70,000 of the official train folder, recognised by their file names, which lack the prefix ``cifar10-``.
+    70,000 of the official train folder, recognized by their file names, which lack the prefix ``cifar10-``.
 
     Args:
         size: side that they are average-pooled to.

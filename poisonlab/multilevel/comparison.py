@@ -1,4 +1,4 @@
-"""What a sweep says: where the trilevel model is better than the bilevel one on the same splits, and how surely."""
+"""The result of a sweep: where the trilevel model is better than the bilevel one on the same splits, with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from poisonlab.measure.metrics import mean_interval
 from poisonlab.multilevel.sweep import Model, Outcome
 
 Verdict = Literal["above", "below", "always", "never", "diverged"]
-GRID = np.linspace(0, 3, 301)  # of test noise, where an interval is looked at
+GRID = np.linspace(0, 3, 301)  # of test noise, where the interval is evaluated
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Comparison:
     n: int
 
     def warning(self) -> str:
-        """What to say of an attacker that nothing bounds, empty for one that its penalty does."""
+        """A warning where the attacker is unbounded; empty where the penalty bounds it."""
         if not self.unbounded:
             return ""
         ended = f"; {self.diverged} of {self.n} ended in numbers that are not finite" if self.diverged else ""
@@ -100,11 +100,11 @@ def _compare(penalty: float, group: list[Outcome], base: list[Outcome]) -> Compa
     verdict: Verdict = "always" if offset < 0 else "never"
     crossing = math.nan
     if offset * slope < 0:
-        verdict, crossing = ("above" if slope < 0 else "below"), math.sqrt(-offset / slope)
-    below = [noise for noise in GRID if _mean(group, float(noise), base, paired=True)[2] < 0]
-    return Comparison(
-        penalty, verdict, crossing, (float(below[0]), float(below[-1])) if below else None, *counts
-    )
+        verdict = "above" if slope < 0 else "below"
+        crossing = math.sqrt(-offset / slope)
+    below = [float(noise) for noise in GRID if _mean(group, float(noise), base, paired=True)[2] < 0]
+    sure = (below[0], below[-1]) if below else None
+    return Comparison(penalty, verdict, crossing, sure, *counts)
 
 
 def _groups(outcomes: Sequence[Outcome]) -> dict[float | None, list[Outcome]]:

@@ -1,4 +1,4 @@
-"""Tables of numbers for the regression games: scikit-learn's diabetes, or a CSV that somebody brings."""
+"""Tables of numbers for the regression games: scikit-learn's diabetes, or a CSV that the user provides."""
 
 import csv
 import hashlib
@@ -14,8 +14,11 @@ from torch import Tensor
 from poisonlab.context import derive
 from poisonlab.multilevel.poisoning import Regression
 
-MAX_BYTES, MAX_ROWS, MAX_FEATURES, MAX_NAME = 2 * 2**20, 10_000, 30, 60
-LARGEST = 1e12  # of a value; beyond it squares lose their meaning
+MAX_BYTES = 2 * 2**20
+MAX_ROWS = 10_000
+MAX_FEATURES = 30
+MAX_NAME = 60  # characters
+LARGEST = 1e12  # of a value; squares of larger ones lose their precision
 MIN_TEST_ROWS = 20
 
 
@@ -50,7 +53,8 @@ class Table:
 def diabetes() -> Table:
     """442 patients, 10 measurements, the progress of their disease a year later (Efron et al. 2004)."""
     found = load_diabetes(scaled=False)
-    x, y = torch.from_numpy(found.data).double(), torch.from_numpy(np.asarray(found.target)).double()
+    x = torch.from_numpy(found.data).double()
+    y = torch.from_numpy(np.asarray(found.target)).double()
     return Table("diabetes", tuple(found.feature_names), "progression", x, y)
 
 
@@ -95,7 +99,8 @@ def _cells(raw: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if not lines:
         raise TableError("the file is empty: the first line names the columns, each further line is a row")
-    header, rows = lines[0][1], lines[1:]
+    header = lines[0][1]
+    rows = lines[1:]
     if all(_is_number(cell) for cell in header):
         raise TableError("the first line holds numbers: put a line with the names of the columns above it")
     if not 2 <= len(header) <= MAX_FEATURES + 1:

@@ -14,6 +14,7 @@ Many independent games are played at once: every tensor has a leading axis of ga
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the players ended, and how they came there.
+    """The last point of all players, and the way to it.
 
     Attributes:
         point: ``(x_1, ..., x_n)``, without derivatives.
@@ -77,16 +78,21 @@ def minimise(
         levels: from the first player to the last, at least one.
         patience: a game stops when F_1 has not fallen for so many steps and keeps its lowest point; 0 goes on to the
             end and keeps the last.
-        watch: called with every step's number and point; not to be changed. What it raises ends the descent.
+        watch: called with the number and the point of every step, which it must not change. An exception ends the
+            descent.
 
     Raises:
         ValueError: levels that do not fit together.
     """
     _check(levels)
-    top, games = levels[0], len(levels[0].start)
-    x = best = top.start.detach()
-    lowest, since = x.new_full((games,), torch.inf), torch.zeros(games, dtype=torch.long, device=x.device)
-    active, steps = torch.ones_like(since, dtype=torch.bool), torch.zeros_like(since)
+    top = levels[0]
+    games = len(top.start)
+    x = top.start.detach()
+    best = x
+    lowest = x.new_full((games,), torch.inf)
+    since = torch.zeros(games, dtype=torch.long, device=x.device)  # steps since the lowest value
+    active = torch.ones_like(since, dtype=torch.bool)
+    steps = torch.zeros_like(since)
     outer: list[list[Tensor]] = [[] for _ in levels]
     for k in range(top.iterations):
         value, gradient, point = value_and_gradient(levels, x)
@@ -96,14 +102,16 @@ def minimise(
             watch(k, point)
         better = value < lowest
         since = torch.where(better, 0, since + 1)
-        lowest, best = torch.where(better, value, lowest), torch.where(_wide(better, x), x, best)
+        lowest = torch.where(better, value, lowest)
+        best = torch.where(_wide(better, x), x, best)
         moved = top.project(x - top.step * gradient).detach()
         active = active & moved.flatten(1).isfinite().all(1) & (_reach(moved, x) > top.tolerance)
         if patience:
             active = active & (since < patience)
         if not active.any():
             break
-        x, steps = torch.where(_wide(active, x), moved, x), steps + active
+        x = torch.where(_wide(active, x), moved, x)
+        steps = steps + active
     inner: list[Tensor] = []
     x = best if patience else x
     point = (x, *unroll(levels, (x,), keep=False, curves=inner))
@@ -116,9 +124,7 @@ def value_and_gradient(levels: Sequence[Level], x: Tensor) -> tuple[Tensor, Tens
     x = x.detach().requires_grad_()
     point = (x, *unroll(levels, (x,), keep=True))
     value = levels[0].objective(point)
-    (gradient,) = torch.autograd.grad(
-        value.sum(), x
-    )  # games are independent: the sum keeps their gradients apart
+    (gradient,) = torch.autograd.grad(value.sum(), x)  # games are independent: each keeps its own gradient
     return value.detach(), gradient, tuple(part.detach() for part in point)
 
 
@@ -176,12 +182,13 @@ class _Fresh(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: object, start: Tensor, *upper: Tensor) -> Tensor:
+    def forward(ctx: Any, start: Tensor, *upper: Tensor) -> Tensor:
         return start.clone()
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[None, ...]:
-        return (None,) * len(ctx.needs_input_grad)  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        inputs: int = len(ctx.needs_input_grad)
+        return (None,) * inputs
 
 
 def _wide(mask: Tensor, like: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Regression:
 
 
 class Rules(Config):
-    """What the players agree on."""
+    """Steps, step sizes and bounds of the players."""
 
     attacker_steps: int = Field(10, ge=1, le=100, description="Steps of the attacker")
     learner_steps: int = Field(20, ge=1, le=200, description="Steps of the learner")
@@ -88,7 +88,8 @@ def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> l
     last_is_learner = order == "min_max_min"
 
     def parts(point: Point) -> tuple[Tensor, Tensor, Tensor]:
-        return point if last_is_learner else (point[0], point[2], point[1])  # type: ignore[return-value]
+        strength, second, third = point
+        return (strength, second, third) if last_is_learner else (strength, third, second)
 
     def loss(point: Point) -> Tensor:
         strength, p, theta = parts(point)
@@ -102,9 +103,8 @@ def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> l
         _, theta = upper
         pull = (data.y - data.x @ theta) @ theta.mT * (2 / n)
         identity = torch.eye(d, dtype=theta.dtype, device=theta.device)
-        curvature = 2 * price * identity - theta @ theta.mT * (
-            2 / n
-        )  # (games, d, d), the same for every row of P
+        # (games, d, d), the same for every row of P
+        curvature = 2 * price * identity - theta @ theta.mT * (2 / n)
         return lambda p: torch.baddbmm(pull, p, curvature)
 
     def loss_slope(upper: Point) -> Callable[[Tensor], Tensor]:
@@ -187,9 +187,11 @@ def _learner(
 def _loss_slope(strength: Tensor, x: Tensor, y: Tensor, mu: float) -> Callable[[Tensor], Tensor]:
     """The gradient of the learner's loss; what does not change along its descent is computed once."""
     half = x.mT * (2 / x.shape[1])
-    gram, moment = half @ x, half @ y  # (games, d, d), (games, d, 1)
+    gram = half @ x  # (games, d, d)
+    moment = half @ y  # (games, d, 1)
     weight = strength.exp() / x.shape[2]
-    linear, cubic = weight * (1.5 / mu), weight * (0.5 / mu**3)
+    linear = weight * (1.5 / mu)
+    cubic = weight * (0.5 / mu**3)
 
     def slope(theta: Tensor) -> Tensor:
         inside = theta.clamp(-mu, mu)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -106,7 +107,8 @@ def play(
     trilevel = penalty is not None
     prices = data.x.new_full((len(data.x),), penalty or 0.0)
     levels = poisoning.trilevel(data, prices, order, rules) if trilevel else poisoning.bilevel(data, rules)
-    strengths, weights = [], []
+    strengths: list[Tensor] = []
+    weights: list[Tensor] = []
 
     def watch(k: int, point: Point) -> None:
         step(k)
@@ -141,15 +143,18 @@ def sweep(
             f"this sweep asks for {asked}: lower the steps of a player, or ask for fewer penalties"
         )
     data = split(table, spec.train_rows, spec.validation_rows, spec.seeds)
-    games, each = (None, *spec.penalties), spec.rules.outer_steps
+    games = (None, *spec.penalties)
+    steps_a_game = spec.rules.outer_steps
+    total = len(games) * steps_a_game
+
+    def report(done: int, k: int) -> None:
+        send(done + k, total)
+
     found = []
     for number, penalty in enumerate(games):
-        done = number * each
-        played = play(
-            data, spec.rules, penalty, spec.order, lambda k, done=done: send(done + k, len(games) * each)
-        )
-        found += played.outcomes
-    send(len(games) * each, len(games) * each)
+        report_step = partial(report, number * steps_a_game)
+        found += play(data, spec.rules, penalty, spec.order, report_step).outcomes
+    send(total, total)
     return found
 
 

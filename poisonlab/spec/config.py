@@ -235,10 +235,11 @@ class ExperimentSpec(Config):
             raise ValueError(
                 f"source {self.dataset.name!r} is the attacked dataset, poisons included; public names its other part"
             )
-        if self.public_poison and getattr(self.defense.params, "source", "public") != "public":
+        source = getattr(self.defense.params, "source", "public")
+        if self.public_poison and source != "public":
             raise ValueError(
                 f"public_poison={self.public_poison} puts the trigger into public images, of which source "
-                f"{self.defense.params.source!r} makes no use; set one of them"
+                f"{source!r} makes no use; set one of them"
             )
         return self
 

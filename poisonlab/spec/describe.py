@@ -38,9 +38,11 @@ def describe(name: str, method: Any) -> dict[str, Any]:
         "deviations": list(card.deviations),
         "parameters": parameters(method.Config),
     }
-    if protocols := getattr(method, "protocols", None):
+    protocols = getattr(method, "protocols", None)
+    if protocols:
         found["protocols"] = list(protocols)
-    if presets := getattr(method, "presets", None):
+    presets = getattr(method, "presets", None)
+    if presets:
         found["presets"] = presets
     return found
 

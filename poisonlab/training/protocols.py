@@ -22,7 +22,9 @@ class Trainer:
     """Each training is a stage of its own, or one for each training set."""
 
     def __init__(self, spec: ExperimentSpec, splits: Splits, ctx: Context) -> None:
-        self.spec, self.splits, self.ctx = spec, splits, ctx
+        self.spec = spec
+        self.splits = splits
+        self.ctx = ctx
 
     def train(
         self,

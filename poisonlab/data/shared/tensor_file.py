@@ -89,10 +89,11 @@ class TensorFile:
         for name in PARTS + self.more:
             if name not in tensors:
                 raise DataError(f"{path} lacks {name!r}; {expected}; {remedy}")
-        wanted, found = self.sha256 or kept, self._hash(tensors)
-        if found != wanted:
+        required = self.sha256 or kept
+        found = self._hash(tensors)
+        if found != required:
             raise DataError(
-                f"{path} has SHA-256 {found[:12]}... of its tensors, expected {wanted[:12] or 'one'}...; {remedy}"
+                f"{path} has SHA-256 {found[:12]}... of its tensors, expected {required[:12] or 'one'}...; {remedy}"
             )
         return tensors
 
