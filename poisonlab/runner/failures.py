@@ -9,6 +9,7 @@ import torch
 from poisonlab.cache.stage_cache import CacheError
 from poisonlab.data.base import DataError
 from poisonlab.machine import DeviceError
+from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.loop import Diverged
 
@@ -17,15 +18,8 @@ class RunFolderError(RuntimeError):
     """The run's folder cannot be made."""
 
 
-_OWN = (
-    ValueError,
-    DataError,
-    Diverged,
-    CacheError,
-    RunFolderError,
-    DeviceError,
-)  # their messages say what to do
-_TRAINED = {"control", "victim", "defended_victim", "extractor", "attackers_model"}
+# Errors of this program, whose messages say what to do.
+_OWN = (ValueError, DataError, Diverged, CacheError, RunFolderError, DeviceError)
 
 
 def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: torch.device) -> str:
@@ -33,8 +27,9 @@ def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: 
     text = str(error).strip()
     if _is_out_of_memory(error):
         place = f" in stage {stage!r}" if stage else ""
-        remedy = f"lower {_what_takes_memory(spec, stage)}, or close other programs"
-        return f"out of memory on {device}{place}: {remedy}"
+        return (
+            f"out of memory on {device}{place}: {_how_to_save_memory(spec, stage)}, or close other programs"
+        )
     if isinstance(error, OSError) or "No space left on device" in text:
         return disk_message(error, Path(getattr(error, "filename", None) or "the results folder"))
     if isinstance(error, _OWN):
@@ -57,19 +52,18 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _what_takes_memory(spec: ExperimentSpec, stage: str) -> str:
-    """The parameters that decide how much a stage holds at once, with their values."""
-    if stage in _TRAINED:
-        return f"training.batch_size (now {spec.training.batch_size}) or dataset.train_images"
-    part, params = ("attack", spec.attack.params) if stage == "poison" else ("defense", spec.defense.params)
-    held = {
-        k: v
-        for k, v in params.model_dump().items()
-        if "batch" in k or k in ("targets", "poisons", "bank_size")
-    }
-    if stage in ("poison", "purify", "purify_poisons", "repair", "ebm", "ddpm") and held:
-        return " or ".join(f"{part}.{k} (now {v})" for k, v in held.items())
-    return "dataset.train_images or dataset.test_images"
+def _how_to_save_memory(spec: ExperimentSpec, stage: str) -> str:
+    """Which parameters decide how much a stage holds at once, with their values, and what to do about them."""
+    known = stages.find(stage)
+    held = stages.memory_parameters(known, spec) if known else {}
+    if not held:
+        return "lower dataset.train_images or dataset.test_images"
+    named = {name: f"{name} (now {value})" for name, value in held.items()}
+    texts = [named[name] for name, value in held.items() if isinstance(value, str)]
+    numbers = [named[name] for name, value in held.items() if not isinstance(value, str)]
+    advice = [f"choose smaller {' or '.join(texts)}"] if texts else []
+    advice += [f"lower {' or '.join(numbers)}"] if numbers else []
+    return " or ".join(advice)
 
 
 def disk_message(error: Exception, folder: Path) -> str:

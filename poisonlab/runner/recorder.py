@@ -44,13 +44,13 @@ from poisonlab.records.record import (
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
 
 __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at", "run_and_record"]
 
 CACHE_GB = "POISONLAB_CACHE_GB"
 DEFAULT_CACHE_GB = 10.0
-OBSERVING = "observing"  # the name under which the experimenter's looks into a stage are timed
-MAX_POINTS, MAX_LOGS = 500_000, 20_000  # what a record keeps; a run that says more has lost its mind
+MAX_POINTS, MAX_LOGS = 500_000, 20_000  # limits of what one record may hold
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class _Recorder:
 
     def _set_aside(self, seconds: float) -> None:
         """Time of the experimenter is that of a stage of its own, within the one being computed."""
-        self.timings[OBSERVING] = self.timings.get(OBSERVING, 0.0) + seconds
+        self.timings[Stage.OBSERVING] = self.timings.get(Stage.OBSERVING, 0.0) + seconds
         start, within = self._open[-1]
         self._open[-1] = (start, within + seconds)
 

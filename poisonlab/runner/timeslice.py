@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from poisonlab.events import Event, Kept, Progress, StageFinished, StageStarted
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner.recorder import Interrupted, RunRecord
+from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Scope, Work
 
 WARM_UP = 5.0  # seconds of a stage before its own speed says how long it will take
-_OF_ATTACK = {"poison"}
-_OF_ANYTHING = {"control", "victim", "extractor", "attackers_model", "surrogate"}
 
 
 class SliceOver(Interrupted):
@@ -122,6 +122,9 @@ class TimeSlice:
 
 def _kind(stage: str, spec: ExperimentSpec | RecordedSpec) -> tuple[str, str]:
     """Stages that take about as long: a training is one whatever the attack, a repair is the defense's."""
-    if stage in _OF_ANYTHING:
+    known = stages.find(stage)
+    if known is None or known.info.scope in (Scope.BOTH, Scope.DEFENSE, Scope.PUBLIC):
+        return stage, spec.defense.name
+    if known.info.does is Work.TRAIN:
         return stage, spec.training.canonical()
-    return stage, spec.attack.name if stage in _OF_ATTACK else spec.defense.name
+    return stage, spec.attack.name

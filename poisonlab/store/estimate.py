@@ -7,6 +7,7 @@ from typing import Any
 
 from poisonlab.machine import resolve_device
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Scope, Stage
 from poisonlab.store.database import Database
 from poisonlab.store.runs import where
 
@@ -18,18 +19,8 @@ _LEVELS = (
     ("dataset", "defense", "preset"),
     ("dataset", "attack", "preset"),
 )
-_ATTACK_SIDE = (
-    "dataset",
-    "victim",
-    "protocol",
-    "training",
-    "head",
-    "fine_tune",
-    "attack",
-    "seed",
-    "precision",
-)
-_ATTACK_STAGES = ("poison", "attackers_model", "surrogate", "extractor", "control", "victim")
+# what decides the poison and the undefended victim
+_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "fine_tune", "attack", "seed", "precision")
 
 
 @dataclass(frozen=True)
@@ -95,17 +86,30 @@ class Estimates:
             ORDER BY created DESC LIMIT 200""",
             [spec.dataset.name, spec.attack.name, spec.defense.name],
         )
-        cached: set[str] = set()
+        scopes: set[Scope] = set()
         for (text,) in past:
-            other = json.loads(text)
-            same_attack = all(other.get(part) == wanted[part] for part in _ATTACK_SIDE)
-            same_defense = all(other.get(part) == wanted[part] for part in ("dataset", "protocol", "defense"))
-            if same_attack:
-                cached.update(_ATTACK_STAGES)
-            if same_defense:
-                cached.update(("ebm", "ddpm"))
-            if same_defense and other.get("seed") == wanted["seed"]:
-                cached.add("purify")
-            if same_attack and same_defense and other.get("clean_images") == wanted["clean_images"]:
-                cached.update(("purify_poisons", "defended_victim", "repair", "drive"))
+            scopes |= _shared(wanted, json.loads(text))
+        cached = {stage for stage in Stage if stage.info.scope in scopes}
         return {stage for stage in cached if next(self.cache.glob(f"{stage}-*"), None)}
+
+
+def _shared(wanted: dict[str, Any], past: dict[str, Any]) -> set[Scope]:
+    """The scopes in which two specs agree, so that stages of the one serve the other."""
+
+    def agree(*parts: str) -> bool:
+        return all(past.get(part) == wanted[part] for part in parts)
+
+    found = set()
+    same_attack = agree(*_ATTACK_SIDE)
+    same_defense = agree("dataset", "protocol", "defense")
+    if same_attack:
+        found.add(Scope.ATTACK)
+    if same_attack and agree("clean_images"):
+        found.add(Scope.ATTACK_AND_CLEAN)
+    if same_defense:
+        found.add(Scope.PUBLIC)
+    if same_defense and agree("seed"):
+        found.add(Scope.DEFENSE)
+    if same_attack and same_defense and agree("clean_images"):
+        found.add(Scope.BOTH)
+    return found

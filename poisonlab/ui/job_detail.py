@@ -10,6 +10,7 @@ import streamlit as st
 from poisonlab.figures.curves import metric_curve
 from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime
+from poisonlab.spec import stages
 from poisonlab.store import Job, StoreError
 from poisonlab.ui import glossary, jobs, navigation, page
 from poisonlab.ui.wording import duration, escape, run_title
@@ -85,14 +86,21 @@ def _pace(job: Job, started: datetime) -> str:
     elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
     usual = runtime.get().store.estimates.of(job.spec.experiment()).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
-    return f"Running for {duration(elapsed)}.{beside}"
+    return f"Running for {duration(elapsed)}.{beside}{_what_takes_time(job)}"
+
+
+def _what_takes_time(job: Job) -> str:
+    """The parameters that make the present stage long, with their values."""
+    stage = stages.find(job.stage)
+    named = [f"{k} {v}" for k, v in stages.time_parameters(stage, job.spec).items()] if stage else []
+    return f" The time of this stage grows with {escape(', '.join(named))}." if named else ""
 
 
 def so_far(points: pd.DataFrame) -> list[str]:
     """What the trials of each stage have shown until now."""
     counts = points[points["name"] == "targets_hit"].sort_values("step").groupby("stage", sort=False).last()
     return [
-        f"{_MODELS[stage]}: **{int(value)} of {step} targets** so far are given the attacker's class."
+        f"{stages.label(stage)}: **{int(value)} of {step} targets** so far are given the attacker's class."
         for stage, step, value in zip(counts.index, counts["step"], counts["value"], strict=True)
     ]
 
@@ -109,7 +117,6 @@ def _recorded(record: Any) -> None:
     page.reproduce(record)
 
 
-_MODELS = {"victim": "Undefended", "defended_victim": "Defended", "repair": "Repaired"}
 _COLORS: dict[str, Any] = {
     "running": "blue",
     "done": "green",

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from poisonlab.runner import runtime
+from poisonlab.spec import stages
 from poisonlab.ui import navigation
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
@@ -61,8 +62,8 @@ def _running(job: dict[str, Any], compact: bool) -> None:
 
 
 def progress_text(job: dict[str, Any]) -> str:
-    """``stage train, step 40 of 100, 12.1 steps/s, about 5 s left``."""
-    parts = [f"seed {job['seed']}", f"stage {escape(job['stage'] or 'starting')}"]
+    """``seed 0, stage Control, step 40 of 100, 12.1 steps/s, about 5 s left in this stage``."""
+    parts = [f"seed {job['seed']}", f"stage {escape(_stage(job['stage']))}"]
     if job["total"]:
         parts.append(f"step {int(job['step'])} of {int(job['total'])}")
     if not missing(job["rate"]) and job["rate"]:
@@ -70,6 +71,10 @@ def progress_text(job: dict[str, Any]) -> str:
     if not missing(job["eta_seconds"]):
         parts.append(f"about {duration(job['eta_seconds'])} left in this stage")
     return ", ".join(parts)
+
+
+def _stage(name: str) -> str:
+    return stages.label(name) if name else "starting"
 
 
 def button(place: Any, label: str, run_id: str, act: Callable[[str], Any], **look: Any) -> None:

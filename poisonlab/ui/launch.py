@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from poisonlab.runner import runtime
+from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.ui.wording import duration, escape
 
@@ -50,6 +51,6 @@ def cost(specs: Sequence[ExperimentSpec]) -> None:
     right.metric(
         "Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs."
     )
-    cached = list(dict.fromkeys(stage for e in estimates for stage in e.cached))
+    cached = list(dict.fromkeys(stages.label(stage) for e in estimates for stage in e.cached))
     if cached:
         st.caption(f"Already in the cache: {escape(', '.join(cached))}.")

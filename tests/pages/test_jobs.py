@@ -56,7 +56,7 @@ def test_running_job_shows_progress_and_can_be_cancelled_and_resumed(open_page: 
     run_id = runtime.get().runner.submit(tiny_backdoor(**{"training.epochs": 500}))
     wait_until(lambda: state(run_id) == "running" and runtime.get().store.jobs.get(run_id).total)
     app.switch_page("../../pages/jobs.py").run()
-    assert "stage control" in words(app) or any("stage control" in p.proto.text for p in app.get("progress"))
+    assert "stage Control" in words(app) or any("stage Control" in p.proto.text for p in app.get("progress"))
 
     app.button(key=f"Cancel this job-{run_id}").click().run()
     wait_until(lambda: state(run_id) == "cancelled")
@@ -119,5 +119,5 @@ def test_a_running_job_counts_the_targets_hit_so_far() -> None:
 
     said = " ".join(so_far(points))
 
-    assert "Undefended: **2 of 3 targets**" in said and "Defended: **0 of 1 targets**" in said
+    assert "Undefended victim: **2 of 3 targets**" in said and "Defended victim: **0 of 1 targets**" in said
     assert so_far(points[points["name"] == "loss"]) == []
