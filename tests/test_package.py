@@ -92,7 +92,9 @@ def test_a_wheel_holds_all_that_the_app_needs(tmp_path: Path) -> None:
     held = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
 
     tracked = ["poisonlab", "pages", "app.py", ".streamlit/config.toml"]
-    listed = subprocess.run(["git", "ls-files", *tracked], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", *tracked], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for path in listed.stdout.splitlines():
         packed = path if path.startswith("poisonlab/") else f"poisonlab/_app/{path}"
         assert packed in held

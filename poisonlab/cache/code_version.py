@@ -29,6 +29,8 @@ DISPLAY = {
     "figures": "draws what was computed",
     "generative.ship": "a command that trains weights to ship; the training itself is in the core",
     "lessons": "computes for the teaching pages, in no cached stage",
+    "measure.catalogue": "names and explains metrics",
+    "measure.metric": "names and explains metrics",
     "multilevel": "sweeps of their own kind, in no cached stage",
     "published": "numbers from papers",
     "records.archive": "moves finished runs between folders",

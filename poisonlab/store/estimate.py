@@ -20,7 +20,17 @@ _LEVELS = (
     ("dataset", "attack", "preset"),
 )
 # what decides the poison and the undefended victim
-_ATTACK_SIDE = ("dataset", "victim", "protocol", "training", "head", "fine_tune", "attack", "seed", "precision")
+_ATTACK_SIDE = (
+    "dataset",
+    "victim",
+    "protocol",
+    "training",
+    "head",
+    "fine_tune",
+    "attack",
+    "seed",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
