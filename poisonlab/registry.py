@@ -1,19 +1,25 @@
 """Name -> class, filled by decorators when a method's file is imported.
 
 A new attack, defense, dataset or victim is one new file in its folder: the folder's modules are
-found with ``pkgutil``, so there is no list to keep.
+found with ``pkgutil``, so there is no list to keep. Another distribution brings methods by an entry point of the group
+``poisonlab.methods`` that names a module: importing it registers them, after all of this package's own.
 """
 
 import importlib
+import logging
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from poisonlab.spec.citation import Reference
 
-T = TypeVar("T", bound=type)
+GROUP = "poisonlab.methods"
+T = TypeVar("T", bound=type[Any])
+log = logging.getLogger(__name__)
+_lock = threading.RLock()  # one for all kinds: a plugin's module may register several
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,13 @@ class UnknownName(KeyError):
 
 
 class Registry(Generic[T]):
-    """Name -> class of one kind; imports every module of ``package`` at the first look-up."""
+    """Name -> class of one kind; imports every module of ``package``, and the plugins, at the first look-up."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
         self._items: dict[str, T] = {}
         self._loaded = False
-        self._lock = threading.RLock()
 
     def __call__(self, name: str) -> Callable[[T], T]:
         """Class decorator: register under ``name`` and remember the name on the class."""
@@ -83,14 +88,27 @@ class Registry(Generic[T]):
 
         return add
 
-    def _load(self) -> None:
-        with self._lock:
+    def load_own(self) -> None:
+        """Import what this package itself brings of the kind."""
+        with _lock:
             if self._loaded:
                 return
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self.package}.{module.name}")
             self._loaded = True
+
+    def items(self) -> dict[str, T]:
+        """A copy of what is registered so far, without loading anything."""
+        return dict(self._items)
+
+    def restore(self, items: dict[str, T]) -> None:
+        """Forget what was registered since :meth:`items` gave ``items``."""
+        self._items = dict(items)
+
+    def _load(self) -> None:
+        self.load_own()
+        plugins()
 
     def __getitem__(self, name: str) -> T:
         self._load()
@@ -114,3 +132,77 @@ dataset: Registry[Any] = Registry("dataset", "poisonlab.data")
 victim: Registry[Any] = Registry("victim", "poisonlab.models")
 
 KINDS: dict[str, Registry[Any]] = {r.kind: r for r in (attack, defense, dataset, victim)}
+
+
+# -- methods of other distributions -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Another distribution's entry point, and what came of it.
+
+    Attributes:
+        name: of the entry point.
+        distribution: its name and version.
+        methods: what it registered, such as ``"attack one_pixel"``.
+        problem: one line that says why it was left out; empty where it was not.
+    """
+
+    name: str
+    distribution: str
+    methods: tuple[str, ...] = ()
+    problem: str = ""
+
+
+_plugins: list[Plugin] | None = None
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """Every entry point of the group, loaded at the first call; a broken one is named and left out."""
+    global _plugins
+    with _lock:
+        if _plugins is None:
+            _plugins = []  # a plugin that looks methods up while it is imported finds those loaded before it
+            points = entry_points(group=GROUP)
+            if points:
+                for registry in KINDS.values():
+                    registry.load_own()
+            for point in sorted(points, key=lambda point: point.name):
+                plugin = _load_plugin(point)
+                if plugin.problem:
+                    log.warning(plugin.problem)
+                _plugins.append(plugin)
+        return tuple(_plugins)
+
+
+def _load_plugin(point: EntryPoint) -> Plugin:
+    """Import what an entry point names; all or nothing of what it registers is kept."""
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+    before = {kind: registry.items() for kind, registry in KINDS.items()}
+    try:
+        point.load()
+        new = [
+            (kind, name, method)
+            for kind, registry in KINDS.items()
+            for name, method in registry.items().items()
+            if name not in before[kind]
+        ]
+        for kind, name, method in new:
+            _check(kind, name, method)
+    except (Exception, SystemExit) as error:  # whatever another's module does at its import
+        for kind, items in before.items():
+            KINDS[kind].restore(items)
+        said = " ".join(str(error).split()) or "no message"
+        problem = f"plugin {point.name} of {distribution} is left out: {type(error).__name__}: {said}"
+        return Plugin(point.name, distribution, problem=problem)
+    return Plugin(point.name, distribution, tuple(f"{kind} {name}" for kind, name, _ in new))
+
+
+def _check(kind: str, name: str, method: Any) -> None:
+    """Raises:
+    TypeError: a method that pages and the command line could not describe.
+    """
+    if not isinstance(getattr(method, "card", None), Card):
+        raise TypeError(f"{kind} {name!r} has no card")
+    if not isinstance(getattr(method, "Config", None), type):
+        raise TypeError(f"{kind} {name!r} has no class Config of its parameters")

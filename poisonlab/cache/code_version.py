@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 METHOD_ROOMS = ("attacks", "defenses", "models", "data")
 
 DISPLAY = {
+    "_app": "the start script and the pages, where a wheel holds them",
     "__main__": "starts the command line",
     "cli": "reads arguments and prints results",
     "figures": "draws what was computed",
@@ -37,6 +38,7 @@ DISPLAY = {
     "records.record": "writes and reads finished runs",
     "runner": "decides when and on which device a run is computed; the key holds the device",
     "spec.describe": "puts a spec into words",
+    "spec.papers": "papers that cards cite; the key of a method that cites one covers it",
     "store": "indexes finished runs",
     "ui": "shows pages",
 }
@@ -116,7 +118,7 @@ def imports_of(module: str) -> frozenset[str]:
         return frozenset()
     wanted = {part for name in _imported_names(module, path) for part in _with_parents(name)}
     families = {PACKAGE, module.partition(".")[0]}
-    wanted -= {PACKAGE}  # its own file holds nothing but the version
+    wanted -= {PACKAGE}  # its own file holds the version and where the app lies
     return frozenset(name for name in wanted if name.partition(".")[0] in families and _file(name))
 
 

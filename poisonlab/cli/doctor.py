@@ -10,7 +10,7 @@ import torch
 
 from poisonlab import __version__, machine
 from poisonlab.data.base import data_folder
-from poisonlab.registry import KINDS
+from poisonlab.registry import KINDS, plugins
 from poisonlab.runner.recorder import cache_at
 
 NEEDED = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors", "scikit-learn")
@@ -33,6 +33,7 @@ def examine(results: Path) -> list[tuple[str, bool, str]]:
         ("results", *_results(results)),
         ("database", *_database(results)),
         ("stage cache", *_cache(results)),
+        ("plugins", *_plugins()),
     ]
     return found + [(f"data: {name}", *_dataset(name)) for name in KINDS["dataset"]]
 
@@ -48,6 +49,14 @@ def _packages(what: str, names: tuple[str, ...]) -> tuple[str, bool, str]:
     if missing:
         text += f"; missing: {', '.join(missing)} (pip install {' '.join(missing)})"
     return what, not missing, text
+
+
+def _plugins() -> tuple[bool, str]:
+    """Methods of other packages; what cannot be loaded is named."""
+    found = plugins()
+    problems = [plugin.problem for plugin in found if plugin.problem]
+    loaded = [f"{p.distribution}: {', '.join(p.methods) or 'nothing'}" for p in found if not p.problem]
+    return not problems, "; ".join([*problems, *loaded]) or "no methods of other packages"
 
 
 def _device() -> str:
