@@ -282,6 +282,20 @@ class MetaPoison(SameBudget):
             colors = to_bytes(perturbation.recolored())
             return round_within(perturbation.images(), colors, self.config.eps).view_as(trials.base)
 
+    def _recipe(self) -> TrainingConfig:
+        """How the validation victims are trained: as the surrogates are."""
+        cfg: MetaPoisonConfig = self.config
+        return TrainingConfig(
+            epochs=cfg.epochs,
+            batch_size=cfg.batch,
+            lr=cfg.lr,
+            momentum=0.0,
+            weight_decay=0.0,
+            schedule="constant",
+            crop_padding=0,
+            flip=False,
+        )
+
     def _validate(
         self,
         trials: Trials,
@@ -294,21 +308,13 @@ class MetaPoison(SameBudget):
     ) -> None:
         """Train on the first trial from one start: without poison, and with the poisons of some crafting steps."""
         cfg: MetaPoisonConfig = self.config
-        recipe = TrainingConfig(
-            epochs=cfg.epochs,
-            batch_size=cfg.batch,
-            lr=cfg.lr,
-            momentum=0.0,
-            weight_decay=0.0,
-            schedule="constant",
-            crop_padding=0,
-            flip=False,
-        )
 
         def train_on(x: Tensor) -> TrainingPath:
             model = initialize(copy.deepcopy(architecture), ctx.generator("metapoison", "rehearsal"))
             data = dataclasses.replace(train, x=x)
-            return train_and_record(model, data, recipe, trials.targets[:1], trials.adversarial[:1], ctx)
+            return train_and_record(
+                model, data, self._recipe(), trials.targets[:1], trials.adversarial[:1], ctx
+            )
 
         clean = train_on(train.x)
         paths = [

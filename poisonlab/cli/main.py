@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from poisonlab import machine
 from poisonlab.cli import multilevel, reproduce, results, run, ui
@@ -50,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class Command(Protocol):
+    """Adds a command to the parser."""
+
+    def __call__(self, name: str, function: Any, text: str) -> argparse.ArgumentParser: ...
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="poisonlab", description="Attacks on training data and defenses, measured.", allow_abbrev=False
@@ -62,10 +68,21 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--results", type=Path, default=machine.results_folder(), help="results folder")
         return added
 
+    for add in (_add_ui, _add_runs, _add_reproduce, _add_multilevel, _add_list, _add_board, _add_transfer):
+        add(command)
+    command("doctor", results.doctor, "What works on this machine")
+    return parser
+
+
+def _add_ui(command: Command) -> None:
+    """``ui``."""
     dashboard = command("ui", ui.ui, "Open the dashboard in a browser")
     dashboard.add_argument("--port", type=int, help="8501 by default")
     dashboard.add_argument("--address", help="127.0.0.1 by default; read the README before sharing a server")
 
+
+def _add_runs(command: Command) -> None:
+    """``run`` and ``sweep``."""
     one = command("run", run.run, "Run one experiment")
     _experiment(one)
     one.add_argument("--seed", type=int, default=0)
@@ -74,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
     many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
 
+
+def _add_reproduce(command: Command) -> None:
+    """``reproduce``."""
     again = command(
         "reproduce", reproduce.reproduce, "Measure the cells of a published table, a few minutes at a time"
     )
@@ -94,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     again.add_argument("--device", choices=machine.DEVICES, default="auto")
 
+
+def _add_multilevel(command: Command) -> None:
+    """``multilevel``."""
     games = command(
         "multilevel", multilevel.multilevel, "Regression under a poisoner: three players against two"
     )
@@ -112,10 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     games_form.add_argument("--csv", action="store_true", help="every game as CSV")
     games_form.add_argument("--json", action="store_true", help="the whole record")
 
+
+def _add_list(command: Command) -> None:
+    """``list``."""
     listing = command("list", results.list_, "What can be chosen, with parameters, bounds and sources")
     listing.add_argument("what", nargs="?", choices=list(describe.PLURALS))
     listing.add_argument("--json", action="store_true")
 
+
+def _add_board(command: Command) -> None:
+    """``leaderboard``."""
     board = command("leaderboard", results.leaderboard, "Finished runs, repeats over seeds together")
     for name in ("--dataset", "--attack", "--defense", "--source"):
         board.add_argument(name)
@@ -127,14 +156,15 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true")
     form.add_argument("--parquet", type=Path, metavar="FILE")
 
+
+def _add_transfer(command: Command) -> None:
+    """``export`` and ``import``."""
     out = command("export", results.export, "Copy run folders")
     out.add_argument("folder", type=Path)
     out.add_argument("--runs", help="run ids, separated by commas")
     out.add_argument("--all", action="store_true", help="every finished run")
     into = command("import", results.import_, "Check run folders from elsewhere and take them in")
     into.add_argument("folder", type=Path)
-    command("doctor", results.doctor, "What works on this machine")
-    return parser
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,19 @@ from poisonlab.spec.overrides import parse_settings
 
 ORDERS = ("min_max_min", "min_min_max")  # those of poisonlab.multilevel, whose import takes seconds
 STAGE = "games"
+CELL_COLUMNS = (
+    "model",
+    "penalty",
+    "noise",
+    "n",
+    "test MSE",
+    "low",
+    "high",
+    "minus bilevel",
+    "low",
+    "high",
+)
+COMPARISON_COLUMNS = ("penalty", "trilevel better", "crossing", "interval below 0 at noise", "unbounded")
 
 
 def multilevel(options: argparse.Namespace) -> int:
@@ -25,7 +39,8 @@ def multilevel(options: argparse.Namespace) -> int:
     from poisonlab.multilevel.data import TableError, diabetes, read_table  # noqa: PLC0415
     from poisonlab.multilevel.sweep import sweep  # noqa: PLC0415
 
-    spec, line = _spec(options), ProgressLine()
+    spec = _spec(options)
+    line = ProgressLine()
     line(StageStarted(STAGE))
     start = time.perf_counter()
     try:
@@ -46,40 +61,20 @@ def multilevel(options: argparse.Namespace) -> int:
     elif options.csv:
         _print_csv(found)
     else:
-        rows = [
-            (
-                c.model,
-                c.penalty,
-                c.noise,
-                c.n,
-                c.mean,
-                c.low,
-                c.high,
-                c.difference,
-                c.difference_low,
-                c.difference_high,
-            )
-            for c in cells(outcomes, spec.noises)
-        ]
-        print(
-            table(
-                ("model", "penalty", "noise", "n", "test MSE", "low", "high", "minus bilevel", "low", "high"),
-                rows,
-            )
-        )
+        print(table(CELL_COLUMNS, [dataclasses.astuple(cell) for cell in cells(outcomes, spec.noises)]))
         print()
-        sure = [("-" if c.sure is None else f"{c.sure[0]:g} to {c.sure[1]:g}") for c in compared]
-        shown = [
-            (c.penalty, c.verdict, c.crossing, s, c.unbounded) for c, s in zip(compared, sure, strict=True)
-        ]
-        print(
-            table(("penalty", "trilevel better", "crossing", "interval below 0 at noise", "unbounded"), shown)
-        )
+        print(table(COMPARISON_COLUMNS, [_comparison_row(comparison) for comparison in compared]))
     for comparison in compared:
         if comparison.warning():
             say(f"warning: {comparison.warning()}")
     say(f"{found.seconds:.1f} s, kept as {path}; in the dashboard: multilevel?sweep={found.sweep_id}")
     return OK
+
+
+def _comparison_row(comparison: Any) -> tuple[object, ...]:
+    c = comparison
+    sure = "-" if c.sure is None else f"{c.sure[0]:g} to {c.sure[1]:g}"
+    return c.penalty, c.verdict, c.crossing, sure, c.unbounded
 
 
 def _spec(options: argparse.Namespace) -> Any:

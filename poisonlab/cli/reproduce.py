@@ -207,7 +207,8 @@ def _tell(
     """What a run measured, and its cell once that is whole."""
     if job.part:
         print(f"{_name(published, job)}: {measured(record)}, {record.seconds:.0f} s", flush=True)
-    if whole := [r for r in of_cell if r] if all(of_cell) else []:
+    whole = [r for r in of_cell if r]
+    if whole and len(whole) == len(of_cell):
         number = published.values.get(job.attack, {}).get(job.defense)
         took = f"{len(whole)} runs" if job.part else f"{record.seconds:.0f} s"
         print(f"{_cell_name(published, job)}: {compared(number, whole)}, {took}", flush=True)

@@ -75,8 +75,9 @@ def leaderboard(options: argparse.Namespace) -> int:
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
 
     for kind in ("dataset", "attack", "defense"):
-        if (name := getattr(options, kind)) is not None:
-            KINDS[kind][name]
+        name = getattr(options, kind)
+        if name is not None:
+            KINDS[kind][name]  # raises UnknownName
     store = Store(options.results)
     try:
         board = store.leaderboard.rows(

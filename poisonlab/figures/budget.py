@@ -1,4 +1,4 @@
-"""What a defense makes of more or fewer clean images."""
+"""What a defense achieves with more or fewer clean images."""
 
 import numpy as np
 import pandas as pd
@@ -27,49 +27,14 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
     shown = {name: panel for name, panel in PANELS.items() if rows[name].notna().any()}
     titles = [title for title, _ in shown.values()]
     figure = make_subplots(rows=1, cols=len(shown), subplot_titles=titles, horizontal_spacing=0.06)
-    lines = sorted(means["line"].unique())
-    for column, (name, (title, before)) in enumerate(shown.items(), 1):
-        for number, line in enumerate(lines):
-            part = means[means["line"] == line]
-            aside = ASIDE ** (number - (len(lines) - 1) / 2)
-            color = CATEGORICAL[number % len(CATEGORICAL)]
-            symbol = SYMBOLS[number % len(SYMBOLS)]
-            mine = rows[rows["line"] == line]
-            figure.add_scatter(
-                x=mine["clean_images"] * aside,
-                y=mine[name],
-                mode="markers",
-                legendgroup=line,
-                showlegend=False,
-                marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
-                customdata=mine[["clean_images", "seed"]],
-                hovertemplate=f"{line}, %{{customdata[0]}} images, seed %{{customdata[1]}}<br>"
-                f"{title} %{{y:.1%}}<extra></extra>",
-                row=1,
-                col=column,
-            )
-            figure.add_scatter(
-                x=part["clean_images"] * aside,
-                y=part[name],
-                mode="lines+markers",
-                name=line,
-                legendgroup=line,
-                showlegend=column == 1,
-                line={"color": color, "dash": DASHES[number % len(DASHES)]},
-                marker={"symbol": symbol, "size": 9},
-                error_y=error_bars(part, name),
-                customdata=part[["clean_images", "n"]],
-                hovertemplate=f"{line}, %{{customdata[0]}} images, n=%{{customdata[1]}}<br>"
-                f"mean {title} %{{y:.1%}}<extra></extra>",
-                row=1,
-                col=column,
-            )
+    for column, (name, (_, before)) in enumerate(shown.items(), 1):
+        _panel(figure, rows, means, name, column)
         level = 0.5 if before is None else float(rows[before].mean())
         if np.isfinite(level):
             figure.add_hline(y=level, line={"color": CONTROL, "dash": "dot", "width": 1}, row=1, col=column)
-    ticks = sorted(set(rows["clean_images"]))
     layout(figure, "", "", 430)
     figure.update_layout(legend_y=1.12, margin_t=90)
+    ticks = sorted(set(rows["clean_images"]))
     figure.update_xaxes(
         type="log",
         title="clean images",
@@ -78,12 +43,52 @@ def budget_curves(rows: pd.DataFrame, means: pd.DataFrame) -> go.Figure:
         range=[np.log10(ticks[0]) - 0.15, np.log10(ticks[-1]) + 0.15],
     )
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06])
-    seen = (
+    accuracies = (
         rows["clean_accuracy"].min(),
         rows["clean_accuracy_undefended"].min(),
         means["clean_accuracy_low"].min(),
     )
-    figure.update_yaxes(
-        range=[min(0.8, np.nanmin(seen) - 0.04), 1.01], col=1
-    )  # the few points that a repair costs
+    lowest = min(0.8, np.nanmin(accuracies) - 0.04)  # so that the few points a repair costs can be seen
+    figure.update_yaxes(range=[lowest, 1.01], col=1)
     return figure
+
+
+def _panel(figure: go.Figure, rows: pd.DataFrame, means: pd.DataFrame, name: str, column: int) -> None:
+    """The lines of one measure, and a point for each run."""
+    title = PANELS[name][0]
+    lines = sorted(means["line"].unique())
+    for number, line in enumerate(lines):
+        aside = ASIDE ** (number - (len(lines) - 1) / 2)
+        color = CATEGORICAL[number % len(CATEGORICAL)]
+        symbol = SYMBOLS[number % len(SYMBOLS)]
+        runs = rows[rows["line"] == line]
+        figure.add_scatter(
+            x=runs["clean_images"] * aside,
+            y=runs[name],
+            mode="markers",
+            legendgroup=line,
+            showlegend=False,
+            marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
+            customdata=runs[["clean_images", "seed"]],
+            hovertemplate=f"{line}, %{{customdata[0]}} images, seed %{{customdata[1]}}<br>"
+            f"{title} %{{y:.1%}}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        part = means[means["line"] == line]
+        figure.add_scatter(
+            x=part["clean_images"] * aside,
+            y=part[name],
+            mode="lines+markers",
+            name=line,
+            legendgroup=line,
+            showlegend=column == 1,
+            line={"color": color, "dash": DASHES[number % len(DASHES)]},
+            marker={"symbol": symbol, "size": 9},
+            error_y=error_bars(part, name),
+            customdata=part[["clean_images", "n"]],
+            hovertemplate=f"{line}, %{{customdata[0]}} images, n=%{{customdata[1]}}<br>"
+            f"mean {title} %{{y:.1%}}<extra></extra>",
+            row=1,
+            col=column,
+        )

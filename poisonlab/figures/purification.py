@@ -117,12 +117,13 @@ def survival(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
     return figure
 
 
-def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int) -> go.Figure:
+def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, setting: str, own: int) -> go.Figure:
     """Clean accuracy against attack success as the strength of a purification varies, from value to value.
 
     Args:
         rows: one a run: ``value``, ``seed``, rates, and those of the undefended model and the control.
         means: one a value, with intervals where there are any.
+        setting: name of what varies.
         own: the value of the run on the page.
     """
     figure = go.Figure()
@@ -135,29 +136,7 @@ def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int)
         marker={"color": rgba(PURIFIED, 0.35), "size": 6},
         showlegend=bool((means["n"] > 1).any()),
     )
-    seen = means["value"] == own
-    survived = [
-        f", {s:.0%} of the perturbation left" if np.isfinite(s) else "" for s in means["surviving_share"]
-    ]
-    figure.add_scatter(
-        x=means["success"],
-        y=means["clean_accuracy"],
-        mode="lines+markers+text",
-        name=f"by {knob}",
-        text=means["value"].astype(str),
-        textposition="top center",
-        line={"color": PURIFIED},
-        marker={
-            "color": PURIFIED,
-            "size": [15 if mine else 10 for mine in seen],
-            "symbol": ["star" if mine else "circle" for mine in seen],
-        },
-        error_x=error_bars(means, "success"),
-        error_y=error_bars(means, "clean_accuracy"),
-        customdata=np.stack([means["value"].astype(str), means["n"].astype(str), survived], 1),
-        hovertemplate=f"{knob} %{{customdata[0]}}, n=%{{customdata[1]}}<br>success %{{x:.1%}}, "
-        "accuracy %{y:.1%}%{customdata[2]}<extra></extra>",
-    )
+    _add_means(figure, means, setting, own)
     before = rows[["success_undefended", "clean_accuracy_undefended"]].mean()
     if np.isfinite(before).all():
         figure.add_scatter(
@@ -168,21 +147,50 @@ def strength_curve(rows: pd.DataFrame, means: pd.DataFrame, knob: str, own: int)
             marker={"color": POISONED, "symbol": "square", "size": 12},
             hovertemplate="undefended: success %{x:.1%}, accuracy %{y:.1%}<extra></extra>",
         )
-    if np.isfinite(level := float(rows["control"].mean())):
-        figure.add_vline(
-            x=level, line={"color": CONTROL, "dash": "dot", "width": 1}, annotation_text="control"
-        )
+    level = float(rows["control"].mean())
+    if np.isfinite(level):
+        line = {"color": CONTROL, "dash": "dot", "width": 1}
+        figure.add_vline(x=level, line=line, annotation_text="control")
     layout(figure, "attack success", "clean accuracy", 430)
     figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04])
-    heights = [
+    accuracies = [
         *rows["clean_accuracy"],
         *means["clean_accuracy_low"],
         *means["clean_accuracy_high"],
         before.iloc[1],
     ]
-    low, high = np.nanmin(heights) - 0.05, np.nanmax(heights) + 0.05
-    figure.update_yaxes(tickformat=".0%", range=[max(0, low), min(1.02, high)])
+    low = max(0, np.nanmin(accuracies) - 0.05)
+    high = min(1.02, np.nanmax(accuracies) + 0.05)
+    figure.update_yaxes(tickformat=".0%", range=[low, high])
     return figure
+
+
+def _add_means(figure: go.Figure, means: pd.DataFrame, setting: str, own: int) -> None:
+    """The mean of each value, joined by a line; a star marks the run on the page."""
+    is_own = means["value"] == own
+    survived = [
+        f", {share:.0%} of the perturbation left" if np.isfinite(share) else ""
+        for share in means["surviving_share"]
+    ]
+    figure.add_scatter(
+        x=means["success"],
+        y=means["clean_accuracy"],
+        mode="lines+markers+text",
+        name=f"by {setting}",
+        text=means["value"].astype(str),
+        textposition="top center",
+        line={"color": PURIFIED},
+        marker={
+            "color": PURIFIED,
+            "size": [15 if mine else 10 for mine in is_own],
+            "symbol": ["star" if mine else "circle" for mine in is_own],
+        },
+        error_x=error_bars(means, "success"),
+        error_y=error_bars(means, "clean_accuracy"),
+        customdata=np.stack([means["value"].astype(str), means["n"].astype(str), survived], 1),
+        hovertemplate=f"{setting} %{{customdata[0]}}, n=%{{customdata[1]}}<br>success %{{x:.1%}}, "
+        "accuracy %{y:.1%}%{customdata[2]}<extra></extra>",
+    )
 
 
 def crossing(trace: LangevinTrace) -> int | None:

@@ -1,6 +1,7 @@
 """How sure a rate of success is, over targets and over classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -42,9 +43,7 @@ def target_intervals(lines: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{row['line']}: {row['hits']} of {row['n']} targets<br>"
             f"95 % interval {row['low']:.0%} to {row['high']:.0%}<extra></extra>",
         )
-    layout(
-        figure, "share of targets given the class the attacker wished for", "", 110 + ROW_HEIGHT * len(lines)
-    )
+    layout(figure, "share of targets given the adversarial class", "", 110 + ROW_HEIGHT * len(lines))
     figure.update_layout(margin_t=20)
     figure.update_xaxes(tickformat=".0%", range=[-0.03, 1.03])
     order = list(lines["line"])[::-1]  # the first on top
@@ -72,7 +71,8 @@ def class_success(classes: pd.DataFrame, lines: pd.DataFrame, names: Sequence[st
     marks = _marks(list(lines["line"]))
     shown = sorted(classes["target_class"].unique())
     for number, row in enumerate(lines.to_dict("records")):
-        line, (color, symbol) = row["line"], marks[row["line"]]
+        line = row["line"]
+        color, symbol = marks[line]
         part = classes[classes["line"] == line]
         aside = 0.5 * ((number + 0.5) / len(lines) - 0.5)  # lines stand beside each other, not on top
         figure.add_scatter(
@@ -87,35 +87,7 @@ def class_success(classes: pd.DataFrame, lines: pd.DataFrame, names: Sequence[st
             customdata=[[names[c], n] for c, n in zip(part["target_class"], part["n"], strict=True)],
             hovertemplate=f"{line}, class %{{customdata[0]}}, n=%{{customdata[1]}}<br>%{{y:.1%}}<extra></extra>",
         )
-        up, down = (
-            0.0 if pd.isna(row["low"]) else d
-            for d in (row["high"] - row["success"], row["success"] - row["low"])
-        )
-        figure.add_scatter(
-            x=[line, line],
-            y=[row["success"], row["worst"]],
-            mode="lines+markers",
-            legendgroup=line,
-            showlegend=False,
-            line={"color": color, "width": 1, "dash": "dot"},
-            row=1,
-            col=2,
-            marker={
-                "color": color,
-                "symbol": [symbol, "line-ew-open"],
-                "size": [11, 16],
-                "line": {"width": 2},
-            },
-            error_y={
-                "type": "data",
-                "array": [up, 0],
-                "arrayminus": [down, 0],
-                "symmetric": False,
-                "width": 6,
-            },
-            customdata=[["mean", f"{row['classes']} classes"], ["worst class", names[row["worst_class"]]]],
-            hovertemplate=f"{line}: %{{customdata[0]}} %{{y:.1%}}, %{{customdata[1]}}<extra></extra>",
-        )
+        _add_mean_and_worst(figure, row, color, symbol, names)
     layout(figure, "", "", 430)
     figure.update_layout(legend_y=1.1, margin_t=90, yaxis_title="attack success")
     figure.update_xaxes(
@@ -128,3 +100,26 @@ def class_success(classes: pd.DataFrame, lines: pd.DataFrame, names: Sequence[st
     )
     figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06])
     return figure
+
+
+def _add_mean_and_worst(
+    figure: go.Figure, row: dict[Any, Any], color: str, symbol: str, names: Sequence[str]
+) -> None:
+    """The mean of a line with its interval, joined to its worst class."""
+    has_interval = not pd.isna(row["low"])
+    up = row["high"] - row["success"] if has_interval else 0.0
+    down = row["success"] - row["low"] if has_interval else 0.0
+    figure.add_scatter(
+        x=[row["line"], row["line"]],
+        y=[row["success"], row["worst"]],
+        mode="lines+markers",
+        legendgroup=row["line"],
+        showlegend=False,
+        line={"color": color, "width": 1, "dash": "dot"},
+        row=1,
+        col=2,
+        marker={"color": color, "symbol": [symbol, "line-ew-open"], "size": [11, 16], "line": {"width": 2}},
+        error_y={"type": "data", "array": [up, 0], "arrayminus": [down, 0], "symmetric": False, "width": 6},
+        customdata=[["mean", f"{row['classes']} classes"], ["worst class", names[row["worst_class"]]]],
+        hovertemplate=f"{row['line']}: %{{customdata[0]}} %{{y:.1%}}, %{{customdata[1]}}<extra></extra>",
+    )
