@@ -183,6 +183,70 @@ def test_every_random_draw_of_torch_takes_a_generator() -> None:
     assert not without
 
 
+# -- how the code reads -------------------------------------------------------------------------------
+
+LONGEST_FUNCTION = 60  # lines
+WALRUS_ALLOWED = {"poisonlab/cache/stage_cache.py", "poisonlab/pipeline/experiment.py"}
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    lengths = {
+        f"{place(path)}:{function.lineno} {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in FILES
+        for function in functions(path)
+    }
+    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION}
+
+
+def test_no_function_changes_variables_of_another() -> None:
+    assert not [
+        f"{place(path)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Nonlocal)
+    ]
+
+
+def test_conditions_assign_nothing() -> None:
+    found = {
+        place(path)
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If | ast.While | ast.IfExp)
+        if any(isinstance(part, ast.NamedExpr) for part in ast.walk(node.test))
+    }
+    assert found <= WALRUS_ALLOWED
+
+
+def test_assignments_do_not_pack_unrelated_values() -> None:
+    """``self.a, self.b = a, b`` and the like are written one to a line; a swap or a slice of both is one thought."""
+    packed = [
+        f"{place(path)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+        for target in node.targets
+        if isinstance(target, ast.Tuple)
+        if any(isinstance(element, ast.Attribute) for element in target.elts)
+    ]
+    assert not packed
+
+
+def test_formatting_is_hardly_ever_switched_off() -> None:
+    assert sum(path.read_text().count("# fmt: skip") for path in FILES) < 30
+
+
+def test_the_top_level_is_small_and_files_can_be_read_in_one_sitting() -> None:
+    lengths = sorted(len(path.read_text().splitlines()) for path in FILES)
+
+    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    assert lengths[len(lengths) // 2] <= 120
+
+
 # -- the core alone -----------------------------------------------------------------------------------
 
 BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")

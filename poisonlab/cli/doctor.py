@@ -39,7 +39,8 @@ def examine(results: Path) -> list[tuple[str, bool, str]]:
 
 
 def _packages(what: str, names: tuple[str, ...]) -> tuple[str, bool, str]:
-    versions, missing = [], []
+    versions = []
+    missing = []
     for name in names:
         try:
             versions.append(f"{name} {metadata.version(name)}")

@@ -80,7 +80,8 @@ def _jobs(
     recipe: Recipe = "published" if options.published_epochs else "faster"
     attacks = _chosen("--only", options.only, published.attacks)
     defenses = _chosen("--defenses", options.defenses, published.defenses)
-    jobs, quoted = [], []
+    jobs = []
+    quoted = []
     for attack, defense in cells(published):
         if (attacks is None or attack in attacks) and (defenses is None or defense in defenses):
             try:
@@ -143,7 +144,8 @@ def _work(
     time_slice = TimeSlice(60 * options.minutes, ProgressLine())
     kind = machine.resolve_device(options.device).type
     time_slice.learn(record for record in past if record.state == "done" and record.device.startswith(kind))
-    failures, stopped = 0, None
+    failures = 0
+    stopped = None
     for job in open_jobs:
         say(f"[{len(done) + 1}/{len(jobs)}] {published.id}: {_name(published, job)}, seed {job.spec.seed}")
         try:
@@ -182,7 +184,8 @@ def _run(job: Job, time_slice: "TimeSlice", options: argparse.Namespace) -> RunR
     """One run; what an interrupted one leaves is its whole stages in the cache."""
     from poisonlab.runner.recorder import Interrupted, run_and_record  # noqa: PLC0415
 
-    runs, run_id = options.results / "runs", new_run_id()
+    runs = options.results / "runs"
+    run_id = new_run_id()
     time_slice.begin(job.spec)
     try:
         return run_and_record(

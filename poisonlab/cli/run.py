@@ -67,7 +67,9 @@ def _headline(record: RunRecord) -> str:
 
 
 def _row(record: RunRecord) -> list[Any]:
-    spec, m, name = record.spec, record.metrics, success_name(record.metrics)
+    spec = record.spec
+    m = record.metrics
+    name = success_name(record.metrics)
     values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
     return [
         spec.dataset.name,
@@ -111,7 +113,8 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
         budgets = [
             {"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)
         ]
-    specs, problems = [], []
+    specs = []
+    problems = []
     for dataset, attack, defense, budget, seed in itertools.product(*names.values(), budgets, seeds):
         try:
             specs.append(_spec(options, dataset, attack, defense, seed, budget))

@@ -9,7 +9,11 @@ from typing import Any
 
 from poisonlab.events import Event, Log, Progress, StageFinished, StageStarted
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+# exit codes
+OK = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
 
 
 class UsageError(ValueError):

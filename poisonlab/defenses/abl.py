@@ -65,7 +65,8 @@ class AntiBackdoorLearning(TrainingHook):
     """
 
     def __init__(self, config: ABLConfig, generator: torch.Generator) -> None:
-        self.config, self.generator = config, generator
+        self.config = config
+        self.generator = generator
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         cfg = self.config
@@ -74,7 +75,8 @@ class AntiBackdoorLearning(TrainingHook):
                 f"isolation_epochs={cfg.isolation_epochs} and unlearning_epochs={cfg.unlearning_epochs} do not fit "
                 f"into the {epochs} epochs of training"
             )
-        self.data, self.step = data, 0
+        self.data = data
+        self.step = 0
         self.isolation_ends = cfg.isolation_epochs * steps_an_epoch
         self.unlearning_starts = (epochs - cfg.unlearning_epochs) * steps_an_epoch
         self.losses = torch.full((len(data),), torch.inf, device=data.y.device)

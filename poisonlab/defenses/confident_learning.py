@@ -134,7 +134,8 @@ class ConfidentLearning(Defense):
                 probabilities[held_out] = logits(judge, suspects.x[held_out]).double().softmax(1)
         flagged = label_issues(probabilities, y)
         counts = torch.bincount(y, minlength=len(suspects.classes))
-        if few := [name for name, n in zip(suspects.classes, counts.tolist(), strict=True) if n < FEWEST]:
+        few = [name for name, n in zip(suspects.classes, counts.tolist(), strict=True) if n < FEWEST]
+        if few:
             ctx.log(f"fewer than {FEWEST} images, too few to learn from: {', '.join(few)}", "warning")
         flagged &= counts[y] >= FEWEST
         shares = flagged_shares(flagged, suspects)

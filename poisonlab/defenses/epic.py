@@ -93,7 +93,8 @@ class DropIsolated(TrainingHook):
             raise ValueError(
                 f"drop_after={self.config.drop_after} leaves none of the {epochs} epochs of training; lower it"
             )
-        self.model, self.kept = model, torch.ones_like(data.y, dtype=torch.bool)
+        self.model = model
+        self.kept = torch.ones_like(data.y, dtype=torch.bool)
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
         since = number - 1 - self.config.drop_after

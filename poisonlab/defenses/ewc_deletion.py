@@ -46,9 +46,11 @@ class GuardedAscent(Anchor):
         self, model: Classifier, fisher: dict[str, Tensor], strength: float, clean: ImageSet
     ) -> None:
         super().__init__(model, fisher, strength)
-        self.model, self.clean = model, clean
+        self.model = model
+        self.clean = clean
         self.limit = math.log(len(clean.classes))  # an image that is guessed is forgotten
-        self.best_standing, self.best = standing(model, clean), state(model)
+        self.best_standing = standing(model, clean)
+        self.best = state(model)
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
         self.look()
@@ -61,7 +63,8 @@ class GuardedAscent(Anchor):
         """Keep the weights if they are better on the trusted images than any before."""
         now = standing(self.model, self.clean)
         if all(map(math.isfinite, now)) and now > self.best_standing:
-            self.best_standing, self.best = now, state(self.model)
+            self.best_standing = now
+            self.best = state(self.model)
 
     def end(self, ctx: Context) -> None:
         self.look()

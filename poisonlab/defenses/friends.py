@@ -83,14 +83,16 @@ class FriendlyNoise(TrainingHook):
     """Attributes: ``friendly``, the training set with its noise, ``None`` before it is made."""
 
     def __init__(self, config: FriendsConfig, ctx: Context) -> None:
-        self.config, self.ctx = config, ctx
+        self.config = config
+        self.ctx = ctx
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         if self.config.epoch >= epochs:
             raise ValueError(
                 f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it"
             )
-        self.model, self.friendly = model, None
+        self.model = model
+        self.friendly = None
         self.draws = self.ctx.generator("friends", "fresh noise")
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:

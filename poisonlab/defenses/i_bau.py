@@ -81,7 +81,9 @@ class Unlearning:
     """What the common loop needs: batches with the perturbation on some images, and the hypergradient."""
 
     def __init__(self, model: Classifier, clean: ImageSet, config: IBAUConfig, ctx: Context) -> None:
-        self.model, self.clean, self.config = model, clean, config
+        self.model = model
+        self.clean = clean
+        self.config = config
         self.images = as_floats(clean.x)
         self.weights = list(model.parameters())
         self.order = ctx.generator("i_bau", "perturbation")
@@ -94,7 +96,8 @@ class Unlearning:
         if self.step % self.steps_in_round == 0:
             self.delta = self.worst_perturbation().requires_grad_()
         self.step += 1
-        self.x, self.y = self.images[index], self.clean.y[index]
+        self.x = self.images[index]
+        self.y = self.clean.y[index]
         count = max(1, int(self.config.share * len(index)))
         return torch.cat([self.x[:count] + self.delta, self.x[count:]]), self.y
 

@@ -67,7 +67,8 @@ class Curve(TrainingHook):
     """Trains the bend: each step runs the network at a random t, and the bend takes 2 t (1 - t) of its gradient."""
 
     def __init__(self, start: nn.Module, end: nn.Module, generator: torch.Generator) -> None:
-        self.start, self.end_weights = list(start.parameters()), list(end.parameters())
+        self.start = list(start.parameters())
+        self.end_weights = list(end.parameters())
         self.generator = generator
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:

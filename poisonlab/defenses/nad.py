@@ -108,7 +108,9 @@ class Distillation(TrainingHook):
         betas: Sequence[float],
         power: float,
     ) -> None:
-        self.teacher, self.betas, self.power = teacher, betas, power
+        self.teacher = teacher
+        self.betas = betas
+        self.power = power
         self.of_student, self.of_teacher = seen
 
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,9 @@ class Vaccination(TrainingHook):
     """Recovered triggers on some images of each batch, with their true labels."""
 
     def __init__(self, triggers: Triggers, share: float, generator: torch.Generator) -> None:
-        self.triggers, self.share, self.generator = triggers, share, generator
+        self.triggers = triggers
+        self.share = share
+        self.generator = generator
 
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         count = max(1, round(self.share * len(x)))

@@ -76,7 +76,9 @@ class Influence(TrainingHook):
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         marks = [epoch for epoch in evenly(epochs, self.config.checkpoints + 1) if epoch]
         self.rates = dict(zip(marks, mean_rates(self.config, steps_an_epoch, marks), strict=True))
-        self.model, self.data, self.epochs = model, data, epochs
+        self.model = model
+        self.data = data
+        self.epochs = epochs
         self.total = torch.zeros(len(data), device=data.x.device)
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:

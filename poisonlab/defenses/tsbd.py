@@ -145,7 +145,8 @@ class ActivenessAware(TrainingHook):
     """Gradient of  L + lambda ||grad L||_2  by two points:  (1 - alpha) g(w) + alpha g(w + r g / ||g||)."""
 
     def __init__(self, radius: float, alpha: float) -> None:
-        self.radius, self.alpha = radius, alpha
+        self.radius = radius
+        self.alpha = alpha
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
         loss = backward(forward)

@@ -63,9 +63,12 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     shown = rows.dropna(subset=["clean_accuracy", "success"])
-    defenses, attacks = sorted(shown["defense"].unique()), sorted(shown["attack"].unique())
+    defenses = sorted(shown["defense"].unique())
+    attacks = sorted(shown["attack"].unique())
     pairs = shown.groupby(["defense", "attack"], sort=True)
-    few, barred, named = len(pairs) <= NAMED_PAIRS, len(shown) <= BARRED, set()
+    few = len(pairs) <= NAMED_PAIRS
+    barred = len(shown) <= BARRED
+    named = set()
     if few:
         _add_moves(figure, shown)
     for (defense, attack), part in pairs:

@@ -85,7 +85,8 @@ def _runs(rows: pd.DataFrame, name: str) -> list[str]:
 def _add_gaps(figure: go.Figure, rows: pd.DataFrame, name: str, column: int) -> None:
     """A bar from the published to the measured value, all in one trace."""
     both = rows.dropna(subset=[name, f"{name}_published"])
-    x, y = [], []
+    x = []
+    y = []
     for label, start, end in zip(both["label"], both[f"{name}_published"], both[name], strict=True):
         x += [start, end, None]
         y += [label, label, None]

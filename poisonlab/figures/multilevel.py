@@ -43,7 +43,8 @@ def differences(noises: Sequence[float], bands: Mapping[float, Band]) -> go.Figu
     """Trilevel minus bilevel on the same splits against the noise, a line a penalty; below zero trilevel is better."""
     figure = go.Figure()
     for number, (penalty, band) in enumerate(bands.items()):
-        color, dash = CATEGORICAL[number % len(CATEGORICAL)], DASHES[number % len(DASHES)]
+        color = CATEGORICAL[number % len(CATEGORICAL)]
+        dash = DASHES[number % len(DASHES)]
         _band(figure, noises, band, f"penalty {penalty:g}", color, dash, SYMBOLS[number % len(SYMBOLS)])
     figure.add_hline(y=0, line={"color": CONTROL, "width": 1})
     return layout(

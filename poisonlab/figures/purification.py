@@ -76,7 +76,8 @@ def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.F
     layout(figure, "step", "energy", 340)
     if zoom:
         late = torch.cat([trace.clean_energy, trace.poisoned_energy[len(steps) // 3 :]]).float().numpy()
-        low, high = float(np.nanmin(late)), float(np.nanmax(late))
+        low = float(np.nanmin(late))
+        high = float(np.nanmax(late))
         figure.update_yaxes(range=[low - 0.1 * (high - low), high + 0.1 * (high - low) + 1e-9])
     return figure
 
@@ -93,7 +94,8 @@ def survival(trace: LangevinTrace, shown: int, image: int) -> go.Figure:
     Args:
         shown: index of the marked step. image: the one with a line of its own.
     """
-    steps, share = trace.steps.numpy(), surviving_share(trace).numpy()
+    steps = trace.steps.numpy()
+    share = surviving_share(trace).numpy()
     figure = go.Figure()
     if share.shape[1]:
         band = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}

@@ -40,7 +40,8 @@ def rgba(color: str, alpha: float) -> str:
 
 def error_bars(part: pd.DataFrame, name: str) -> dict[str, object]:
     """Plotly's error bars of the column ``name`` from ``name_low`` and ``name_high``; rows without one get none."""
-    low, high = part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float)
+    low = part[f"{name}_low"].astype(float)
+    high = part[f"{name}_high"].astype(float)
     finite = np.isfinite(low) & np.isfinite(high)
     plus = np.where(finite, (high.clip(upper=1) - part[name]).clip(lower=0), 0)
     minus = np.where(finite, (part[name] - low.clip(lower=0)).clip(lower=0), 0)

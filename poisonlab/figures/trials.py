@@ -27,10 +27,12 @@ def target_intervals(lines: pd.DataFrame) -> go.Figure:
     Args:
         lines: ``line``, ``success``, ``low``, ``high``, ``hits`` and ``n``.
     """
-    figure, marks = go.Figure(), _marks(list(lines["line"]))
+    figure = go.Figure()
+    marks = _marks(list(lines["line"]))
     for row in lines.to_dict("records"):
         color, symbol = marks[row["line"]]
-        up, down = row["high"] - row["success"], row["success"] - row["low"]
+        up = row["high"] - row["success"]
+        down = row["success"] - row["low"]
         figure.add_scatter(
             x=[row["success"]],
             y=[row["line"]],

@@ -29,9 +29,11 @@ class Observer:
         if isinstance(threat, Backdoor):
             target = threat.target_class
             victims = (test if target is None else test[test.y != target])[:LOOKED_AT]
-            self.triggered, self.wanted = threat.trigger(victims.x), threat.relabel(victims.y)
+            self.triggered = threat.trigger(victims.x)
+            self.wanted = threat.relabel(victims.y)
         else:
-            self.triggered, self.wanted = victims.x[:0], victims.y[:0]
+            self.triggered = victims.x[:0]
+            self.wanted = victims.y[:0]
         self.victims = victims
         self._looks: list[tuple[str, int, float, float]] = []
 
@@ -69,7 +71,9 @@ class TargetHits:
     """
 
     def __init__(self, threat: Targeted, ctx: Context) -> None:
-        self.threat, self.ctx, self.hits = threat, ctx, 0
+        self.threat = threat
+        self.ctx = ctx
+        self.hits = 0
 
     @classmethod
     def of(cls, stage: str, threat: Threat, ctx: Context) -> Self | None:

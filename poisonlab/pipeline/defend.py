@@ -24,7 +24,9 @@ class Defender:
     def __init__(self, spec: ExperimentSpec, reserve: ImageSet, ctx: Context) -> None:
         self.method: Defense = spec.defense.build()
         self.key: list[object] = [spec.defense, spec.seed]
-        self.reserve, self.clean_images, self.ctx = reserve, spec.clean_images, ctx
+        self.reserve = reserve
+        self.clean_images = spec.clean_images
+        self.ctx = ctx
         self.found: dict[
             int, Detection | None
         ] = {}  # by trial: what detection said of the undefended victims

@@ -105,7 +105,8 @@ class _Experiment:
     """One run: the parts that its stages share."""
 
     def __init__(self, spec: ExperimentSpec, ctx: Context) -> None:
-        self.spec, self.ctx = spec, dataclasses.replace(ctx, send=partial(self._hear, ctx.send))
+        self.spec = spec
+        self.ctx = dataclasses.replace(ctx, send=partial(self._hear, ctx.send))
         self.artifacts: list[Any] = []  # shown so far, by cached stages too
         self.attack: Attack = spec.attack.build()
         self.splits = self._load()

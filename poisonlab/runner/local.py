@@ -36,7 +36,8 @@ class LocalRunner:
     """
 
     def __init__(self, store: Store, results: Path, devices: Sequence[str] | None = None) -> None:
-        self.store, self.results = store, Path(results)
+        self.store = store
+        self.results = Path(results)
         self.devices = list(machine.worker_devices() if devices is None else devices)
         self._listeners: dict[str, Listener] = {}
         self._threads: list[threading.Thread] = []
@@ -71,7 +72,8 @@ class LocalRunner:
         self._wake.set()
         deadline = time.monotonic() + timeout
         with self._lock:
-            threads, self._threads = self._threads, []
+            threads = self._threads
+            self._threads = []
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         for run_id in list(self._listeners):  # deep in something that cannot be stopped: it dies with us
@@ -101,7 +103,8 @@ class LocalRunner:
     def cancel(self, run_id: str) -> str | None:
         """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then."""
         state = self.store.jobs.request_cancel(run_id)
-        if listener := self._listeners.get(run_id):
+        listener = self._listeners.get(run_id)
+        if listener:
             listener.cancelled.set()
         return state
 
@@ -111,7 +114,8 @@ class LocalRunner:
         Raises:
             StoreError: there is nothing to resume under this id. DeviceError: its device is gone.
         """
-        if job := self.store.jobs.get(run_id):
+        job = self.store.jobs.get(run_id)
+        if job:
             self._check_device(job.device)
         self.store.jobs.requeue(run_id)
         self._wake.set()
@@ -141,7 +145,8 @@ class LocalRunner:
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     self.store.index.refresh()
-                if job := self.store.jobs.claim(device):
+                job = self.store.jobs.claim(device)
+                if job:
                     self._run(job, device)
             except Exception:  # a worker outlives whatever happens to a job or to the database
                 if self._stopping.is_set():

@@ -30,13 +30,17 @@ class Rate:
     """Steps a second and remaining seconds of a stage, from the steps seen so far."""
 
     def __init__(self) -> None:
-        self._step, self._time = 0, time.monotonic()
-        self.step, self.total = 0, 0
+        self._step = 0
+        self._time = time.monotonic()
+        self.step = 0
+        self.total = 0
 
     def see(self, step: int, total: int) -> None:
         if step < self.step or total != self.total:  # another pass of the same stage
-            self._step, self._time = min(step, 0), time.monotonic()
-        self.step, self.total = step, total
+            self._step = min(step, 0)
+            self._time = time.monotonic()
+        self.step = step
+        self.total = total
 
     @property
     def rate(self) -> float | None:
@@ -57,7 +61,9 @@ class Listener:
     """
 
     def __init__(self, store: Store, run_id: str, stopping: threading.Event) -> None:
-        self.store, self.run_id, self.stopping = store, run_id, stopping
+        self.store = store
+        self.run_id = run_id
+        self.stopping = stopping
         self.cancelled = threading.Event()
         self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
         self.stages: list[str] = []  # open stages, outermost first
@@ -103,7 +109,8 @@ class Listener:
         self._flushed = time.monotonic()
         stage = self.stages[-1] if self.stages else ""
         shown: dict[str, Any] = {"stage": stage}
-        if rate := self._rates.get(stage):
+        rate = self._rates.get(stage)
+        if rate:
             shown |= {
                 "step": rate.step,
                 "total": rate.total,
@@ -111,7 +118,9 @@ class Listener:
                 "eta_seconds": rate.eta_seconds,
             }
         said = {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
-        self._points, self._logs, self._artifacts = [], [], []
+        self._points = []
+        self._logs = []
+        self._artifacts = []
         try:
             if self.store.jobs.update_progress(self.run_id, **shown, **said):
                 self.cancelled.set()

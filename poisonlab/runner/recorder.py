@@ -122,7 +122,10 @@ class _Recorder:
     def __init__(
         self, spec: ExperimentSpec, run_id: str, folder: Path, send: Callable[[Event], None]
     ) -> None:
-        self.spec, self.run_id, self.folder, self.forward = spec, run_id, folder, send
+        self.spec = spec
+        self.run_id = run_id
+        self.folder = folder
+        self.forward = send
         self.device = torch.device("cpu")
         self.device_shown = ""
         self.stage = ""

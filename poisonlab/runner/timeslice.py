@@ -25,7 +25,8 @@ class SliceOver(Interrupted):
 
     def __init__(self, stage: str, seconds: float) -> None:
         super().__init__(f"{stage} takes about {seconds:.0f} s")
-        self.stage, self.seconds = stage, seconds
+        self.stage = stage
+        self.seconds = seconds
 
 
 class TimeSlice:

@@ -134,7 +134,8 @@ class Database:
                 "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR NOT NULL)"
             )
             done = {number for (number,) in cursor.execute("SELECT number FROM migrations").fetchall()}
-        if unknown := done - set(files):
+        unknown = done - set(files)
+        if unknown:
             raise StoreError(
                 f"{self.path} was made by a newer version (migration {max(unknown)}): update this program, "
                 "or choose another folder with --results"

@@ -140,7 +140,8 @@ class RunIndex:
         known = dict(self.db.rows("SELECT run_id::VARCHAR, record_hash FROM runs WHERE home = 'reference'"))
         folders = [root / name for name in _subfolders(root) if is_run_folder(root / name)]
         changed = [f for f in folders if _hash(f) != known.get(f.name)]
-        if gone := sorted(known.keys() - {f.name for f in folders}):
+        gone = sorted(known.keys() - {f.name for f in folders})
+        if gone:
             self._forget(gone)
         self._seen["reference"] = modified
         return self._index(changed, "reference")

@@ -22,7 +22,8 @@ def choose(record: Any, kind: str, most: int, help: str) -> tuple[str, list[tupl
     They share dataset, attack, victim and seed with ``record`` and have recorded ``kind``.
     """
     rows = runtime.get().store.purification.beside(record.run_id, kind)
-    own, others = str(rows["line"].iloc[0]), rows.iloc[1:]
+    own = str(rows["line"].iloc[0])
+    others = rows.iloc[1:]
     labels = dict(zip(others["run_id"], others["line"], strict=True))
     asked, link_number = link.read(NAME)
     known = [run_id for run_id in dict.fromkeys(asked) if run_id in labels]
@@ -70,7 +71,8 @@ def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> tuple[Tensor, Te
 
 def shared(first: _Trace, others: list[_Trace]) -> list[_Trace]:
     """Records cut to the images that all of them hold, in the order of the first."""
-    kept, found = torch.arange(len(_starts(first)[0])), []
+    kept = torch.arange(len(_starts(first)[0]))
+    found = []
     for other in others:
         kept = kept[torch.isin(kept, same(_starts(first), _starts(other))[0])]
     cut = take(first, kept)

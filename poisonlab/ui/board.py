@@ -25,7 +25,9 @@ SORTS = {
     "attack": "attack",
     "defense": "defense",
 }
-SHOWN, SCATTERED = 1000, 300  # rows in the browser's table, marks in the scatter; downloads hold all
+# rows in the browser's table, marks in the scatter; downloads hold all
+SHOWN = 1000
+SCATTERED = 300
 ORDER = [
     "dataset",
     "attack",
@@ -79,7 +81,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     names = list(shown["group"] + "-" + shown["source"])
     asked, link_number = link.read("rows")
     known = [names.index(name) for name in dict.fromkeys(asked) if name in names]
-    if missing := len(set(asked) - set(names)):
+    missing = len(set(asked) - set(names))
+    if missing:
         st.warning(_not_shown(missing))
     interval = glossary.help_for("interval")
     event = st.dataframe(
@@ -185,7 +188,8 @@ def selection(rows: pd.DataFrame) -> None:
             if record is None:
                 continue
             name = f"**{escape(row['dataset'])} · {escape(row['attack'])} · {escape(row['defense'])}**"
-            low, high = percent(row["success_low"]), percent(row["success_high"])
+            low = percent(row["success_low"])
+            high = percent(row["success_high"])
             spread = f", 95 % interval {low} to {high}" if NONE not in (low, high) else ""
             seeds = "one seed" if row["n"] == 1 else f"{row['n']} seeds"
             st.markdown(f"{name}: attack success {percent(row['success'])} over {seeds}{spread}")

@@ -29,7 +29,8 @@ def _card(kind: str, name: str, method: Any) -> None:
         return
     st.markdown(f"**{card.title}**")
     st.markdown(card.summary)
-    if protocols := getattr(method, "protocols", None):
+    protocols = getattr(method, "protocols", None)
+    if protocols:
         st.markdown("Runs under " + ", ".join(f"`{p}`" for p in protocols))
     if not (card.threat_model or card.source or card.deviations):
         return

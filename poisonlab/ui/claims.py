@@ -17,12 +17,10 @@ from poisonlab.ui.wording import NONE, escape
 
 RECIPES = ("faster", "published")
 FIRST = "ftsam_cifar10"
-BOTH, ONLY_PUBLISHED, ONLY_MEASURED, TO_MEASURE = (
-    "both",
-    "published only",
-    "measured only",
-    "not measured yet",
-)
+BOTH = "both"
+ONLY_PUBLISHED = "published only"
+ONLY_MEASURED = "measured only"
+TO_MEASURE = "not measured yet"
 IN_PART = "measured in part"  # some of the runs that the cell is the mean of
 OPEN = (TO_MEASURE, IN_PART)
 
@@ -151,8 +149,10 @@ def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
 
 def _here(spec: ExperimentSpec) -> list[str]:
     params: Any = spec.dataset.params
-    attack, training = spec.attack.params.model_dump(), spec.training
-    share, of = attack.get("poison_rate"), attack.get("rate_of", "all").replace("_", "-")
+    attack = spec.attack.params.model_dump()
+    training = spec.training
+    share = attack.get("poison_rate")
+    of = attack.get("rate_of", "all").replace("_", "-")
     poisoned = "as the attack's card says" if share is None else f"{100 * share:g} % of {_OF.get(of, of)}"
     if "poisons" in attack:
         poisoned = f"{attack['poisons']:,} images for each target"
@@ -181,7 +181,8 @@ _SPREADS = {
 
 def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
     """Every cell: published, measured, difference; deviations and worst runs where the table has any."""
-    column, rows = st.column_config, rows.copy()
+    column = st.column_config
+    rows = rows.copy()
     rows["runs"] = [
         f"{n} of {wanted}" if wanted > 1 else str(n)
         for n, wanted in zip(rows["n"], rows["wanted"], strict=True)
@@ -240,7 +241,8 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
 def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: str) -> None:
     """What is not measured yet, and the command that does it."""
     states = rows["state"]
-    open_cells, measured = int(states.isin(OPEN).sum()), int(states.isin((BOTH, ONLY_MEASURED)).sum())
+    open_cells = int(states.isin(OPEN).sum())
+    measured = int(states.isin((BOTH, ONLY_MEASURED)).sum())
     begun = int((rows["n"] > 0).sum())
     if open_cells + measured == 0:
         st.info("None of this table can be measured here; its numbers are quoted only.")

@@ -7,7 +7,8 @@ from poisonlab.ui.wording import percent
 
 def images(trace: Crafting) -> None:
     """Base, poison, amplified difference, and what the shift of colors alone does."""
-    count, factor = len(trace.base), max(1, int(127 / max(1.0, trace.eps)))
+    count = len(trace.base)
+    factor = max(1, int(127 / max(1.0, trace.eps)))
     change = (trace.poisoned.float() - trace.base.float()).abs().flatten(1).max(1).values
     blank = [""] * count
     strip("Base", trace.base, blank, [f"training image {i + 1} before" for i in range(count)])

@@ -32,7 +32,8 @@ def side_by_side(
         images.insert(1, marked.expand(truth.clean.shape[1:]))
         captions = ["with the true trigger", f"{int(changed.sum())} pixels it changes", captions[1]]
     strip("True and recovered", torch.stack(images), captions, captions, glossary.help_for("recovered_iou"))
-    asr, iou = metrics.get("recovered_asr"), metrics.get("recovered_iou")
+    asr = metrics.get("recovered_asr")
+    iou = metrics.get("recovered_iou")
     if asr is not None and iou is not None:
         st.markdown(
             f"The recovered trigger sends **{percent(asr)}** of the test images of other classes to the attacker's "

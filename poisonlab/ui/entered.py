@@ -24,7 +24,8 @@ def read(names: Mapping[str, str]) -> tuple[list[str], int]:
     if before is None or before[0] != number:
         return settings, number
     kept = _belonging(settings, before[1], names)
-    if dropped := [setting for setting in settings if setting not in kept]:
+    dropped = [setting for setting in settings if setting not in kept]
+    if dropped:
         st.caption(f"These belonged to the choices before and are dropped: {escape(', '.join(dropped))}.")
         link.write(NAME, kept)
     return kept, number

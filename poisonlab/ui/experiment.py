@@ -16,7 +16,8 @@ from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
-MAX_SEED, MAX_REPEATS = 2**31 - 1, 20
+MAX_SEED = 2**31 - 1
+MAX_REPEATS = 20
 SEED_HELP = (
     "Every random draw follows from the seed: the same seed gives the same numbers. Repeats show the spread."
 )
@@ -61,7 +62,8 @@ def start_from_run() -> None:
 
 def single() -> None:
     """One experiment: methods first, because they decide which parameters there are."""
-    if run_id := st.session_state.pop("started_from", None):
+    run_id = st.session_state.pop("started_from", None)
+    if run_id:
         st.caption(f"These are the values of run {run_id[:8]}. Change what you like.")
     names, seeds = _methods()
     try:

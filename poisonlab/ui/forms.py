@@ -97,7 +97,8 @@ def _input(name: str, field: FieldInfo, value: Any, key: str, usual: Any) -> Any
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     label = f"{name} ({extra['unit']})" if extra.get("unit") else name
     kind = _plain_type(field.annotation)
-    if choices := _choices(field):
+    choices = _choices(field)
+    if choices:
         return st.selectbox(label, choices, index=choices.index(value), key=key, help=help)
     if kind is bool:
         return st.checkbox(label, value, key=key, help=help)

@@ -51,7 +51,8 @@ def usual_factor(before: torch.Tensor, after: torch.Tensor) -> int:
 def poisons(gallery: PoisonGallery) -> None:
     """Clean, poisoned, amplified difference."""
     factor, part = controls(usual_factor(gallery.clean, gallery.poisoned), len(gallery.clean))
-    clean, poisoned = gallery.clean[part], gallery.poisoned[part]
+    clean = gallery.clean[part]
+    poisoned = gallery.poisoned[part]
     true = [escape(gallery.classes[int(i)]) for i in gallery.true_labels[part]]
     given = [escape(gallery.classes[int(i)]) for i in gallery.given_labels[part]]
     change = (poisoned.float() - clean.float()).abs().flatten(1).max(1).values
@@ -94,7 +95,8 @@ def targets(gallery: TargetGallery) -> None:
         gallery.predicted_defended[part],
         strict=True,
     )
-    captions, alts = [], []
+    captions = []
+    alts = []
     for _, true, wish, control, undefended, defended in rows:
         verdict = (
             ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
@@ -113,7 +115,8 @@ def targets(gallery: TargetGallery) -> None:
 def triggers(truth: TriggerTruth) -> None:
     """Test images without and with the real trigger."""
     part = turn(len(truth.clean), "images")
-    clean, stamped = truth.clean[part], truth.triggered[part]
+    clean = truth.clean[part]
+    stamped = truth.triggered[part]
     count = len(clean)
     strip("Test image", clean, [""] * count, [f"test image {i + 1}" for i in range(count)])
     strip(
@@ -127,7 +130,8 @@ def triggers(truth: TriggerTruth) -> None:
 def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> str:
     """In words: what a class histogram says about the backdoor."""
     counts = trigger.class_histogram[round_]
-    top, share = int(counts.argmax()), float(counts.max() / counts.sum().clamp_min(1))
+    top = int(counts.argmax())
+    share = float(counts.max() / counts.sum().clamp_min(1))
     if share < 0.5:
         return (
             f"In round {round_ + 1} no class takes more than {share:.0%} of the images: this pattern "
@@ -150,7 +154,8 @@ def purified(runs: Sequence[tuple[str, PurificationTrace]]) -> None:
     """
     first = runs[0][1]
     factor, part = controls(4, len(first.before))
-    original, before = first.original[part], first.before[part]
+    original = first.original[part]
+    before = first.before[part]
     numbers = range(part.start + 1, part.stop + 1)
     if first.poisoned[part].any():
         strip(

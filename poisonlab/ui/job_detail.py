@@ -48,7 +48,8 @@ def _job(run_id: str) -> Job | None:
 
 
 def _detail(run_id: str) -> None:
-    store, runner = runtime.get().store, runtime.get().runner
+    store = runtime.get().store
+    runner = runtime.get().runner
     job = _job(run_id)
     if job is None:
         return

@@ -61,7 +61,8 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
 @st.fragment  # moving the slider redraws only what depends on the step
 def show(walk: Walk, image: int, alone: bool) -> None:
     """Images at the chosen step, and the plots with that step marked."""
-    trace, steps = walk.trace, walk.trace.steps.tolist()
+    trace = walk.trace
+    steps = walk.trace.steps.tolist()
     nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - (walk.used or 0)))
     step = st.select_slider(
         "Step" if alone else f"Step of {escape(walk.name)}",

@@ -136,7 +136,8 @@ def predict(question: str, answers: Mapping[str, str], about: tuple[Any, ...]) -
         return None
     made = (tuple(keys), number, guess)
     if st.session_state.get("lesson_made") != made:
-        st.session_state["lesson_made"], st.session_state["lesson_about"] = made, about
+        st.session_state["lesson_made"] = made
+        st.session_state["lesson_about"] = about
     return Guess(guess, answers[guess], st.session_state["lesson_about"] == about)
 
 

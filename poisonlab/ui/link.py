@@ -8,7 +8,9 @@ import streamlit as st
 
 from poisonlab.ui.wording import escape
 
-MAX_VALUES, MAX_LENGTH = 200, 200  # of a list in the URL
+# of a list in the URL
+MAX_VALUES = 200
+MAX_LENGTH = 200
 
 
 def read(name: str) -> tuple[list[str], int]:
@@ -38,7 +40,8 @@ def write(name: str, values: Sequence[str]) -> None:
 
 def hint_choice(key: str, label: str, options: Iterable[str]) -> None:
     """Before a bound selectbox: say so when the URL asks for what is none of its options."""
-    asked, known = st.query_params.get(key), list(options)
+    asked = st.query_params.get(key)
+    known = list(options)
     if asked is not None and asked not in known:
         _hint(f"{label} {asked[:60]!r}; there is: {', '.join(known)}")
 
@@ -53,7 +56,9 @@ def choice(
     help: str | None = None,
 ) -> str:
     """A selectbox whose option stands in the URL, whatever it is called on the screen (streamlit binds that name)."""
-    state, box, in_url = st.session_state, f"{key}_box", f"{key}_in_url"
+    state = st.session_state
+    box = f"{key}_box"
+    in_url = f"{key}_in_url"
     asked = st.query_params.get(key)
     if asked is not None and asked != state.get(in_url):  # a link was followed: it decides
         hint_choice(key, label.lower(), options)

@@ -60,7 +60,8 @@ def _combine(
     chosen: dict[str, list[str]], seeds: list[int], preset: Any
 ) -> tuple[list[ExperimentSpec], list[str]]:
     """The specs, and a line for each combination that cannot be."""
-    specs, refused = [], []
+    specs = []
+    refused = []
     for seed, dataset, attack, defense in product(
         seeds, chosen["dataset"], chosen["attack"], chosen["defense"]
     ):

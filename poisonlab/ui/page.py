@@ -93,7 +93,8 @@ _MARKS = ("clean_accuracy_control", "clean_accuracy_retrained")  # what a corrup
 def headline(metrics: Mapping[str, float | None]) -> None:
     """The four numbers that sum up a run, each defined on hover."""
     success = success_name(metrics)
-    undefended, accuracy = metrics.get(f"{success}_undefended"), metrics.get("clean_accuracy_undefended")
+    undefended = metrics.get(f"{success}_undefended")
+    accuracy = metrics.get("clean_accuracy_undefended")
     shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, color of a rise
         ("clean_accuracy", metrics.get("clean_accuracy"), accuracy, "normal"),
         (success, metrics.get(success), undefended, "inverse"),
@@ -115,7 +116,8 @@ def headline(metrics: Mapping[str, float | None]) -> None:
         shown.append(("targets", metrics["targets"], None, "off"))
     for column, (name, value, before, color) in zip(st.columns(len(shown)), shown, strict=True):
         definition = glossary.define(name)
-        delta, text = None, definition.text
+        delta = None
+        text = definition.text
         if value is not None and before is not None:
             delta = f"{100 * (value - before):+.1f} points"
             text += f" The arrow compares with no defense: {percent(before)}."
@@ -152,14 +154,16 @@ def command(spec: RecordedSpec) -> None:
         st.info(f"This experiment cannot be run again here: {escape(spec.obstacle())}.")
         return
     st.code(run_command(spec.experiment()), language="bash", wrap_lines=True)
-    if unsaid := spec.unsaid():
+    unsaid = spec.unsaid()
+    if unsaid:
         names = ", ".join(f"`{name}`" for name in unsaid)
         st.caption(f"Recorded before there was {names}: the command takes today's default.")
 
 
 def missing(record: Any) -> None:
     """Says what of a run is not installed here, or has changed since; nothing where all is as it was."""
-    if obstacle := record.spec.obstacle():
+    obstacle = record.spec.obstacle()
+    if obstacle:
         st.info(f"This run is shown as it was recorded; it cannot be run again here: {escape(obstacle)}.")
 
 

@@ -106,7 +106,8 @@ def strengths(record: Any) -> None:
 
 def _launcher(record: Any, knob: str, own: int, rows: pd.DataFrame) -> None:
     """Queue the values of the parameter that are missing."""
-    spec, name = record.spec, f"defense.{knob}"
+    spec = record.spec
+    name = f"defense.{knob}"
     values = {k: v for k, v in changed(spec).items() if k != name}
     setting = series.Setting(spec.dataset.name, spec.attack.name, spec.victim.name, spec.preset, values, rows)
     if spec.obstacle():

@@ -21,7 +21,8 @@ BADGES = {
 
 def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
     """In words: how many were flagged, how many of them rightly, and what came back."""
-    images, bad = len(found.clean) + len(found.bad), len(found.bad)
+    images = len(found.clean) + len(found.bad)
+    bad = len(found.bad)
     said = (
         f"Flagged: **{found.chosen}** of {images} training images; {bad} are truly corrupted or poisoned. Of the "
         f"flagged ones **{percent(metrics.get('flag_precision'))}** are, which is "
@@ -29,9 +30,11 @@ def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
     )
     fates = [f"{int(n.sum())} {name}" for name, n in zip(FATES, found.counts, strict=True) if int(n.sum())]
     said += f" They were {' and '.join(fates)}."
-    if (clean := metrics.get("returned_clean")) is not None:
+    clean = metrics.get("returned_clean")
+    if clean is not None:
         said += f" Of the returned ones **{percent(clean)}** are clean."
-    if (right := metrics.get("relabeled_right")) is not None:
+    right = metrics.get("relabeled_right")
+    if right is not None:
         said += f" Of the relabeled ones {percent(right)} got their true label."
     return said
 
@@ -73,7 +76,8 @@ def gallery(found: FlagReview) -> None:
     wanted = torch.ones_like(found.is_bad) if chosen == ANY else found.fate == FATES.index(str(chosen))
     rows = wanted.nonzero().squeeze(1)
     part = rows[galleries.turn(len(rows), "flagged")]
-    captions, alts = [], []
+    captions = []
+    alts = []
     for row in part.tolist():
         given, true = (escape(found.classes[int(labels[row])]) for labels in (found.given, found.true))
         fate = FATES[int(found.fate[row])]

@@ -61,7 +61,8 @@ def kept() -> tuple[pd.DataFrame, SweepRecord | None]:
 
 def show(record: SweepRecord) -> None:
     """A kept sweep: differences against noise, where they cross, and its numbers."""
-    spec, note = record.spec, record.table
+    spec = record.spec
+    note = record.table
     rules = spec.rules
     st.caption(
         escape(

@@ -11,7 +11,9 @@ from poisonlab.ui.wording import NONE
 
 COLUMN = st.column_config
 # One row's height and the header's, so that a table is as tall as its rows and no page has a table in a scroll box.
-ROW, HEADER, TALLEST = 36, 40, 14
+ROW = 36
+HEADER = 40
+TALLEST = 14
 
 
 def share(name: str, label: str | None = None, color: str = CLEAN) -> Any:

@@ -34,7 +34,8 @@ COLUMN = st.column_config
 
 def choose(view: str) -> series.Setting | None:
     """One of the measured attacks, in the URL; ``None`` where there is none yet."""
-    store, found = runtime.get().store, {}
+    store = runtime.get().store
+    found = {}
     for row in store.trials.settings(THREATS[view]).to_dict("records"):
         try:
             spec = parse_spec(row["spec"])
@@ -123,8 +124,10 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
     """Every target of a run with the answer of each model, and what changed between undefended and defended."""
     st.markdown(known_targets(gallery, defended), help=glossary.help_for("adversarial_probability"))
     wish = gallery.adversarial_labels
-    before, after = gallery.predicted_undefended == wish, gallery.predicted_defended == wish
-    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    before = gallery.predicted_undefended == wish
+    after = gallery.predicted_defended == wish
+    lost = int((before & ~after).sum())
+    gained = int((~before & after).sum())
     if defended:
         st.markdown(
             f"The defense saves **{lost}** targets that are fooled without it and loses **{gained}** that are not; "

@@ -83,7 +83,8 @@ class Anchor(TrainingHook):
 
     def __init__(self, model: nn.Module, fisher: dict[str, Tensor], strength: float) -> None:
         self.start = {name: value.detach().clone() for name, value in model.named_parameters()}
-        self.fisher, self.strength = fisher, strength
+        self.fisher = fisher
+        self.strength = strength
 
     def penalty(self, model: nn.Module) -> Tensor:
         terms = [
