@@ -213,17 +213,19 @@ def fit(
     steps: Iterable[Tensor],
     total: int,
     ctx: Context,
+    gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
 ) -> None:
     """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
 
     Args:
         prepare: row indices of a batch -> ``(x, y)`` on the device.
         steps: row indices of each step.
+        gradient: leaves a step's gradient in the weights, for methods that need more than one pass.
 
     Raises:
         Diverged: the mean loss of a stretch of steps is not finite.
     """
-    minimizer = Minimizer(model, optimizer, schedule, total, ctx)
+    minimizer = Minimizer(model, optimizer, schedule, total, ctx, gradient)
     for index in steps:
         x, y = prepare(index)
         minimizer.step(partial(_loss_of, model, loss, x, y))
