@@ -2,9 +2,8 @@
 
 import os
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is imported; small tensors gain nothing from more
+# Before torch is imported; small tensors gain nothing from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +11,26 @@ from pathlib import Path
 import pytest
 from core_helpers import tiny_spec
 
+from poisonlab.cache.stage_cache import StageCache
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store
+
+MOST_WORKERS = 4  # each imports torch and holds a copy of the small networks that tests share
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs on the cores of this machine; what is asked for by name runs in one process."""
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> StageCache:
+    """One cache of stages for the whole session: what several tests train is trained once, by one of the workers."""
+    base = tmp_path_factory.getbasetemp()
+    workers_share = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return StageCache(workers_share / "stages")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Small images, networks and parameters for tests of the core."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -147,6 +148,13 @@ def smooth_net() -> Classifier:
     for number, weight in enumerate(model.parameters()):
         nn.init.normal_(weight, generator=derive(number, "weights"))
     return model.requires_grad_(False)
+
+
+def rest_slow(values: Iterable[Any], now: int = 1) -> list[Any]:
+    """Parameters of a test of which the first ``now`` run by default, the others with ``-m slow``."""
+    return [
+        value if i < now else pytest.param(value, marks=pytest.mark.slow) for i, value in enumerate(values)
+    ]
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Tensor]:

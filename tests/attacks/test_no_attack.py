@@ -1,5 +1,6 @@
 """No attack: a run without poison, from its empty poison to its metrics."""
 
+import pytest
 import torch
 from core_helpers import TINY, attackers_view, small
 
@@ -34,6 +35,7 @@ def test_it_is_measured_with_the_patch_of_badnets() -> None:
     assert torch.equal(threat.trigger(view.train.x), patch)
 
 
+@pytest.mark.slow
 def test_detectors_and_isolation_count_what_they_accuse_of_innocent_images() -> None:
     few = {"defense.repeats": 2, "defense.unlearn_epochs": 2, "defense.recover_epochs": 1, "clean_images": 10}
     found = run_experiment(make_spec("digits", "none", "rnp", overrides=TINY | few), Context()).metrics

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import attackers_view, digits, small
+from core_helpers import attackers_view, digits, rest_slow, small
 
 from poisonlab import registry
 from poisonlab.cache.stage_cache import StageCache, run_stage
@@ -107,7 +107,7 @@ def in_pieces(run: Callable[[Interruption], Bundle]) -> tuple[Bundle, Interrupti
     raise AssertionError("never ended")
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", rest_slow(WORKS))
 def test_pieces_add_up_to_the_whole(name: str, tmp_path: Path) -> None:
     def run(listener: Callable[[Event], None], root: Path) -> Bundle:
         return run_stage(Context(seed=3, send=listener, cache=StageCache(root)), "work", "key", WORKS[name])
@@ -124,7 +124,7 @@ def test_pieces_add_up_to_the_whole(name: str, tmp_path: Path) -> None:
     assert [entry[0].partition("-")[0] for entry in StageCache(tmp_path / "pieces").entries()] == ["work"]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", rest_slow(SCHEDULES))
 def test_a_victim_goes_on_in_mid_training(schedule: Any, tmp_path: Path) -> None:
     recipe = TrainingConfig(epochs=2, batch_size=40, schedule=schedule, crop_padding=1)
     spec = make_spec("digits", "badnets", "none", overrides={"victim.width": 8}).model_copy(
@@ -142,6 +142,7 @@ def test_a_victim_goes_on_in_mid_training(schedule: Any, tmp_path: Path) -> None
     assert all(torch.equal(pieces.tensors[k], v) for k, v in whole.tensors.items())
 
 
+@pytest.mark.slow
 def test_energy_training_rolls_back_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check after the sixth update fails once in a whole training: in the pieces, at the same update."""
     real, failed = ebm.check_health, set[Path]()

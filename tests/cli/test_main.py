@@ -173,6 +173,7 @@ def test_doctor_names_everything(results, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_run_needs_none_of_the_app(results):
     """As on a bare GPU node: no database, no browser."""
     missing = ["duckdb", "streamlit", "pandas", "plotly", "pyarrow"]

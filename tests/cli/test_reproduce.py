@@ -138,6 +138,7 @@ LEARNED = {
 }
 
 
+@pytest.mark.slow
 def test_a_long_stage_is_left_in_its_midst_and_ends_with_the_same_numbers(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_impossible_requests_exit_2_with_one_line(
     assert (code, out) == (2, "") and expected in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_it_needs_none_of_the_app(results: Path, tmp_path: Path) -> None:
     """As on a bare GPU node: no database, no browser."""
     missing = ["duckdb", "streamlit", "pandas", "plotly", "pyarrow"]

@@ -10,7 +10,7 @@ from poisonlab.context import Context
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.spec.config import make_spec
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(900)]
 Measure = Callable[..., dict[str, float]]
 
 

@@ -117,6 +117,7 @@ def test_dropping_everybody_is_explained() -> None:
         hook.epoch(2, data)
 
 
+@pytest.mark.slow
 def test_digits_are_still_learned_without_the_dropped_ones() -> None:
     small = {"dataset.train_images": 300, "training.epochs": 8, "attack.poison_rate": 0.1}
     spec = make_spec("digits", "badnets", "epic", overrides=small)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import digits, listening, small
+from core_helpers import digits, listening, rest_slow, small
 from torch import Tensor
 
 from poisonlab import registry
@@ -188,6 +188,7 @@ def test_filt_ranks_and_keeps_poisons_as_the_attacker_left_them(
 # -- models -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_members_of_one_sweep_share_their_models(tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
 
@@ -305,7 +306,7 @@ def test_a_stress_test_puts_the_trigger_into_a_share_of_the_public_images(
     ],
     ids=["public", "shifted", "poisoned"],
 )
-@pytest.mark.parametrize("defense", ["puregen_ebm", "puregen_ddpm"])
+@pytest.mark.parametrize("defense", rest_slow(["puregen_ddpm", "puregen_ebm"]))
 def test_the_health_of_a_model_names_what_it_learned_from(
     defense: str, overrides: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

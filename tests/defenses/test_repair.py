@@ -10,6 +10,7 @@ from core_helpers import (
     digits,
     listening,
     noise_images,
+    rest_slow,
     same_state,
     small,
     smooth_net,
@@ -219,7 +220,7 @@ def test_a_corruption_is_measured_by_accuracy_alone(attack: str) -> None:
     assert found["accuracy_loss"] == pytest.approx(found["clean_accuracy_control"] - found["clean_accuracy"])
 
 
-@pytest.mark.parametrize("name", TREATMENTS)
+@pytest.mark.parametrize("name", rest_slow(TREATMENTS))
 def test_flags_are_measured_and_come_from_the_cache_again(name: str, tmp_path: Any) -> None:
     spec = corrupted_spec(name, defense__epochs=1, defense__adapt_epochs=1)
     first = run_experiment(spec, Context(cache=StageCache(tmp_path)))
@@ -290,6 +291,7 @@ def test_flags_by_hand() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_over_flagged_digits_are_repaired_better_when_some_images_come_back(tmp_path: Any) -> None:
     share = {"defense.flag_share": 0.72}  # three times the share of wrong labels

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import digits, listening, noise_images, small, tiny_spec
+from core_helpers import digits, listening, noise_images, rest_slow, small, tiny_spec
 from torch import Tensor
 
 from poisonlab import registry
@@ -86,7 +86,7 @@ def shown(name: str, clean: Tensor, poisoned: Tensor) -> LangevinTrace:
     return next(event.value for event in heard if isinstance(event, ArtifactReady))
 
 
-@pytest.mark.parametrize("name", ["puregen_ebm", "puregen_ddpm"])
+@pytest.mark.parametrize("name", rest_slow(["puregen_ddpm", "puregen_ebm"]))
 def test_walks_of_equal_images_are_equal_and_a_perturbation_starts_whole(name: str) -> None:
     clean = digits().train.x[:3]
     poisoned = (clean.int() + 30).clamp(0, 255).to(torch.uint8)

@@ -142,6 +142,7 @@ def test_taking_back_beats_training_on_wrong_labels_at_every_factor() -> None:
     assert kept[cleaned.order[: cleaned.flagged[-1]]].sum() > 100  # wrongly flagged images do come back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compute",
     [

@@ -39,7 +39,10 @@ def artifacts_of(spec: Any, **more: Any) -> dict[type, Any]:
     return {type(e.value): e.value for e in heard if isinstance(e, ArtifactReady)}
 
 
-@pytest.mark.parametrize(("defense", "unlearns"), [("rnp", False), ("tsbd", True), ("clp", False)])
+@pytest.mark.parametrize(
+    ("defense", "unlearns"),
+    [("clp", False), ("tsbd", True), pytest.param("rnp", False, marks=pytest.mark.slow)],
+)
 def test_every_scored_channel_has_a_drive(defense: str, unlearns: bool, tmp_path: Path) -> None:
     few = {
         "rnp": {"defense__unlearn_epochs": 1, "defense__recover_epochs": 1},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, same_state, small, state_of, tiny_spec
+from core_helpers import clean_model, digits, listening, rest_slow, same_state, small, state_of, tiny_spec
 from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache, run_stage
@@ -70,7 +70,7 @@ def test_a_look_leaves_modes_statistics_gradients_and_random_state_alone() -> No
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.parametrize("method", [RNP, TSBD])
+@pytest.mark.parametrize("method", rest_slow([TSBD, RNP]))
 def test_a_watched_repair_ends_as_an_unwatched_one(method: type) -> None:
     ctx, _ = listening()
     observer = Observer(TEST, backdoor())
@@ -110,6 +110,7 @@ def traces(spec: object, cache: StageCache) -> tuple[list[RepairTrace], list[str
     return shown, found.cached
 
 
+@pytest.mark.slow
 def test_a_cached_repair_shows_its_trace_again_and_another_test_set_is_looked_at_anew(tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
     few = {"clean_images": 20, "defense__unlearn_epochs": 2, "defense__recover_epochs": 1}
@@ -139,6 +140,7 @@ def test_observing_does_not_count_in_the_seconds_of_the_stage() -> None:
     assert finished.seconds < 0.1
 
 
+@pytest.mark.slow
 def test_a_record_times_the_looks_apart_from_the_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

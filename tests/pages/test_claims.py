@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from core_helpers import rest_slow
 from page_helpers import Open, words
 from published_helpers import OVER, toy_folder
 
@@ -41,7 +42,7 @@ def test_without_a_measurement_the_page_shows_the_numbers_and_the_command(
     assert "Table 1" in words(app) and "Another network" in words(app)
 
 
-@pytest.mark.parametrize("name", published_tables())
+@pytest.mark.parametrize("name", rest_slow(published_tables(), now=3))
 def test_every_table_of_the_program_opens_from_a_link(open_page: Open, tmp_path: Path, name: str) -> None:
     app = open_page(tmp_path, "claims", table=name)
 

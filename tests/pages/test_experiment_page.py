@@ -1,9 +1,11 @@
 """The forms follow from the configuration classes, and what they hold is what gets queued."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from core_helpers import rest_slow
 from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
@@ -41,14 +43,31 @@ def page(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ap
     return app
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(k, n) for k in ("attack", "defense", "dataset") for n in registry.KINDS[k]]
-)
-def test_every_parameter_of_every_method_is_in_the_form(page: AppTest, kind: str, name: str) -> None:
-    page.selectbox(key=f"new_{kind}").set_value(name).run()
+def assert_form_shows_methods(page: AppTest, kind: str, names: Iterable[str]) -> None:
+    """Choose one method after the other: each brings all its parameters."""
+    for name in names:
+        page.selectbox(key=f"new_{kind}").set_value(name).run()
+        assert not page.exception, name
+        assert_shows(page, kind, list(registry.KINDS[kind][name].Config.model_fields))
 
-    assert not page.exception
-    assert_shows(page, kind, list(registry.KINDS[kind][name].Config.model_fields))
+
+# Together they have a parameter of every kind of widget.
+FEW_METHODS = {
+    "attack": ["metapoison", "bullseye_polytope", "none"],
+    "defense": ["puregen_filt", "abl", "rnp"],
+    "dataset": ["cifar10", "digits"],
+}
+
+
+@pytest.mark.parametrize("kind", FEW_METHODS)
+def test_every_parameter_of_a_method_is_in_the_form(page: AppTest, kind: str) -> None:
+    assert_form_shows_methods(page, kind, FEW_METHODS[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FEW_METHODS)
+def test_every_parameter_of_every_method_is_in_the_form(page: AppTest, kind: str) -> None:
+    assert_form_shows_methods(page, kind, registry.KINDS[kind])
 
 
 def test_an_attack_from_one_new_file_gets_its_form(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +96,7 @@ def test_an_attack_from_one_new_file_gets_its_form(page: AppTest, monkeypatch: p
     assert "--set 'attack.word=a b'" in page.code[0].value
 
 
-@pytest.mark.parametrize("name", list(registry.victim))
+@pytest.mark.parametrize("name", rest_slow(["convnet", *(v for v in registry.victim if v != "convnet")]))
 def test_every_parameter_of_every_victim_is_in_the_form(page: AppTest, name: str) -> None:
     box = next(b for b in page.selectbox if b.label == "Victim")
     box.set_value(name).run()

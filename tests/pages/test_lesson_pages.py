@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from core_helpers import rest_slow
 from page_helpers import Open, words
 
 from poisonlab.ui import navigation
@@ -38,7 +39,7 @@ def test_the_answer_appears_after_the_prediction(open_page: Open, tmp_path: Path
     assert app.query_params["guess"] in (guess, [guess])
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", rest_slow(LESSONS))
 def test_a_link_restores_settings_prediction_and_answer(open_page: Open, tmp_path: Path, name: str) -> None:
     guess, settings, shown = LESSONS[name]
 
@@ -50,6 +51,7 @@ def test_a_link_restores_settings_prediction_and_answer(open_page: Open, tmp_pat
     assert {key: held[key] for key in settings} == settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_moved_slider_is_answered_in_two_seconds(open_page: Open, tmp_path: Path, name: str) -> None:
     guess, settings, shown = LESSONS[name]

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from page_helpers import Open, words
 
 from poisonlab.multilevel.data import diabetes
@@ -100,6 +101,7 @@ def test_a_table_that_somebody_brings_is_checked(open_page: Open, tmp_path: Path
     assert not app.exception and "line 3, column 'b' holds 'x'" in app.error[0].value.replace("\\", "")
 
 
+@pytest.mark.slow
 def test_a_moved_slider_is_answered_in_two_seconds(open_page: Open, tmp_path: Path) -> None:
     app = open_page(tmp_path, "multilevel", guess="above")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import tiny_spec
+from core_helpers import rest_slow, tiny_spec
 from torch import Tensor
 from torch.nn import Module
 
@@ -65,7 +65,7 @@ def targeted() -> ExperimentSpec:
     return make_spec("digits", "bullseye_polytope", "puregen_ebm", overrides=TARGETED)
 
 
-@pytest.mark.parametrize("spec", [backdoor(), targeted()], ids=["backdoor", "targeted"])
+@pytest.mark.parametrize("spec", rest_slow([backdoor(), targeted()]), ids=["backdoor", "targeted"])
 def test_the_same_spec_twice_gives_identical_metrics(spec: ExperimentSpec) -> None:
     assert run_experiment(spec, Context()).metrics == run_experiment(spec, Context()).metrics
 

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from poisonlab.runner.local import LocalRunner
 from poisonlab.store import Store
 
@@ -24,6 +26,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_job_is_interrupted_and_resumes_after_its_last_whole_stage(results):
     command = [sys.executable, "-c", CHILD, str(results), str(ROOT / "tests")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
