@@ -20,7 +20,7 @@ RESULTS = "POISONLAB_RESULTS"
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for is not there; the message says which ones are."""
+    """The requested device does not exist; the message names those that do."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -57,7 +57,7 @@ def device_name(device: torch.device) -> str:
 
 
 def set_threads() -> int:
-    """Let torch use the cores this process may use, unless ``OMP_NUM_THREADS`` says otherwise."""
+    """Let torch use the cores this process may use, unless ``OMP_NUM_THREADS`` sets their number."""
     if "OMP_NUM_THREADS" not in os.environ:
         affinity = getattr(os, "sched_getaffinity", None)  # a container often sees fewer cores than there are
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -148,7 +148,7 @@ class Poison:
 
 @dataclass(frozen=True)
 class PoisonedSets(Sequence[ImageSet]):
-    """A training set for each trial, made anew whenever it is read: memory holds the clean one and what was changed."""
+    """A training set for each trial, built whenever it is read: memory holds the clean one and the changes."""
 
     train: ImageSet
     poison: Poison
@@ -204,11 +204,11 @@ class SettingSweep:
     Attributes:
         setting_name: what the settings are, for axes.
         settings: float ``(s,)``, from the weakest, which changes nothing, to the strongest.
-        clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may look at.
+        clean_score: float ``(s,)``, accuracy on the defender's own images: all that the choice may depend on.
         chosen: position of the setting that is used.
         variants: state-dict name -> ``(s, ...)``, what replaces the model's own tensors at each setting.
         stand_in: float ``(s,)``, success of a pattern that the defender found and takes for the trigger; empty of a
-            defense that looks for none.
+            defense that searches for none.
         by_rule: whether clean data chose; else a parameter did.
     """
 
@@ -261,16 +261,16 @@ def stacked(models: Sequence[Module]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Detection:
-    """What a defense says of a model, and of the images it was trained on.
+    """A defense's verdict on a model and on the images it was trained on.
 
     Attributes:
         backdoored: the verdict.
         target: the class it names, ``None`` without one.
         score: what ``class_scores`` are, for axes.
         class_scores: float ``(classes,)``, higher is more suspicious.
-        threshold: class scores above this speak for a backdoor.
+        threshold: class scores above this count as a backdoor.
         sample_scores: float ``(n,)``, one for each training image, higher is more suspicious; ``None`` without any.
-        flagged: bool ``(n,)``, the images it would throw out.
+        flagged: bool ``(n,)``, the images it would remove.
         trigger_classes: int64 ``(k,)``, classes that a trigger was recovered for.
         patterns, masks: float ``(k, c, h, w)`` and ``(k, 1, h, w)`` in [0, 1]; x becomes (1 - mask) x + mask pattern.
     """

@@ -1,4 +1,4 @@
-"""BadNets: a patch that means a class."""
+"""BadNets: a patch that makes the victim predict the target class."""
 
 from typing import Literal
 

@@ -16,7 +16,7 @@ from poisonlab.types import ImageSet, Poison, Threat
 
 
 class SurrogateTrainer(typing.Protocol):
-    """Networks that the attacker trains from scratch by the victim's recipe, each from a random start of its own."""
+    """Trains the attacker's networks from scratch by the victim's recipe, each from its own random start."""
 
     def __call__(
         self,
@@ -28,8 +28,8 @@ class SurrogateTrainer(typing.Protocol):
         """A network in eval mode.
 
         Args:
-            number: another number, another start.
-            images: what it learns; by default those of the extractor, from scratch the training set.
+            number: decides the random start.
+            images: its training set; by default that of the extractor, from scratch the training set.
             victim: its kind, one that the parameter ``surrogates`` names; by default the victim's.
             dropout: share of activations dropped while it learns.
         """
@@ -37,7 +37,7 @@ class SurrogateTrainer(typing.Protocol):
 
 @dataclass(frozen=True)
 class AttackerView:
-    """What an attacker may look at; the method's card says which of it its threat model grants.
+    """What is accessible to an attacker; the method's card says which of it its threat model grants.
 
     Attributes:
         train: the training set before poisoning.
@@ -47,7 +47,7 @@ class AttackerView:
         extractor: the pretrained network that a transfer victim starts from (white box); from scratch, ``clean_model``.
         public: clean labeled images of the same classes, none of them in the training set; empty for an attack
             whose ``reads_public`` is not set.
-        surrogate: trains a network of the attacker's own at the first call.
+        surrogate: trains a network of the attacker's own.
     """
 
     train: ImageSet
@@ -71,11 +71,11 @@ class Attack:
     """Base of all attacks.
 
     Class attributes:
-        Config: its parameters. card: what a page tells about it.
+        Config: its parameters. card: its description on the pages.
         protocols: the training protocols it works under, the first being the default.
         recipe: which of a dataset's recipes trains its victims from scratch, where the dataset has that one.
         poisons: whether it changes any training image.
-        reads_public: whether it looks at ``view.public``; the poison of others does not depend on those images.
+        reads_public: whether it uses ``view.public``; the poison of others does not depend on those images.
         clean_label: whether every poisoned image keeps its label.
     """
 
@@ -102,7 +102,7 @@ class Attack:
     def bound(self) -> float | None:
         """The most that any pixel of a poisoned image is changed by, in 1/255; ``None`` without such a limit.
 
-        It is the parameter ``eps`` where there is one; an attack that changes more than this says so here.
+        It is the parameter ``eps`` where there is one; an attack that changes more overrides this.
         """
         return getattr(self.config, "eps", None)
 
@@ -110,12 +110,12 @@ class Attack:
         """The attacker's part in the training of the undefended victim, for attacks that control it.
 
         With a hook the victim trains on the unpoisoned images (protocol ``from_scratch``): it is the hook that poisons
-        its batches. Defenses that train anew do so without it, on the settled poison.
+        its batches. Defenses that retrain do so without it, on the finalized poison.
         """
         return None
 
     def finalize(self, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
-        """The poison once its hook has learned what it wanted: same rows and labels, the final trigger."""
+        """The poison after training with the hook: same rows and labels, the final trigger."""
         return poison
 
     def threat(self, poison: Poison, classes: int) -> Threat:

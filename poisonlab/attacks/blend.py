@@ -1,4 +1,4 @@
-"""Blend: a whole picture shines through."""
+"""Blend: a whole picture is blended into the image."""
 
 from typing import Literal
 

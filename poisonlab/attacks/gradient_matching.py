@@ -1,4 +1,4 @@
-"""Gradient matching: clean-label poisons whose training gradient points where the attacker wants."""
+"""Gradient matching: clean-label poisons whose training gradient is aligned with the attacker's."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
@@ -191,7 +191,7 @@ def craft(
     draws: torch.Generator,
     advance: Callable[[], None] = lambda: None,
 ) -> Attempt:
-    """Perturb ``base`` from one random start so that training on it moves a model as the attacker wishes.
+    """Perturb ``base`` from one random start so that training on it moves a model towards the adversarial label.
 
     Args:
         models: surrogates in eval mode, whose parameters require gradients.

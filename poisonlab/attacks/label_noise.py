@@ -42,7 +42,7 @@ def partners(pairs: str, classes: int) -> Tensor:
     """The look-alike of each class, int64 ``(classes,)``; -1 for a class without one.
 
     Raises:
-        ValueError: ``pairs`` is not a list of pairs of different classes, each class once; says what is wrong.
+        ValueError: ``pairs`` is not a list of pairs of different classes, each class once; the message names the error.
     """
     if pairs == "neighbors":
         numbers = list(range(classes - classes % 2))

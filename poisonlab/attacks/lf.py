@@ -1,4 +1,4 @@
-"""LF: one smooth pattern, invisible to defenses that look for high frequencies."""
+"""LF: one smooth pattern, invisible to defenses that search for high frequencies."""
 
 import torch
 from torch import Tensor

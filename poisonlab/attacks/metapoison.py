@@ -43,7 +43,7 @@ class MetaPoisonConfig(SameBudgetConfig):
     )
     epochs: int = param(
         24,
-        "Epochs after which a surrogate is drawn and trained anew",
+        "Epochs after which a surrogate is initialized again",
         quick=12,
         ge=1,
         le=400,

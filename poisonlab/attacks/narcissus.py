@@ -1,4 +1,4 @@
-"""Narcissus: a clean-label trigger that points inward, to what a class is for a network."""
+"""Narcissus: a clean-label trigger optimized towards the features by which a network knows a class."""
 
 import copy
 
@@ -111,7 +111,7 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
 
     Args:
         model: the surrogate in train mode: its batch norms use the statistics of the batch at hand.
-        own: images of the target class; each is cropped and mirrored anew before delta is added.
+        own: images of the target class; each is cropped and mirrored at random before delta is added.
 
     Returns:
         int16 ``(c, h, w)`` in units of 1/255, within ``eps``.

@@ -1,4 +1,4 @@
-"""No attack: what a defense does to a model that has no backdoor."""
+"""No attack: the cost of a defense on a model without a backdoor."""
 
 import torch
 
@@ -16,7 +16,7 @@ class NoAttackConfig(Config):
 
 @attack("none")
 class NoAttack(Attack):
-    """The clean model through the same protocol. Its ASR is measured with BadNets' patch, which it never met."""
+    """The clean model through the same protocol. Its ASR is measured with BadNets' patch, unseen in training."""
 
     Config = NoAttackConfig
     recipe = BadNets.recipe  # the clean model beside the backdoored ones

@@ -1,4 +1,4 @@
-"""Random noise of a poison's size: the control that tells what its bound alone does."""
+"""Random noise of a poison's size: the control that shows the effect of the bound alone."""
 
 import torch
 from torch import Tensor

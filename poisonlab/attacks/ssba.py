@@ -1,4 +1,4 @@
-"""SSBA: every image carries a trigger of its own, drawn by a network that hides the same bits in all of them."""
+"""SSBA: every image carries its own trigger, drawn by a network that hides the same bits in all images."""
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Objective:
 
 
 def train_coder(encoder: Encoder, decoder: Decoder, x: Tensor, config: SSBAConfig, ctx: Context) -> None:
-    """Train both networks in place, on strings drawn anew for each image of each batch.
+    """Train both networks in place, on a fresh random string for each image of each batch.
 
     Args:
         x: uint8 ``(n, c, h, w)``.

@@ -74,10 +74,10 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     transfer = protocol != "from_scratch"
     attacked = config.head_images if transfer else config.train_images
     pretrain = config.pretrain_images if transfer else 0
-    wanted = attacked + max(config.reserve_images + pretrain, config.public_images)
-    if wanted > len(pool) or config.test_images > len(test):
+    requested = attacked + max(config.reserve_images + pretrain, config.public_images)
+    if requested > len(pool) or config.test_images > len(test):
         raise DataError(
-            f"the parts ask for {wanted} training and {config.test_images} test images, but the dataset has "
+            f"the parts ask for {requested} training and {config.test_images} test images, but the dataset has "
             f"{len(pool)} and {len(test)}; lower train_images, head_images, pretrain_images, reserve_images, "
             "public_images or test_images"
         )

@@ -107,7 +107,7 @@ def imagenet_part(size: int = SIDE, valid: bool = False) -> ImageSet:
         valid: take those of the valid folder, too.
 
     Raises:
-        DataError: CINIC-10 is not there or damaged; says what to do.
+        DataError: CINIC-10 is absent or damaged; the message says what to do.
     """
     tensors = _tensors()
     splits = SPLITS[: 1 + valid]

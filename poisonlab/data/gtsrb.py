@@ -203,7 +203,7 @@ def _read(path: Path) -> torch.Tensor:
 
 
 def _contents(folder: Path) -> str:
-    """Hash of the file names: the tensor file is made anew when a subset gives way to the full set."""
+    """Hash of the file names: the tensor file is rebuilt when a subset gives way to the full set."""
     names = sorted(path.name for path in folder.glob("GTSRB/*/*/*.ppm"))
     table = folder / "GT-final_test.csv"
     labels = table.read_bytes() if table.exists() else b""

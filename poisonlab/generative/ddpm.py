@@ -36,7 +36,7 @@ class DDPMConfig(Config):
 
     ddpm_network: Literal["L", "M", "S", "tiny"] = param(
         "L",
-        "UNet of 114, 28 or 7 million parameters, or one of ours for small images",
+        "UNet of 114, 28 or 7 million parameters, or a smaller one for small images",
         quick="tiny",
         source=PAPER,
     )
@@ -174,7 +174,7 @@ HELD_OUT = 64
 
 
 def check_health(network: Denoiser, held_out: Tensor, levels: int, ctx: Context) -> Health:
-    """How the model treats data it has not seen: ``held_out`` is float in [-1, 1]."""
+    """Health on held-out data: ``held_out`` is float in [-1, 1]."""
     draws = ctx.generator("ddpm", "health")
     schedule = Schedule.linear(held_out.device)
     steps = min(HEALTH_STEPS, levels)

@@ -120,7 +120,7 @@ MAX_ROLLBACKS = 5
 def check_health(
     energy: nn.Module, held_out: Tensor, bank: Tensor, sampler: LangevinConfig, generator: torch.Generator
 ) -> Health:
-    """How the model treats data it has not seen: ``held_out`` and ``bank`` are float in [-1, 1]."""
+    """Health on held-out data: ``held_out`` and ``bank`` are float in [-1, 1]."""
     energy.requires_grad_(False)
     purified = langevin(energy, held_out, HEALTH_STEPS, sampler, generator)
     error = (purified - held_out).square().mean().item()

@@ -82,7 +82,7 @@ def langevin(
     """The last state of a chain of ``steps`` steps that starts at ``x``.
 
     Args:
-        energy: its parameters should not require gradients: only the input's gradient is wanted.
+        energy: its parameters should not require gradients: only the input's gradient is needed.
         x: float32 ``(n, c, h, w)`` in [-1, 1]; not modified.
         visit: called before every step with the number of steps done, the state and its energy ``(n,)``. It must
             clone a state that it wants to keep.
@@ -110,7 +110,7 @@ class Chain:
         steps: ``(s,)``, the recorded steps.
         states: uint8 ``(s, n, c, h, w)``.
         energies: ``(s, n)``, NaN without an energy model.
-        used: steps after which purification stops; the record may go on.
+        used: steps after which purification stops; the recording may continue.
         moments: what was done up to each recorded step, in words.
     """
 

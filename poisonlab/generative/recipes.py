@@ -78,8 +78,8 @@ class EnergyRecipe(Recipe):
 
     def verdict(self, health: dict[str, float]) -> str:
         if health["noise_auroc"] > 0.6:
-            return "tells noisy from clean images"
-        return "hardly tells noisy from clean images: purification is weak"
+            return "separates noisy from clean images"
+        return "hardly separates noisy from clean images: purification is weak"
 
 
 @dataclass(frozen=True)

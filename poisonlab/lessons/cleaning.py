@@ -1,7 +1,7 @@
 """Lesson: cleaning the data. Rows with suspicious labels are flagged, then sorted instead of dropped.
 
 Inspired by Huang, Zhao, Huang and Pan (NeurIPS 2023), who keep what is useful in data that does harm; the steps are
-ours, and their score is that of Tanno et al. (2022) with a trusted set in the place of known failures.
+ours, and their score is that of Tanno et al. (2022) with a trusted set in place of known failures.
 """
 
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Cleaned:
     """What was flagged, what became of it, and what training on the rest gives.
 
     Attributes:
-        images: uint8 ``(n, 1, 8, 8)``. given, true: labels ``(n,)``; nobody but the reader sees ``true``.
-        score: how much fine-tuning on trusted images speaks against a label, ``(n,)``.
+        images: uint8 ``(n, 1, 8, 8)``. given, true: labels ``(n,)``; ``true`` is for the reader alone.
+        score: evidence against a label from fine-tuning on trusted images, ``(n,)``.
         order: the rows from the highest score down.
         flagged: how many of them each of ``FACTORS`` flags.
         agrees: whether the model without the flagged rows gives a row its label, ``(factors, n)``.

@@ -17,7 +17,7 @@ from poisonlab.lessons.plane import Points
 from poisonlab.training.loop import batches
 
 EACH = 100
-TARGET = (-0.2, 0.3)  # a point of class 0 that the attacker wants in class 1; it is never in the training set
+TARGET = (-0.2, 0.3)  # a point of class 0; the adversarial label is class 1; it is never in the training set
 SIZES = (2, 32, 32, 2)  # of the layers
 LR = 0.1
 BATCH = 20

@@ -27,7 +27,7 @@ HIDDEN = 64
 LR = 3e-3
 UPDATES = 240
 WALK = 4  # steps of the walkers in an update
-RESTARTS = 0.05  # share of the walkers that start anew in an update
+RESTARTS = 0.05  # share of the walkers that restart in an update
 CONSTANTS = LangevinConfig(noise=0.1, temperature=0.1)  # of training
 SIZE_PENALTY = 0.02  # on squared energies: only differences have a meaning
 FRAMES = 9

@@ -1,4 +1,4 @@
-"""Points in the plane, and what networks say about every place of it."""
+"""Points in the plane, and the predictions of networks all over it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

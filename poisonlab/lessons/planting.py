@@ -12,7 +12,7 @@ from poisonlab.lessons.plane import Points
 BUDGETS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
 EACH = 100  # training points of a class
 TEST_EACH = 500
-TARGET = (-1.1, 0.9)  # a place of class 0; the attacker wants class 1 there
+TARGET = (-1.1, 0.9)  # a place of class 0; the adversarial label is class 1
 STEPS = 160
 LR = 0.02
 FRAMES = 11

@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
 
 def initialize(model: Network, generator: torch.Generator) -> Network:
-    """Draw all weights anew from ``generator``: He-normal convolutions, small uniform linear layers.
+    """Draw all weights from ``generator``: He-normal convolutions, small uniform linear layers.
 
     A layer that starts from other weights has a method ``initialize(generator)``. The generator must live on the
     device of the weights. Returns ``model``, which is changed in place.

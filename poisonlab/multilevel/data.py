@@ -74,7 +74,7 @@ def read_table(raw: bytes, name: str, target: str = "") -> Table:
     values = torch.tensor([_numbers(number, cells, header) for number, cells in rows], dtype=torch.float64)
     for column, title in enumerate(header):
         if values[:, column].min() == values[:, column].max():
-            raise TableError(f"column {title!r} has the same value in every row and tells nothing: remove it")
+            raise TableError(f"column {title!r} has the same value in every row: remove it")
     place = header.index(target)
     others = [column for column in range(len(header)) if column != place]
     label = "".join(c for c in name if c.isprintable())[:MAX_NAME] or "table"

@@ -76,8 +76,8 @@ def minimise(
 
     Args:
         levels: from the first player to the last, at least one.
-        patience: a game stops when F_1 has not fallen for so many steps and keeps its lowest point; 0 goes on to the
-            end and keeps the last.
+        patience: a game stops when F_1 has not fallen for so many steps and keeps its lowest point; 0 continues to
+            the end and keeps the last.
         watch: called with the number and the point of every step, which it must not change. An exception ends the
             descent.
 
@@ -178,7 +178,7 @@ class _Fresh(torch.autograd.Function):
 
     Two descents that share one start are wrong: the gradient of the second also runs through the first, which the
     players above remember, and the time doubles with every step. Being younger than ``upper`` in the graph, the
-    start also tells autograd where to stop looking, so that the time is linear in every T_i.
+    start also tells autograd where to stop, so that the time is linear in every T_i.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Hyperparameter learning under a poisoning adversary: three players, or two where nobody poisons.
+"""Hyperparameter learning under a poisoning adversary: three players, or two without an attacker.
 
-The hyperparameter lambda weighs a regression's penalty and is judged on untouched validation rows; the learner fits
+The hyperparameter lambda weighs a regression's penalty and is evaluated on untouched validation rows; the learner fits
 the weights theta; the attacker moves the inputs of the n training rows by P and pays for it:
 
     f_1 = (1/a) |y_v - X_v theta|^2                                     hyperparameter
@@ -124,7 +124,7 @@ def trilevel(data: Regression, penalty: Tensor, order: Order, rules: Rules) -> l
 
 
 def bilevel(data: Regression, rules: Rules) -> list[Level]:
-    """The two players that are left when nobody poisons."""
+    """The two players without an attacker."""
 
     def loss(point: Point) -> Tensor:
         strength, theta = point

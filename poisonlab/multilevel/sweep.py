@@ -35,7 +35,7 @@ class SweepSpec(Config):
     )
     seeds: int = Field(10, ge=2, le=50, description="Random splits")
     train_rows: int = Field(40, ge=5, le=500, description="Rows the learner fits and the attacker moves")
-    validation_rows: int = Field(100, ge=5, le=2000, description="Untouched rows that lambda is judged on")
+    validation_rows: int = Field(100, ge=5, le=2000, description="Untouched rows that lambda is evaluated on")
     rules: Rules = Rules()
 
     @field_validator("penalties", "noises")

@@ -220,14 +220,14 @@ class ExperimentSpec(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        wanted = registry.attack[self.attack.name].protocols
-        if self.protocol not in wanted:
+        protocols = registry.attack[self.attack.name].protocols
+        if self.protocol not in protocols:
             raise ValueError(
-                f"attack {self.attack.name!r} runs under {', '.join(wanted)}, not {self.protocol!r}"
+                f"attack {self.attack.name!r} runs under {', '.join(protocols)}, not {self.protocol!r}"
             )
         defense = registry.defense[self.defense.name]
-        looks = defense.repairs() or defense.overrides("detect")
-        if looks and defense.needs_clean_images and self.clean_images == 0:
+        uses_model = defense.repairs() or defense.overrides("detect")
+        if uses_model and defense.needs_clean_images and self.clean_images == 0:
             raise ValueError(
                 f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more"
             )

@@ -1,4 +1,4 @@
-"""All that a training is made of as a bundle, and back: what an interrupted one needs to go on exactly."""
+"""The state of a training as a bundle, and back: all that an interrupted one needs to continue exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Checkpoint:
     Attributes:
         tensors: what is learned, changed in place when a state is loaded; a module's ``state_dict()`` fits.
         optimizer: its moments and learning rates.
-        generators: what is drawn from while it goes on.
+        generators: all that the training draws from.
         schedule: of the learning rate; its state must be JSON, which that of ``MultiStepLR`` is not.
     """
 

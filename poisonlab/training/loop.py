@@ -30,16 +30,16 @@ class TrainingHook:
     """What an attack or a defense may change in training; each method is the identity here."""
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
-        """Before the first step. A hook serves one training at a time: what it counts or learns starts anew here."""
+        """Before the first step. A hook serves one training at a time: resets its state."""
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
         """The set that epoch ``number``, from 1 on, draws its batches from, before any is drawn.
 
         The model is in the mode it is trained in, which under frozen batch norm is eval mode. It is to be left
-        unchanged; a mode that is left behind is undone before the next batch.
+        unchanged; a changed mode is reset before the next batch.
 
         Args:
-            data: the whole training set, not to be changed; the answer is no longer than it.
+            data: the whole training set, not to be changed; the returned set is no longer than it.
         """
         return data
 
@@ -64,7 +64,7 @@ class TrainingHook:
         return {}
 
     def end(self, ctx: Context) -> None:
-        """After the last step: what the training showed may be reported."""
+        """After the last step: results may be reported."""
 
 
 def backward(forward: Callable[[], Tensor]) -> Tensor:

@@ -42,7 +42,7 @@ class Trainer:
         Args:
             seed: another than the run's.
             make_hook, hook_key: as in :func:`~poisonlab.training.victims.train_from_scratch`.
-            observer: looks at the victim of each trial as soon as it is trained, where they are trained one by one.
+            observer: called with the victim of each trial once it is trained, where they are trained one by one.
         """
         spec, ctx = self.reseeded(seed)
         if self.spec.protocol == "linear_transfer" and make_hook is None:

@@ -1,4 +1,4 @@
-"""Trained victims and how they come to be: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
+"""Trained victims: from scratch, as heads on a frozen extractor, or fine-tuned from it."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +57,15 @@ class Victims:
 
     def predict(self, x: Tensor) -> Tensor:
         """Labels of uint8 images, int64 ``(trials, n)``; each member is asked once."""
-        return torch.stack([said.argmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+        return torch.stack([member.argmax(1) for member in self._logits(x)]).repeat_interleave(
+            self.shared_by, 0
+        )
 
     def probabilities(self, x: Tensor) -> Tensor:
         """Softmax of uint8 images, float ``(trials, n, classes)``: for a few images, where there are many trials."""
-        return torch.stack([said.softmax(1) for said in self._logits(x)]).repeat_interleave(self.shared_by, 0)
+        return torch.stack([member.softmax(1) for member in self._logits(x)]).repeat_interleave(
+            self.shared_by, 0
+        )
 
     def _logits(self, x: Tensor) -> Iterator[Tensor]:
         """``(n, classes)`` of one member after the other."""
@@ -140,7 +144,7 @@ def train_on_extractor(
 ) -> Victims:
     """For each training set the extractor under a fresh head that all sets share, trained on images. Each is a stage.
 
-    The protocol says what is trained: the whole network or the head alone, for which :func:`train_transfer` does the
+    The protocol decides what is trained: the whole network or the head alone, for which :func:`train_transfer` does the
     same from features computed once where no hook changes the images.
 
     Args:
@@ -172,8 +176,8 @@ def _one_by_one(
     make_hook: MakeHook | None,
     hook_key: Any,
 ) -> Victims:
-    """A network for each set, a stage of its own, in the order of the sets; the experimenter may look at each."""
-    unwatched = replace(ctx, observer=None)  # a hook is handed no object that knows the threat
+    """A network for each set, a stage of its own, in the order of the sets; each may be evaluated."""
+    unwatched = replace(ctx, observer=None)  # a hook receives no object that knows the threat
     hooked = make_hook is not None and make_hook(unwatched) is not None
     key = [*key, hook_key if hooked else None]
 

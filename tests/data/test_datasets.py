@@ -215,7 +215,7 @@ def test_a_damaged_tensor_file_says_to_delete_it(folder: Path, content: bytes) -
     (folder / cifar10.FILE.name).write_bytes(content)
     said = refused()
 
-    assert f"{folder / cifar10.FILE.name} is damaged" in said and "delete" in said and "made anew" in said
+    assert f"{folder / cifar10.FILE.name} is damaged" in said and "delete" in said and "rebuilt" in said
 
 
 def small_tensors() -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ CHROMA = 0.62
 
 
 def recolor(x: Tensor, grids: Tensor) -> Tensor:
-    """Shift each color by what its image's grid says, trilinear between nodes; a grid of zeros changes nothing.
+    """Shift each color by its image's grid, trilinear between nodes; a grid of zeros changes nothing.
 
     Args:
         x: float ``(n, 3, h, w)`` in [0, 1].

@@ -22,7 +22,7 @@ class SurrogateTraining(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Epochs after which a surrogate is initialized anew."""
+        """Epochs after which a surrogate is initialized again."""
 
     @property
     def batch(self) -> int:
@@ -38,7 +38,7 @@ class SurrogateTraining(Protocol):
 
 
 class EnsembleMember:
-    """A surrogate that is trained on clean images by plain SGD, and initialized anew after ``epochs`` epochs.
+    """A surrogate that is trained on clean images by plain SGD, and initialized again after ``epochs`` epochs.
 
     Args:
         architecture: the network; its own weights are not used.

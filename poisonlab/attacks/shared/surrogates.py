@@ -1,4 +1,4 @@
-"""Networks that an attacker crafts on instead of the victim's own: which, with what dropout, and their features."""
+"""Surrogates: the networks an attacker crafts on in place of the victim's, their dropout and their features."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def parse_surrogates(text: str) -> list[VictimPart]:
     """``"resnet9 width=8, resnet8"`` -> two victims with their parameters; an empty text names none.
 
     Raises:
-        ValueError: no such victim or no such parameter; says what there is.
+        ValueError: no such victim or no such parameter; lists the possible ones.
     """
     parts = []
     for words in (entry.split() for entry in text.split(",") if entry.strip()):

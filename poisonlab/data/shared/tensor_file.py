@@ -40,7 +40,7 @@ class TensorFile:
 
         Args:
             make: the folder -> the tensors, from the archive. Its ``DataError`` passes through.
-            source: what the archive holds now; a file made from anything else is made anew.
+            source: what the archive holds now; a file made from anything else is rebuilt.
 
         Raises:
             DataError: the file is damaged, cannot be written, or the archive cannot be read.
@@ -78,7 +78,7 @@ class TensorFile:
             temporary.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> Tensors:
-        remedy = f"delete {path} and run again: it is made anew from the archive or the download"
+        remedy = f"delete {path} and run again: it is rebuilt from the archive or the download"
         expected = f"expected {self.title} as one tensor file"
         try:
             with safe_open(path, framework="pt") as file:
