@@ -116,9 +116,9 @@ else:
         alt="Attack success rate and clean accuracy while the network learns",
     )
     lesson.explain(
-        "The square is the same in every poisoned image, and in no honest one. Nothing else predicts a label so "
+        "The square is the same in every poisoned image, and in no clean one. Nothing else predicts a label so "
         "reliably, so the network learns *square means* the attacker's class as one more rule. The rule costs it "
-        "nothing on honest images. A bigger square is easier to learn. Look at the steps: the network first learns "
+        "nothing on clean images. A bigger square is easier to learn. Look at the steps: the network first learns "
         "to read, then learns the exception.",
         r"\tilde x = (1-m) \odot x + m \odot \text{white}, \qquad \tilde y = t",
         r"\mathrm{ASR} = \Pr\big(f(\tilde x) = t \mid y \neq t\big)",

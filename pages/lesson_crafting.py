@@ -50,11 +50,11 @@ guess = lesson.predict(
     (eps, poisons, draw),
 )
 if guess is None:
-    honest, movable = crafting.clean_points(poisons, draw)
+    clean, movable = crafting.clean_points(poisons, draw)
     scene.plotly_chart(
         plane.reach(
-            (honest.x.numpy(), honest.y.numpy()),
-            honest.x[movable].numpy(),
+            (clean.x.numpy(), clean.y.numpy()),
+            clean.x[movable].numpy(),
             crafting.TARGET,
             eps,
             float(axis()[-1]),

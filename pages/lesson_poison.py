@@ -26,7 +26,7 @@ with st.container(border=True):
         planting.BUDGETS,
         8,
         "poisons",
-        "How many points the attacker adds to the 200 honest ones. This is the attacker's budget.",
+        "How many points the attacker adds to the 200 clean ones. This is the attacker's budget.",
     )
     spread = lesson.slider(
         columns[1],
@@ -40,7 +40,7 @@ with st.container(border=True):
 
 scene = st.container()
 guess = lesson.predict(
-    f"The star lies among 100 honest points of class 0. With a spread of {spread:g}, how many poisons does it take "
+    f"The star lies among 100 clean points of class 0. With a spread of {spread:g}, how many poisons does it take "
     "until the network gives it to class 1?",
     ANSWERS,
     (spread, draw),
@@ -55,7 +55,7 @@ if guess is None:
             float(axis()[-1]),
         ),
         key="scene",
-        alt="The honest points of both classes, the star among those of class 0, and the poisons around it",
+        alt="The clean points of both classes, the star among those of class 0, and the poisons around it",
     )
 else:
     planted = lesson.cached(planting.plant, "Training ten networks")(spread, draw)
@@ -97,7 +97,7 @@ else:
             (
                 "Test accuracy",
                 percent(planted.accuracy[place]),
-                f"On 1,000 honest points that were not trained on. Without poison: {percent(planted.accuracy[0])}.",
+                f"On 1,000 clean points that were not trained on. Without poison: {percent(planted.accuracy[0])}.",
             ),
         )
         st.plotly_chart(
@@ -115,13 +115,13 @@ else:
         )
     lesson.explain(
         "Training makes the mean loss over all points small, and it does not ask where a point came from. Near the "
-        "star there are few honest points. A few poisons outvote them *there*. The closer the poisons lie together, "
-        "the fewer are needed and the smaller is the dent in the boundary. Accuracy counts the honest points "
+        "star there are few clean points. A few poisons outvote them *there*. The closer the poisons lie together, "
+        "the fewer are needed and the smaller is the dent in the boundary. Accuracy counts the clean points "
         "everywhere, so it hardly sees the dent: **a good accuracy does not say that nobody tampered with the data.**",
         r"\min_\theta \; \frac{1}{n+b}\Big(\sum_{i=1}^{n} \ell(x_i, y_i; \theta) "
         r"+ \sum_{j=1}^{b} \ell(\tilde x_j, \text{class 1}; \theta)\Big)",
     )
     st.markdown(
-        r"Here $\ell$ is the loss of one point, the $n$ points are honest, and the budget $b$ counts the poisons."
+        r"Here $\ell$ is the loss of one point, the $n$ points are clean, and the budget $b$ counts the poisons."
     )
 lesson.end("lesson_poison")

@@ -58,7 +58,7 @@ if targets := found.get("TargetGallery"):
     held = int((targets.predicted_defended == targets.adversarial_labels).sum())
     st.markdown(
         f"The attacker wants {len(targets.images)} chosen images misread and never touches them. Without a "
-        f"defense **{hit}** of them get the class the attacker wished for, with it **{held}**."
+        f"defense **{hit}** of them are given the adversarial class, with it **{held}**."
     )
     galleries.targets(targets)
 

@@ -78,7 +78,7 @@ def _results(results: Path) -> tuple[bool, str]:
     writable = os.access(existing, os.W_OK)
     runs = sum(1 for _ in (results / "runs").glob("*/run.json"))
     problem = "" if writable else "; not writable: choose another folder with --results"
-    problem += "; little space: a sweep wants some GB" if free < 1 else ""
+    problem += "; little space: a sweep needs several GB" if free < 1 else ""
     return writable and free >= 1, f"{results}, {runs} recorded runs, {free:.1f} GiB of disk free{problem}"
 
 

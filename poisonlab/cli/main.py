@@ -1,7 +1,7 @@
 """The same specs from a shell: ``poisonlab ui|list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
 ``multilevel``, whose games have specs of their own; ``python -m poisonlab`` is the same.
 
-Results go to stdout, everything said on the way to stderr. Exit codes: 0 done, 1 a run failed or the
+Results go to stdout, messages to stderr. Exit codes: 0 done, 1 a run failed or the
 machine refused, 2 a command that cannot be, always with one line that says what is allowed.
 """
 
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code."""
     if not os.environ.get("POISONLAB_DEBUG"):
-        logging.getLogger("poisonlab").setLevel(logging.CRITICAL)  # the one line below says it all
+        logging.getLogger("poisonlab").setLevel(logging.CRITICAL)  # the one line below is enough
     try:
         options = _parser().parse_args(arguments)
         return int(options.command(options))

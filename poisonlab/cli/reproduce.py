@@ -112,7 +112,7 @@ def _chosen(option: str, text: str | None, known: Mapping[str, Method]) -> list[
     return found
 
 
-def _past(runs: Path, wanted: set[tuple[str, int]]) -> list[RunRecord]:
+def _past(runs: Path, keys: set[tuple[str, int]]) -> list[RunRecord]:
     """Records of these specs in a results folder, finished and failed ones."""
     found = []
     for path in sorted(runs.glob(f"*/{RECORD}")):
@@ -120,7 +120,7 @@ def _past(runs: Path, wanted: set[tuple[str, int]]) -> list[RunRecord]:
             record, _ = read_record(path.parent)
         except RecordError:
             continue  # the index tells of it
-        if record.spec.preset == "paper" and _key(record) in wanted:
+        if record.spec.preset == "paper" and _key(record) in keys:
             found.append(record)
     return found
 

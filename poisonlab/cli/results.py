@@ -146,7 +146,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def index(results: Path) -> None:
-    """Let the database know, if there is one and nobody else holds it."""
+    """Index into the database, if there is one and no other process holds it."""
     try:
         from poisonlab.store import Store, StoreError, StoreLocked  # noqa: PLC0415 - may be missing
     except ImportError as error:

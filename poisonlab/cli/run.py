@@ -45,10 +45,10 @@ def sweep(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_summary(record, options.results)), flush=True)
         else:
-            said = (
+            text = (
                 record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
             )
-            print(f"{name}: {record.state} in {record.seconds:.1f} s; {said}", flush=True)
+            print(f"{name}: {record.state} in {record.seconds:.1f} s; {text}", flush=True)
     index(options.results)
     if not options.json:
         print()

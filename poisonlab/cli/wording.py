@@ -11,9 +11,9 @@ SUCCESS = ("asr", "poison_success")
 
 def compared(number: Number | None, records: Sequence[RunRecord]) -> str:
     """Mean over the runs of a cell, its deviation and the worst where there are several, and what is published."""
-    said = number or Number.model_construct()
-    accuracy = _published(said.accuracy, said.accuracy_sd, None, len(records))
-    success = _published(said.success, said.success_sd, said.success_max, len(records))
+    quoted = number or Number.model_construct()
+    accuracy = _published(quoted.accuracy, quoted.accuracy_sd, None, len(records))
+    success = _published(quoted.success, quoted.success_sd, quoted.success_max, len(records))
     return (
         f"accuracy {_mean(_rates(records, 'clean_accuracy'))} ({accuracy} published), "
         f"success {_mean(_rates(records, *SUCCESS), worst=True)} ({success} published)"

@@ -20,7 +20,7 @@ def playable(
         frames: for each moment the traces that replace the figure's first ones, as many as change.
         names: what the slider says at each moment.
         what: is counted, such as ``"step "``; stands before the name.
-        shown: the moment at which the figure was given, the last unless said.
+        shown: the moment at which the figure was given, the last by default.
     """
     shown %= len(names)
     figure.frames = [

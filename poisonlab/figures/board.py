@@ -59,7 +59,7 @@ def trade_off(rows: pd.DataFrame) -> go.Figure:
 
     One marker a group with its interval over seeds where there is one. Color is the defense, shape the attack; a
     thin line leads from the undefended model to the defended one. Of many groups there are no intervals, of many
-    pairs no lines, and the legend names the defenses alone: attacks are told by pointing.
+    pairs no lines, and the legend names the defenses alone: attacks are named on hover.
     """
     figure = go.Figure()
     shown = rows.dropna(subset=["clean_accuracy", "success"])

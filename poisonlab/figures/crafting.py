@@ -11,7 +11,7 @@ TRAININGS = (("without poison", CLEAN, "circle"), ("with poison", POISONED, "dia
 def paths(trace: Crafting) -> go.Figure:
     """Checkpoints of both trainings in the plane of their largest variance; ends are large, the common start hollow."""
     figure = go.Figure()
-    for (name, color, symbol), places, said in zip(
+    for (name, color, symbol), places, probabilities in zip(
         TRAININGS, trace.places, trace.path_probability, strict=True
     ):
         figure.add_scatter(
@@ -22,8 +22,8 @@ def paths(trace: Crafting) -> go.Figure:
             legendgroup=name,
             line={"color": rgba(color, 0.7), "width": 2},
             marker={"size": 6, "color": color, "symbol": symbol},
-            customdata=said.numpy(),
-            hovertemplate="epoch %{pointNumber}<br>probability of the wished class %{customdata:.1%}"
+            customdata=probabilities.numpy(),
+            hovertemplate="epoch %{pointNumber}<br>probability of the adversarial class %{customdata:.1%}"
             f"<extra>{name}</extra>",
         )
         last = {"color": color, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
@@ -80,7 +80,7 @@ def curves(trace: Crafting) -> go.Figure:
         mode="markers",
         marker={"color": CLEAN, "size": 11, "symbol": "square"},
         customdata=trace.tried_probability.numpy(),
-        hovertemplate="after step %{x}<br>loss %{y:.2f}<br>probability of the wished class %{customdata:.1%}"
+        hovertemplate="after step %{x}<br>loss %{y:.2f}<br>probability of the adversarial class %{customdata:.1%}"
         "<extra></extra>",
     )
     _line_of_success(figure)
@@ -109,6 +109,6 @@ def _line_of_success(figure: go.Figure) -> None:
     figure.add_hline(
         y=0,
         line={"color": CONTROL, "width": 1, "dash": "dot"},
-        annotation_text="below: misread as wished",
+        annotation_text="below: given the adversarial class",
         annotation_position="bottom right",
     )

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from poisonlab.figures.style import CATEGORICAL, DASHES, layout
 from poisonlab.records.artifacts import Curve
 
-SHOWN_POINTS = 400  # more cannot be told apart on a screen and only make the page heavy
+SHOWN_POINTS = 400  # more cannot be distinguished on a screen and make the page slow
 
 
 def thin(frame: pd.DataFrame, count: int = SHOWN_POINTS) -> pd.DataFrame:

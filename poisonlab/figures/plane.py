@@ -19,7 +19,7 @@ def boundaries(
     axis: np.ndarray,
     landscapes: dict[str, np.ndarray],
     steps: Sequence[int],
-    honest: tuple[np.ndarray, np.ndarray],
+    clean: tuple[np.ndarray, np.ndarray],
     poisons: np.ndarray,
     target: tuple[float, float],
 ) -> go.Figure:
@@ -27,7 +27,7 @@ def boundaries(
 
     Args:
         landscapes: probability of class 1 by name, ``(steps, cells, cells)``, the undisturbed network first.
-        honest: points ``(n, 2)`` and their classes.
+        clean: points ``(n, 2)`` and their classes.
         poisons: ``(k, 2)``, labeled as class 1.
     """
     figure = go.Figure()
@@ -42,7 +42,7 @@ def boundaries(
         ]
 
     figure.add_traces(lines(-1))
-    points(figure, *honest)
+    points(figure, *clean)
     _planted(figure, poisons)
     star(figure, target)
     _square(figure, float(axis[-1]))
@@ -52,11 +52,11 @@ def boundaries(
 
 
 def scene(
-    honest: tuple[np.ndarray, np.ndarray], poisons: np.ndarray, target: tuple[float, float], side: float
+    clean: tuple[np.ndarray, np.ndarray], poisons: np.ndarray, target: tuple[float, float], side: float
 ) -> go.Figure:
     """What there is before anything was trained; of the poisons ``(k, 2)`` there may be none."""
     figure = go.Figure()
-    points(figure, *honest)
+    points(figure, *clean)
     _planted(figure, poisons)
     star(figure, target)
     _square(figure, side)
@@ -64,7 +64,7 @@ def scene(
 
 
 def reach(
-    honest: tuple[np.ndarray, np.ndarray],
+    clean: tuple[np.ndarray, np.ndarray],
     movable: np.ndarray,
     target: tuple[float, float],
     eps: float,
@@ -72,7 +72,7 @@ def reach(
 ) -> go.Figure:
     """The points that may be moved, ``(k, 2)``, and for one of them every place that it may be moved to."""
     figure = go.Figure()
-    points(figure, *honest, opacity=0.35)
+    points(figure, *clean, opacity=0.35)
     figure.add_scatter(
         x=movable[:, 0],
         y=movable[:, 1],
@@ -117,7 +117,7 @@ def twins(data: np.ndarray, clean: np.ndarray, poisoned: np.ndarray, side: float
 
 
 def arrows(
-    honest: tuple[np.ndarray, np.ndarray],
+    clean: tuple[np.ndarray, np.ndarray],
     movable: np.ndarray,
     moves: np.ndarray,
     target: tuple[float, float],
@@ -154,7 +154,7 @@ def arrows(
         ]
 
     figure = go.Figure(drawn(moves[-1]))
-    points(figure, *honest, opacity=0.35)
+    points(figure, *clean, opacity=0.35)
     for number, (name, landscape) in enumerate(landscapes.items()):
         figure.add_trace(
             _boundary(axis, landscape, name, CONTROL if number == 0 else "black", DASHES[1 - number % 2])
@@ -243,7 +243,7 @@ def walks(
 
 
 def points(figure: go.Figure, x: np.ndarray, y: np.ndarray, opacity: float = 0.75) -> None:
-    """The honest points, a color and a shape for each class."""
+    """The clean points, a color and a shape for each class."""
     for label, symbol in ((0, "circle"), (1, "square")):
         figure.add_scatter(
             x=x[y == label, 0],

@@ -15,7 +15,7 @@ _DEFENDED = [(c, s) for c, s in zip(CATEGORICAL[2:], SYMBOLS[3:], strict=False) 
 
 
 def _marks(lines: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Color and symbol of each line; control and undefended look alike on every picture."""
+    """Color and symbol of each line; control and undefended look the same in every figure."""
     defenses = [line for line in lines if line not in _SHARED]
     own = [(CLEAN, "circle"), *_DEFENDED]
     return _SHARED | {line: own[i % len(own)] for i, line in enumerate(defenses)}

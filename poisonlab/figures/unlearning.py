@@ -8,7 +8,7 @@ from poisonlab.records.artifacts import PredictionHistogram, RepairTrace
 
 
 def repair_curves(trace: RepairTrace) -> go.Figure:
-    """Accuracy and ASR at each look, a panel for each phase; panels share the vertical axis."""
+    """Accuracy and ASR at each evaluation, a panel for each phase; panels share the vertical axis."""
     spans = [max(1, int(trace.step[trace.phase == i].max())) for i in range(len(trace.phases))]
     figure = make_subplots(
         rows=1,

@@ -131,10 +131,10 @@ def source(table: PublishedTable) -> None:
 
 def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
     """The published setting beside the one here, and every known deviation."""
-    said = table.setting
+    setting = table.setting
     here = [NONE] * 5 if spec is None else _here(spec)
     names = ("Images", "Network", "Poisoned", "Clean images", "Epochs")
-    lines = zip(names, said.model_dump().values(), here, strict=True)
+    lines = zip(names, setting.model_dump().values(), here, strict=True)
     st.markdown(
         "\n".join(
             ["| | Published | Here |", "|---|---|---|"]
@@ -214,7 +214,8 @@ def table_of(rows: pd.DataFrame, table: PublishedTable) -> None:
             "why": column.TextColumn("Why not here", help="Why a cell is only published."),
             "runs": column.TextColumn("n", help=f"{glossary.help_for('n')} {OF}", width="small"),
             **{
-                name: tables.percentage(table.success, f"{success} {said}") for name, said in _SPREADS.items()
+                name: tables.percentage(table.success, f"{success} {words}")
+                for name, words in _SPREADS.items()
             },
             "clean_accuracy_published": tables.percentage("clean_accuracy", "ACC published"),
             "clean_accuracy": tables.percentage("clean_accuracy", "ACC measured"),
@@ -249,7 +250,7 @@ def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: s
         return
     if not begun:
         st.info(
-            f"Nothing of this table is measured yet: {open_cells} cells are open. They want a GPU; the command below "
+            f"Nothing of this table is measured yet: {open_cells} cells are open. They need a GPU; the command below "
             "measures them in slices of nine minutes and goes on where it stopped. On a machine of its own, bring its "
             "results here with `import`."
         )

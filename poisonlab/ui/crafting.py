@@ -31,10 +31,14 @@ def images(trace: Crafting) -> None:
 
 
 def outcome(trace: Crafting) -> str:
-    """What the target's wished class gained between a training without and one with the poisons."""
+    """How much more probable the adversarial class of the target is after training with the poisons."""
     before, after = trace.path_probability[:, -1].tolist()
     won = trace.path_loss[1, -1].item() < 0
-    verdict = "the target is misread as wished" if won else "the target is not misread as wished"
+    verdict = (
+        "the target is given the adversarial class"
+        if won
+        else "the target is not given the adversarial class"
+    )
     return (
         f"At the end of the training without poison the class that the attacker wishes for has a probability of "
         f"**{percent(before)}** on the target, with poison **{percent(after)}**: {verdict}."

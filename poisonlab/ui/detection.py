@@ -68,20 +68,20 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
 def verdict(found: ClassAnomaly) -> str:
     """In words: what the detector says of the victim and of the control, and whether it is right."""
     if found.named < 0 and found.target_class < 0:
-        said = "The detector names no class of the victim; what was done to it leads to no single class."
+        text = "The detector names no class of the victim; what was done to it leads to no single class."
     elif found.named < 0:
         missed = escape(found.classes[found.target_class])
-        said = f"The detector names no class: the attacker's, {missed}, **is missed**."
+        text = f"The detector names no class: the attacker's, {missed}, **is missed**."
     else:
         name = escape(found.classes[found.named])
         right = {-1: "", found.named: ", the attacker's class"}.get(
             found.target_class, ", which is not the attacker's"
         )
-        said = f"The detector says that the victim has a backdoor to **{name}**{right}."
+        text = f"The detector says that the victim has a backdoor to **{name}**{right}."
     if found.named_control < 0:
-        return f"{said} Of the control, trained without poison, it says nothing: right."
+        return f"{text} Of the control, trained without poison, it says nothing: right."
     flagged = escape(found.classes[found.named_control])
-    return f"{said} But it flags the control, trained without poison, as well (**{flagged}**): a false alarm."
+    return f"{text} But it flags the control, trained without poison, as well (**{flagged}**): a false alarm."
 
 
 def samples(found: SampleSuspicion, auroc: float | None) -> None:

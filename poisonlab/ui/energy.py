@@ -17,7 +17,7 @@ FEW = 30  # images below which an AUROC says little
 
 
 def histogram(energies: EnergyHistogram) -> None:
-    """The three groups, how well the energy tells them apart, and where the reader looks."""
+    """The three groups, how well the energy separates them, and where the reader looks."""
     clean, poisoned, purified = (
         e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified)
     )

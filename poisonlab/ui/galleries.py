@@ -102,7 +102,7 @@ def targets(gallery: TargetGallery) -> None:
             ":red[**fooled**]" if defended == wish else (":green[right]" if defended == true else "wrong")
         )
         lines = [
-            f"is **{name(true)}**, wished **{name(wish)}**",
+            f"is **{name(true)}**, adversarial class **{name(wish)}**",
             f"control says {name(control)}",
             f"undefended says {name(undefended)}" + (" :red[**fooled**]" if undefended == wish else ""),
             f"defended says {name(defended)} {verdict}",

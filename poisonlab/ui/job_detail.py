@@ -146,7 +146,7 @@ def curves(points: pd.DataFrame, run_id: str) -> None:
 
 
 def logs(lines: Sequence[tuple[str, str, str]]) -> None:
-    """What the run said, oldest first."""
+    """The log of the run, oldest first."""
     with st.expander(f"Log ({len(lines)} lines)", icon=":material/notes:"):
         if lines:
             st.code(

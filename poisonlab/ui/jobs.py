@@ -78,7 +78,7 @@ def _stage(name: str) -> str:
 
 
 def button(place: Any, label: str, run_id: str, act: Callable[[str], Any], **look: Any) -> None:
-    """A button that does something to one job and runs the page again; what goes wrong is said, not raised."""
+    """A button that does something to one job and runs the page again; an error is shown, not raised."""
     if place.button(label, key=f"{label}-{run_id}", **look):
         try:
             act(run_id)

@@ -51,10 +51,10 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
         bind="query-params",
         help="The image whose paths are drawn below; its row of images is shown.",
     )
-    said = f"Walks of {recorded} poisoned training images were recorded in this run, no others."
+    text = f"Walks of {recorded} poisoned training images were recorded in this run, no others."
     if count < recorded:
-        said += f" {count} of them were recorded by both runs."
-    st.caption(said)
+        text += f" {count} of them were recorded by both runs."
+    st.caption(text)
     return min(int(image), count) - 1
 
 
@@ -157,8 +157,8 @@ def rule(walk: Walk) -> str:
     """The paper's choice of the number of steps, read off a run, in words."""
     where = figures.crossing(walk.trace)
     if where is None:
-        said = "it never happens within the recorded steps: the poison is not yet undone"
+        text = "it never happens within the recorded steps: the poison is not yet undone"
     else:
-        said = f"that is at step **{where}**"
+        text = f"that is at step **{where}**"
     stopped = f"; it purified with {walk.used} steps" if walk.used is not None else ""
-    return f"In the run of {escape(walk.name)} {said}{stopped}."
+    return f"In the run of {escape(walk.name)} {text}{stopped}."

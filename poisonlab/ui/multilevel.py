@@ -169,16 +169,16 @@ def bands(outcomes: list[Outcome], noises: tuple[float, ...], paired: bool) -> d
 
 def verdict(compared: Comparison) -> str:
     """What the means say, and how surely."""
-    said = TRUTHS[compared.verdict].format(crossing=compared.crossing)
+    text = TRUTHS[compared.verdict].format(crossing=compared.crossing)
     if compared.verdict == "diverged":
-        return f"{said[0].upper()}{said[1:]}."
+        return f"{text[0].upper()}{text[1:]}."
     sure = (
         "At no noise up to 3 is that sure for trilevel: the 95 % interval of the difference never lies below zero."
         if compared.sure is None
         else f"Trilevel is better with a 95 % interval below zero from noise {compared.sure[0]:.2f} to "
         f"{'3, where we stop looking' if compared.sure[1] >= 3 else f'{compared.sure[1]:.2f}'}."
     )
-    return f"Over {compared.n} random splits, {said}. {sure}"
+    return f"Over {compared.n} random splits, {text}. {sure}"
 
 
 def at_noise(outcomes: list[Outcome], noise: float) -> None:

@@ -30,7 +30,7 @@ def header(title: str, sees: str, matters: str) -> None:
 
 
 def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
-    """Queue runs and go and watch the first; a full queue is said, not raised."""
+    """Queue runs and open the page of the first; a full queue is shown, not raised."""
     try:
         run_ids = runtime.get().runner.submit_many(specs, device)
     except RuntimeError as error:

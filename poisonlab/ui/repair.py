@@ -23,20 +23,20 @@ def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
     """In words: how many were flagged, how many of them rightly, and what came back."""
     images = len(found.clean) + len(found.bad)
     bad = len(found.bad)
-    said = (
+    text = (
         f"Flagged: **{found.chosen}** of {images} training images; {bad} are truly corrupted or poisoned. Of the "
         f"flagged ones **{percent(metrics.get('flag_precision'))}** are, which is "
         f"{percent(metrics.get('flag_recall'))} of all that are."
     )
     fates = [f"{int(n.sum())} {name}" for name, n in zip(FATES, found.counts, strict=True) if int(n.sum())]
-    said += f" They were {' and '.join(fates)}."
+    text += f" They were {' and '.join(fates)}."
     clean = metrics.get("returned_clean")
     if clean is not None:
-        said += f" Of the returned ones **{percent(clean)}** are clean."
+        text += f" Of the returned ones **{percent(clean)}** are clean."
     right = metrics.get("relabeled_right")
     if right is not None:
-        said += f" Of the relabeled ones {percent(right)} got their true label."
-    return said
+        text += f" Of the relabeled ones {percent(right)} got their true label."
+    return text
 
 
 def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
@@ -82,7 +82,7 @@ def gallery(found: FlagReview) -> None:
         given, true = (escape(found.classes[int(labels[row])]) for labels in (found.given, found.true))
         fate = FATES[int(found.fate[row])]
         lines = [f"{int(found.rank[row])}. {BADGES[fate]}", f"labeled **{given}**"]
-        lines.append("spoilt image" if given == true and bool(found.is_bad[row]) else f"is {true}")
+        lines.append("corrupted image" if given == true and bool(found.is_bad[row]) else f"is {true}")
         if fate == "relabeled":
             lines.append(f"now {escape(found.classes[int(found.used[row])])}")
         captions.append("  \n".join(lines))

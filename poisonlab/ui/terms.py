@@ -76,7 +76,7 @@ CURVES = {
     "alignment_loss": Term(
         "Alignment loss",
         "1 minus the cosine between the gradient of the poisons and that of the target with the attacker's class: 0 "
-        "means that training on the poisons moves the weights as the attacker wants.",
+        "means that training on the poisons moves the weights towards the adversarial label.",
     ),
     "bit_accuracy": Term(
         "Bit accuracy",

@@ -97,10 +97,10 @@ def known_targets(gallery: TargetGallery, defended: bool) -> str:
     if not n:
         return "The control reads none of the targets rightly: nothing here can be put down to the poison."
     parts = []
-    said = {"undefended": gallery.predicted_undefended} | (
+    predictions = {"undefended": gallery.predicted_undefended} | (
         {"defended": gallery.predicted_defended} if defended else {}
     )
-    for number, (name, labels) in enumerate(said.items(), 1):
+    for number, (name, labels) in enumerate(predictions.items(), 1):
         hits = int((labels == gallery.adversarial_labels)[known].sum())
         low, high = metrics.proportion_interval(hits, n)
         part = f"**{hits}** are fooled {name} (95 % interval {percent(low)} to {percent(high)}"
@@ -108,7 +108,7 @@ def known_targets(gallery: TargetGallery, defended: bool) -> str:
             sure = gallery.adversarial_probability[number][known].tolist()
             low, high = metrics.bootstrap_interval(sure)
             within = "" if math.isnan(low) else f", {low:.2f} to {high:.2f}"
-            part += f"; mean probability of the wished class {sum(sure) / n:.2f}{within}"
+            part += f"; mean probability of the adversarial class {sum(sure) / n:.2f}{within}"
         parts.append(f"{part})")
     control = (
         f" The control gives it {gallery.adversarial_probability[0][known].mean():.2f}."
@@ -159,16 +159,16 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
             "image": COLUMN.ImageColumn("Target", width="small"),
             "true": COLUMN.TextColumn("True class"),
             "wished": COLUMN.TextColumn(
-                "Wished class", help="What the attacker wants the image to be called."
+                "Adversarial class", help="The class that the attacker wants the image to be given."
             ),
             "control": COLUMN.TextColumn("Control says", help=glossary.help_for("control")),
             "undefended": COLUMN.TextColumn("Undefended says"),
             "fooled": COLUMN.CheckboxColumn(
-                "Fooled", help="The undefended model says what the attacker wished."
+                "Fooled", help="The undefended model gives the adversarial class."
             ),
             "defended": COLUMN.TextColumn("Defended says"),
             "still": COLUMN.CheckboxColumn(
-                "Fooled, defended", help="The defended model says what the attacker wished."
+                "Fooled, defended", help="The defended model gives the adversarial class."
             ),
         }
         | {
@@ -178,7 +178,7 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
         row_height=PICTURE + 8,
         height=tables.HEADER + (PICTURE + 8) * min(len(frame), 50) + 2,
         key="target_table",
-        alt="Every target image with its true class, the class wished for, and what each model says",
+        alt="Every target image with its true class, the adversarial class, and the prediction of each model",
     )
 
 

@@ -26,15 +26,15 @@ def path(trace: RepairTrace) -> str:
     epochs = int(trace.step[first][-1])
     (known, left), (asr, asr_left) = (v[first][[0, -1]].tolist() for v in (trace.accuracy, trace.asr))
     plural = "s" if epochs > 1 else ""
-    said = f"In {epochs} epoch{plural} of unlearning clean accuracy went from {percent(known)} to {percent(left)}"
+    text = f"In {epochs} epoch{plural} of unlearning clean accuracy went from {percent(known)} to {percent(left)}"
     if not trace.asr.isnan().any():
-        said += f", ASR from {percent(asr)} to {percent(asr_left)}"
+        text += f", ASR from {percent(asr)} to {percent(asr_left)}"
     if left > 0.8 * known:
-        return f"{said}: the model has hardly forgotten its task."
+        return f"{text}: the model has hardly forgotten its task."
     if asr > 0.5:  # else there is no backdoor to speak of
         kept = asr_left >= 0.5 * asr
-        return f"{said}: {'the backdoor outlives the task' if kept else 'the backdoor was forgotten, too'}."
-    return f"{said}."
+        return f"{text}: {'the backdoor outlives the task' if kept else 'the backdoor was forgotten, too'}."
+    return f"{text}."
 
 
 def named(histogram: PredictionHistogram, target: int | None) -> str:
@@ -42,16 +42,16 @@ def named(histogram: PredictionHistogram, target: int | None) -> str:
     top = int(histogram.after.argmax())
     share = float(histogram.after[top] / histogram.after.sum().clamp_min(1))
     name = escape(histogram.classes[top])
-    said = f"After unlearning the model reads {percent(share)} of the clean images as **{name}**"
+    text = f"After unlearning the model reads {percent(share)} of the clean images as **{name}**"
     if target is None:
-        return f"{said}."
+        return f"{text}."
     verdict = "the attacker's class" if top == target else "which is not the attacker's class"
     if share < NO_COLLAPSE:
         return (
-            f"{said}, {verdict}. That is no collapse: it forgot too little for its answers to name a target. What the "
+            f"{text}, {verdict}. That is no collapse: it forgot too little for its answers to name a target. What the "
             "defense reads off this unlearning lies in the weights."
         )
     return (
-        f"{said}, {verdict}. A defender can take this for the name of the target, but not for proof of a backdoor: "
+        f"{text}, {verdict}. A defender can take this for the name of the target, but not for proof of a backdoor: "
         "gradient ascent drives clean models into one class, too."
     )

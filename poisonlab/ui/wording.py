@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-NONE = "–"  # what a missing number looks like everywhere
+NONE = "–"  # how a missing number is shown everywhere
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>$:~\-])")
 
 

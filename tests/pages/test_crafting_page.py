@@ -75,10 +75,11 @@ def test_the_words_follow_the_numbers() -> None:
     won = trace()
     lost = dataclasses.replace(won, path_loss=-won.path_loss)
 
-    assert "**20.0 %** on the target, with poison **80.0 %**: the target is misread as wished." in outcome(
-        won
+    assert (
+        "**20.0 %** on the target, with poison **80.0 %**: the target is given the adversarial class."
+        in outcome(won)
     )
-    assert "is not misread" in outcome(lost)
+    assert "is not given the adversarial class" in outcome(lost)
     assert held_back(won).startswith("**75.0 %** of all pixels")
 
 
