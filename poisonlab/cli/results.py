@@ -23,6 +23,7 @@ _SHOWN = (
     "preset",
     "source",
     "n",
+    "collapsed",
     "clean_accuracy",
     "success",
     "success_low",
@@ -74,12 +75,13 @@ def _plain(value: Any) -> str:
 def leaderboard(options: argparse.Namespace) -> int:
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
 
-    for kind in ("dataset", "attack", "defense"):
-        name = getattr(options, kind)
-        if name is not None:
-            KINDS[kind][name]  # raises UnknownName
     store = Store(options.results)
     try:
+        recorded = store.runs.names()
+        for kind in ("dataset", "attack", "defense"):
+            name = getattr(options, kind)
+            if name is not None and name not in recorded[kind]:
+                KINDS[kind][name]  # raises UnknownName unless it is merely without runs
         board = store.leaderboard.rows(
             options.dataset,
             options.attack,

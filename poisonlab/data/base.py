@@ -1,5 +1,6 @@
 """What datasets share: where files lie, how a set is divided, errors that say what to do."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,19 @@ class DataError(RuntimeError):
 def data_folder() -> Path:
     """Where datasets lie: ``POISONLAB_DATA``, or ``~/.cache/poisonlab``."""
     return Path(os.environ.get("POISONLAB_DATA") or Path.home() / ".cache" / "poisonlab").expanduser()
+
+
+def data_fingerprint(pool: ImageSet, test: ImageSet) -> str:
+    """Hash of a dataset as it was loaded: images, labels and class names of both sets, 24 hexadecimal digits.
+
+    Two folders of different pictures have different ones, whatever the dataset is called.
+    """
+    hasher = hashlib.sha256()
+    for data in (pool, test):
+        hasher.update(repr((tuple(data.x.shape), data.classes)).encode())
+        for tensor in (data.x, data.y):
+            hasher.update(tensor.cpu().contiguous().numpy().data)
+    return hasher.hexdigest()[:24]
 
 
 class DivisionConfig(Config):

@@ -7,7 +7,7 @@ import torch
 
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
 from poisonlab.data.cifar10 import CLASSES
-from poisonlab.data.shared.image_folder import hash_of_names, pictures_in, read_pictures
+from poisonlab.data.shared.image_folder import pictures_in, read_pictures, state_of_files, visible
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -119,7 +119,7 @@ def imagenet_part(size: int = SIDE, valid: bool = False) -> ImageSet:
 def _tensors() -> Tensors:
     root = data_folder()
     folder = root / "CINIC-10"
-    source = hash_of_names(folder.glob("*/*/*.png")) if folder.exists() else None
+    source = state_of_files(folder, visible(folder, "*/*/*.png")) if folder.exists() else None
     return FILE.load(root, _from_folders, source)
 
 

@@ -1,7 +1,6 @@
 """German traffic signs in the official folders, as torchvision lays them out, kept beside them as one tensor file."""
 
 import csv
-import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.datasets import GTSRB as Archive
 
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
+from poisonlab.data.shared.image_folder import read_table, state_of_files, visible
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -65,6 +65,7 @@ CLASSES = (
 )
 FILE = TensorFile("GTSRB", "gtsrb.safetensors", megabytes=150)
 SIDE = 32  # of the stored images
+TEST_TABLE = "GT-final_test.csv"
 REMEDY = "put the official folders there as torchvision's GTSRB has them, or set POISONLAB_DATA to what holds gtsrb/"
 
 
@@ -134,7 +135,10 @@ class Gtsrb:
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Training and test images, as many as there are, uint8 ``(n, 3, size, size)``."""
         root = data_folder()
-        source = _contents(root / "gtsrb") if (root / "gtsrb").exists() else None
+        folder = root / "gtsrb"
+        source = None
+        if folder.exists():
+            source = state_of_files(folder, [*visible(folder, "GTSRB/*/*/*.ppm"), folder / TEST_TABLE])
         tensors = FILE.load(root, _from_archive, source)
         size = self.config.size
         train = ImageSet(pool_to(tensors["train_x"], size), tensors["train_y"].long(), CLASSES)
@@ -165,7 +169,7 @@ def _training_files(folder: Path) -> list[tuple[Path, int]]:
     found = []
     for label in range(len(CLASSES)):
         own = folder / "GTSRB" / "Training" / f"{label:05d}"
-        files = sorted(own.glob("*.ppm"))
+        files = visible(own, "*.ppm")
         if not files:
             raise DataError(f"{own} has no .ppm images; expected a folder for each of 43 classes; {REMEDY}")
         found += [(file, label) for file in files]
@@ -174,10 +178,10 @@ def _training_files(folder: Path) -> list[tuple[Path, int]]:
 
 def _test_files(folder: Path) -> list[tuple[Path, int]]:
     """Files and labels as ``GT-final_test.csv`` lists them."""
-    table = folder / "GT-final_test.csv"
+    table = folder / TEST_TABLE
     try:
-        with table.open(newline="") as lines:
-            rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(lines, delimiter=";")]
+        lines = csv.DictReader(read_table(table).splitlines(), delimiter=";")
+        rows = [(row["Filename"], int(row["ClassId"])) for row in lines]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{table} cannot be read ({error!r}); expected columns Filename and ClassId between semicolons; {REMEDY}"
@@ -200,11 +204,3 @@ def _read(path: Path) -> torch.Tensor:
         pixels[None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=False
     )
     return resized[0].round().to(torch.uint8)
-
-
-def _contents(folder: Path) -> str:
-    """Hash of the file names: the tensor file is rebuilt when a subset gives way to the full set."""
-    names = sorted(path.name for path in folder.glob("GTSRB/*/*/*.ppm"))
-    table = folder / "GT-final_test.csv"
-    labels = table.read_bytes() if table.exists() else b""
-    return hashlib.sha256("/".join(names).encode() + labels).hexdigest()

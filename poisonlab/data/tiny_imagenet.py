@@ -6,7 +6,13 @@ from typing import Any, ClassVar
 import torch
 
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
-from poisonlab.data.shared.image_folder import hash_of_names, pictures_in, read_pictures
+from poisonlab.data.shared.image_folder import (
+    pictures_in,
+    read_pictures,
+    read_table,
+    state_of_files,
+    visible,
+)
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -95,8 +101,9 @@ class TinyImageNet:
         folder = root / "tiny-imagenet-200"
         source = None
         if folder.exists():
-            tables = (folder / name for name in ("val/val_annotations.txt", "wnids.txt", "words.txt"))
-            source = hash_of_names(folder.glob("train/*/images/*.JPEG"), *tables)
+            tables = [folder / name for name in ("val/val_annotations.txt", "wnids.txt", "words.txt")]
+            pictures = visible(folder, "train/*/images/*.JPEG") + visible(folder, "val/images/*.JPEG")
+            source = state_of_files(folder, pictures + tables)
         tensors = FILE.load(root, _from_folders, source)
 
         names = bytes(tensors["names"].tolist()).decode().splitlines()
@@ -144,7 +151,7 @@ def _from_folders(root: Path) -> Tensors:
 def _rows(table: Path, columns: int) -> list[list[str]]:
     """The lines of a table, cut at tabs."""
     try:
-        rows = [line.split("\t") for line in table.read_text().splitlines() if line]
+        rows = [line.split("\t") for line in read_table(table).splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{table} cannot be read ({error}); {REMEDY}") from error
     if not rows or any(len(row) < columns for row in rows):

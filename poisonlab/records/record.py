@@ -33,7 +33,7 @@ from pydantic import (
 
 from poisonlab.records import artifacts, migrate
 from poisonlab.records.recorded_spec import RecordedSpec
-from poisonlab.spec.config import explain
+from poisonlab.spec.config import digest, explain
 
 Source = Literal["local", "imported", "reference"]
 RECORD = "run.json"
@@ -92,6 +92,7 @@ Text = Annotated[str, Field(max_length=20_000)]
 Short = Annotated[str, Field(max_length=200)]
 Value = Annotated[float, Field(allow_inf_nan=False)] | None
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ModelName = Literal["control", "undefended", "defended"]
 Spec = Annotated[RecordedSpec, PlainValidator(RecordedSpec.of), PlainSerializer(RecordedSpec.model_dump)]
 
 
@@ -124,12 +125,18 @@ class ArtifactFile(_Recorded):
 class RunRecord(_Recorded):
     """All that a run said and measured; ``None`` among the values stands for one that diverged.
 
-    ``schema_version`` is the field ``schema`` of the file, raised to today's where the file's is older.
+    What an older record does not say is ``None``.
+
+    Attributes:
+        schema_version: the field ``schema`` of the file, raised to today's where the file's is older.
+        data: fingerprint of the dataset as it was loaded, see ``poisonlab.data.base.data_fingerprint``.
+        collapsed: which of its models give nearly the same answer to every test image; their rates mean nothing.
     """
 
     schema_version: Annotated[int, Field(alias="schema", ge=1)] = migrate.SCHEMA
     run_id: RunId
     spec: Spec
+    data: Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")] | None = None
     state: Literal["done", "failed", "cancelled"]
     source: Source = "local"
     revision: Short = ""
@@ -142,6 +149,7 @@ class RunRecord(_Recorded):
     timings: dict[Stage, Seconds] = {}
     cached: Annotated[list[Stage], Field(max_length=1000)] = []
     metrics: dict[Name, Value] = {}
+    collapsed: Annotated[tuple[ModelName, ...], Field(max_length=3)] | None = None
     points: Annotated[list[tuple[Stage, Name, int, Value]], Field(max_length=1_000_000)] = []
     logs: Annotated[
         list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)
@@ -154,6 +162,11 @@ class RunRecord(_Recorded):
     def seconds(self) -> float:
         """Wall time of the run."""
         return max(0.0, (self.finished - self.started).total_seconds())
+
+    def group(self) -> str:
+        """Equal for repeats of one experiment on the same data; the spec's own where the record names no data."""
+        spec = self.spec.group()
+        return spec if self.data is None else digest([spec, self.data])
 
     @property
     def diverged(self) -> bool:

@@ -130,6 +130,7 @@ class _Recorder:
         self.device_shown = ""
         self.stage = ""
         self.started = datetime.now(UTC)
+        self.data: str | None = None
         self.metrics: dict[str, float | None] = {}
         self.timings: dict[str, float] = {}
         self.cached: set[str] = set()
@@ -208,6 +209,7 @@ class _Recorder:
         return RunRecord(
             run_id=self.run_id,
             spec=RecordedSpec.of(self.spec),
+            data=self.data,
             state=state,
             revision=machine.revision(),
             version=__version__,

@@ -7,20 +7,21 @@ import pandas as pd
 
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student
+from poisonlab.store.rows import COMPARED
 
 MEASURES = ("clean_accuracy", "success", "der")
 
 # A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
-_RUNS = """
+_RUNS = f"""
 WITH found AS (
     SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
         seed, threat, clean_accuracy, success, der, clean_accuracy_undefended, success_undefended, created,
         TRY_CAST(spec ->> '$.clean_images' AS BIGINT) AS clean_images,
-        CAST(json_merge_patch(spec, '{"clean_images": null, "seed": null, "preset": null, "defense": null}') AS VARCHAR)
-            AS setting_text,
+        CAST(json_merge_patch(spec, '{{"clean_images": null, "seed": null, "preset": null, "defense": null}}')
+            AS VARCHAR) || known_data AS setting_text,
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
-    FROM runs WHERE latest
-    QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY source = 'local' DESC, created DESC) = 1
+    FROM {COMPARED} WHERE latest
+    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
 ), named AS (SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found)
 """
 

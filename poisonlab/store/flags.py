@@ -5,21 +5,24 @@ import pandas as pd
 from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
+from poisonlab.store.rows import COMPARED
 
 # A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
-_ALIKE = """
+_ALIKE = f"""
 WITH named AS (
     SELECT run_id, latest, spec_group, source, created, defense, seed, clean_accuracy, clean_accuracy_undefended,
         clean_accuracy_control, spec,
-        CAST(json_merge_patch(spec, '{"seed": null, "preset": null, "defense": null}') AS VARCHAR) AS setting
-    FROM runs WHERE state = 'done'
+        CAST(json_merge_patch(spec, '{{"seed": null, "preset": null, "defense": null}}') AS VARCHAR)
+            || known_data AS setting,
+        alike
+    FROM {COMPARED} WHERE state = 'done'
 ), alike AS (
     SELECT * FROM named WHERE latest AND setting = (SELECT setting FROM named WHERE run_id = ?)
-    QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY source = 'local' DESC, created DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
 )
 SELECT run_id::VARCHAR AS run_id, defense, seed,
     TRY_CAST(spec ->> '$.defense.params.flag_share' AS DOUBLE) AS flag_share,
-    CAST(json_merge_patch(spec -> '$.defense', '{"params": {"flag_share": null}}') AS VARCHAR) AS defense_text,
+    CAST(json_merge_patch(spec -> '$.defense', '{{"params": {{"flag_share": null}}}}') AS VARCHAR) AS defense_text,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
     (SELECT value FROM metrics m WHERE m.run_id = alike.run_id AND m.name = 'clean_accuracy_retrained')
         AS clean_accuracy_retrained,

@@ -176,7 +176,7 @@ def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None
     cursor.execute(
         f"""UPDATE runs SET latest = ranked.newest FROM (
             SELECT run_id, state = 'done' AND row_number() OVER (
-                PARTITION BY spec_group, source, seed, state ORDER BY finished DESC, run_id DESC
+                PARTITION BY coalesce(experiment, spec_group), source, seed, state ORDER BY finished DESC, run_id DESC
             ) = 1 AS newest
             FROM runs{scope}) ranked
         WHERE runs.run_id = ranked.run_id AND runs.latest <> ranked.newest""",
@@ -195,6 +195,9 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         "record_hash": sha256,
         **spec_columns(record.spec),
         "spec_group": record.spec.group(),
+        "experiment": record.group(),
+        "data": record.data,
+        "collapsed": None if record.collapsed is None else " ".join(record.collapsed),
         "settings": written(record.spec),
         "state": record.state,
         "threat": threat_of(m),

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from poisonlab.store.database import Database
+from poisonlab.store.rows import COUNTED
 from poisonlab.store.runs import where
 
 SORTABLE = (
@@ -52,15 +53,16 @@ COLUMNS = [
     "der",
     "targets",
     "diverged",
+    "collapsed",
     "seconds",
 ]
 
 # Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
 _SQL = """
-SELECT spec_group AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
+SELECT experiment AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
     first(victim) AS victim, coalesce(arg_max(settings, preset), '') AS settings,
     max(preset) AS preset,  -- equal values under both presets: the humbler name
-    source, first(threat) AS threat, count(*) AS n,
+    source, first(threat) AS threat, count(*) FILTER (coalesce(collapsed, '') = '') AS n,
     avg(clean_accuracy) AS clean_accuracy, stddev_samp(clean_accuracy) AS _accuracy_spread,
     count(clean_accuracy) AS _accuracy_n,
     avg(clean_accuracy_undefended) AS clean_accuracy_undefended,
@@ -71,14 +73,15 @@ SELECT spec_group AS "group", first(dataset) AS dataset, first(attack) AS attack
         avg(success_undefended)) AS success_undefended,
     coalesce(sum(control * targets) / sum(targets + 0 * control), avg(control)) AS control,
     avg(robust_accuracy) AS robust_accuracy, avg(der) AS der, sum(targets) AS targets,
-    count(*) FILTER (diverged) AS diverged, avg(seconds) AS seconds
-FROM runs WHERE latest AND {where} GROUP BY spec_group, source
+    count(*) FILTER (diverged) AS diverged, count(*) FILTER (collapsed <> '') AS collapsed, avg(seconds) AS seconds
+FROM {counted} WHERE latest AND {where} GROUP BY experiment, source
 ORDER BY "{sort}" {direction} NULLS LAST, "group", source
 """
 
 _RUN_IDS = """
-SELECT spec_group AS "group", source, list(run_id::VARCHAR ORDER BY seed) AS run_ids
-FROM runs WHERE latest AND (spec_group, source) IN (SELECT unnest(?), unnest(?)) GROUP BY spec_group, source
+SELECT coalesce(experiment, spec_group) AS "group", source, list(run_id::VARCHAR ORDER BY seed) AS run_ids
+FROM runs WHERE latest AND (coalesce(experiment, spec_group), source) IN (SELECT unnest(?), unnest(?))
+GROUP BY "group", source
 """
 
 
@@ -102,7 +105,8 @@ class Leaderboard:
 
         Intervals are 95 %, cut to what the measure can be: Student's over the seeds where there are at least two (else
         NaN), Wilson's over the pooled targets for the success of a targeted attack. Of several finished
-        runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite.
+        runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite, ``collapsed``
+        those with a model that gives nearly one answer to everything: these are not among the ``n`` of the means.
 
         Raises:
             ValueError: ``sort`` is no column; names those that are.
@@ -111,7 +115,9 @@ class Leaderboard:
             raise ValueError(f"cannot sort by {sort!r}; choose one of: {', '.join(SORTABLE)}")
         asked = {"dataset": dataset, "attack": attack, "defense": defense, "preset": preset, "source": source}
         clauses, values = where(asked)
-        sql = _SQL.format(where=clauses, sort=sort, direction="DESC" if descending else "ASC")
+        sql = _SQL.format(
+            counted=COUNTED, where=clauses, sort=sort, direction="DESC" if descending else "ASC"
+        )
         board = self.db.arrow(sql, values).to_pandas()  # three times as fast as DuckDB's own frame of strings
         low, high = student(board["clean_accuracy"], board["_accuracy_spread"], board["_accuracy_n"])
         board["clean_accuracy_low"], board["clean_accuracy_high"] = low, high

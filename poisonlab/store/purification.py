@@ -8,15 +8,17 @@ from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student, wilson
+from poisonlab.store.rows import COMPARED
 
 # Specs are compared without what may differ: removed keys are null in a merge patch (RFC 7396).
 _FREE = {"preset": None, "clean_images": None}
 
-_OTHERS = """
-WITH asked AS (SELECT * FROM runs WHERE run_id = ?), found AS (
+_OTHERS = f"""
+WITH compared AS {COMPARED}, asked AS (SELECT * FROM compared WHERE run_id = ?), found AS (
     SELECT r.run_id::VARCHAR AS run_id, r.defense, r.source, r.created, CAST(r.spec -> '$.defense' AS VARCHAR)
         AS defense_text, r.run_id = asked.run_id AS own
-    FROM runs r JOIN asked ON r.dataset = asked.dataset AND r.attack = asked.attack AND r.seed = asked.seed
+    FROM compared r JOIN asked ON r.dataset = asked.dataset AND r.attack = asked.attack AND r.seed = asked.seed
+        AND r.known_data = asked.known_data
         AND json_merge_patch(r.spec, ?::JSON) = json_merge_patch(asked.spec, ?::JSON)
     WHERE r.run_id = asked.run_id
         OR r.latest AND r.run_id IN (SELECT run_id FROM artifacts WHERE kind = ?)
@@ -26,16 +28,16 @@ QUALIFY row_number() OVER (PARTITION BY defense_text ORDER BY own DESC, source =
 ORDER BY own DESC, defense, created DESC
 """
 
-_STRENGTHS = """
-WITH asked AS (SELECT * FROM runs WHERE run_id = ?)
+_STRENGTHS = f"""
+WITH compared AS {COMPARED}, asked AS (SELECT * FROM compared WHERE run_id = ?)
 SELECT r.run_id::VARCHAR AS run_id, r.spec_group AS "group", r.source, r.seed, r.threat, r.targets,
     r.clean_accuracy, r.success, r.clean_accuracy_undefended, r.success_undefended, r.control,
     TRY_CAST(json_extract_string(r.spec, ?) AS BIGINT) AS value, m.value AS surviving_share
-FROM runs r JOIN asked ON r.dataset = asked.dataset AND r.attack = asked.attack AND r.defense = asked.defense
-    AND json_merge_patch(r.spec, ?::JSON) = json_merge_patch(asked.spec, ?::JSON)
+FROM compared r JOIN asked ON r.dataset = asked.dataset AND r.attack = asked.attack AND r.defense = asked.defense
+    AND r.known_data = asked.known_data AND json_merge_patch(r.spec, ?::JSON) = json_merge_patch(asked.spec, ?::JSON)
 LEFT JOIN metrics m ON m.run_id = r.run_id AND m.name = 'surviving_share'
 WHERE r.latest
-QUALIFY row_number() OVER (PARTITION BY r.spec_group, r.seed ORDER BY r.source = 'local' DESC, r.created DESC) = 1
+QUALIFY row_number() OVER (PARTITION BY r.alike, r.seed ORDER BY r.source = 'local' DESC, r.created DESC) = 1
 ORDER BY value, r.seed
 """
 

@@ -15,6 +15,27 @@ def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]
     return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
+_RATES = (
+    "clean_accuracy",
+    "clean_accuracy_undefended",
+    "clean_accuracy_control",
+    "success",
+    "success_undefended",
+    "control",
+    "robust_accuracy",
+    "der",
+    "targets",
+)
+_KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in _RATES)
+# Runs as they count in means: one with a collapsed model has no rates.
+COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS experiment) FROM runs)"
+# The same with the data they were measured on in ``known_data``. A record that does not name its data is taken to be
+# of the only data known of its dataset; where several are known it stands apart. Runs with equal ``alike`` and ``seed``
+# are the same measurement.
+COMPARED = f"""(SELECT *, spec_group || known_data AS alike,
+    coalesce(data, CASE WHEN min(data) OVER same = max(data) OVER same THEN min(data) OVER same END, '') AS known_data
+    FROM {COUNTED} WINDOW same AS (PARTITION BY CAST(spec -> '$.dataset' AS VARCHAR)))"""
+
 # the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
 _TYPES = {
     "points": ("VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"),

@@ -9,11 +9,12 @@ from poisonlab.measure.metrics import bootstrap_interval
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import wilson
+from poisonlab.store.rows import COMPARED
 
 CONTROL, UNDEFENDED = "control", "undefended"  # the lines that every run measures, whatever its defense
 
 # A spec without what may differ between trials and lines: removed keys are null in a merge patch (RFC 7396).
-_RUNS = """
+_RUNS = f"""
 WITH found AS (
     SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
         seed, threat, created, targets, clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
@@ -21,12 +22,13 @@ WITH found AS (
         CASE WHEN threat = 'backdoor' THEN TRY_CAST(spec ->> '$.attack.params.target_class' AS INTEGER) END
             AS target_class,
         CAST(json_merge_patch(spec, CASE WHEN threat = 'backdoor'
-            THEN '{"seed": null, "preset": null, "defense": null, "attack": {"params": {"target_class": null}}}'
-            ELSE '{"seed": null, "preset": null, "defense": null}' END::JSON) AS VARCHAR) AS setting_text,
+            THEN '{{"seed": null, "preset": null, "defense": null, "attack": {{"params": {{"target_class": null}}}}}}'
+            ELSE '{{"seed": null, "preset": null, "defense": null}}' END::JSON) AS VARCHAR)
+            || known_data AS setting_text,
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
-    FROM runs
+    FROM {COMPARED}
     WHERE latest AND threat IS NOT NULL AND coalesce(spec ->> '$.attack.params.mapping', '') <> 'all_to_all'
-    QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY source = 'local' DESC, created DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
 ), named AS (SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found)
 """
 

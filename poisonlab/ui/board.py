@@ -87,7 +87,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     interval = glossary.help_for("interval")
     event = st.dataframe(
         shown,
-        column_order=ORDER,
+        column_order=[*ORDER, "collapsed"] if not shown["collapsed"].any() else _with_collapsed(),
         column_config={
             "defense": column.TextColumn(
                 "defense", width=130
@@ -110,6 +110,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
             "targets": column.NumberColumn("Targets", help=glossary.help_for("targets"), format="%d"),
             "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
             "diverged": column.NumberColumn("Diverged", help=glossary.help_for("diverged"), format="%d"),
+            "collapsed": column.NumberColumn(
+                "Collapsed", help=glossary.help_for("collapsed"), format="%d", width="small"
+            ),
             "source": column.TextColumn("Source", help=glossary.help_for("source")),
         },
         hide_index=True,
@@ -130,6 +133,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         st.caption("Select a row to open its runs, two or more to see what differs between them.")
         return None
     return shown.iloc[picked]
+
+
+def _with_collapsed() -> list[str]:
+    """The columns where some rows have runs with a collapsed model: their number stands beside that of the runs."""
+    place = ORDER.index("n") + 1
+    return [*ORDER[:place], "collapsed", *ORDER[place:]]
 
 
 def _not_shown(count: int) -> str:

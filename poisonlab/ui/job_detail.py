@@ -75,6 +75,7 @@ def _detail(run_id: str) -> None:
             st.markdown(sentence)
     record = page.known(run_id) if job.state == "done" else None
     if record is not None:
+        page.remarks(record)
         page.headline(record.metrics)
         page.other_views(record, here="jobs")
     curves(points, run_id)
@@ -111,6 +112,7 @@ def _recorded(record: Any) -> None:
     store = runtime.get().store
     st.subheader(page.title_of(record), anchor=False)
     st.caption(f"Not run by this queue: source {record.source}.")
+    page.remarks(record)
     page.headline(record.metrics)
     page.other_views(record, here="jobs")
     curves(store.runs.points(record.run_id), record.run_id)

@@ -160,8 +160,17 @@ def command(spec: RecordedSpec) -> None:
         st.caption(f"Recorded before there was {names}: the command takes today's default.")
 
 
-def missing(record: Any) -> None:
-    """Says what of a run is not installed here, or has changed since; nothing where all is as it was."""
+_MODELS = {"control": "the control", "undefended": "the undefended model", "defended": "the defended model"}
+
+
+def remarks(record: Any) -> None:
+    """Says which models of a run collapsed, and what of it is not installed here or has changed since."""
+    if record.collapsed:
+        names = " and ".join(_MODELS[name] for name in record.collapsed)
+        st.warning(
+            f"Collapsed: {names} gave nearly the same answer to every test image. A rate of success means nothing "
+            "then, and this run does not count in means."
+        )
     obstacle = record.spec.obstacle()
     if obstacle:
         st.info(f"This run is shown as it was recorded; it cannot be run again here: {escape(obstacle)}.")

@@ -70,7 +70,7 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     if record is None:
         st.error("The files of this run are gone or damaged. Choose another run above.")
     else:
-        page.missing(record)
+        page.remarks(record)
     return record
 
 

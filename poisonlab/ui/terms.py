@@ -263,6 +263,11 @@ TERMS = {
         "Where the true mean lies with 95 % confidence: Student's interval over the seeds, which needs two; for "
         "targeted poisons Wilson's interval over all targets.",
     ),
+    "collapsed": Term(
+        "Collapsed",
+        "Runs in which control, undefended or defended model gives nearly the same answer to every test image. Such a "
+        "model makes any attack look perfect or any defense complete; these runs do not count in the means.",
+    ),
     "diverged": Term(
         "Diverged",
         "Runs in which some number was not finite.",

@@ -1,5 +1,6 @@
 """CINIC-10 from the official folders: labels, origins, the tensor file, and errors that name what is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from core_helpers import block_network, loaded
 from PIL import Image
 
 from poisonlab.data import cinic10
-from poisonlab.data.base import DataError
+from poisonlab.data.base import DataError, data_fingerprint
 from poisonlab.data.cifar10 import CLASSES
 from poisonlab.data.cinic10 import Cinic10, Cinic10Config, imagenet_part
 from poisonlab.generative.sources import training_images
@@ -84,6 +85,29 @@ def test_the_tensor_file_is_enough_until_pictures_come_or_go(
     folder.rename(folder.parent / "elsewhere")
 
     assert len(load()[0]) == 41 and len(imagenet_part(valid=True)) == 21
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_date_is_noticed(folder: Path) -> None:
+    path = folder / "valid/frog/n02690373_6.png"
+    before = path.stat()
+    other = write(folder.parent / "other.png", 77)
+    assert other.stat().st_size == before.st_size
+    old, _ = load()
+
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    new, _ = load()
+
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert [(a, b) for a, b in zip(reds(old), reds(new), strict=True) if a != b] == [(86, 77)]
+    assert data_fingerprint(old, old) != data_fingerprint(new, new)
+
+
+def test_files_that_begin_with_a_dot_are_no_pictures(folder: Path) -> None:
+    (folder / "train/frog/._n02690373_6.png").write_bytes(b"AppleDouble")
+    write(folder / "train/frog/.ipynb_checkpoints/n02690373_6-checkpoint.png", 5)
+    pool, _ = load()
+    assert len(pool) == 40
 
 
 def test_no_folder_says_what_to_put_where(folder: Path) -> None:

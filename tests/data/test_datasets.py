@@ -21,6 +21,7 @@ from poisonlab.data.base import (
     DivisionConfig,
     balanced_order,
     clean_subset,
+    data_fingerprint,
     data_folder,
     divide,
     pool_to,
@@ -41,6 +42,25 @@ def numbered(n: int, classes: int = 5) -> ImageSet:
 
 def number_of(data: ImageSet) -> set[int]:
     return {int.from_bytes(bytes(row), "little") for row in data.x.flatten(1).tolist()}
+
+
+def test_the_fingerprint_of_data_changes_with_each_of_its_parts() -> None:
+    pool, test = numbered(30), numbered(20)
+    pixel, label = pool.x.clone(), pool.y.clone()
+    pixel[7, 0, 0, 0] ^= 1
+    label[7] = (label[7] + 1) % 5
+    named = ("a", *pool.classes[1:])
+    others = [
+        (pool, test),
+        (dataclasses.replace(pool, x=pixel), test),
+        (dataclasses.replace(pool, y=label), test),
+        (dataclasses.replace(pool, classes=named), test),
+        (pool[torch.arange(29)], test),
+        (pool, test[torch.arange(19)]),
+        (test, pool),
+    ]
+    assert len({data_fingerprint(*pair) for pair in others}) == len(others)
+    assert data_fingerprint(pool, test) == data_fingerprint(numbered(30), numbered(20))
 
 
 counts = st.integers(20, 120)

@@ -66,6 +66,27 @@ def test_the_tensor_file_stays_until_the_folders_hold_something_else(
     assert len(load()[0]) == 87
 
 
+def test_an_image_replaced_in_place_is_noticed(signs: Path) -> None:
+    load()
+    write(signs / "GTSRB/Training/00003/00000_00001.ppm", 99, (28, 40))
+    train, _ = load()
+
+    assert len(train) == 86 and 99 in train.x[:, 0, 3, 3].tolist()
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(signs: Path) -> None:
+    table = signs / "GT-final_test.csv"
+    table.write_bytes(b"\xef\xbb\xbfFilename;ClassId\r\n00000.ppm;7\r\n00001.ppm;0\r\n")
+
+    assert load()[1].y.tolist() == [7, 0]
+
+
+def test_files_that_begin_with_a_dot_are_no_images(signs: Path) -> None:
+    (signs / "GTSRB/Training/00003/._00000_00000.ppm").write_bytes(b"AppleDouble")
+
+    assert len(load()[0]) == 86
+
+
 def test_the_tensor_file_alone_is_enough(signs: Path) -> None:
     load()
     signs.rename(signs.parent / "elsewhere")

@@ -14,6 +14,7 @@ from store_helpers import add, record_of
 from poisonlab.measure import metrics
 from poisonlab.records import artifacts
 from poisonlab.records.record import RecordError, new_run_id, save_artifact, write_record
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.store import QueueFull, Store, StoreError, StoreLocked
 from poisonlab.store import jobs as jobs_module
 from poisonlab.store.database import MIGRATIONS
@@ -205,7 +206,7 @@ def test_a_job_knows_its_spec_progress_and_log(store, spec):
     )
     job = store.jobs.get(run_id)
     assert not asked
-    assert (job.spec, job.state, job.step, job.rate) == (spec(), "running", 3, None)
+    assert (job.spec.experiment(), job.state, job.step, job.rate) == (spec(), "running", 3, None)
     assert job.logs == (("victim", "info", "x"),)
     assert store.jobs.request_cancel(run_id) == "running"
     assert store.jobs.update_progress(run_id)
@@ -298,3 +299,68 @@ def test_job_specs_that_no_longer_fit_fail_without_stopping_the_queue(store, spe
     store.db.rows("UPDATE jobs SET spec = ? WHERE run_id = ?", [changed, old])
     assert store.jobs.claim("cpu").run_id == good
     assert store.jobs.find(["failed"]).message[0].startswith("this spec does not fit")
+
+
+# -- identity of a row ----------------------------------------------------------------------------------
+
+ONE, OTHER = "1" * 24, "2" * 24  # fingerprints of data
+
+
+def measured_on(data, spec, **kept):
+    return record_of(spec, **kept).model_copy(update={"data": data})
+
+
+def test_two_folders_of_pictures_under_one_name_are_two_rows(store, spec):
+    for seed in range(2):
+        add(store, measured_on(ONE, spec(seed=seed), clean_accuracy=0.9, asr=0.2))
+        add(store, measured_on(OTHER, spec(seed=seed), clean_accuracy=0.5, asr=0.8))
+    board = store.leaderboard.rows()
+    assert board[["n", "clean_accuracy", "success"]].to_numpy().tolist() == [[2, 0.9, 0.2], [2, 0.5, 0.8]]
+    assert [len(ids) for ids in store.leaderboard.with_run_ids(board)["run_ids"]] == [2, 2]
+
+
+def test_records_that_name_no_data_keep_their_group_among_themselves(store, spec):
+    old = [add(store, record_of(spec(seed=seed))) for seed in range(2)]
+    add(store, measured_on(ONE, spec(seed=2)))
+    board = store.leaderboard.rows()
+    assert sorted(board["n"]) == [1, 2]
+    assert old[0].spec.group() in set(board["group"])
+
+
+def test_the_same_seed_on_other_data_is_another_observation(store, spec):
+    for data in (ONE, OTHER):
+        add(store, measured_on(data, spec()))
+    assert store.db.rows("SELECT count(*) FROM runs WHERE latest") == [(2,)]
+
+
+def test_pictures_over_budgets_keep_data_apart_but_go_on_with_older_records(store, spec):
+    add(store, record_of(spec(defense="awm", clean_images=10)))
+    add(store, measured_on(ONE, spec(defense="awm", clean_images=20)))
+    assert len(store.budget.settings()) == 1
+    add(store, measured_on(OTHER, spec(defense="awm", clean_images=20)))
+    assert len(store.budget.settings()) == 3
+
+
+def test_a_run_with_a_collapsed_model_is_marked_and_does_not_count(store, spec):
+    add(store, record_of(spec(seed=0), clean_accuracy=0.9, asr=0.4, asr_undefended=1.0))
+    bad = record_of(spec(seed=1), clean_accuracy=0.1, asr=1.0, asr_undefended=1.0)
+    add(store, bad.model_copy(update={"collapsed": ("defended",)}))
+    (row,) = store.leaderboard.rows().to_dict("records")
+    assert (row["n"], row["collapsed"], row["clean_accuracy"], row["success"]) == (1, 1, 0.9, 0.4)
+    assert store.runs.find()["success"].tolist() == [1.0, 0.4]  # a run by itself shows what it measured
+
+
+def test_a_row_of_collapsed_runs_alone_has_no_numbers(store, spec):
+    bad = record_of(spec(), clean_accuracy=0.1, asr=0.0, asr_undefended=1.0)
+    add(store, bad.model_copy(update={"collapsed": ("defended",)}))
+    (row,) = store.leaderboard.rows(sort="success").to_dict("records")
+    assert (row["n"], row["collapsed"]) == (0, 1)
+    assert all(np.isnan(row[name]) for name in ("clean_accuracy", "success", "der", "success_low"))
+
+
+def test_a_record_that_cannot_be_run_here_is_listed_and_compared(store, spec):
+    values = spec().model_dump(mode="json") | {"dataset": {"name": "my_pictures", "params": {}}}
+    record = add(store, record_of(RecordedSpec(values)))
+    assert store.leaderboard.rows()["dataset"].tolist() == ["my_pictures"]
+    assert store.runs.record(record.run_id).spec.obstacle().startswith("made with dataset 'my_pictures'")
+    assert store.runs.names()["dataset"] == ["my_pictures"]

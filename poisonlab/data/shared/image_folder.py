@@ -34,20 +34,57 @@ def read_pictures(paths: Sequence[Path], side: int, remedy: str) -> torch.Tensor
     return x
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Files below ``folder`` whose names fit, sorted; names that begin with a dot are no pictures.
+
+    A Mac leaves such files (``._picture.png``) beside the pictures on other file systems, notebooks leave
+    folders (``.ipynb_checkpoints``).
+    """
+    found = (path for path in folder.glob(pattern) if not _hidden(path.relative_to(folder)))
+    return sorted(found)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def pictures_in(folder: Path, pattern: str, remedy: str) -> list[Path]:
     """The pictures of one class, sorted by name.
 
     Raises:
         DataError: the folder is absent or holds none.
     """
-    found = sorted(folder.glob(pattern))
+    found = visible(folder, pattern)
     if not found:
         raise DataError(f"{folder} has no {pattern} pictures; {remedy}")
     return found
 
 
-def hash_of_names(paths: Iterable[Path], *tables: Path) -> str:
-    """Changes when pictures come or go, as when a subset gives way to the full set, or a table is another."""
-    names = "/".join(sorted(f"{path.parent.name}:{path.name}" for path in paths))
-    texts = [table.read_bytes() for table in tables if table.exists()]
-    return hashlib.sha256(b"\n".join([names.encode(), *texts])).hexdigest()
+def state_of_files(root: Path, paths: Iterable[Path]) -> str:
+    """Changes whenever one of the files is added, removed, renamed, replaced or written to.
+
+    Judged by name, size and times, without reading: 0.5 s for 100,000 files. The time of change (``ctime``) tells of
+    a file that was replaced by one of the same size and with the same date, which a copying program may set. A copy
+    of the whole folder has another state although its pictures are the same: a tensor file is then made once more.
+
+    Args:
+        paths: files below ``root``; those that are absent count as such.
+    """
+    lines = []
+    for path in paths:
+        try:
+            found = path.stat()
+            state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+        except FileNotFoundError:
+            state = "absent"
+        lines.append(f"{path.relative_to(root).as_posix()} {state}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def read_table(path: Path) -> str:
+    """A text file, with or without the byte order mark that spreadsheets write.
+
+    Raises:
+        OSError: it cannot be read. UnicodeDecodeError: it is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8-sig")

@@ -1,6 +1,7 @@
 """A dataset kept beside its archive as one safetensors file, which loads in a fraction of a second."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from poisonlab.data.base import DataError
 
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 Tensors = dict[str, torch.Tensor]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ class TensorFile:
 
         Args:
             make: the folder -> the tensors, from the archive. Its ``DataError`` passes through.
-            source: what the archive holds now; a file made from anything else is rebuilt.
+            source: state of what the archive holds now; a file made from another state is rebuilt.
 
         Raises:
             DataError: the file is damaged, cannot be written, or the archive cannot be read.
         """
         path = root / self.name
         if not self._is_current(path, source):
+            if path.exists() and not os.access(root, os.W_OK):
+                log.warning("%s is out of date and cannot be replaced: reading %s anew", path, self.title)
+                return make(root)
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 with FileLock(root / f"{self.name}.lock"):
