@@ -1,4 +1,7 @@
-"""Measures of success, each a number in [0, 1] unless it says otherwise, and intervals for them."""
+"""Measures of success, each a number in [0, 1] unless it says otherwise, and intervals for them.
+
+A measure over no image is undefined: it is ``None``, and so is every number that depends on it.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,22 +17,56 @@ from poisonlab.types import Backdoor, ImageSet, Targeted
 Predict = Callable[[Tensor], Tensor]  # uint8 (n, c, h, w) -> int64 (trials, n)
 
 
-def clean_accuracy(predict: Predict, test: ImageSet) -> float:
+# A model whose answers other than its favorite are fewer than this share of the images of other classes is collapsed.
+OTHER_ANSWERS = 0.02
+
+
+def share(values: Tensor) -> float | None:
+    """Mean of hits or rates; ``None`` of an empty tensor."""
+    return values.double().mean().item() if values.numel() else None
+
+
+def clean_accuracy(predict: Predict, test: ImageSet) -> float | None:
     """Share of clean test images given their class, averaged over trials."""
-    return (predict(test.x) == test.y).double().mean().item()
+    return share(predict(test.x) == test.y)
 
 
-def backdoor_metrics(predict: Predict, test: ImageSet, threat: Backdoor) -> dict[str, float]:
+def collapsed(predicted: Tensor, y: Tensor) -> bool:
+    """Whether at least half of the trials' models give one answer to nearly every image.
+
+    A model counts as collapsed if the images that it gives another answer than its most frequent one are fewer than
+    2 % of those that belong to other classes. Of ten balanced classes its favorite then takes over 98.2 % of the
+    answers, of two over 99 %; a test set with 97 % of its images in one class needs more than 99.94 %, since a good
+    model answers with that class nearly always, too. Where all images are of one class nothing can be told.
+
+    Args:
+        predicted: int64 ``(trials, n)``. y: the true classes, int64 ``(n,)``.
+    """
+    if not predicted.numel():
+        return False
+    fallen = [_one_answer(answers, y) for answers in predicted]
+    return 2 * sum(fallen) >= len(fallen)
+
+
+def _one_answer(answers: Tensor, y: Tensor) -> bool:
+    favorite = answers.bincount().argmax()
+    others = (answers != favorite).sum()
+    return bool(others < OTHER_ANSWERS * (y != favorite).sum())
+
+
+def backdoor_metrics(predict: Predict, test: ImageSet, threat: Backdoor) -> dict[str, float | None]:
     """``asr`` and ``robust_accuracy`` on triggered test images.
 
     All-to-one: images of the target class are left out of both. All-to-all: every image counts.
     ``asr`` is the share given the attacker's label, ``robust_accuracy`` the share given the true one.
     """
     victims = test if threat.target_class is None else test[test.y != threat.target_class]
+    if not len(victims):
+        return {"asr": None, "robust_accuracy": None}
     predicted = predict(threat.trigger(victims.x))
     return {
-        "asr": (predicted == threat.relabel(victims.y)).double().mean().item(),
-        "robust_accuracy": (predicted == victims.y).double().mean().item(),
+        "asr": share(predicted == threat.relabel(victims.y)),
+        "robust_accuracy": share(predicted == victims.y),
     }
 
 
@@ -44,37 +81,54 @@ def adversarial_probabilities(probabilities: Callable[[Tensor], Tensor], threat:
     return own.gather(1, threat.adversarial_labels[:, None]).squeeze(1)
 
 
-def poison_success(predicted: Tensor, threat: Targeted) -> float:
+def poison_success(predicted: Tensor, threat: Targeted) -> float | None:
     """Share of targets given the adversarial label."""
-    return (predicted == threat.adversarial_labels).double().mean().item()
+    return share(predicted == threat.adversarial_labels)
 
 
-def accuracy_losses(measured: Mapping[str, float]) -> dict[str, float]:
+def accuracy_losses(measured: Mapping[str, float | None]) -> dict[str, float | None]:
     """How far each ``clean_accuracy`` lies below the control's, 0 for the control itself.
 
     In [-1, 1]: a repair that knows more than the control may gain.
     """
     best = measured["clean_accuracy_control"]
-    return {
-        f"accuracy_loss{s}": best - measured[f"clean_accuracy{s}"] for s in ("_control", "_undefended", "")
-    }
+    losses: dict[str, float | None] = {}
+    for suffix in ("_control", "_undefended", ""):
+        accuracy = measured[f"clean_accuracy{suffix}"]
+        losses[f"accuracy_loss{suffix}"] = None if best is None or accuracy is None else best - accuracy
+    return losses
 
 
-def der(accuracy_before: float, asr_before: float, accuracy_after: float, asr_after: float) -> float:
+def der(
+    accuracy_before: float | None,
+    asr_before: float | None,
+    accuracy_after: float | None,
+    asr_after: float | None,
+) -> float | None:
     """Defense effectiveness rating (Zhu et al., FT-SAM, ICCV 2023): 0.5 means no effect, 1 is best."""
+    if accuracy_before is None or asr_before is None or accuracy_after is None or asr_after is None:
+        return None
     asr_drop = max(0.0, asr_before - asr_after)
     accuracy_drop = max(0.0, accuracy_before - accuracy_after)
     return (asr_drop - accuracy_drop + 1) / 2
 
 
-def oracle(accuracy: Sequence[float], asr: Sequence[float]) -> int:
-    """Position of the lowest ASR among settings that keep 90 % of the first one's accuracy.
+def oracle(accuracy: Sequence[float | None], asr: Sequence[float | None]) -> int | None:
+    """Position of the lowest ASR among settings that keep 90 % of the first one's accuracy; ``None`` if undefined.
 
     The choice that BackdoorBench reports for pruning. It looks at the test set and at the trigger, so no
     defender can make it; shown beside the defender's own choice, never instead of it.
     """
-    allowed = [i for i, value in enumerate(accuracy) if value >= 0.9 * accuracy[0]]
-    return min(allowed, key=lambda i: asr[i])
+    if not accuracy or accuracy[0] is None:
+        return None
+    least = 0.9 * accuracy[0]
+    known = enumerate(zip(accuracy, asr, strict=True))
+    allowed = [
+        (success, i)
+        for i, (kept, success) in known
+        if kept is not None and success is not None and kept >= least
+    ]
+    return min(allowed)[1] if allowed else None
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -83,21 +137,27 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return 10 * torch.log10(255**2 / error)
 
 
-def auroc(negatives: Tensor, positives: Tensor) -> float:
-    """Probability that a positive's score exceeds a negative's."""
+def auroc(negatives: Tensor, positives: Tensor) -> float | None:
+    """Probability that a positive's score exceeds a negative's; ``None`` without one of each."""
+    if not len(negatives) or not len(positives):
+        return None
     scores = torch.cat([negatives, positives]).cpu().numpy()
     return float(roc_auc_score([0] * len(negatives) + [1] * len(positives), scores))
 
 
 def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a proportion: honest for few trials, never outside [0, 1]."""
+    """Wilson's interval of a proportion: honest for few trials, never outside [0, 1]; NaN of no trial."""
+    if n == 0:
+        return math.nan, math.nan
     interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Student's interval of a mean over seeds; infinite for a single value."""
+    """Student's interval of a mean over seeds; infinite for a single value, NaN of none."""
     n = len(values)
+    if n == 0:
+        return math.nan, math.nan
     mean = sum(values) / n
     if n < 2:
         return -math.inf, math.inf

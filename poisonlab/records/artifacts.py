@@ -6,16 +6,17 @@ fields (numbers, strings, lists of them) travel as JSON in that file's header.
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poisonlab.records import migrate
+from poisonlab.records import migrate, shapes
 
 KINDS: dict[str, type] = {}
 
@@ -435,10 +436,10 @@ _HEADER = "poisonlab.artifact"
 
 
 def save(artifact: Any, path: Path) -> None:
-    """Write an artifact to ``path`` (safetensors)."""
+    """Write an artifact to ``path`` (safetensors). A plain number that is not finite is written as undefined."""
     fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in fields.items() if isinstance(v, Tensor)}
-    plain = {k: v for k, v in fields.items() if not isinstance(v, Tensor)}
+    plain = {k: _without_nan(v) for k, v in fields.items() if not isinstance(v, Tensor)}
     header = json.dumps({"schema": migrate.SCHEMA, "kind": type(artifact).__name__, "fields": plain})
     if not tensors:  # safetensors files hold at least one tensor
         tensors = {"_": torch.zeros(1)}
@@ -449,17 +450,43 @@ def load(path: Path) -> Any:
     """Read an artifact back, on the CPU.
 
     Raises:
+        ArtifactError: see :func:`parse`. OSError: the file cannot be read.
+    """
+    return parse(path.read_bytes(), path.name)
+
+
+def parse(raw: bytes, name: str) -> Any:
+    """The artifact that a file's bytes hold, of today's schema, on the CPU.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
         ArtifactError: not a safetensors file, no artifact inside, or fields that do not fit its kind.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-            tensors = {k: file.get_tensor(k) for k in file.keys() if k != "_"}  # noqa: SIM118 - not a dict
+        size = int.from_bytes(raw[:8], "little")
+        metadata = json.loads(raw[8 : 8 + size])["__metadata__"]
+        header = json.loads(
+            metadata[_HEADER], parse_constant=lambda _: None
+        )  # NaN of an older file: undefined
+        tensors = {k: v for k, v in load_bytes(raw).items() if k != "_"}
         kind, fields = migrate.migrate_artifact(
             header["kind"], tensors | header["fields"], migrate.schema_of(header)
         )
-        return KINDS[kind](**fields)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ArtifactError(f"{path.name} is not an artifact of this program: {error}") from error
+        artifact = KINDS[kind](**fields)
+        shapes.check(artifact)
+    except shapes.ShapeError as error:
+        raise ArtifactError(f"{name} does not hold what a {kind} must: {error}") from None
+    except Exception as error:  # whatever bytes from anybody make the parsers raise
+        raise ArtifactError(f"{name} is not an artifact of this program: {str(error)[:200]}") from error
+    return artifact
+
+
+def _without_nan(value: Any) -> Any:
+    """A plain value as JSON can hold it: ``None`` in place of a number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return value

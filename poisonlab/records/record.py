@@ -16,10 +16,12 @@ import stat
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -28,6 +30,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -39,6 +42,11 @@ Source = Literal["local", "imported", "reference"]
 RECORD = "run.json"
 MAX_RECORD_BYTES = 32 * 2**20
 MAX_ARTIFACT_BYTES = 128 * 2**20
+MAX_CURVES = 200  # of a run; those of today have twelve or fewer
+MAX_METRICS = 1000
+_RATE = re.compile(
+    r"(clean_accuracy|asr|robust_accuracy|poison_success)(_control|_undefended|_retrained|_oracle)?"
+)
 
 
 class RecordError(ValueError):
@@ -85,12 +93,21 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+def _of_our_time(value: datetime) -> datetime:
+    """A moment that every calendar, zone and database can hold."""
+    if not 1970 <= value.year < 3000:
+        raise ValueError("must be a moment from 1970 to 2999")
+    return value
+
+
 RunId = Annotated[str, BeforeValidator(check_run_id)]
+Moment = Annotated[AwareDatetime, AfterValidator(_of_our_time)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
 Stage = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_ -]*$")]
 Text = Annotated[str, Field(max_length=20_000)]
 Short = Annotated[str, Field(max_length=200)]
 Value = Annotated[float, Field(allow_inf_nan=False)] | None
+Step = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ModelName = Literal["control", "undefended", "defended"]
 Spec = Annotated[RecordedSpec, PlainValidator(RecordedSpec.of), PlainSerializer(RecordedSpec.model_dump)]
@@ -123,13 +140,14 @@ class ArtifactFile(_Recorded):
 
 
 class RunRecord(_Recorded):
-    """All that a run said and measured; ``None`` among the values stands for one that diverged.
+    """All that a run said and measured; ``None`` among the values stands for one that is undefined or diverged.
 
     What an older record does not say is ``None``.
 
     Attributes:
         schema_version: the field ``schema`` of the file, raised to today's where the file's is older.
         data: fingerprint of the dataset as it was loaded, see ``poisonlab.data.base.data_fingerprint``.
+        undefined: metrics that were computed over no image; the others that are ``None`` diverged.
         collapsed: which of its models give nearly the same answer to every test image; their rates mean nothing.
     """
 
@@ -143,20 +161,37 @@ class RunRecord(_Recorded):
     version: Short = ""
     device: Short = ""
     torch: Short = ""
-    created: AwareDatetime
-    started: AwareDatetime
-    finished: AwareDatetime
+    created: Moment
+    started: Moment
+    finished: Moment
     timings: dict[Stage, Seconds] = {}
     cached: Annotated[list[Stage], Field(max_length=1000)] = []
-    metrics: dict[Name, Value] = {}
+    metrics: Annotated[dict[Name, Value], Field(max_length=MAX_METRICS)] = {}
+    undefined: Annotated[tuple[Name, ...], Field(max_length=MAX_METRICS)] = ()
     collapsed: Annotated[tuple[ModelName, ...], Field(max_length=3)] | None = None
-    points: Annotated[list[tuple[Stage, Name, int, Value]], Field(max_length=1_000_000)] = []
+    points: Annotated[list[tuple[Stage, Name, Step, Value]], Field(max_length=1_000_000)] = []
     logs: Annotated[
         list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)
     ] = []
     artifacts: Annotated[list[ArtifactFile], Field(max_length=200)] = []
     peak_memory_mb: Seconds | None = None
     message: Text = ""
+
+    @field_validator("metrics")
+    @classmethod
+    def _rates_are_shares(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        for name, value in metrics.items():
+            if value is not None and _RATE.fullmatch(name) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, not {value:g}")
+        return metrics
+
+    @field_validator("points")
+    @classmethod
+    def _few_curves(cls, points: list[tuple[str, str, int, float | None]]) -> Any:
+        curves = len({(stage, name) for stage, name, _, _ in points})
+        if curves > MAX_CURVES:
+            raise ValueError(f"a run has at most {MAX_CURVES} curves, not {curves}")
+        return points
 
     @property
     def seconds(self) -> float:
@@ -170,8 +205,9 @@ class RunRecord(_Recorded):
 
     @property
     def diverged(self) -> bool:
-        """Whether any number of this run is not finite."""
-        return any(v is None for v in self.metrics.values()) or any(p[3] is None for p in self.points)
+        """Whether any number of this run is not finite, those left out that are undefined."""
+        lost = [name for name, value in self.metrics.items() if value is None and name not in self.undefined]
+        return bool(lost) or any(value is None for *_, value in self.points)
 
 
 def artifact_file(name: str) -> str:
@@ -258,18 +294,21 @@ def check_artifacts(record: RunRecord, folder: Path) -> Iterable[tuple[ArtifactF
         yield item, raw
 
 
-def load_artifact(path: Path) -> Any:
+def load_artifact(path: Path, sha256: str | None = None) -> Any:
     """An artifact whose path was built from checked names.
 
+    Args:
+        sha256: what the record says of its bytes; ``None`` of a run that has no record yet.
+
     Raises:
-        RecordError: missing, a link, too large, or not an artifact of this program.
+        RecordError: missing, a link, too large, damaged, or not an artifact of this program.
     """
-    if path.is_symlink() or not path.is_file():
-        raise RecordError(f"{path.parent.name}/{path.name} is missing or not a plain file")
-    if path.stat().st_size > MAX_ARTIFACT_BYTES:
-        raise RecordError(f"{path.parent.name}/{path.name} is larger than {MAX_ARTIFACT_BYTES} bytes")
+    raw = read_plain(path, MAX_ARTIFACT_BYTES)
+    place = f"{path.parent.name}/{path.name}"
+    if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+        raise RecordError(f"{place} is damaged: it does not have the hash that {RECORD} of this run names")
     try:
-        return artifacts.load(path)
+        return artifacts.parse(raw, place)
     except artifacts.ArtifactError as error:
         raise RecordError(str(error)) from error
 

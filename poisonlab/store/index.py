@@ -105,7 +105,8 @@ class RunIndex:
             run_id = record.run_id
             rows["points"] += point_rows(run_id, record.points)
             rows["metrics"] += [
-                (run_id, name, value, value is None) for name, value in record.metrics.items()
+                (run_id, name, value, value is None and name not in record.undefined)
+                for name, value in record.metrics.items()
             ]
             rows["logs"] += [(run_id, *log) for log in record.logs]
             rows["artifacts"] += [(run_id, a.name, a.kind, a.stage) for a in record.artifacts]

@@ -86,8 +86,8 @@ class Runs:
             [check_run_id(run_id)],
         )
 
-    def load_artifact(self, run_id: str, name: str) -> Any:
-        """An artifact of a run, also of one that still runs.
+    def load_artifact(self, run_id: str, name: str, sha256: str | None = None) -> Any:
+        """An artifact of a run, also of one that still runs and has no record that names its ``sha256``.
 
         Raises:
             RecordError: an id or a name that is none, or a file that is missing or damaged.
@@ -96,7 +96,7 @@ class Runs:
         path = (folder / run_folder.artifact_file(name)).resolve()
         if not any(path.is_relative_to(home.resolve()) for home in self.homes.values()):
             raise RecordError(f"artifact {name!r} of run {run_id} does not lie in the results folder")
-        return run_folder.load_artifact(path)
+        return run_folder.load_artifact(path, sha256)
 
     def names(self) -> dict[str, list[str]]:
         """The values present among finished runs: dataset, attack, defense, victim, preset, source."""

@@ -209,7 +209,7 @@ def load_all(record: Any, kind: str) -> list[Any]:
 
 @st.cache_resource(max_entries=24, show_spinner=False)  # a slider's rerun should not read the disk
 def _artifact(run_id: str, name: str, sha256: str) -> Any:
-    return runtime.get().store.runs.load_artifact(run_id, name)
+    return runtime.get().store.runs.load_artifact(run_id, name, sha256)
 
 
 def title_of(record: Any) -> str:

@@ -1,0 +1,320 @@
+"""What each kind of artifact must hold: types, dimensions, equal counts, ranges of labels. Checked when one is read.
+
+A field is described by its type, its dimensions and the range of its values:
+
+    "uint8 n c h w"         a tensor; ``n`` is the same number in all fields of the artifact
+    "int64 n in [0, k)"     its values are from 0 to below the number ``k``
+    "float n or empty"      it may also hold nothing, as of a record that does not say
+    "names k", "names"      a list of texts, ``k`` of them
+    "whole in [-1, k)"      a whole number; also "number", "flag", "text", "numbers" (of a dictionary)
+
+A dimension is at least 1; one that is written with a star (``n*``) may be 0. ``c`` is 1 or 3: images are gray or color.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_SIDE = 4096
+MAX_NAMES = 10_000
+MAX_TEXT = 20_000
+DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "uint8": (torch.uint8,),
+    "int64": (torch.int64,),
+    "bool": (torch.bool,),
+    "float": (torch.float16, torch.float32, torch.float64),
+}
+
+SHAPES: dict[str, dict[str, str]] = {
+    "PoisonGallery": {
+        "clean": "uint8 n c h w",
+        "poisoned": "uint8 n c h w",
+        "true_labels": "int64 n in [0, k)",
+        "given_labels": "int64 n in [0, k)",
+        "classes": "names k",
+    },
+    "TargetGallery": {
+        "images": "uint8 t c h w",
+        "true_labels": "int64 t in [0, k)",
+        "adversarial_labels": "int64 t in [0, k)",
+        "predicted_control": "int64 t in [0, k)",
+        "predicted_undefended": "int64 t in [0, k)",
+        "predicted_defended": "int64 t in [0, k)",
+        "classes": "names k",
+        "adversarial_probability": "float 3 t or empty",
+    },
+    "PurificationTrace": {
+        "original": "uint8 n c h w",
+        "before": "uint8 n c h w",
+        "after": "uint8 n c h w",
+        "poisoned": "bool n",
+        "surviving": "float n or empty",
+    },
+    "LangevinTrace": {
+        "steps": "int64 s",
+        "clean_images": "uint8 s n c h w",
+        "poisoned_images": "uint8 s n c h w",
+        "clean_energy": "float s n",
+        "poisoned_energy": "float s n",
+        "from_poisoned": "float s n",
+        "from_clean": "float s n",
+        "used": "whole",
+        "moments": "names",
+        "same_noise": "flag",
+    },
+    "EnergyHistogram": {"clean": "float n*", "poisoned": "float p*", "purified": "float q*"},
+    "TriggerTruth": {
+        "clean": "uint8 n c h w",
+        "triggered": "uint8 n c h w",
+        "target_class": "whole in [-1, k)",
+        "classes": "names k",
+    },
+    "TriggerReconstruction": {
+        "patterns": "float r c h w",
+        "class_histogram": "int64 r k",
+        "l1_norm": "float r",
+        "classes": "names k",
+        "masks": "float r 1 h w or empty",
+    },
+    "ClassTriggers": {
+        "patterns": "float m c h w",
+        "masks": "float m 1 h w",
+        "labels": "int64 m in [0, k)",
+        "classes": "names k",
+    },
+    "ClassAnomaly": {
+        "victim": "float k",
+        "control": "float k",
+        "threshold": "number",
+        "named": "whole in [-1, k)",
+        "named_control": "whole in [-1, k)",
+        "target_class": "whole in [-1, k)",
+        "score": "text",
+        "classes": "names k",
+    },
+    "SampleSuspicion": {
+        "clean": "float n*",
+        "poisoned": "float p*",
+        "control": "float q*",
+        "flagged_clean": "number",
+        "flagged_poisoned": "number",
+        "flagged_control": "number",
+    },
+    "FlagReview": {
+        "clean": "float n*",
+        "bad": "float b*",
+        "flagged": "int64 s",
+        "precision": "float s",
+        "recall": "float s",
+        "chosen": "whole",
+        "counts": "int64 3 2",
+        "images": "uint8 m c h w",
+        "rank": "int64 m",
+        "score": "float m",
+        "fate": "int64 m in [0, 3)",
+        "given": "int64 m in [0, k)",
+        "true": "int64 m in [0, k)",
+        "used": "int64 m in [-1, k)",
+        "is_bad": "bool m",
+        "classes": "names k",
+    },
+    "ConfusionChange": {"before": "int64 k k", "after": "int64 k k", "classes": "names k"},
+    "NeuronScores": {
+        "layers": "names l",
+        "histogram": "int64 l bins",
+        "score": "text",
+        "low_is_blamed": "flag",
+        "values": "float channels or empty",
+        "modules": "names",
+    },
+    "ActivationDrive": {
+        "layers": "names l",
+        "layer": "int64 channels in [0, l)",
+        "score": "float channels",
+        "drive": "float channels",
+        "poison_change": "float channels or empty",
+        "score_name": "text",
+        "low_is_blamed": "flag",
+    },
+    "RepairTrace": {
+        "phases": "names p",
+        "phase": "int64 n in [0, p)",
+        "step": "int64 n",
+        "accuracy": "float n",
+        "asr": "float n",
+        "images": "whole",
+    },
+    "IsolatedRows": {"rows": "int64 k*", "loss": "float n or empty"},
+    "FlaggedRows": {
+        "scores": "float n",
+        "rows": "int64 k*",
+        "fate": "int64 k*",
+        "labels": "int64 k*",
+    },
+    "PredictionHistogram": {"before": "int64 k", "after": "int64 k", "classes": "names k"},
+    "SettingsCurve": {
+        "settings": "float s",
+        "accuracy": "float s",
+        "asr": "float s",
+        "clean_score": "float s",
+        "chosen": "whole in [0, s)",
+        "oracle": "whole in [-1, s)",
+        "setting_name": "text",
+        "stand_in": "float s or empty",
+        "by_rule": "flag",
+    },
+    "Crafting": {
+        "steps": "int64 s*",
+        "unrolled": "float s*",
+        "plain": "float s*",
+        "tried": "int64 r*",
+        "tried_loss": "float r*",
+        "tried_probability": "float r*",
+        "places": "float 2 e 2",
+        "variance": "float 2",
+        "path_loss": "float 2 e",
+        "path_probability": "float 2 e",
+        "base": "uint8 n c h w",
+        "recolored": "uint8 n c h w",
+        "poisoned": "uint8 n c h w",
+        "changes": "int64 bins",
+        "grids": "float n 3 r1 r2 r3 or empty",
+        "eps": "number",
+        "color": "number",
+    },
+    "Curve": {
+        "x": "float n",
+        "y": "float l n",
+        "series": "names l",
+        "x_label": "text",
+        "y_label": "text",
+    },
+    "ModelHealth": {"values": "numbers", "verdict": "text"},
+}
+
+_FORM = re.compile(
+    r"(?P<type>\w+)(?P<dims>(?: [\w*]+)*?)(?: in \[(?P<low>-?\d+), (?P<high>\w+)\))?(?P<empty> or empty)?"
+)
+
+
+class ShapeError(ValueError):
+    """A field that is not what its kind of artifact holds; the message names the field and what is expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """A description of a field, taken apart."""
+
+    text: str
+    type: str
+    dims: tuple[str, ...]
+    low: int | None
+    high: str | None
+    may_be_empty: bool
+
+
+def check(artifact: Any) -> None:
+    """Compare an artifact with what its kind must hold.
+
+    Raises:
+        ShapeError: the first field that does not fit.
+    """
+    forms = {name: _parsed(text) for name, text in SHAPES[type(artifact).__name__].items()}
+    sizes: dict[str, int] = {}
+    for name, form in forms.items():
+        value = getattr(artifact, name)
+        if form.may_be_empty and (value is None or isinstance(value, Tensor) and not value.numel()):
+            continue
+        for dimension, size in _sizes(name, value, form):
+            _bind(name, form, dimension, size, sizes)
+    for name, form in forms.items():
+        if form.low is not None:
+            _check_range(name, getattr(artifact, name), form, sizes)
+
+
+def _parsed(text: str) -> _Form:
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} describes no field")
+    low = None if found["low"] is None else int(found["low"])
+    return _Form(text, found["type"], tuple(found["dims"].split()), low, found["high"], bool(found["empty"]))
+
+
+def _sizes(name: str, value: Any, form: _Form) -> Iterator[tuple[str, int]]:
+    """The dimensions of a value with their sizes, after its type was checked."""
+    if form.type in DTYPES:
+        if (
+            not isinstance(value, Tensor)
+            or value.dtype not in DTYPES[form.type]
+            or value.ndim != len(form.dims)
+        ):
+            raise ShapeError(f"{name} must be {form.text}, not {_described(value)}")
+        yield from zip(form.dims, value.shape, strict=True)
+    elif form.type == "names":
+        listed = (
+            isinstance(value, list) and len(value) <= MAX_NAMES and all(isinstance(v, str) for v in value)
+        )
+        if not listed or any(len(v) > MAX_TEXT for v in value):
+            raise ShapeError(f"{name} must be a list of names, not {_described(value)}")
+        if form.dims:
+            yield form.dims[0], len(value)
+    elif not _PLAIN[form.type](value):
+        raise ShapeError(f"{name} must be a {form.type}, not {_described(value)}")
+
+
+def _bind(name: str, form: _Form, dimension: str, size: int, sizes: dict[str, int]) -> None:
+    """Require the size that a dimension has elsewhere in the artifact, and sizes that can be shown."""
+    expected = int(dimension) if dimension.isdecimal() else sizes.setdefault(dimension.rstrip("*"), size)
+    if size != expected:
+        raise ShapeError(f"{name} must be {form.text} with {dimension} = {expected}, not {size}")
+    if size == 0 and not dimension.endswith("*"):
+        raise ShapeError(f"{name} must be {form.text} and is empty")
+    if dimension == "c" and size not in (1, 3):
+        raise ShapeError(f"{name} must have 1 or 3 color channels, not {size}")
+    if dimension in ("h", "w") and size > MAX_SIDE:
+        raise ShapeError(f"{name} must be at most {MAX_SIDE} pixels wide and high, not {size}")
+
+
+def _check_range(name: str, value: Any, form: _Form, sizes: Mapping[str, int]) -> None:
+    high = int(form.high) if str(form.high).isdecimal() else sizes[str(form.high)]
+    values = value if isinstance(value, Tensor) else torch.tensor([value])
+    least, most = int(values.min()), int(values.max())
+    if form.low is not None and least < form.low or most >= high:
+        raise ShapeError(f"{name} must be from {form.low} to {high - 1}, and holds {least} to {most}")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _number(value: Any) -> bool:
+    """A finite number; ``None`` stands for one that is undefined."""
+    return value is None or _whole(value) or isinstance(value, float) and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _numbers(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) > MAX_NAMES:
+        return False
+    return all(_text(key) and _number(item) for key, item in value.items())
+
+
+_PLAIN = {"whole": _whole, "number": _number, "text": _text, "flag": _flag, "numbers": _numbers}
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{type(value).__name__} {str(value)[:40]!r}"

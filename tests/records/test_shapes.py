@@ -1,0 +1,143 @@
+"""Artifacts from anybody: what does not fit its kind is refused in one line, before a page meets it."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from poisonlab.records import artifacts, record, shapes
+from poisonlab.records.artifacts import (
+    KINDS,
+    LangevinTrace,
+    PoisonGallery,
+    SampleSuspicion,
+    TriggerReconstruction,
+)
+
+
+def gallery(**changed):
+    x = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 2, 1])
+    return dataclasses.replace(
+        PoisonGallery(x, x.clone(), labels, labels.clone(), ["a", "b", "c"]), **changed
+    )
+
+
+def written(artifact, path):
+    artifacts.save(artifact, path)
+    return path
+
+
+def test_what_fits_comes_back(tmp_path):
+    loaded = artifacts.load(written(gallery(), tmp_path / "a.safetensors"))
+    assert torch.equal(loaded.true_labels, gallery().true_labels) and loaded.classes == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_field_of_every_kind_is_described(kind):
+    assert list(shapes.SHAPES[kind]) == [field.name for field in dataclasses.fields(KINDS[kind])]
+
+
+WRONG = {
+    "labels_out_of_range": (
+        {"true_labels": torch.tensor([0, 999, -999, 1])},
+        "true_labels must be from 0 to 2",
+    ),
+    "counts_differ": ({"poisoned": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, "poisoned .* n = 4, not 2"),
+    "sides_differ": ({"poisoned": torch.zeros(4, 3, 8, 9, dtype=torch.uint8)}, "w = 8, not 9"),
+    "label_counts_differ": (
+        {"given_labels": torch.zeros(9, dtype=torch.int64)},
+        "given_labels .* n = 4, not 9",
+    ),
+    "floats": ({"clean": torch.full((4, 3, 8, 8), float("nan"))}, "clean must be uint8 n c h w, not float32"),
+    "no_dimensions": (
+        {"clean": torch.tensor(1, dtype=torch.uint8)},
+        "clean must be uint8 n c h w, not uint8",
+    ),
+    "two_channels": ({"clean": torch.zeros(4, 2, 8, 8, dtype=torch.uint8)}, "1 or 3 color channels, not 2"),
+    "classes_a_number": ({"classes": 5}, "classes must be a list of names, not int '5'"),
+    "classes_a_text": ({"classes": "abcdefghij"}, "classes must be a list of names, not str"),
+    "no_classes": ({"classes": []}, "classes .* is empty"),
+    "a_text_for_a_tensor": ({"clean": "hello"}, "clean must be uint8 n c h w, not str 'hello'"),
+    "null_for_a_tensor": ({"poisoned": None}, "poisoned must be uint8 n c h w, not NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_refused_by_name(case, tmp_path):
+    change, said = WRONG[case]
+    path = written(gallery(**change), tmp_path / "a.safetensors")
+    with pytest.raises(
+        artifacts.ArtifactError, match=f"a.safetensors does not hold what a PoisonGallery must: .*{said}"
+    ):
+        artifacts.load(path)
+
+
+def test_an_empty_gallery_is_refused(tmp_path):
+    none = gallery()
+    empty = PoisonGallery(
+        none.clean[:0], none.poisoned[:0], none.true_labels[:0], none.given_labels[:0], ["a"]
+    )
+    with pytest.raises(artifacts.ArtifactError, match="clean .* is empty"):
+        artifacts.load(written(empty, tmp_path / "a.safetensors"))
+
+
+def test_a_walk_without_steps_is_refused(tmp_path):
+    frames = torch.zeros(0, 1, 3, 8, 8, dtype=torch.uint8)
+    walk = LangevinTrace(
+        torch.zeros(0, dtype=torch.int64), frames, frames, *[torch.zeros(0, 1)] * 4, same_noise="maybe"
+    )
+    with pytest.raises(artifacts.ArtifactError, match="steps .* is empty"):
+        artifacts.load(written(walk, tmp_path / "a.safetensors"))
+
+
+def test_what_may_be_absent_may_be_absent(tmp_path):
+    found = TriggerReconstruction(
+        torch.zeros(2, 3, 8, 8), torch.zeros(2, 10, dtype=torch.int64), torch.zeros(2), list("abcdefghij")
+    )
+    assert artifacts.load(written(found, tmp_path / "a.safetensors")).masks is None
+
+
+def test_a_number_that_is_undefined_stays_undefined(tmp_path):
+    scores = torch.zeros(3)
+    suspicion = SampleSuspicion(scores, scores, scores, 0.1, float("nan"), 0.2)
+    loaded = artifacts.load(written(suspicion, tmp_path / "a.safetensors"))
+    assert (loaded.flagged_clean, loaded.flagged_poisoned) == (0.1, None)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"kind": "Nothing", "fields": {}},
+        {"kind": "PoisonGallery", "fields": {}},
+        {"kind": "PoisonGallery", "fields": {"wavelength": 3}},
+        {"kind": "ModelHealth", "fields": {"values": {"auroc": "high"}, "verdict": "fine"}},
+        {"kind": "ModelHealth", "fields": {"values": {"auroc": 0.9}, "verdict": 5}},
+        {"kind": "ModelHealth", "fields": [], "schema": "two"},
+    ],
+)
+def test_headers_that_fit_no_kind_are_refused(header, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"_": torch.zeros(1)}, path, metadata={"poisonlab.artifact": json.dumps(header)})
+    with pytest.raises(artifacts.ArtifactError, match="a.safetensors"):
+        artifacts.load(path)
+
+
+@pytest.mark.parametrize("raw", [b"", b"x" * 7, b"\\xff" * 100, (2**62).to_bytes(8, "little") + b"{}"])
+def test_other_bytes_are_refused(raw):
+    with pytest.raises(artifacts.ArtifactError, match="a is not an artifact"):
+        artifacts.parse(raw, "a")
+
+
+def test_a_damaged_artifact_is_named_with_its_run(tmp_path):
+    kept = record.save_artifact(gallery(), "poisons", "poison", tmp_path)
+    path = tmp_path / kept.file
+    assert isinstance(record.load_artifact(path, kept.sha256), PoisonGallery)
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1  # still a valid file, with another picture
+    path.write_bytes(raw)
+    with pytest.raises(record.RecordError, match=f"{tmp_path.name}/poisons.safetensors is damaged"):
+        record.load_artifact(path, kept.sha256)
