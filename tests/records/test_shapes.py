@@ -101,8 +101,7 @@ def test_what_may_be_absent_may_be_absent(tmp_path):
 
 
 def test_a_number_that_is_undefined_stays_undefined(tmp_path):
-    scores = torch.zeros(3)
-    suspicion = SampleSuspicion(scores, scores, scores, 0.1, float("nan"), 0.2)
+    suspicion = SampleSuspicion(torch.zeros(3), torch.ones(2), torch.zeros(3), 0.1, float("nan"), 0.2)
     loaded = artifacts.load(written(suspicion, tmp_path / "a.safetensors"))
     assert (loaded.flagged_clean, loaded.flagged_poisoned) == (0.1, None)
 
