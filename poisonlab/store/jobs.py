@@ -146,7 +146,14 @@ class Jobs:
             if taken is None:
                 return None
             try:
-                return self.get(taken[0])
+                job = self.get(taken[0])
+                if job is not None:
+                    job.spec.experiment()
+                return job
+            except NotRunnable as error:
+                self.set_state(
+                    taken[0], "failed", f"this spec does not fit this version of the program: {error}"
+                )
             except StoreError as error:
                 self.set_state(taken[0], "failed", str(error))
 

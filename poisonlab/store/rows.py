@@ -32,9 +32,10 @@ COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS expe
 # The same with the data they were measured on in ``known_data``. A record that does not name its data is taken to be
 # of the only data known of its dataset; where several are known it stands apart. Runs with equal ``alike`` and ``seed``
 # are the same measurement.
-COMPARED = f"""(SELECT *, spec_group || known_data AS alike,
-    coalesce(data, CASE WHEN min(data) OVER same = max(data) OVER same THEN min(data) OVER same END, '') AS known_data
-    FROM {COUNTED} WINDOW same AS (PARTITION BY CAST(spec -> '$.dataset' AS VARCHAR)))"""
+COMPARED = f"""(SELECT *, spec_group || known_data AS alike FROM (
+    SELECT *, coalesce(data, CASE WHEN min(data) OVER same = max(data) OVER same THEN min(data) OVER same END, '')
+        AS known_data
+    FROM {COUNTED} WINDOW same AS (PARTITION BY CAST(spec -> '$.dataset' AS VARCHAR))))"""
 
 # the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
 _TYPES = {
