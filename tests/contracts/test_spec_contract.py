@@ -24,6 +24,7 @@ ATTACKS, DEFENSES = list(registry.attack), list(registry.defense)
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 every_method = pytest.mark.parametrize(("kind", "name"), METHODS, ids=lambda value: str(value))
+every_attack = pytest.mark.parametrize("attack", ATTACKS)
 every_dataset = pytest.mark.parametrize("dataset", list(registry.dataset))
 
 
@@ -59,39 +60,21 @@ def changed_by_json(dataset: str, attack: str, defense: str, preset: str) -> boo
     return ExperimentSpec.model_validate_json(spec.model_dump_json()) != spec
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_every_attack_makes_a_spec_with_every_preset_that_survives_json(attack: str) -> None:
-    assert not [preset for preset in PRESETS if changed_by_json("digits", attack, "none", preset)]
-
-
-@pytest.mark.parametrize("defense", DEFENSES)
-def test_every_defense_makes_a_spec_with_every_preset_that_survives_json(defense: str) -> None:
-    assert not [preset for preset in PRESETS if changed_by_json("digits", "badnets", defense, preset)]
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_makes_a_spec_with_one_defense_of_each_moment(attack: str) -> None:
-    for defense in ("none", "awm", "abl", "jpeg", "puregen_ebm", "rnp", "relabel", "spectral_signatures"):
-        assert make_spec("digits", attack, defense).defense.name == defense
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", ATTACKS)
+@every_attack
 def test_an_attack_makes_a_spec_with_every_defense(attack: str) -> None:
     for defense in DEFENSES:
         assert make_spec("digits", attack, defense).defense.name == defense
 
 
-@pytest.mark.slow
 @every_dataset
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_method_makes_a_spec_on_every_dataset_that_survives_json(dataset: str, preset: str) -> None:
+def test_every_method_makes_a_spec_on_a_dataset_that_survives_json(dataset: str, preset: str) -> None:
     pairs = [*((attack, "none") for attack in ATTACKS), *(("badnets", defense) for defense in DEFENSES)]
 
     assert not [pair for pair in pairs if changed_by_json(dataset, *pair, preset)]
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@every_attack
 def test_repeats_of_an_experiment_differ_in_the_seed_alone(attack: str) -> None:
     group = make_spec("digits", attack, "none").group()
 
