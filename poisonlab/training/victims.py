@@ -16,6 +16,7 @@ from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialize, logits
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
+from poisonlab.training.own_weights import refuse_own_weights
 from poisonlab.types import Bundle, ImageSet
 
 MakeHook = Callable[[Context], TrainingHook | None]
@@ -101,7 +102,12 @@ class Victims:
 
 
 def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:
-    """An untrained victim whose weights depend on the seed alone; normalized by ``data``'s statistics."""
+    """An untrained victim whose weights depend on the seed alone; normalized by ``data``'s statistics.
+
+    Raises:
+        ValueError: the victim brings weights of its own.
+    """
+    refuse_own_weights(spec.victim, data.shape, len(data.classes))
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
     return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)
