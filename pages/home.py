@@ -76,7 +76,7 @@ if latest.empty:
 else:
     tables.runs(latest, key="latest")
     st.caption(f"{glossary.label('control')}: {glossary.help_for('control')}")
-    newest = latest.iloc[0]
-    with st.container(horizontal=True):
+    with_pictures = store.runs.find(kind="PoisonGallery", limit=1)  # of shipped runs, not all have them
+    for newest in with_pictures.to_dict("records"):
         page_name = "triggers" if newest["threat"] == "backdoor" else "poisons"
         navigation.link(page_name, "Look at the newest one", run=newest["run_id"])

@@ -1,9 +1,12 @@
 """Records of runs that never were, in a store."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from poisonlab.records.record import RunRecord, new_run_id, write_record
 from poisonlab.store import Store
+from poisonlab.store.pack import pack
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,8 +30,15 @@ def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local",
     )
 
 
-def add(store: Store, record: RunRecord, home: str = "runs") -> RunRecord:
-    write_record(record, store.homes[home] / record.run_id)
-    if home == "runs":
-        store.index.add(record)
+def add(store: Store, record: RunRecord) -> RunRecord:
+    write_record(record, store.index.runs / record.run_id)
+    store.index.add(record)
     return record
+
+
+def ship(records: Iterable[RunRecord], folder: Path) -> None:
+    """Pack records into ``folder``, as the results that come with the program."""
+    written = folder.with_name(f"{folder.name} unpacked")
+    for record in records:
+        write_record(record, written / record.run_id)
+    pack(written, folder)

@@ -77,6 +77,8 @@ def _results(results: Path) -> tuple[bool, str]:
     free = machine.free_disk_gb(results)
     writable = os.access(existing, os.W_OK)
     runs = sum(1 for _ in (results / "runs").glob("*/run.json"))
+    if not existing.is_dir():
+        return False, f"{existing} is a file: choose a folder with --results"
     problem = "" if writable else "; not writable: choose another folder with --results"
     problem += "; little space: a sweep needs several GB" if free < 1 else ""
     return writable and free >= 1, f"{results}, {runs} recorded runs, {free:.1f} GiB of disk free{problem}"

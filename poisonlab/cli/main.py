@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from poisonlab import machine
-from poisonlab.cli import multilevel, reproduce, results, run, ui
-from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, one_line, say
+from poisonlab.cli import multilevel, pack, reproduce, results, run, ui
+from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, check_results, one_line, say
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
 from poisonlab.registry import UnknownName
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("poisonlab").setLevel(logging.CRITICAL)  # the one line below is enough
     try:
         options = _parser().parse_args(arguments)
+        if options.command is not results.doctor:  # which says so itself, among all else
+            check_results(options.results)
         return int(options.command(options))
     except (UsageError, UnknownName, SpecError, machine.DeviceError) as error:
         say(f"poisonlab: {one_line(error)}")
@@ -165,6 +167,14 @@ def _add_transfer(command: Command) -> None:
     out.add_argument("--all", action="store_true", help="every finished run")
     into = command("import", results.import_, "Check run folders from elsewhere and take them in")
     into.add_argument("folder", type=Path)
+    packing = command(
+        "results", pack.pack, "Pack run folders into a few files, as those that come with the program"
+    )
+    packing.add_argument("action", choices=("pack",))
+    packing.add_argument(
+        "source", type=Path, help="a results folder, a folder of run folders, or an earlier pack"
+    )
+    packing.add_argument("target", type=Path, help="a new folder, or that of an earlier pack")
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ What needs a database is imported where it is used: the others also work on a ba
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +119,30 @@ def export(options: argparse.Namespace) -> int:
         run_ids = None if options.all else [check_run_id(i) for i in options.runs.split(",") if i]
     except RecordError as error:
         raise UsageError(str(error)) from None
-    homes = [options.results / "runs", machine.reference_folder()]
-    moved = archive.export_runs(run_ids, homes, options.folder)
+    own = options.results / "runs"
+    with tempfile.TemporaryDirectory() as folder:
+        absent = [run_id for run_id in run_ids or () if not (own / run_id).exists()]
+        if absent:
+            from poisonlab.store.shipped import extract  # noqa: PLC0415 - needs a database, in memory
+
+            extract(absent, machine.reference_folder(), Path(folder))
+        moved = archive.export_runs(run_ids, [own, Path(folder)], options.folder)
     return _report(moved, f"exported to {options.folder}")
 
 
 def import_(options: argparse.Namespace) -> int:
-    reference = machine.reference_folder()
-    moved = archive.import_runs(options.folder, options.results / "runs", reference)
+    moved = archive.import_runs(options.folder, options.results / "runs", _shipped())
     index(options.results)
     return _report(moved, f"imported from {options.folder}")
+
+
+def _shipped() -> set[str]:
+    """Ids of the runs that come with the program; none where there is no database to read them by."""
+    try:
+        from poisonlab.store.shipped import shipped_ids  # noqa: PLC0415 - may be missing
+    except ImportError:
+        return set()
+    return shipped_ids(machine.reference_folder())
 
 
 def _report(moved: archive.Moved, what: str) -> int:

@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from poisonlab.events import Event, Log, Progress, StageFinished, StageStarted
@@ -18,6 +19,21 @@ INTERRUPTED = 130
 
 class UsageError(ValueError):
     """A command that cannot be; the one-line message names what is allowed."""
+
+
+def check_results(folder: Path) -> None:
+    """Refuse a results folder that is a file, or lies inside one.
+
+    Raises:
+        UsageError: it is.
+    """
+    for path in (folder, *folder.absolute().parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UsageError(
+                    f"{path} is a file, so results cannot be kept there: choose a folder with --results"
+                )
+            return
 
 
 def one_line(error: Exception) -> str:

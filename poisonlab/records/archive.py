@@ -3,7 +3,7 @@
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,12 @@ def export_runs(run_ids: Iterable[str] | None, homes: Iterable[Path], target: Pa
     return moved
 
 
-def import_runs(source: Path, runs: Path, reference: Path) -> Moved:
+def import_runs(source: Path, runs: Path, shipped: Container[str] = ()) -> Moved:
     """Check run folders from anywhere and copy them into ``runs``, marked as imported.
 
     Args:
         source: a run folder, or a folder of run folders.
-        reference: shipped runs, which are not imported again.
+        shipped: ids of the runs that come with the program, which are not imported again.
 
     Raises:
         RecordError: no run folder there. OSError: the disk refuses.
@@ -81,7 +81,7 @@ def import_runs(source: Path, runs: Path, reference: Path) -> Moved:
             if folder.is_symlink() and folder != source:
                 raise RecordError(f"{folder.name} is a link; links are refused")
             record, _ = read_record(folder)
-            if (reference / record.run_id).exists():
+            if record.run_id in shipped:
                 moved.present.append(record.run_id)
             else:
                 _place(record, folder, runs, moved, {"source": "imported"})
@@ -94,7 +94,7 @@ def _find(run_id: str, homes: list[Path]) -> Path:
     for home in homes:
         if (home / run_id / RECORD).is_file():
             return home / run_id
-    raise RecordError(f"there is no finished run {run_id} in {' or '.join(str(h) for h in homes)}")
+    raise RecordError(f"there is no finished run {run_id} in {homes[0]}, nor among the shipped ones")
 
 
 def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes: Mapping[str, Any]) -> None:

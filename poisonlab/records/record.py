@@ -254,13 +254,25 @@ def read_record(folder: Path) -> tuple[RunRecord, str]:
         RecordError: not a record, or one that breaks a rule.
     """
     values, sha256 = read_values(folder)
+    return parse_record(values, f"{folder.name}/{RECORD}"), sha256
+
+
+def parse_record(values: dict[str, Any], where: str) -> RunRecord:
+    """A record in today's schema from the values that were written.
+
+    Args:
+        where: names them in a message.
+
+    Raises:
+        RecordError: not a record, or one that breaks a rule.
+    """
     try:
-        return RunRecord.model_validate(migrate.migrate_record(values)), sha256
+        return RunRecord.model_validate(migrate.migrate_record(values))
     except ValidationError as error:
         found = explain(error)
     except ValueError as error:
         found = str(error)
-    raise RecordError(f"{folder.name}/{RECORD} is not a valid record: {found[:500]}")
+    raise RecordError(f"{where} is not a valid record: {found[:500]}")
 
 
 def read_values(folder: Path) -> tuple[dict[str, Any], str]:

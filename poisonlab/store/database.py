@@ -4,7 +4,6 @@ DuckDB refuses concurrent use of a connection, so nobody but this class touches 
 """
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,81 +15,134 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from poisonlab.store.errors import Conflict, Invalidated, StoreError, StoreLocked, explained, not_a_folder
+
+__all__ = ["Database", "StoreError", "StoreLocked"]
+
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-CONFIG = {
-    "max_execution_time": 5000,  # ms, for every statement
+PAGE_LIMIT_MS = 60_000  # for a query of a page; opening, migrating and indexing take as long as they take
+Config = dict[str, str | bool | int | float | list[str]]
+CONFIG: Config = {
     "python_enable_replacements": False,  # SQL cannot name Python variables
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
 
 
-class StoreError(RuntimeError):
-    """The database cannot be used; the message says why and what to do."""
-
-
-class StoreLocked(StoreError):
-    """Another process has the database open; ``pid`` names it where it is known."""
-
-    def __init__(self, path: Path, pid: int | None) -> None:
-        holder = f"another process (PID {pid})" if pid else "another process"
-        super().__init__(
-            f"{path} is open in {holder}, most likely the dashboard: use that one, or stop it first, "
-            "or choose another folder with --results"
-        )
-        self.pid = pid
-
-
 class Database:
-    """The file, its schema, and the ways to read and to write.
+    """The file, its schema, and the ways to read and to write. Whatever DuckDB raises leaves it as a ``StoreError``.
+
+    Args:
+        path: the file; ``None`` for a database in memory.
+        readable: the only other files that SQL may read.
+        folder: the only folder that SQL may write files to.
 
     Raises:
         StoreLocked: another process owns the file.
         StoreError: it is damaged, not readable, or made by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, readable: Sequence[Path] = (), folder: Path | None = None) -> None:
+        self.path = path or Path(":memory:")
+        self._readable = [str(file) for file in readable]
+        self._folder = folder
         self._guard = threading.Lock()  # making a cursor is a use of the root connection too
         self._writing = threading.RLock()
-        self._connection = _connect(path)
+        self._invalid = False
+        self._closed = False
+        self._opening = True
+        self._connection = self._connect()
         try:
-            self._connection.execute(
-                "SET enable_external_access = false"
-            )  # cannot be undone; cursors inherit it
             self._migrate()
         except BaseException:
             self._connection.close()
             raise
+        self._opening = False
 
     def close(self) -> None:
         with self._writing, self._guard:
+            self._closed = True
             self._connection.close()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        if str(self.path) != ":memory:":
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise not_a_folder(self.path.parent) from None
+            except OSError as error:
+                raise explained(error, self.path, opening=True) from error
+        try:
+            connection = duckdb.connect(str(self.path), config=CONFIG)
+            self._close_off(connection)
+        except duckdb.Error as error:
+            raise explained(error, self.path, opening=True) from error
+        return connection
+
+    def _close_off(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let SQL read no file but the named ones. It cannot be undone, and cursors inherit it."""
+        found = connection.execute("SELECT current_setting('enable_external_access')").fetchone()
+        if found and found[0]:  # else another connection of this process did it
+            folders = [f"{self._folder.absolute()}/"] if self._folder else []
+            connection.execute(f"SET allowed_paths = {_literals(self._readable)}")
+            connection.execute(f"SET allowed_directories = {_literals(folders)}")
+            connection.execute("SET enable_external_access = false")
 
     # -- reading ------------------------------------------------------------------------------------
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._guard:
-            cursor = self._connection.cursor()
+        """A cursor of one's own, closed at the end.
+
+        Raises:
+            StoreError: instead of whatever DuckDB raises inside.
+        """
+        cursor = self._new_cursor()
         try:
             yield cursor
+        except duckdb.Error as error:
+            problem = explained(error, self.path, opening=self._opening)
+            self._invalid = self._invalid or isinstance(problem, Invalidated)
+            raise problem from error
         finally:
             cursor.close()
 
+    def _new_cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._guard:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed: the program is ending")
+            if self._invalid:
+                # closing the root closes all cursors, so that DuckDB lets go of its dead instance
+                self._connection.close()
+                self._connection = self._connect()
+                self._invalid = False
+            try:
+                return self._connection.cursor()
+            except duckdb.Error as error:
+                raise explained(error, self.path) from error
+
+    def _read(self, ask: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """``ask(cursor)``, once more on a new connection when DuckDB had given up the old one."""
+        try:
+            with self.cursor() as cursor:
+                return ask(cursor)
+        except Invalidated:
+            with self.cursor() as cursor:
+                return ask(cursor)
+
     def frame(self, sql: str, values: Sequence[Any] = ()) -> pd.DataFrame:
-        with self.cursor() as cursor:
-            return cursor.execute(sql, list(values)).df()
+        """The answer to a page's query, which has a time limit."""
+        return self._read(lambda cursor: _limited(cursor).execute(sql, list(values)).df())
 
     def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
-        with self.cursor() as cursor:
-            return cursor.sql(sql, params=list(values)).to_arrow_table()
+        """The answer to a page's query, which has a time limit."""
+        return self._read(lambda cursor: _limited(cursor).sql(sql, params=list(values)).to_arrow_table())
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self.cursor() as cursor:
-            return cursor.execute(sql, list(values)).fetchall()
+        """The answer as tuples, however long it takes."""
+        return self._read(lambda cursor: cursor.execute(sql, list(values)).fetchall())
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -114,7 +166,7 @@ class Database:
             try:
                 with self.transaction() as cursor:
                     return change(cursor)
-            except duckdb.TransactionException:
+            except Conflict:
                 if attempt == attempts - 1:
                     raise
                 time.sleep(0.01 * (attempt + 1))
@@ -122,7 +174,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file; skipped when somebody is in the middle of something."""
-        with contextlib.suppress(duckdb.Error), self.cursor() as cursor:
+        with contextlib.suppress(StoreError), self.cursor() as cursor:
             cursor.execute("CHECKPOINT")
 
     # -- schema -------------------------------------------------------------------------------------
@@ -147,16 +199,12 @@ class Database:
             self.checkpoint()  # a changed table in the log may ask for functions that its replay has not got yet
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return duckdb.connect(str(path), config=CONFIG)
-    except (duckdb.Error, OSError) as error:
-        text = str(error)
-        if "lock" in text.lower():
-            found = re.search(r"PID (\d+)", text)
-            raise StoreLocked(path, int(found[1]) if found else None) from None
-        raise StoreError(
-            f"{path} cannot be opened ({text.splitlines()[0][:300]}): move the file away and start again; "
-            "all runs are indexed anew from their folders"
-        ) from error
+def _limited(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    cursor.execute(f"SET max_execution_time = {PAGE_LIMIT_MS}")
+    return cursor
+
+
+def _literals(names: Sequence[str]) -> str:
+    """Names as a list of SQL."""
+    quoted = ("'" + name.replace("'", "''") + "'" for name in names)
+    return f"[{', '.join(quoted)}]"

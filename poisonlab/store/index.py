@@ -1,13 +1,13 @@
 """The index over run folders: what is new is read, checked and becomes rows."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from poisonlab.records import record as run_folder
 from poisonlab.records.record import RECORD, RecordError, RunRecord, success_name, threat_of
 from poisonlab.spec.overrides import written
 from poisonlab.store.database import Database, StoreError
+from poisonlab.store.errors import Refused
 from poisonlab.store.job import parse_spec
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
@@ -29,158 +30,141 @@ class RunIndex:
     """The index over run folders.
 
     Args:
-        homes: the folders that are indexed, ``runs`` and ``reference``.
+        runs: the folder that holds them.
 
     Attributes:
         skipped: run folders that could not be indexed, and why.
     """
 
-    def __init__(self, db: Database, homes: Mapping[str, Path]) -> None:
+    def __init__(self, db: Database, runs: Path) -> None:
         self.db = db
-        self.homes = homes
+        self.runs = runs
         self.skipped: dict[str, str] = {}
         self._looking = threading.Lock()
-        self._seen: dict[str, int] = {}  # modification time of a home at the last look
+        self._seen: int | None = None  # modification time of the folder at the last look
         self._incomplete: set[str] = set()
 
     def refresh(self) -> int:
-        """Index run folders that are new (from the command line, or shipped) and return how many.
+        """Index run folders that are new, from the command line for example, and return how many.
 
         Cheap when nothing changed. A folder without a record is a run still at work; it is looked at again.
         """
         with self._looking:
-            return self._index_runs() + self._index_reference()
+            if not self.runs.is_dir():
+                return 0
+            modified = self.runs.stat().st_mtime_ns
+            candidates = set(self._incomplete if self._seen == modified else _subfolders(self.runs))
+            if candidates:
+                candidates -= {i for (i,) in self.db.rows("SELECT run_id::VARCHAR FROM own_runs")}
+            complete = {name for name in candidates if is_run_folder(self.runs / name)}
+            self._incomplete = candidates - complete
+            self._seen = modified
+            return self._index([self.runs / name for name in sorted(complete - self.skipped.keys())])
 
     def fill_settings(self) -> None:
         """The column of runs that were indexed before there was one; a spec of another version stays without."""
         with self.db.transaction() as cursor:
             for run_id, text in cursor.execute(
-                "SELECT run_id, spec FROM runs WHERE settings IS NULL"
+                "SELECT run_id, spec FROM own_runs WHERE settings IS NULL"
             ).fetchall():
                 with contextlib.suppress(StoreError):
                     settings = written(parse_spec(text))
-                    cursor.execute("UPDATE runs SET settings = ? WHERE run_id = ?", [settings, run_id])
+                    cursor.execute("UPDATE own_runs SET settings = ? WHERE run_id = ?", [settings, run_id])
 
-    def add(self, record: RunRecord, folder: Path | None = None) -> None:
-        """Index a run, replacing what was known of it.
-
-        Args:
-            folder: the run's own folder under ``runs`` or ``reference``; by default the former.
+    def add(self, record: RunRecord) -> None:
+        """Index a run whose folder is written, replacing what was known of it.
 
         Raises:
-            RecordError: a folder elsewhere, or one that does not hold this run.
+            RecordError: its folder is missing or damaged.
         """
-        folder = self.homes["runs"] / record.run_id if folder is None else folder
-        home = next((h for h, root in self.homes.items() if folder.parent.resolve() == root.resolve()), None)
-        if home is None or folder.name != record.run_id:
-            raise RecordError(
-                f"run {record.run_id} must lie in a folder of its own id under the results folder"
-            )
-        _, sha256 = run_folder.read_record(folder)
-        self.db.write(lambda cursor: self.insert(cursor, [(record, sha256)], home))
+        _, sha256 = run_folder.read_record(self.runs / record.run_id)
+        self.db.write(lambda cursor: insert(cursor, [(record, sha256)]))
 
-    def insert(
-        self, cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str
-    ) -> None:
-        """All rows of runs, within the caller's transaction; a statement a table, as a start indexes hundreds.
-
-        Args:
-            found: records, each with the SHA-256 of its file.
-        """
-        if not found:
-            return
-        lines = [run_columns(record, home, sha256) for record, sha256 in found]
-        described = cursor.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'runs'"
-        )
-        kinds = dict(described.fetchall())
-        columns = ", ".join(f"unnest(?::{kinds[name]}[])" for name in lines[0])
-        cursor.execute(
-            f"INSERT OR REPLACE INTO runs ({', '.join(lines[0])}) SELECT {columns}",
-            [[line[name] for line in lines] for name in lines[0]],
-        )
-        delete_runs(cursor, [record.run_id for record, _ in found], keep_rows=True)
-        rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-        for record, _ in found:
-            run_id = record.run_id
-            rows["points"] += point_rows(run_id, record.points)
-            rows["metrics"] += [
-                (run_id, name, value, value is None and name not in record.undefined)
-                for name, value in record.metrics.items()
-            ]
-            rows["logs"] += [(run_id, *log) for log in record.logs]
-            rows["artifacts"] += [(run_id, a.name, a.kind, a.stage) for a in record.artifacts]
-            rows["timings"] += [
-                (run_id, s, seconds, s in record.cached) for s, seconds in record.timings.items()
-            ]
-        for table, of_table in rows.items():
-            append_rows(cursor, table, of_table)
-        mark_latest(cursor, found[0][0].spec.group() if len(found) == 1 else None)
-
-    # -- folders ------------------------------------------------------------------------------------
-
-    def _index_runs(self) -> int:
-        root = self.homes["runs"]
-        if not root.is_dir():
-            return 0
-        modified = root.stat().st_mtime_ns
-        candidates = set(self._incomplete if self._seen.get("runs") == modified else _subfolders(root))
-        if candidates:
-            candidates -= {i for (i,) in self.db.rows("SELECT run_id::VARCHAR FROM runs WHERE home = 'runs'")}
-        complete = {name for name in candidates if is_run_folder(root / name)}
-        self._incomplete = candidates - complete
-        self._seen["runs"] = modified
-        return self._index([root / name for name in sorted(complete - self.skipped.keys())], "runs")
-
-    def _index_reference(self) -> int:
-        """New and changed shipped runs; those that are shipped no more leave the index."""
-        root = self.homes["reference"]
-        modified = root.stat().st_mtime_ns if root.is_dir() else 0
-        if self._seen.get("reference") == modified:
-            return 0
-        known = dict(self.db.rows("SELECT run_id::VARCHAR, record_hash FROM runs WHERE home = 'reference'"))
-        folders = [root / name for name in _subfolders(root) if is_run_folder(root / name)]
-        changed = [f for f in folders if _hash(f) != known.get(f.name)]
-        gone = sorted(known.keys() - {f.name for f in folders})
-        if gone:
-            self._forget(gone)
-        self._seen["reference"] = modified
-        return self._index(changed, "reference")
-
-    def _index(self, folders: list[Path], home: str) -> int:
+    def _index(self, folders: Sequence[Path]) -> int:
+        """Index run folders; one that cannot be is named in ``skipped`` and stops nothing."""
         count = 0
         for start in range(0, len(folders), BATCH):
-            good = []
+            found = []
             for folder in folders[start : start + BATCH]:
                 try:
-                    record, sha256 = run_folder.read_record(folder)
-                    if record.run_id != folder.name:
-                        raise RecordError(f"{folder.name} holds the record of run {record.run_id}")
-                    good.append((record, sha256))
-                except RecordError as error:
-                    self.skipped[folder.name] = str(error)
-                    log.warning("run folder skipped: %s", error)
-            with self.db.transaction() as cursor:
-                self.insert(cursor, good, home)
-            count += len(good)
+                    found.append(_read(folder))
+                except (RecordError, OSError) as error:
+                    self._skip(folder.name, error)
+            try:
+                self.db.write(partial(insert, found=found))
+                count += len(found)
+            except (Refused, ValueError, TypeError, ArithmeticError):  # of one of them: find out which
+                count += sum(self._index_one(*one) for one in found)
         return count
 
-    def _forget(self, run_ids: list[str]) -> None:
-        with self.db.transaction() as cursor:
-            delete_runs(cursor, run_ids)
-            mark_latest(cursor)
+    def _index_one(self, record: RunRecord, sha256: str) -> bool:
+        try:
+            self.db.write(partial(insert, found=[(record, sha256)]))
+        except (Refused, ValueError, TypeError, ArithmeticError) as error:
+            self._skip(record.run_id, error)
+            return False
+        return True
+
+    def _skip(self, run_id: str, error: Exception) -> None:
+        self.skipped[run_id] = f"{run_id} cannot be indexed: {error}"
+        log.warning("run folder skipped: %s", self.skipped[run_id])
+
+
+def _read(folder: Path) -> tuple[RunRecord, str]:
+    record, sha256 = run_folder.read_record(folder)
+    if record.run_id != folder.name:
+        raise RecordError(f"it holds the record of run {record.run_id}")
+    return record, sha256
+
+
+def insert(
+    cursor: duckdb.DuckDBPyConnection, found: Sequence[tuple[RunRecord, str]], home: str = "runs"
+) -> None:
+    """All rows of runs, within the caller's transaction; a statement a table, as a start indexes hundreds.
+
+    Args:
+        home: ``runs``, or ``reference`` for results that are packed.
+        found: records, each with the SHA-256 of its file.
+    """
+    if not found:
+        return
+    lines = [run_columns(record, home, sha256) for record, sha256 in found]
+    described = cursor.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'own_runs'"
+    )
+    kinds = dict(described.fetchall())
+    columns = ", ".join(f"unnest(?::{kinds[name]}[])" for name in lines[0])
+    cursor.execute(
+        f"INSERT OR REPLACE INTO own_runs ({', '.join(lines[0])}) SELECT {columns}",
+        [[line[name] for line in lines] for name in lines[0]],
+    )
+    delete_runs(cursor, [record.run_id for record, _ in found], keep_rows=True)
+    rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for record, _ in found:
+        run_id = record.run_id
+        rows["points"] += point_rows(run_id, record.points)
+        rows["metrics"] += [
+            (run_id, name, value, value is None and name not in record.undefined)
+            for name, value in record.metrics.items()
+        ]
+        rows["logs"] += [(run_id, *log) for log in record.logs]
+        rows["artifacts"] += [(run_id, a.name, a.kind, a.stage) for a in record.artifacts]
+        rows["timings"] += [(run_id, s, seconds, s in record.cached) for s, seconds in record.timings.items()]
+    for table, of_table in rows.items():
+        append_rows(cursor, table, of_table)
+    mark_latest(cursor, found[0][0].spec.group() if len(found) == 1 else None)
 
 
 def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None) -> None:
     """Only the newest finished run of a seed counts: the same seed twice is one observation, not two."""
     scope, values = ("", []) if spec_group is None else (" WHERE spec_group = ?", [spec_group])
     cursor.execute(
-        f"""UPDATE runs SET latest = ranked.newest FROM (
+        f"""UPDATE own_runs SET latest = ranked.newest FROM (
             SELECT run_id, state = 'done' AND row_number() OVER (
                 PARTITION BY coalesce(experiment, spec_group), source, seed, state ORDER BY finished DESC, run_id DESC
             ) = 1 AS newest
-            FROM runs{scope}) ranked
-        WHERE runs.run_id = ranked.run_id AND runs.latest <> ranked.newest""",
+            FROM own_runs{scope}) ranked
+        WHERE own_runs.run_id = ranked.run_id AND own_runs.latest <> ranked.newest""",
         values,
     )
 
@@ -240,12 +224,3 @@ def _subfolders(root: Path) -> list[str]:
         return []
     with os.scandir(root) as entries:
         return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-
-
-def _hash(folder: Path) -> str:
-    try:
-        return hashlib.sha256(
-            run_folder.read_plain(folder / run_folder.RECORD, run_folder.MAX_RECORD_BYTES)
-        ).hexdigest()
-    except RecordError:
-        return ""

@@ -235,7 +235,7 @@ class Jobs:
             left = "state = 'running' AND owner IS DISTINCT FROM ?"
             cursor.execute(  # killed between the record and the row
                 f"""UPDATE jobs SET state = r.state, message = r.message, finished = r.finished
-                FROM runs r WHERE jobs.run_id = r.run_id AND jobs.{left}""",
+                FROM own_runs r WHERE jobs.run_id = r.run_id AND jobs.{left}""",
                 [PROCESS],
             )
             text = "the program ended while this job ran; resume goes on after its last whole stage"
@@ -273,7 +273,7 @@ def _insert(cursor: duckdb.DuckDBPyConnection, run_id: str, spec: ExperimentSpec
 def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """A job for a recorded run that never was one (started from the command line)."""
     found = cursor.execute(
-        "SELECT spec FROM runs WHERE run_id = ? AND home = 'runs' AND state <> 'done' "
+        "SELECT spec FROM own_runs WHERE run_id = ? AND state <> 'done' "
         "AND run_id NOT IN (SELECT run_id FROM jobs)",
         [run_id],
     ).fetchone()

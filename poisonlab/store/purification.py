@@ -21,7 +21,7 @@ WITH compared AS {COMPARED}, asked AS (SELECT * FROM compared WHERE run_id = ?),
         AND r.known_data = asked.known_data
         AND json_merge_patch(r.spec, ?::JSON) = json_merge_patch(asked.spec, ?::JSON)
     WHERE r.run_id = asked.run_id
-        OR r.latest AND r.run_id IN (SELECT run_id FROM artifacts WHERE kind = ?)
+        OR r.latest AND r.run_id IN (SELECT run_id FROM artifacts WHERE kind = ? AND present)
 )
 SELECT *, left(md5(defense_text), 12) AS variant FROM found
 QUALIFY row_number() OVER (PARTITION BY defense_text ORDER BY own DESC, source = 'local' DESC, created DESC) = 1

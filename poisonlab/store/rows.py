@@ -51,7 +51,7 @@ def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Se
     """Many rows of one or several runs in one statement, column by column; each begins with the run's id."""
     if rows:
         columns = ", ".join(f"unnest(?::{kind}[])" for kind in ("UUID", *_TYPES[table]))
-        cursor.execute(f"INSERT INTO {table} SELECT {columns}", [*map(list, zip(*rows, strict=True))])
+        cursor.execute(f"INSERT INTO own_{table} SELECT {columns}", [*map(list, zip(*rows, strict=True))])
 
 
 def spec_columns(spec: ExperimentSpec | RecordedSpec) -> dict[str, Any]:
@@ -72,4 +72,4 @@ def delete_runs(
 ) -> None:
     """Forget what is known of runs; ``keep_rows`` keeps their lines in ``runs``, which are replaced."""
     for table in _TYPES if keep_rows else ("runs", *_TYPES):
-        cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?::UUID[]))", [list(run_ids)])
+        cursor.execute(f"DELETE FROM own_{table} WHERE run_id IN (SELECT unnest(?::UUID[]))", [list(run_ids)])

@@ -1,6 +1,5 @@
 """Recorded runs: what pages ask of them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 from poisonlab.records import record as run_folder
 from poisonlab.records.record import RecordError, RunRecord, check_run_id
 from poisonlab.store.database import Database
+from poisonlab.store.shipped import NOT_SHIPPED, NotShipped, Shipped
 
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
     clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
@@ -22,14 +22,14 @@ class Runs:
     """Recorded runs, as their records and as rows.
 
     Args:
-        homes: the folders that hold them, ``runs`` and ``reference``.
+        own: the folder of the runs that were recorded or imported here.
+        shipped: the runs that come with the program.
     """
 
-    def __init__(self, db: Database, homes: Mapping[str, Path]) -> None:
+    def __init__(self, db: Database, own: Path, shipped: Shipped) -> None:
         self.db = db
-        self.homes = homes
-
-    # -- asking -------------------------------------------------------------------------------------
+        self.own = own
+        self.shipped = shipped
 
     def find(
         self,
@@ -45,33 +45,33 @@ class Runs:
         """One row a run, newest first; ``None`` filters nothing.
 
         Args:
-            kind: only runs that have an artifact of this kind, such as ``LangevinTrace``.
+            kind: only runs that have an artifact of this kind here, such as ``LangevinTrace``.
         """
         asked = dict(zip(_FILTERS, (dataset, attack, defense, preset, source, state), strict=True))
         clauses, values = where(asked)
         if kind is not None:
-            clauses += " AND run_id IN (SELECT run_id FROM artifacts WHERE kind = ?)"
+            clauses += " AND run_id IN (SELECT run_id FROM artifacts WHERE kind = ? AND present)"
             values.append(kind)
         sql = f"SELECT {_COLUMNS} FROM runs WHERE {clauses} ORDER BY created DESC LIMIT ?"
         return self.db.frame(sql, [*values, limit])
 
     def record(self, run_id: str) -> RunRecord | None:
-        """The whole record, read from its folder, or ``None`` for a run that is not indexed.
+        """The whole record, read from its folder or from the shipped files, or ``None`` for an unknown run.
 
         Raises:
             RecordError: its folder is gone or damaged.
         """
-        folder = self.folder(run_id)
-        if folder is None:
-            return None
-        # a shipped run calls itself local, as it did where it was measured: the index knows better
-        source = self.db.rows("SELECT source FROM runs WHERE run_id = ?", [run_id])[0][0]
-        return run_folder.read_record(folder)[0].model_copy(update={"source": source})
+        match self._home(run_id):
+            case "runs":
+                return run_folder.read_record(self.own / run_id)[0]
+            case "reference":  # it calls itself local, as it did where it was measured
+                return self.shipped.record(self.db, run_id).model_copy(update={"source": "reference"})
+        return None
 
-    def folder(self, run_id: str) -> Path | None:
-        """Where an indexed run lies. The path is built from the checked id alone."""
+    def _home(self, run_id: str) -> str:
+        """``runs`` or ``reference``; empty for an unknown run."""
         found = self.db.rows("SELECT home FROM runs WHERE run_id = ?", [check_run_id(run_id)])
-        return self.homes[found[0][0]] / run_id if found else None
+        return str(found[0][0]) if found else ""
 
     def points(self, run_id: str) -> pd.DataFrame:
         """The curves of a run, finished or running: stage, name, step, value (NaN where it diverged)."""
@@ -90,13 +90,21 @@ class Runs:
         """An artifact of a run, also of one that still runs and has no record that names its ``sha256``.
 
         Raises:
+            NotShipped: a shipped run whose artifacts were left out of the download.
             RecordError: an id or a name that is none, or a file that is missing or damaged.
         """
-        folder = self.folder(run_id) or self.homes["runs"] / run_id
-        path = (folder / run_folder.artifact_file(name)).resolve()
-        if not any(path.is_relative_to(home.resolve()) for home in self.homes.values()):
+        reference = self._home(run_id) == "reference"
+        if reference and run_id not in self.shipped.showcase:
+            raise NotShipped(NOT_SHIPPED)
+        home = self.shipped.folder if reference else self.own
+        path = (home / run_id / run_folder.artifact_file(name)).resolve()
+        if not path.is_relative_to(home.resolve()):
             raise RecordError(f"artifact {name!r} of run {run_id} does not lie in the results folder")
         return run_folder.load_artifact(path, sha256)
+
+    def has_pictures(self, run_id: str) -> bool:
+        """Whether the artifacts of a run are here; of a shipped run they may not be."""
+        return run_id in self.shipped.showcase or self._home(run_id) != "reference"
 
     def names(self) -> dict[str, list[str]]:
         """The values present among finished runs: dataset, attack, defense, victim, preset, source."""

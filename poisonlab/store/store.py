@@ -13,6 +13,7 @@ from poisonlab.store.leaderboard import Leaderboard
 from poisonlab.store.published import Published, copy_published
 from poisonlab.store.purification import Purification
 from poisonlab.store.runs import Runs
+from poisonlab.store.shipped import open_shipped
 from poisonlab.store.sweeps import Sweeps
 from poisonlab.store.trials import Trials
 
@@ -29,11 +30,12 @@ class Store:
 
     def __init__(self, results: Path, reference: Path = REFERENCE) -> None:
         self.results = Path(results)
-        self.homes = {"runs": self.results / "runs", "reference": reference}
-        self.db = Database(self.results / DATABASE)
-        self.index = RunIndex(self.db, self.homes)
-        self.runs = Runs(self.db, self.homes)
-        self.jobs = Jobs(self.db, self.homes["runs"])
+        own = self.results / "runs"
+        shipped = open_shipped(reference)
+        self.db = Database(self.results / DATABASE, list(shipped.tables.values()))
+        self.index = RunIndex(self.db, own)
+        self.runs = Runs(self.db, own, shipped)
+        self.jobs = Jobs(self.db, own)
         self.leaderboard = Leaderboard(self.db)
         self.published = Published(self.db)
         self.trials = Trials(self.db)
@@ -43,6 +45,7 @@ class Store:
         self.estimates = Estimates(self.db, self.results / "cache")
         self.sweeps = Sweeps(self.db, self.results)
         try:
+            shipped.create_views(self.db)
             copy_published(self.db)
             self.index.fill_settings()
             self.index.refresh()
@@ -53,8 +56,9 @@ class Store:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Runs and sweeps that could not be indexed, and why."""
-        return self.index.skipped | self.sweeps.skipped
+        """Runs and sweeps that could not be indexed, and shipped results that could not be read, and why."""
+        shipped = {"reference": self.runs.shipped.problem} if self.runs.shipped.problem else {}
+        return shipped | self.index.skipped | self.sweeps.skipped
 
     def close(self) -> None:
         self.db.close()

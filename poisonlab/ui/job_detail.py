@@ -114,6 +114,7 @@ def _recorded(record: Any) -> None:
     st.caption(f"Not run by this queue: source {record.source}.")
     page.remarks(record)
     page.headline(record.metrics)
+    page.without_pictures(record)
     page.other_views(record, here="jobs")
     curves(store.runs.points(record.run_id), record.run_id)
     logs(record.logs)

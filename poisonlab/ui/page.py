@@ -11,6 +11,7 @@ from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
+from poisonlab.store.shipped import NOT_SHIPPED
 from poisonlab.ui import glossary, navigation
 from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import escape, number, percent, run_title
@@ -134,9 +135,22 @@ def headline(metrics: Mapping[str, float | None]) -> None:
         )
 
 
+def without_pictures(record: Any) -> None:
+    """Say of a shipped run that its artifacts were left out, and offer to make them here where that is possible."""
+    if runtime.get().store.runs.has_pictures(record.run_id) or not record.artifacts:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.info(f"{NOT_SHIPPED[0].upper()}{NOT_SHIPPED[1:]}.")
+        if not record.spec.obstacle() and st.button(
+            "Run it again", icon=":material/replay:", key=f"again-{record.run_id}"
+        ):
+            submit([record.spec.experiment()])
+
+
 def other_views(record: Any, here: str = "") -> None:
     """Links to every page that shows something of this run."""
-    kinds = {item.kind for item in record.artifacts}
+    shown = runtime.get().store.runs.has_pictures(record.run_id)
+    kinds = {item.kind for item in record.artifacts} if shown else set()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("This run on other pages:", width="content")
         for name, shows in navigation.SHOWS.items():
@@ -197,7 +211,9 @@ def load(record: Any, *kinds: str) -> dict[str, Any]:
 
 def load_all(record: Any, kind: str) -> list[Any]:
     """Artifacts of one kind, in the order in which they were recorded; unreadable ones are named, not fatal."""
-    found = []
+    found: list[Any] = []
+    if not runtime.get().store.runs.has_pictures(record.run_id):
+        return found
     for item in record.artifacts:
         if item.kind == kind:
             try:

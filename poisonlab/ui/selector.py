@@ -71,6 +71,7 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
         st.error("The files of this run are gone or damaged. Choose another run above.")
     else:
         page.remarks(record)
+        page.without_pictures(record)
     return record
 
 

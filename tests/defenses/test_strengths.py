@@ -23,7 +23,7 @@ def targeted(store: Store, defense: str, seed: int = 0, success: float = 0.2, **
     record = record_of(
         spec, clean_accuracy=0.8, poison_success=success, targets=20.0, surviving_share=0.5, **rates
     )
-    folder = store.homes["runs"] / record.run_id
+    folder = store.index.runs / record.run_id
     folder.mkdir(parents=True)
     shown = save_artifact(ModelHealth({"psnr": 30.0}, "fine"), "health", "ebm", folder)
     return add(store, record.model_copy(update={"artifacts": [shown]}))

@@ -1,16 +1,18 @@
 """What the store says of runs that differ in clean images and seeds only."""
 
+from pathlib import Path
+
 import pytest
 from core_helpers import tiny_spec
-from store_helpers import add, record_of
+from store_helpers import add, record_of, ship
 
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store
 from poisonlab.store.budget import means
 
 
-def measured(store: Store, spec: ExperimentSpec, asr: float = 0.5, home: str = "runs") -> None:
-    add(store, record_of(spec, clean_accuracy=0.9, asr=asr, asr_undefended=1.0, der=0.7), home)
+def measured(store: Store, spec: ExperimentSpec, asr: float = 0.5) -> None:
+    add(store, record_of(spec, clean_accuracy=0.9, asr=asr, asr_undefended=1.0, der=0.7))
 
 
 def test_runs_that_differ_in_more_than_budget_seed_and_defense_are_another_setting(store: Store) -> None:
@@ -42,15 +44,17 @@ def test_defenses_of_one_name_are_told_apart_by_what_differs(store: Store) -> No
     assert sorted(lines) == ["rnp (recover_epochs 2)", "rnp (recover_epochs 7)"]
 
 
-def test_a_seed_counts_once_and_the_local_run_wins(store: Store) -> None:
+def test_a_seed_counts_once_and_the_local_run_wins(results: Path, tmp_path: Path) -> None:
+    rates = {"clean_accuracy": 0.9, "asr": 0.4, "der": 0.5}
+    ship([record_of(tiny_spec("rnp"), **rates)], tmp_path / "reference")
+    store = Store(results, tmp_path / "reference")
     measured(store, tiny_spec("rnp"), asr=0.2)
-    measured(store, tiny_spec("rnp"), asr=0.4, home="reference")
-    store.index.refresh()
 
     rows = store.budgets.rows(store.budgets.settings()["setting"][0])
 
     assert len(store.runs.find()) == 2
     assert rows["source"].tolist() == ["local"] and rows["success"].tolist() == [0.2]
+    store.close()
 
 
 def test_means_are_over_seeds_with_an_interval_from_two_on(store: Store) -> None:

@@ -2,11 +2,8 @@
 
 import json
 import math
-import subprocess
-import sys
 import threading
 
-import duckdb
 import numpy as np
 import pytest
 from store_helpers import add, record_of
@@ -15,9 +12,8 @@ from poisonlab.measure import metrics
 from poisonlab.records import artifacts
 from poisonlab.records.record import RecordError, new_run_id, save_artifact, write_record
 from poisonlab.records.recorded_spec import RecordedSpec
-from poisonlab.store import QueueFull, Store, StoreError, StoreLocked
+from poisonlab.store import QueueFull, Store, StoreError
 from poisonlab.store import jobs as jobs_module
-from poisonlab.store.database import MIGRATIONS
 
 
 def gallery() -> artifacts.ModelHealth:
@@ -44,13 +40,13 @@ def test_nan_is_stored_as_null_with_its_flag(store, spec):
     assert store.db.rows("SELECT success, diverged FROM runs") == [(None, True)]
     store.jobs.update_progress(record.run_id, points=[("victim", "loss", 3, math.nan)])
     assert store.db.rows("SELECT value, diverged FROM points WHERE step = 3") == [(None, True)]
-    with pytest.raises(duckdb.ConstraintException):
-        store.db.rows("UPDATE runs SET der = 'nan'::DOUBLE")
+    with pytest.raises(StoreError, match="CHECK constraint"):
+        store.db.rows("UPDATE own_runs SET der = 'nan'::DOUBLE")
 
 
 def test_artifacts_load_by_checked_names_only(store, spec):
     record = record_of(spec())
-    folder = store.homes["runs"] / record.run_id
+    folder = store.index.runs / record.run_id
     folder.mkdir(parents=True)
     kept = save_artifact(gallery(), "ebm_health", "ebm", folder)
     add(store, record.model_copy(update={"artifacts": [kept]}))
@@ -71,38 +67,16 @@ def test_artifacts_load_by_checked_names_only(store, spec):
         store.runs.load_artifact(record.run_id, "evil")
 
 
-def test_a_run_must_lie_under_its_own_id(store, spec, tmp_path):
-    record = record_of(spec())
-    write_record(record, tmp_path / record.run_id)
-    with pytest.raises(RecordError, match="results folder"):
-        store.index.add(record, tmp_path / record.run_id)
-
-
 def test_folders_written_by_others_are_indexed_and_bad_ones_skipped(store, spec):
     record = record_of(spec())
-    write_record(record, store.homes["runs"] / record.run_id)
-    bad = store.homes["runs"] / new_run_id()
+    write_record(record, store.index.runs / record.run_id)
+    bad = store.index.runs / new_run_id()
     bad.mkdir()
     (bad / "run.json").write_text("{}")
-    (store.homes["runs"] / new_run_id()).mkdir()  # still at work
+    (store.index.runs / new_run_id()).mkdir()  # still at work
     assert store.index.refresh() == 1 and store.index.refresh() == 0
     assert store.runs.find().run_id.tolist() == [record.run_id]
     assert list(store.skipped) == [bad.name]
-
-
-def test_shipped_runs_are_indexed_once_and_follow_their_folder(results, tmp_path, spec):
-    reference = tmp_path / "reference"
-    record = record_of(spec(), source="local")
-    write_record(record, reference / record.run_id)
-    for _ in range(2):
-        store = Store(results, reference)
-        assert store.runs.find(source="reference").run_id.tolist() == [record.run_id]
-        store.close()
-    (reference / record.run_id / "run.json").unlink()
-    (reference / record.run_id).rmdir()
-    store = Store(results, reference)
-    assert len(store.runs.find()) == 0
-    store.close()
 
 
 # -- leaderboard ------------------------------------------------------------------------------------------
@@ -155,7 +129,7 @@ def test_a_row_says_what_its_preset_would_not_have_chosen(store, spec):
 def test_runs_indexed_before_there_were_settings_get_them(store, results, spec):
     add(store, record_of(spec(attack__poison_rate=0.2), clean_accuracy=0.9, asr=0.6))
     before = store.leaderboard.rows().settings.tolist()
-    store.db.rows("UPDATE runs SET settings = NULL")
+    store.db.rows("UPDATE own_runs SET settings = NULL")
     store.close()
     again = Store(results)
     assert again.leaderboard.rows(source="local").settings.tolist() == before != [""]
@@ -238,47 +212,6 @@ def test_jobs_of_a_dead_process_become_interrupted(store, spec, monkeypatch):
         mine: "interrupted",
         theirs: "running",
     }
-
-
-# -- the file ---------------------------------------------------------------------------------------------
-
-
-def test_a_file_held_by_another_process_names_its_pid(results):
-    results.mkdir()
-    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, str(results / "poisonlab.duckdb")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "open\n"
-        with pytest.raises(StoreLocked, match=rf"PID {holder.pid}\).*stop it first") as caught:
-            Store(results)
-        assert caught.value.pid == holder.pid
-        holder.stdin.close()
-
-
-def test_a_damaged_or_newer_file_says_what_to_do(results, tmp_path):
-    results.mkdir()
-    (results / "poisonlab.duckdb").write_text("this is not a database " * 1000)
-    with pytest.raises(StoreError, match="move the file away"):
-        Store(results)
-    (results / "poisonlab.duckdb").unlink()
-    store = Store(results, tmp_path / "reference")
-    store.db.rows("INSERT INTO migrations VALUES (9999, 'later')")
-    store.close()
-    with pytest.raises(StoreError, match="newer version"):
-        Store(results, tmp_path / "reference")
-
-
-def test_migrations_are_numbered_without_gaps():
-    numbers = [int(f.name[:4]) for f in sorted(MIGRATIONS.glob("*.sql"))]
-
-    assert numbers == list(range(1, len(numbers) + 1))
-
-
-def test_sql_cannot_reach_files(store, tmp_path):
-    (tmp_path / "secret.csv").write_text("a\n1\n")
-    for sql in (f"SELECT * FROM '{tmp_path}/secret.csv'", f"ATTACH '{tmp_path}/x.duckdb'", "INSTALL httpfs"):
-        with pytest.raises(duckdb.Error):
-            store.db.rows(sql)
 
 
 def test_an_exception_rolls_back(store, spec):

@@ -1,0 +1,185 @@
+"""Packing run folders into the few files that :mod:`poisonlab.store.shipped` reads: equal runs give equal bytes."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from poisonlab.records.record import (
+    RECORD,
+    RecordError,
+    RunRecord,
+    check_artifacts,
+    parse_record,
+    read_values,
+    write_atomically,
+)
+from poisonlab.store.database import Database
+from poisonlab.store.index import insert
+from poisonlab.store.shipped import MANIFEST, RECORDS, TABLES, Manifest, Shipped, Shown, open_shipped
+from poisonlab.store.showcase import Candidate, choose
+
+_ORDER = {"runs": "run_id"}  # rows of the other tables keep the order in which a run recorded them
+_COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15, ROW_GROUP_SIZE 40000)"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was packed: how many runs, the showcase, and the run folders that were left out, with the reason."""
+
+    runs: int
+    showcase: Sequence[Shown]
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run that is to be packed.
+
+    Attributes:
+        values: its record as it was written.
+        sha256: of the file of its record.
+        folder: holds its artifacts; ``None`` where they are not at hand.
+    """
+
+    record: RunRecord
+    values: dict[str, Any]
+    sha256: str
+    folder: Path | None
+
+
+def pack(source: Path, target: Path) -> Packed:
+    """Pack every run of ``source``, a results folder, a folder of run folders or an earlier pack, into ``target``.
+
+    Raises:
+        RecordError: there is no run, or ``target`` holds something else than a pack. OSError: the disk refuses.
+    """
+    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise RecordError(f"{target} holds other files: name a new folder, or that of an earlier pack")
+    refused: dict[str, str] = {}
+    found = sorted(_collect(source, refused), key=lambda one: one.record.run_id)
+    if not found:
+        raise RecordError(f"{source} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        showcase = _copy_showcase(found, temporary)
+        hashes = _write_tables(found, {shown.run_id for shown in showcase}, temporary)
+        manifest = Manifest(runs=len(found), files=hashes, showcase=showcase)
+        write_atomically(temporary / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Packed(len(found), showcase, refused)
+
+
+# -- collecting -----------------------------------------------------------------------------------
+
+
+def _collect(source: Path, refused: dict[str, str]) -> Iterable[Found]:
+    root = source / "runs" if (source / "runs").is_dir() else source
+    if (root / MANIFEST).is_file():
+        yield from _of_pack(open_shipped(root))
+        return
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.is_symlink() or not (folder / RECORD).is_file():
+            continue
+        try:
+            values, sha256 = read_values(folder)
+            yield Found(parse_record(values, folder.name), values, sha256, folder)
+        except RecordError as error:
+            refused[folder.name] = str(error)
+
+
+def _of_pack(shipped: Shipped) -> Iterable[Found]:
+    if shipped.problem:
+        raise RecordError(shipped.problem)
+    db = Database(None, list(shipped.tables.values()))
+    try:
+        shipped.create_views(db)
+        for run_id, sha256 in db.rows("SELECT run_id::VARCHAR, record_hash FROM runs"):
+            folder = shipped.folder / run_id if run_id in shipped.showcase else None
+            values = shipped.values(db, run_id)
+            yield Found(parse_record(values, run_id), values, sha256, folder)
+    finally:
+        db.close()
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _copy_showcase(found: Sequence[Found], target: Path) -> list[Shown]:
+    """Choose the runs whose artifacts are shipped, and copy these, each checked against its hash."""
+    at_hand = {one.record.run_id: one for one in found if one.folder is not None}
+    showcase = choose(_candidate(one.record, one.folder) for one in at_hand.values() if one.folder)
+    for shown in showcase:
+        one = at_hand[shown.run_id]
+        (target / shown.run_id).mkdir()
+        for item, raw in check_artifacts(one.record, one.folder or target):
+            (target / shown.run_id / item.file).write_bytes(raw)
+    return showcase
+
+
+def _candidate(record: RunRecord, folder: Path) -> Candidate:
+    files = [folder / item.file for item in record.artifacts]
+    whole = all(file.is_file() for file in files)
+    return Candidate(
+        run_id=record.run_id,
+        dataset=record.spec.dataset.name,
+        attack=record.spec.attack.name,
+        defense=record.spec.defense.name,
+        kinds=frozenset(item.kind for item in record.artifacts),
+        seed=record.spec.seed,
+        size=sum(file.stat().st_size for file in files) if whole else 0,
+        done=whole and record.state == "done",
+    )
+
+
+def _write_tables(found: Sequence[Found], showcase: set[str], target: Path) -> dict[str, str]:
+    """Write the Parquet files; their names with their SHA-256."""
+    db = Database(None, folder=target)
+    try:
+        with db.transaction() as cursor:
+            insert(cursor, [(one.record, one.sha256) for one in found], "reference")
+            _insert_records(cursor, found)
+        with db.cursor() as cursor:
+            cursor.execute("SET threads = 1")  # rows keep their order, whatever the machine
+            for table in (*TABLES, RECORDS):
+                cursor.execute(
+                    f"COPY ({_query(table, showcase)}) TO '{_literal(target / table)}.parquet' {_COPY}"
+                )
+    finally:
+        db.close()
+    names = [f"{table}.parquet" for table in (*TABLES, RECORDS)]
+    return {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in names}
+
+
+def _query(table: str, showcase: set[str]) -> str:
+    if table == RECORDS:
+        return "SELECT * FROM records ORDER BY run_id"
+    order = _ORDER.get(table, "run_id, rowid")
+    if table != "artifacts":
+        return f"SELECT * FROM own_{table} ORDER BY {order}"
+    ids = ", ".join(f"'{run_id}'" for run_id in sorted(showcase))
+    present = f"run_id::VARCHAR IN ({ids})" if ids else "false"
+    return f"SELECT *, {present} AS present FROM own_artifacts ORDER BY {order}"
+
+
+def _insert_records(cursor: duckdb.DuckDBPyConnection, found: Sequence[Found]) -> None:
+    """A table of records as they were written; curves and log have tables of their own."""
+    cursor.execute("CREATE TABLE records (run_id UUID, record VARCHAR)")
+    texts = [json.dumps(one.values | {"points": [], "logs": []}) for one in found]
+    ids = [one.record.run_id for one in found]
+    cursor.execute("INSERT INTO records SELECT unnest(?::UUID[]), unnest(?::VARCHAR[])", [ids, texts])
+
+
+def _literal(path: Path) -> str:
+    return str(path.absolute()).replace("'", "''")
