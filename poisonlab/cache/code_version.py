@@ -31,16 +31,18 @@ DISPLAY = {
     "generative.ship": "a command that trains weights to ship; the training itself is in the core",
     "lessons": "computes for the teaching pages, in no cached stage",
     "measure.catalogue": "names and explains metrics",
-    "measure.metric": "names and explains metrics",
+    "measure.metric": "what an entry of that catalogue says",
     "multilevel": "sweeps of their own kind, in no cached stage",
     "published": "numbers from papers",
     "records.archive": "moves finished runs between folders",
+    "records.recorded_spec": "reads the specs of finished runs",
     "records.record": "writes and reads finished runs",
     "runner": "decides when and on which device a run is computed; the key holds the device",
+    "spec.citation": "puts papers into words, for cards",
     "spec.describe": "puts a spec into words",
-    "spec.papers": "papers that cards cite; the key of a method that cites one covers it",
+    "spec.papers": "names papers, for cards",
     "store": "indexes finished runs",
-    "ui": "shows pages",
+    "ui": "lays out pages and forms",
 }
 
 
@@ -61,9 +63,8 @@ def method_code(module: str) -> str:
 @functools.cache
 def core_modules() -> frozenset[str]:
     """Names of all modules of the package but display and methods; a method's file that these import is among them."""
-    rooms = tuple(f"{PACKAGE}.{room}" for room in (*METHOD_ROOMS, *DISPLAY))
-    outside = [name for name in package_modules() if name != PACKAGE and not _within(name, rooms)]
-    return reached_from(outside)
+    modules = set(package_modules()) - {PACKAGE}
+    return reached_from(name for name in modules if not _within(name, METHOD_ROOMS))
 
 
 @functools.cache
@@ -73,12 +74,12 @@ def package_modules() -> dict[str, Path]:
 
 
 def reached_from(modules: Iterable[str]) -> frozenset[str]:
-    """Modules and all that they import, directly or not, from this package and from their own."""
+    """Modules and all that they import, directly or not, from this package and from their own; display left out."""
     found: set[str] = set()
     queue = list(modules)
     while queue:
         name = queue.pop()
-        if name not in found:
+        if name not in found and not _within(name, DISPLAY):
             found.add(name)
             queue.extend(imports_of(name))
     return frozenset(found)
@@ -168,8 +169,8 @@ def _with_parents(name: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
-def _within(name: str, rooms: tuple[str, ...]) -> bool:
-    return any(f"{name}.".startswith(f"{room}.") for room in rooms)
+def _within(name: str, rooms: Iterable[str]) -> bool:
+    return any(f"{name}.".startswith(f"{PACKAGE}.{room}.") for room in rooms)
 
 
 def _combined(modules: Iterable[str]) -> str:

@@ -7,8 +7,6 @@ way lies beside it, in the same form under another name, until the stage is whol
 """
 
 import dataclasses
-import json
-import math
 import os
 import shutil
 import time
@@ -18,16 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from poisonlab.cache import stage_folder
 from poisonlab.cache.partial import Partial
 from poisonlab.cache.stage_key import canonical_key, stage_id
 from poisonlab.context import Context
-from poisonlab.events import ArtifactReady, Event, Log, Metric, Progress, StageFinished, StageStarted
-from poisonlab.records import artifacts
+from poisonlab.events import Event, Progress, StageFinished, StageStarted
 from poisonlab.types import Bundle
 
 
@@ -120,22 +115,14 @@ class StageCache:
         if not folder.is_dir():
             return None
         try:
-            record = json.loads((folder / "stage.json").read_text())
-            tensors = load_file(folder / "tensors.safetensors")
-            tensors.pop("_", None)
-            shown = [(n, artifacts.load(folder / f)) for n, f in record["artifacts"]]
+            stored = stage_folder.read(folder)
         except Exception as error:  # whatever is wrong with it, it can be made again
             ctx.log(f"cached stage {folder.name} is damaged and will be computed again: {error}", "warning")
             shutil.rmtree(folder, ignore_errors=True)
             return None
         os.utime(folder)
-        for name, step, value in record["metrics"]:
-            ctx.metric(name, step, math.nan if value is None else value)
-        for message, level in record["logs"]:
-            ctx.log(message, level)
-        for name, artifact in shown:
-            ctx.artifact(name, artifact)
-        return Bundle(tensors, record["data"])
+        stored.report(ctx)
+        return stored.bundle
 
     def _compute_and_write(
         self, folder: Path, name: str, key: Any, ctx: Context, compute: Callable[[Context], Bundle]
@@ -162,29 +149,11 @@ class StageCache:
         temporary = self.root / f".{folder.name}.{uuid.uuid4().hex[:8]}"
         try:
             temporary.mkdir(parents=True)
-            tensors = {k: v.detach().cpu().clone().contiguous() for k, v in bundle.tensors.items()}
-            save_file(tensors or {"_": torch.zeros(1)}, temporary / "tensors.safetensors")
-            shown = []
-            for number, event in enumerate(e for e in heard if isinstance(e, ArtifactReady)):
-                artifacts.save(event.value, temporary / f"artifact{number}.safetensors")
-                shown.append((event.name, f"artifact{number}.safetensors"))
-            record = {
-                "stage": name,
-                "key": canonical_key(key),
-                "created": time.time(),
-                "data": bundle.data,
-                "metrics": [
-                    (e.name, e.step, e.value if math.isfinite(e.value) else None)
-                    for e in heard
-                    if isinstance(e, Metric)
-                ],
-                "logs": [(e.message, e.level) for e in heard if isinstance(e, Log)],
-                "artifacts": shown,
-            }
-            (temporary / "stage.json").write_text(json.dumps(record))
+            about = {"stage": name, "key": canonical_key(key), "created": time.time()}
+            stage_folder.write(temporary, about, bundle, heard)
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
-        except (OSError, SafetensorError) as error:  # the latter stands for a full disk, too
+        except OSError as error:
             raise self._unusable(name, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -200,11 +169,14 @@ class StageCache:
     def entries(self) -> list[tuple[str, int, float]]:
         """``(stage id, bytes, last used)`` of every whole stage, oldest use first."""
         found = []
-        for folder in self.root.glob("[!.]*-*"):
-            with suppress(OSError):
-                size = sum(f.stat().st_size for f in folder.iterdir())
-                found.append((folder.name, size, folder.stat().st_mtime))
-        return sorted(found, key=lambda e: e[2])
+        with suppress(FileNotFoundError), os.scandir(self.root) as folders:
+            for folder in folders:
+                if folder.name.startswith(".") or "-" not in folder.name:
+                    continue  # still being written, or the locks
+                with suppress(OSError), os.scandir(folder) as files:
+                    size = sum(file.stat().st_size for file in files)
+                    found.append((folder.name, size, folder.stat().st_mtime))
+        return sorted(found, key=lambda entry: entry[2])
 
     def _evict(self, keep: str) -> None:
         entries = self.entries()

@@ -12,6 +12,7 @@ from poisonlab import registry
 from poisonlab.cache.code_version import core_code, method_code
 from poisonlab.context import Context
 from poisonlab.spec.config import Part, canonical_json
+from poisonlab.types import ImageSet
 
 
 def stage_id(name: str, key: Any, ctx: Context) -> str:
@@ -49,6 +50,14 @@ def canonical_key(key: Any) -> Any:
 def fingerprint(*tensors: Tensor) -> str:
     """Hash of the contents of tensors: a stage that is keyed by it depends on exactly these numbers."""
     return fingerprint_of(tensors)
+
+
+def fingerprint_images(sets: Iterable[ImageSet]) -> str:
+    """Hash of images, labels and class names of sets, which may be made one after the other."""
+    hasher = hashlib.sha256()
+    for data in sets:
+        hasher.update(f"{fingerprint(data.x, data.y)}{canonical_json(data.classes)}".encode())
+    return hasher.hexdigest()[:24]
 
 
 def fingerprint_of(tensors: Iterable[Tensor]) -> str:

@@ -130,7 +130,7 @@ def learn(recipe: Recipe, images: Tensor, origin: str, shipped: bool, ctx: Conte
         _report(recipe, vars(health), f"trained in this run, {origin}", inner)
         return Bundle(dict(network.state_dict()), vars(health))
 
-    stage_key = [*key, origin, shipped and weights.exists(key, recipe.kind)]
+    stage_key = [*key, origin, weights.checksum(key, recipe.kind) if shipped else None]
     learned = run_stage(ctx, recipe.kind, stage_key, compute)
     network = recipe.network(images.shape[1], ctx.generator("unused"))
     network.load_state_dict(learned.tensors)

@@ -4,6 +4,7 @@ A file holds nothing but safetensors; its header names the spec, the health and 
 used only where their whole key agrees.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,10 @@ def path_of(key: Any, kind: str = "ebm") -> Path:
     return FOLDER / f"{kind}-{digest(key)}.safetensors"
 
 
-def exists(key: Any, kind: str = "ebm") -> bool:
-    return path_of(key, kind).exists()
+def checksum(key: Any, kind: str = "ebm") -> str | None:
+    """SHA-256 of the file that :func:`find` reads, ``None`` without one."""
+    path = path_of(key, kind)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def find(key: Any, kind: str = "ebm") -> Shipped | None:

@@ -1,9 +1,12 @@
 """What every victim has: normalization as its first layer, features, and a linear head."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from poisonlab.cache.stage_key import fingerprint
+from poisonlab.spec.config import VictimPart
 
 EVALUATION_BATCH = 1000
 
@@ -32,7 +35,13 @@ class Classifier(nn.Module):
         body: normalized images -> features ``(n, d)``.
         features: d.
         logit_scale: fixed factor on the logits.
+
+    Attributes:
+        victim: the part of the spec that it was built from, by which stages that run it know its code; ``None`` of a
+            network that no spec asked for.
     """
+
+    victim: VictimPart | None = None
 
     def __init__(
         self,
@@ -57,6 +66,11 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(x))
         return logits * self.logit_scale
+
+
+def identity(model: Classifier) -> list[Any]:
+    """What a stage that runs a network depends on, for its key: the kind of victim, and the weights."""
+    return [model.victim, fingerprint(*model.state_dict().values())]
 
 
 def initialize(model: Network, generator: torch.Generator) -> Network:

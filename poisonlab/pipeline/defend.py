@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from torch.nn import Module
+
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset
 from poisonlab.defenses.base import Defense
-from poisonlab.models.base import Classifier
+from poisonlab.models.base import Classifier, identity
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.victims import Victims
 from poisonlab.types import Bundle, Detection, ImageSet
@@ -17,13 +19,14 @@ class Defender:
     """The method, what it is granted, and what it found out.
 
     Attributes:
-        key: JSON-able, all parameters that decide what the method does.
-        public: what generative models learn from, once :meth:`prepare` was called.
+        key: what decides what the method does, for keys of stages.
+        learned: hashes of the public images and of the networks that :meth:`prepare` learned from them.
     """
 
     def __init__(self, spec: ExperimentSpec, reserve: ImageSet, ctx: Context) -> None:
         self.method: Defense = spec.defense.build()
         self.key: list[object] = [spec.defense, spec.seed]
+        self.learned: list[str] = []
         self.reserve = reserve
         self.clean_images = spec.clean_images
         self.ctx = ctx
@@ -40,16 +43,18 @@ class Defender:
         return clean_subset(self.reserve, self.clean_images, self.ctx.generator("clean images"))
 
     def prepare(self, public: ImageSet) -> None:
-        self.public = public
         self.method.prepare(public, self.ctx)
+        networks = [value for value in vars(self.method).values() if isinstance(value, Module)]
+        if self.overrides("prepare"):
+            weights = fingerprint(*(t for network in networks for t in network.state_dict().values()))
+            self.learned = [fingerprint_images([public]), weights]
 
     def purify(self, stage: str, data: ImageSet) -> ImageSet:
         def compute(inner: Context) -> Bundle:
             out = self.method.purify(data, inner)
             return Bundle({"x": out.x, "y": out.y})
 
-        learned = fingerprint(self.public.x) if self.overrides("prepare") else None
-        key = [fingerprint(data.x, data.y), learned, self.key]
+        key = [fingerprint_images([data]), self.learned, self.key]
         done = run_stage(self.ctx, stage, key, compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
@@ -60,10 +65,7 @@ class Defender:
             found = self.method.detect(model, clean, suspects, inner)
             return Bundle(found.tensors(), found.data()) if found else Bundle()
 
-        given = [
-            fingerprint(*model.state_dict().values()),
-            fingerprint(clean.x, clean.y, suspects.x, suspects.y),
-        ]
+        given = [identity(model), fingerprint_images([clean, suspects])]
         done = run_stage(self.ctx, stage, [given, self.key], compute)
         return Detection.from_tensors(done.tensors, done.data) if done.data else None
 

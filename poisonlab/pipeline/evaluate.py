@@ -1,19 +1,18 @@
 """What a run measures on the test set: its three models, and every setting of a repair's sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.measure import detection, metrics
 from poisonlab.measure.galleries import show_setting_sweep, show_targets, show_trigger
-from poisonlab.models.base import Classifier, predict
+from poisonlab.models.base import Classifier, identity, predict
 from poisonlab.records.artifacts import TriggerReconstruction
-from poisonlab.spec.config import Part
+from poisonlab.spec.config import AttackPart
 from poisonlab.training.victims import Victims
 from poisonlab.types import Backdoor, Bundle, Corruption, ImageSet, SettingSweep, Threat
 
@@ -61,14 +60,14 @@ def measure_settings(
     model: Classifier,
     test: ImageSet,
     threat: Backdoor,
-    parts: Sequence[Part],
+    attack: AttackPart,
     ctx: Context,
 ) -> dict[str, float]:
     """Every setting of a defense's sweep: for the curve, and for the oracle that published tables use.
 
     Args:
         model: the undefended victim.
-        parts: attack and victim, whose code has a hand in the result.
+        attack: decides what a trigger should lead to.
     """
 
     def compute(inner: Context) -> Bundle:
@@ -85,10 +84,11 @@ def measure_settings(
         return Bundle(data={"oracle": chosen, "setting": float(sweep.settings[oracle])})
 
     key = [
-        fingerprint(*sweep.variants.values(), *model.state_dict().values(), torch.tensor(sweep.chosen)),
-        fingerprint(test.x, threat.trigger(test.x)),
-        fingerprint(test.y, threat.relabel(test.y)),
-        *parts,
+        identity(model),
+        fingerprint(*(value for _, value in sorted(sweep.tensors().items()))),
+        fingerprint_images([test]),
+        fingerprint(threat.trigger(test.x), threat.relabel(test.y)),
+        [sweep.data(), attack],
     ]
     done = run_stage(ctx, "settings", key, compute).data
     return {

@@ -20,7 +20,7 @@ from torch.nn import Module
 
 from poisonlab.attacks.base import Attack
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint, fingerprint_of
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.data.base import divide
 from poisonlab.events import ArtifactReady, Event, StageFinished
@@ -142,8 +142,9 @@ class _Experiment:
         if trace := self._shown(PurificationTrace):
             measured |= surviving_metrics(trace)
         if sweep and isinstance(threat, Backdoor):
-            parts = [self.spec.attack, self.spec.victim]
-            measured |= measure_settings(sweep, undefended.member(0), self.splits.test, threat, parts, ctx)
+            measured |= measure_settings(
+                sweep, undefended.member(0), self.splits.test, threat, self.spec.attack, ctx
+            )
         return measured
 
     # -- stages -----------------------------------------------------------------------------------
@@ -220,10 +221,10 @@ class _Experiment:
                 inner.artifact("repair_trace", trace)
             return Bundle(Victims.of(repaired).tensors() | swept.tensors, swept.data)
 
-        seen = fingerprint(*victims.tensors().values()), fingerprint(clean.x, clean.y), observer.key()
+        seen = victims.identity(), fingerprint_images([clean]), observer.key()
         key: list[object] = [*seen, self.defender.key]
         if asks:
-            key.append(fingerprint_of(t for s in sets for t in (s.x, s.y)))
+            key.append(fingerprint_images(sets))
         ctx = dataclasses.replace(self.ctx, observer=TargetHits.of("repair", threat, self.ctx))
         done = run_stage(ctx, "repair", key, compute)
         scores = self._shown(NeuronScores)

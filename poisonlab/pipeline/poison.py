@@ -7,7 +7,7 @@ import torch
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.surrogates import DropoutTraining, parse_surrogates
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint
+from poisonlab.cache.stage_key import fingerprint_images
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, VictimPart
@@ -27,11 +27,10 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
         check(poison, attack, splits.train)
         return Bundle(poison.tensors())
 
-    seen = (splits.train, splits.test, public, splits.pretrain)
     surrogates = parse_surrogates(getattr(attack.config, "surrogates", ""))
     recipes = [spec.protocol, spec.training, spec.head, spec.fine_tune, spec.seed]
     key = [
-        fingerprint(*(t for part in seen for t in (part.x, part.y))),
+        fingerprint_images([splits.train, splits.test, public, splits.pretrain]),
         spec.attack,
         spec.victim,
         surrogates,

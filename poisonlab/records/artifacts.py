@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load as load_bytes
-from safetensors.torch import save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from poisonlab.records import migrate, shapes
@@ -436,14 +436,19 @@ _HEADER = "poisonlab.artifact"
 
 
 def save(artifact: Any, path: Path) -> None:
-    """Write an artifact to ``path`` (safetensors). A plain number that is not finite is written as undefined."""
+    """Write an artifact to ``path`` (safetensors)."""
+    path.write_bytes(to_bytes(artifact))
+
+
+def to_bytes(artifact: Any) -> bytes:
+    """An artifact as a safetensors file, for :func:`parse`. A plain number that is not finite is written as undefined."""
     fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in fields.items() if isinstance(v, Tensor)}
     plain = {k: _without_nan(v) for k, v in fields.items() if not isinstance(v, Tensor)}
     header = json.dumps({"schema": migrate.SCHEMA, "kind": type(artifact).__name__, "fields": plain})
     if not tensors:  # safetensors files hold at least one tensor
         tensors = {"_": torch.zeros(1)}
-    save_file(tensors, path, metadata={_HEADER: header})
+    return save_bytes(tensors, metadata={_HEADER: header})
 
 
 def load(path: Path) -> Any:

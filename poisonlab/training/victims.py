@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint, fingerprint_of
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, channel_statistics, extract, initialize, logits
 from poisonlab.spec.config import ExperimentSpec
@@ -78,6 +78,10 @@ class Victims:
             for number in range(self.members):
                 yield logits(self.member(number), x)
 
+    def identity(self) -> list[Any]:
+        """What a stage that runs them depends on, for its key: the kind of victim, and all weights."""
+        return [self.network.victim, fingerprint(*self.tensors().values())]
+
     def tensors(self) -> dict[str, Tensor]:
         """For the stage cache: what varies, and the rest once."""
         shared = {f"shared.{k}": v for k, v in self.network.state_dict().items() if k not in self.varying}
@@ -110,6 +114,7 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
     refuse_own_weights(spec.victim, data.shape, len(data.classes))
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
+    network.victim = spec.victim
     return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)
 
 
@@ -168,7 +173,7 @@ def train_on_extractor(
             train_head(network, network.head, data, spec.head, inner, hook)
         return network
 
-    key = [spec.victim, fingerprint(*extractor.tensors().values()), recipe, spec.seed]
+    key = [extractor.identity(), recipe, spec.seed]
     return _one_by_one(name, extractor.member(0), train, sets, key, ctx, make_hook, hook_key)
 
 
@@ -197,7 +202,7 @@ def _one_by_one(
 
     members = []
     for number, data in enumerate(sets, 1):
-        done = run_stage(unwatched, name, [fingerprint(data.x, data.y), *key], partial(compute, data))
+        done = run_stage(unwatched, name, [fingerprint_images([data]), *key], partial(compute, data))
         members.append(Victims.from_tensors(template, done.tensors))
         if ctx.observer:
             ctx.observer("trials", number, members[-1].member(0))
@@ -231,17 +236,11 @@ def train_transfer(
         return Bundle({f"varying.head.{name}": value for name, value in learned.items()})
 
     key = [
-        _contents(sets),
+        fingerprint_images(sets),
         trials,
-        fingerprint(*extractor.tensors().values()),
-        spec.victim,
+        extractor.identity(),
         spec.head,
         spec.seed,
     ]
     learned = run_stage(ctx, name, key, compute).tensors
     return Victims(network, {k.removeprefix("varying."): v for k, v in learned.items()})
-
-
-def _contents(sets: Sequence[ImageSet]) -> str:
-    """Hash of training sets, which may be made one after the other."""
-    return fingerprint_of(t for s in sets for t in (s.x, s.y))

@@ -105,7 +105,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("file", ["stage.json", "tensors.safetensors", "artifact0.safetensors"])
+FILES = ["stage.json", "stage.sha256", "tensors.safetensors", "artifact0.safetensors"]
+
+
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("harm", [empty, cut, Path.unlink], ids=["emptied", "cut", "missing"])
 def test_a_damaged_entry_is_computed_again_and_reported(bench: Bench, file: str, harm: Any) -> None:
     bench.run()
@@ -113,7 +116,31 @@ def test_a_damaged_entry_is_computed_again_and_reported(bench: Bench, file: str,
     again = bench.run()
 
     assert bench.computed == 2 and again.tensors["x"].tolist() == [0, 1, 2]
-    assert any("damaged" in e.message for e in bench.heard if isinstance(e, Log))
+    assert any("damaged and will be computed again" in m for m in warnings(bench))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_flipped_bit_anywhere_is_noticed(bench: Bench, file: str) -> None:
+    expected = bench.run()
+    whole = (only_folder(bench) / file).read_bytes()
+    for count, place in enumerate(range(0, len(whole), 5), 1):
+        flipped = bytearray((only_folder(bench) / file).read_bytes())
+        flipped[min(place, len(flipped) - 1)] ^= 1 << place % 8
+        (only_folder(bench) / file).write_bytes(flipped)
+        again = bench.run()
+
+        assert bench.computed == 1 + count and torch.equal(again.tensors["x"], expected.tensors["x"])
+        assert any(file in message for message in warnings(bench)) or file == "stage.sha256"
+
+
+def test_every_file_of_an_entry_is_checked(bench: Bench) -> None:
+    bench.run()
+
+    assert sorted(path.name for path in only_folder(bench).iterdir()) == sorted(FILES)
+
+
+def warnings(bench: Bench) -> list[str]:
+    return [event.message for event in bench.heard if isinstance(event, Log) and event.level == "warning"]
 
 
 def test_after_a_repair_the_entry_is_whole(bench: Bench) -> None:

@@ -17,9 +17,9 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint
+from poisonlab.cache.stage_key import fingerprint_images
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, logits
+from poisonlab.models.base import Classifier, as_floats, identity, logits
 from poisonlab.spec.config import Config, FineTuneConfig, param
 from poisonlab.training.loop import TrainingHook, fine_tune
 from poisonlab.types import Bundle, ImageSet
@@ -139,7 +139,7 @@ def influence(
     """r_S of every suspect, float ``(n,)``. A stage of its own, so that defenses of one model pay for it once."""
     settings = {name: getattr(config, name) for name in InfluenceConfig.model_fields}
     settings = {k: v for k, v in settings.items() if k not in ("flag_share", "only_positive")}
-    given = fingerprint(*model.state_dict().values()), fingerprint(clean.x, clean.y, suspects.x, suspects.y)
+    given = identity(model), fingerprint_images([clean, suspects])
     compute = partial(_scored, model, clean, suspects, config)
     return run_stage(ctx, "influence", [*given, settings, ctx.seed], compute).tensors["scores"]
 

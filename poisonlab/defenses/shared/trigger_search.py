@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.models.base import Classifier, as_floats, identity, predict
 from poisonlab.spec.config import Config, param
 from poisonlab.types import Bundle, ImageSet
 
@@ -83,8 +83,9 @@ def find_triggers(
     compute = partial(_searched, model, clean, classes, config)
     chosen = {name: getattr(config, name) for name in SearchConfig.model_fields}
     key = [
-        fingerprint(*model.state_dict().values()),
-        fingerprint(clean.x, clean.y, classes),
+        identity(model),
+        fingerprint_images([clean]),
+        fingerprint(classes),
         chosen,
         ctx.seed,
     ]
