@@ -441,7 +441,7 @@ def save(artifact: Any, path: Path) -> None:
 
 
 def to_bytes(artifact: Any) -> bytes:
-    """An artifact as a safetensors file, for :func:`parse`. A plain number that is not finite is written as undefined."""
+    """An artifact as a safetensors file, for :func:`parse`. A plain number that is not finite becomes undefined."""
     fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in fields.items() if isinstance(v, Tensor)}
     plain = {k: _without_nan(v) for k, v in fields.items() if not isinstance(v, Tensor)}
