@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.attacks.shared.step_counter import StepCounter
-from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets, targeted_threat
+from poisonlab.attacks.shared.targeted import TargetChoice, draw_trials, targeted_threat
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
@@ -266,25 +266,23 @@ class GradientMatching(Attack):
         train = view.train
         models = [copy.deepcopy(view.surrogate(n)).requires_grad_(True) for n in range(cfg.models)]
         draws = ctx.generator("gradient matching", "choice")
-        predicted = predict(models[0], view.candidates.x)
-        chosen, adversarial = choose_targets(view.candidates, predicted, cfg, draws)
-        index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in adversarial])
+        trials = draw_trials(view, models[0], cfg, draws)
         crafted = Crafted.resumed(ctx)
         steps_a_trial = cfg.restarts * cfg.steps
         counter = StepCounter(ctx, len(crafted) * steps_a_trial, cfg.targets * steps_a_trial)
         for trial in range(len(crafted), cfg.targets):
-            base = train[index[trial]]
-            target = chosen.x[trial, None]
+            base = train[trials.index[trial]]
+            target = trials.targets[trial, None]
+            label = trials.adversarial[trial, None]
             noise = ctx.generator("gradient matching", "craft", str(trial))
             attempts = [
-                craft(models, base.x, base.y, target, adversarial[trial, None], cfg, noise, counter.advance)
+                craft(models, base.x, base.y, target, label, cfg, noise, counter.advance)
                 for _ in range(cfg.restarts)
             ]
             crafted.add(min(attempts, key=lambda attempt: attempt.final_loss))
             ctx.keep(crafted.bundle)
         _report(crafted.losses, cfg.steps, ctx)
-        state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": adversarial}
-        return Poison(index, torch.stack(crafted.images), train.y[index], state)
+        return trials.poison(torch.stack(crafted.images), train)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
         return targeted_threat(poison)

@@ -10,12 +10,13 @@ from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisonlab.attacks.shared.matched_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig, Trials
+from poisonlab.attacks.shared.matched_budget import CHOICE, REPOSITORY, SameBudget, SameBudgetConfig
 from poisonlab.attacks.shared.pixels import round_within, to_bytes
 from poisonlab.attacks.shared.recolor import Perturbation
 from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.surrogate_ensemble import EnsembleMember
 from poisonlab.attacks.shared.surrogates import parse_surrogates
+from poisonlab.attacks.shared.targeted import Trials
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
 from poisonlab.context import Context

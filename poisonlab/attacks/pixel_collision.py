@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.shared.matched_budget import CHOICE, SameBudget, SameBudgetConfig, Trials
+from poisonlab.attacks.shared.matched_budget import CHOICE, SameBudget, SameBudgetConfig
+from poisonlab.attacks.shared.targeted import Trials
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, attack

@@ -1,5 +1,7 @@
 """CIFAR-style residual networks (He et al. 2016, arXiv:1512.03385): 3x3 stem, no max-pooling."""
 
+from typing import Any, ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,27 +52,38 @@ def resnet_body(channels: int, width: int, blocks: tuple[int, ...]) -> tuple[nn.
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
 
 
+class ResNet:
+    """Base of the CIFAR-style residual networks.
+
+    Class attributes:
+        blocks: residual blocks of each stage.
+    """
+
+    blocks: ClassVar[tuple[int, ...]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
+        body, features = resnet_body(shape[0], self.config.width, self.blocks)
+        return Classifier(body, features, classes, mean, std)
+
+
 class ResNet18Config(Config):
     width: int = param(64, "Channels of the first stage", ge=NARROWEST, le=256)
 
 
 @victim("resnet18")
-class ResNet18:
+class ResNet18(ResNet):
     """The paper-size victim: 11,173,962 parameters at ten classes."""
 
     Config = ResNet18Config
+    blocks = (2, 2, 2, 2)
     card = Card(
         title="ResNet-18",
         references=(RESNET.cited(detail="in the CIFAR form"),),
         summary="Four stages of two residual blocks; the usual victim in the backdoor literature. For GPUs.",
     )
-
-    def __init__(self, config: ResNet18Config) -> None:
-        self.config = config
-
-    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
-        body, features = resnet_body(shape[0], self.config.width, (2, 2, 2, 2))
-        return Classifier(body, features, classes, mean, std)
 
 
 class ResNet8Config(Config):
@@ -78,19 +91,13 @@ class ResNet8Config(Config):
 
 
 @victim("resnet8")
-class ResNet8:
+class ResNet8(ResNet):
     """A narrow net for CPUs: 78 k parameters, 336 batch-norm channels at width 16."""
 
     Config = ResNet8Config
+    blocks = (1, 1, 1)
     card = Card(
         title="ResNet-8",
         references=(RESNET.cited(detail="one block a stage"),),
         summary="Three residual blocks. Trains on a laptop in a minute and still learns backdoors fully.",
     )
-
-    def __init__(self, config: ResNet8Config) -> None:
-        self.config = config
-
-    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
-        body, features = resnet_body(shape[0], self.config.width, (1, 1, 1))
-        return Classifier(body, features, classes, mean, std)

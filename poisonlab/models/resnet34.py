@@ -1,9 +1,6 @@
 """ResNet-34 for small images (He et al. 2016, arXiv:1512.03385): 3x3 stem, no max-pooling."""
 
-from torch import Tensor
-
-from poisonlab.models.base import Classifier
-from poisonlab.models.resnet import NARROWEST, resnet_body
+from poisonlab.models.resnet import NARROWEST, ResNet
 from poisonlab.registry import Card, victim
 from poisonlab.spec.config import Config, param
 from poisonlab.spec.papers import RESNET
@@ -14,10 +11,11 @@ class ResNet34Config(Config):
 
 
 @victim("resnet34")
-class ResNet34:
+class ResNet34(ResNet):
     """K. Liu's CIFAR form (repository pytorch-cifar): 21,282,122 parameters at ten classes."""
 
     Config = ResNet34Config
+    blocks = (3, 4, 6, 3)
     card = Card(
         title="ResNet-34",
         references=(RESNET.cited(detail="in the CIFAR form"),),
@@ -28,10 +26,3 @@ class ResNet34:
             "what is left, four times as many features.",
         ),
     )
-
-    def __init__(self, config: ResNet34Config) -> None:
-        self.config = config
-
-    def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
-        body, features = resnet_body(shape[0], self.config.width, (3, 4, 6, 3))
-        return Classifier(body, features, classes, mean, std)

@@ -1,15 +1,11 @@
 """What MetaPoison and its controls share: targets, base images and the bound. They differ in nothing but the pixels."""
 
-from dataclasses import dataclass
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.attacks.shared.targeted import TargetChoice, base_rows, choose_targets, targeted_threat
+from poisonlab.attacks.shared.targeted import TargetChoice, Trials, draw_trials, targeted_threat
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, predict
+from poisonlab.models.base import Classifier
 from poisonlab.spec.config import param
 from poisonlab.types import ImageSet, Poison, Targeted
 
@@ -62,23 +58,6 @@ class SameBudgetConfig(TargetChoice):
     )
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Which images should be misclassified as what, and which training images are changed for it.
-
-    Attributes:
-        index: int64 ``(trials, k)``, rows of the training set.
-        base: uint8 ``(trials, k, c, h, w)``.
-        targets: uint8 ``(trials, c, h, w)``.
-        adversarial: int64 ``(trials,)``.
-    """
-
-    index: Tensor
-    base: Tensor
-    targets: Tensor
-    adversarial: Tensor
-
-
 class SameBudget(Attack):
     """Changes images of the adversarial class; the same ones, for the same targets, in every attack of this base."""
 
@@ -94,15 +73,9 @@ class SameBudget(Attack):
         raise NotImplementedError
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg: Any = self.config
-        train = view.train
         model = view.clean_model()
-        draws = ctx.generator("metapoison", "choice")
-        chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
-        index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
-        images = self.craft(Trials(index, train.x[index], chosen.x, labels), train, model, ctx)
-        state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": labels}
-        return Poison(index, images, train.y[index], state)
+        trials = draw_trials(view, model, self.config, ctx.generator("metapoison", "choice"))
+        return trials.poison(self.craft(trials, view.train, model, ctx), view.train)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
         return targeted_threat(poison)

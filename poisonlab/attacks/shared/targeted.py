@@ -1,6 +1,7 @@
 """What clean-label attacks on one target image share: targets, base images, the bound, descent on pixels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -17,7 +18,7 @@ from poisonlab.attacks.shared.surrogates import (
     surrogates_of,
 )
 from poisonlab.context import Context
-from poisonlab.models.base import predict
+from poisonlab.models.base import Classifier, predict
 from poisonlab.spec.config import Config, param
 from poisonlab.types import ImageSet, Poison, Targeted
 
@@ -155,6 +156,46 @@ def base_rows(y: Tensor, label: int, count: int, generator: torch.Generator) -> 
     return rows[torch.randperm(len(rows), generator=generator, device=rows.device)[:count]]
 
 
+@dataclass(frozen=True)
+class Trials:
+    """Which images should be misclassified as what, and which training images are changed for it.
+
+    Attributes:
+        index: int64 ``(trials, k)``, rows of the training set.
+        base: uint8 ``(trials, k, c, h, w)``, the images there.
+        targets: uint8 ``(trials, c, h, w)``.
+        true_labels, adversarial: int64 ``(trials,)``.
+    """
+
+    index: Tensor
+    base: Tensor
+    targets: Tensor
+    true_labels: Tensor
+    adversarial: Tensor
+
+    def poison(self, images: Tensor, train: ImageSet) -> Poison:
+        """The poison whose images, uint8 like ``base``, keep their labels."""
+        state = {
+            "target_images": self.targets,
+            "true_labels": self.true_labels,
+            "adversarial_labels": self.adversarial,
+        }
+        return Poison(self.index, images, train.y[self.index], state)
+
+
+def draw_trials(view: AttackerView, model: Classifier, config: Any, draws: torch.Generator) -> Trials:
+    """Targets that ``model`` classifies correctly, their adversarial labels, and base images of those classes.
+
+    Args:
+        config: a :class:`TargetChoice` with a number of ``poisons``.
+    """
+    train = view.train
+    predicted = predict(model, view.candidates.x)
+    chosen, adversarial = choose_targets(view.candidates, predicted, config, draws)
+    index = torch.stack([base_rows(train.y, int(label), config.poisons, draws) for label in adversarial])
+    return Trials(index, train.x[index], chosen.x, chosen.y, adversarial)
+
+
 class TargetedAttack(Attack):
     """Changes images of the adversarial class so that a model that learns them takes the target for one of them."""
 
@@ -174,16 +215,11 @@ class TargetedAttack(Attack):
         raise NotImplementedError
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
-        cfg: Any = self.config
-        train = view.train
-        model = view.clean_model()
         # one stream for all: the same targets and bases for each attack
         draws = ctx.generator("bullseye", "choice")
-        chosen, labels = choose_targets(view.candidates, predict(model, view.candidates.x), cfg, draws)
-        index = torch.stack([base_rows(train.y, int(label), cfg.poisons, draws) for label in labels])
-        images = self.craft(surrogates_of(cfg, view, ctx), train.x[index], chosen.x, ctx)
-        state = {"target_images": chosen.x, "true_labels": chosen.y, "adversarial_labels": labels}
-        return Poison(index, images, train.y[index], state)
+        trials = draw_trials(view, view.clean_model(), self.config, draws)
+        surrogates = surrogates_of(self.config, view, ctx)
+        return trials.poison(self.craft(surrogates, trials.base, trials.targets, ctx), view.train)
 
     def threat(self, poison: Poison, classes: int) -> Targeted:
         return targeted_threat(poison)
