@@ -27,7 +27,7 @@ def relative_distance(poisons: Tensor, target: Tensor) -> Tensor:
         ``(trials,)``.
     """
     gap: Tensor = (poisons.mean(1) - target).norm(dim=1)  # (trials, ...)
-    distance = gap / target.norm(dim=1).clamp_min(1e-12)
+    distance: Tensor = gap / target.norm(dim=1).clamp_min(1e-12)
     return distance.flatten(1).mean(1) if distance.ndim > 1 else distance
 
 

@@ -115,7 +115,8 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
         ]
     specs = []
     problems = []
-    for dataset, attack, defense, budget, seed in itertools.product(*names.values(), budgets, seeds):
+    methods = itertools.product(names["dataset"], names["attack"], names["defense"])
+    for (dataset, attack, defense), budget, seed in itertools.product(methods, budgets, seeds):
         try:
             specs.append(_spec(options, dataset, attack, defense, seed, budget))
         except SpecError as error:

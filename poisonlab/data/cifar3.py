@@ -82,6 +82,7 @@ class Cifar3(Cifar10):
         return self._kept(train), self._kept(test)
 
     def _kept(self, data: ImageSet) -> ImageSet:
+        assert isinstance(self.config, Cifar3Config)
         names = tuple(self.config.classes.split())
         label = torch.full((len(CLASSES),), -1)
         label[[CLASSES.index(name) for name in names]] = torch.arange(KEPT)

@@ -84,7 +84,9 @@ def chain_energies(trace: LangevinTrace, shown: int, zoom: bool = False) -> go.F
 
 def surviving_share(trace: LangevinTrace) -> torch.Tensor:
     """||Psi_t(x+d) - Psi_t(x)|| / ||d|| at each recorded step, ``(s, n)``; of images with a perturbation only."""
-    apart = ((trace.poisoned_images.float() - trace.clean_images.float()) / 255).flatten(2).norm(dim=2)
+    apart: torch.Tensor = (
+        ((trace.poisoned_images.float() - trace.clean_images.float()) / 255).flatten(2).norm(dim=2)
+    )
     return (apart / apart[:1])[:, apart[0] > 0]
 
 

@@ -124,7 +124,8 @@ def draw(shape: str, seed: int = 0) -> Tensor:
 
 def poisoned(points: Tensor) -> Tensor:
     """The points, pushed away from the middle by the poison."""
-    return points + POISON * points / points.norm(dim=1, keepdim=True)
+    lengths: Tensor = points.norm(dim=1, keepdim=True)
+    return points + POISON * points / lengths
 
 
 def learn(shape: str, seed: int = 0) -> Landscape:

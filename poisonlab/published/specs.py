@@ -37,7 +37,7 @@ def specs_of(
     specs = []
     for choice in choices:
         if "seed" in choice:
-            choice["seed"] += seed * len(table.attacks[attack].over["seed"])
+            choice["seed"] = int(choice["seed"]) + seed * len(table.attacks[attack].over["seed"])
         own = settings | choice
         try:
             spec = make_spec(

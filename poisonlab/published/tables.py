@@ -8,7 +8,7 @@ in percent there and rates in [0, 1] everywhere else.
 import functools
 import itertools
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +118,11 @@ class Reproduce(Config):
     deviations: tuple[Text, ...] = ()
 
 
+def _check_known(key: str, known: Collection[str]) -> None:
+    if key not in known:
+        raise ValueError(f"values name {key!r}, which is not among: {', '.join(known)}")
+
+
 class PublishedTable(Config):
     """A table of accuracy and attack success, attack by defense."""
 
@@ -139,9 +144,9 @@ class PublishedTable(Config):
     @model_validator(mode="after")
     def _names_what_it_lists(self) -> "PublishedTable":
         for attack, row in self.values.items():
-            for key, known in [(attack, self.attacks), *((defense, self.defenses) for defense in row)]:
-                if key not in known:
-                    raise ValueError(f"values name {key!r}, which is not among: {', '.join(known)}")
+            _check_known(attack, self.attacks)
+            for defense in row:
+                _check_known(defense, self.defenses)
         return self
 
     @property

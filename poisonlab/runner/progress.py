@@ -117,12 +117,12 @@ class Listener:
                 "rate": rate.rate,
                 "eta_seconds": rate.eta_seconds,
             }
-        said = {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
+        shown |= {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
         self._points = []
         self._logs = []
         self._artifacts = []
         try:
-            if self.store.jobs.update_progress(self.run_id, **shown, **said):
+            if self.store.jobs.update_progress(self.run_id, **shown):
                 self.cancelled.set()
         except Exception:  # the record holds it all: a busy database is no reason to lose a run
             log.warning("progress of run %s was not stored", self.run_id, exc_info=True)

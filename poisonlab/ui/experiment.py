@@ -44,7 +44,7 @@ def start_from_run() -> None:
     methods = {f"new_{kind}": getattr(spec, kind).name for kind in selector.FILTERS}
     values = {**methods, "new_preset": spec.preset, "seed": spec.seed, "repeats": 1}
     values[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name
-    usual = {f"new_{kind}": name for kind, name in DEFAULTS.items()}
+    usual: dict[str, Any] = {f"new_{kind}": name for kind, name in DEFAULTS.items()}
     usual |= {"new_preset": PRESETS[0], "seed": 0, "repeats": 1}
     usual[_victim_key(spec.dataset.name, spec.preset)] = _usual_victim(spec.dataset.name, spec.preset)
     query = {key: str(value) for key, value in values.items() if value != usual[key]}

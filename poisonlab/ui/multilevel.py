@@ -1,7 +1,7 @@
 """What the page of three players asks, plays and says."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import streamlit as st
@@ -79,9 +79,9 @@ def choose_settings() -> Settings:
             first[0],
             "Who foresees whom",
             list(ORDERS),
-            lambda o: ORDERS[o],
+            lambda o: ORDERS[cast(Order, o)],
             key="order",
-            help=(  # type: ignore[index]
+            help=(
                 "Who foresees the other moves before it. The paper's attacker foresees how the learner will "
                 "answer to the moved data; in the other order the learner foresees the attacker."
             ),

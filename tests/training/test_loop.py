@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context, derive
-from poisonlab.events import Metric, Progress
+from poisonlab.events import Event, Metric, Progress
 from poisonlab.spec.config import HeadConfig, TrainingConfig
 from poisonlab.training import loop
 from poisonlab.training.loop import (
     Diverged,
     HeadStack,
+    Minimizer,
     TrainingHook,
     augment,
     batches,
@@ -285,3 +286,19 @@ def test_heads_are_the_same_for_the_same_seed() -> None:
     first, again = (train_heads(features, y, 3, HeadConfig(epochs=2), listening(5)[0]) for _ in range(2))
 
     assert torch.equal(first.weight, again.weight)
+
+
+def test_steps_without_a_batch_change_the_learning_rate_alone() -> None:
+    weight = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(weight.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
+    events: list[Event] = []
+    minimizer = Minimizer(weight, optimizer, schedule, 4, Context(send=events.append))
+
+    minimizer.step(lambda: weight(torch.ones(1, 1)).sum())
+    after_a_step = weight.weight.clone()
+    minimizer.pass_over(3)
+
+    assert torch.equal(weight.weight, after_a_step)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    assert [(e.step, e.total) for e in events if isinstance(e, Progress)][-1] == (4, 4)

@@ -3,6 +3,7 @@
 An attack defines its trigger, and how the trigger is learned where it is.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -113,7 +114,7 @@ class BackdoorAttack(Attack):
     def _all_to_all(self) -> bool:
         return getattr(self.config, "mapping", "all_to_one") == "all_to_all"
 
-    def _relabel(self, classes: int) -> Any:
+    def _relabel(self, classes: int) -> Callable[[Tensor], Tensor]:
         """True labels ``(n,)`` -> the attacker's; can be sent to another process."""
         if self._all_to_all():
             return partial(next_class, classes=classes)
