@@ -20,6 +20,7 @@ PAGES = {
         ("budget", "Budget", ":material/savings:"),
         ("trials", "Trials", ":material/casino:"),
         ("claims", "Claims", ":material/fact_check:"),
+        ("methods", "Methods", ":material/menu_book:"),
     ],
     "Look": [
         ("poisons", "Poisons", ":material/coronavirus:"),
