@@ -1,6 +1,7 @@
 """References: one set of fields gives the text, the link and the BibTeX entry."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,12 @@ def test_a_card_explains_and_does_not_report() -> None:
     for kind, name in CARDS:
         card = registry.KINDS[kind][name].card
         assert not reported.search(" ".join((card.summary, *card.deviations))), f"{kind} {name}"
+
+
+def test_the_citation_file_names_every_paper() -> None:
+    cited = (Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8")
+
+    for kind, name in CARDS:
+        for reference in registry.KINDS[kind][name].card.references:
+            assert reference.title in cited, f"{kind} {name}"
+            assert not reference.url or reference.url in cited, f"{kind} {name}"
