@@ -29,7 +29,8 @@ THREATS = (
     "before training",
     "trains the model",
     "holds the trained model",
-    "clean images",
+    "a few clean images",
+    "no clean images",
     "trusted images",
 )
 NAMED = 6  # names in a line, then a count
@@ -73,20 +74,14 @@ def matching(found: Sequence[Entry], kind: str, words: str, threat: str | None) 
 def choose() -> list[Entry]:
     """The filters, each in the URL, and the methods that pass them."""
     found = entries()
-    kinds = [ALL, *PLURALS.values()]
-    plurals = {kind: plural for plural, kind in PLURALS.items()} | {ALL: ALL}
+    plurals = [ALL, *PLURALS]
     with st.container(border=True):
         left, right = st.columns([3, 2], vertical_alignment="bottom")
-        link.hint_choice("kind", "kind", kinds)
-        kind = left.segmented_control(
-            "Kind",
-            kinds,
-            format_func=lambda k: plurals[k].capitalize(),
-            default="attack",
-            required=True,
-            key="kind",
-            bind="query-params",
+        link.hint_choice("kind", "kind", plurals)
+        plural = left.segmented_control(
+            "Kind", plurals, default="attacks", required=True, key="kind", bind="query-params"
         )
+        kind = PLURALS.get(plural or ALL, ALL)
         words = right.text_input(
             "Search",
             max_chars=80,
@@ -95,10 +90,8 @@ def choose() -> list[Entry]:
             key="words",
             bind="query-params",
         )
-        threat = st.pills(
-            "Threat model", [t for t in THREATS if matching(found, kind or ALL, "", t)], key="threat"
-        )
-    return matching(found, kind or ALL, words or "", threat)
+        threat = st.pills("Threat model", [t for t in THREATS if matching(found, kind, "", t)], key="threat")
+    return matching(found, kind, words or "", threat)
 
 
 def show(shown: Sequence[Entry]) -> None:
@@ -122,7 +115,6 @@ def _details(entry: Entry, board: Sequence[Mapping[Any, Any]]) -> None:
     if card.deviations:
         st.markdown("**Differs from the paper**\n" + "\n".join(f"- {line}" for line in card.deviations))
     if figures := measured_figures(entry.kind, entry.name):
-        st.markdown("**Measured here while it was built**")
         _figures(figures)
     rows = [{str(column): value for column, value in row.items()} for row in board]
     _comparison(entry, compared(entry.kind, entry.name, rows, published_tables().values()))
@@ -132,21 +124,13 @@ def _details(entry: Entry, board: Sequence[Mapping[Any, Any]]) -> None:
 
 
 def _figures(figures: Sequence[Figure]) -> None:
-    st.dataframe(
-        [
-            {
-                "dataset": figure.dataset,
-                "preset": figure.preset,
-                "what": figure.what,
-                "value": figure.text,
-                "settings": figure.settings,
-                "note": figure.note,
-            }
-            for figure in figures
-        ],
-        hide_index=True,
-        alt="Figures that were measured while this method was built",
-    )
+    """A line each: a table would cut the notes off on a narrow screen."""
+    lines = []
+    for figure in figures:
+        said = "; ".join(part for part in (figure.settings, figure.note) if part)
+        setting = f"{figure.dataset}, preset {figure.preset}" + (f"; {said}" if said else "")
+        lines.append(f"- {escape(figure.what)}: **{escape(figure.text)}** ({escape(setting)})")
+    st.markdown("**Measured here while it was built**\n" + "\n".join(lines))
 
 
 def _comparison(entry: Entry, found: Comparison) -> None:

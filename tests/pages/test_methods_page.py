@@ -33,11 +33,11 @@ def test_every_threat_that_is_offered_finds_a_method() -> None:
 
 
 def test_the_page_shows_card_figures_and_bibtex(open_page: Open, tmp_path: Path) -> None:
-    page = open_page(tmp_path / "results", "methods", kind="attack", words="metapoison practical optimize")
+    page = open_page(tmp_path / "results", "methods", kind="attacks", words="metapoison practical optimize")
 
     texts = "\n".join(m.value for m in page.markdown)
     assert "**MetaPoison**" in texts and "(https://arxiv.org/abs/2004.00225)" in texts
-    assert "7 of 13" in page.dataframe[0].value["value"].tolist()
+    assert "birds taken for dogs: **7 of 13** (cifar3, preset quick; over two seeds)" in texts
     assert any(code.value.startswith("@inproceedings{huang2020metapoison,") for code in page.code)
 
 
