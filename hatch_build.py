@@ -22,7 +22,8 @@ class WheelContents(BuildHookInterface[Any]):
         shipped = root / SHIPPED
         if shipped.is_dir() and _size(shipped) <= LARGEST:
             build_data["force_include"][str(shipped)] = str(PACKED / SHIPPED)
-        if commit := _commit(root):
+        commit = _commit(root)
+        if commit:
             self.folder = tempfile.TemporaryDirectory()
             noted = Path(self.folder.name) / "REVISION"
             noted.write_text(commit + "\n", encoding="utf-8")

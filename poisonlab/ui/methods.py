@@ -114,7 +114,8 @@ def _details(entry: Entry, board: Sequence[Mapping[Any, Any]]) -> None:
     card = entry.card
     if card.deviations:
         st.markdown("**Differs from the paper**\n" + "\n".join(f"- {line}" for line in card.deviations))
-    if figures := measured_figures(entry.kind, entry.name):
+    figures = measured_figures(entry.kind, entry.name)
+    if figures:
         _figures(figures)
     rows = [{str(column): value for column, value in row.items()} for row in board]
     _comparison(entry, compared(entry.kind, entry.name, rows, published_tables().values()))
