@@ -2,8 +2,9 @@
 
 import streamlit as st
 
+from poisonlab.figures.curves import curve as curve_figure
 from poisonlab.figures.settings import settings_curve
-from poisonlab.ui import glossary, neurons, page, selector
+from poisonlab.ui import glossary, neurons, page, selector, trial
 from poisonlab.ui.wording import percent
 
 page.header(
@@ -21,7 +22,8 @@ if record is None:
     st.stop()
 page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
-found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive")
+shown = trial.choose(record, "neurons")
+found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive", "Curve", trial=shown)
 
 if curve := found.get("SettingsCurve"):
     st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
@@ -37,6 +39,18 @@ if curve := found.get("SettingsCurve"):
     st.markdown(
         f"{neurons.who_chose(curve, used)} The **oracle**, which looks at the test set and the trigger, would have "
         f"chosen {oracle}. Some published tables report the oracle; no defender has it."
+    )
+
+if pruning := found.get("Curve"):
+    st.subheader("How much was cut", anchor=False)
+    st.plotly_chart(
+        curve_figure(pruning),
+        key="pruning",
+        alt=f"{pruning.y_label} by {pruning.x_label}",
+    )
+    st.markdown(
+        "The defense prunes from left to right, and stops where its own images say that too much is lost. It looks at "
+        "no test image and at no trigger."
     )
 
 if scores := found.get("NeuronScores"):

@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab.figures import repair as figures
 from poisonlab.runner import runtime
-from poisonlab.ui import detection, glossary, page, repair, selector
+from poisonlab.ui import detection, glossary, page, repair, selector, trial
 
 page.header(
     "Repair",
@@ -20,7 +20,8 @@ if record is None:
     st.stop()
 page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
-found = page.load(record, "FlagReview", "ConfusionChange", "SampleSuspicion")
+shown = trial.choose(record, "repair")
+found = page.load(record, "FlagReview", "ConfusionChange", "SampleSuspicion", trial=shown)
 
 if flagged := found.get("FlagReview"):
     repair.flags(flagged, record.metrics)

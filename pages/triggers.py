@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.ui import detection, galleries, glossary, neurons, page, selector
+from poisonlab.ui import detection, galleries, glossary, neurons, page, selector, trial
 from poisonlab.ui.images import enlarged, on_gray
 from poisonlab.ui.wording import escape
 
@@ -21,6 +21,7 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record.metrics)
+chosen_trial = trial.choose(record, "triggers")
 found = page.load(
     record,
     "TriggerTruth",
@@ -29,6 +30,7 @@ found = page.load(
     "ClassAnomaly",
     "ClassTriggers",
     "SampleSuspicion",
+    trial=chosen_trial,
 )
 
 target = None

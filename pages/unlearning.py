@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.figures import unlearning as figures
-from poisonlab.ui import glossary, page, selector, unlearning
+from poisonlab.ui import glossary, page, selector, trial, unlearning
 
 page.header(
     "Unlearning",
@@ -19,7 +19,8 @@ if record is None:
     st.stop()
 page.headline(record.metrics)
 st.markdown(page.about(record.spec.defense))
-found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth")
+shown = trial.choose(record, "unlearning")
+found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth", trial=shown)
 truth = found.get("TriggerTruth")
 attack = record.spec.attack
 attacked = attack.installed and registry.attack[attack.name].poisons

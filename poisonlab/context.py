@@ -100,6 +100,16 @@ class Context:
     def artifact(self, name: str, value: Any) -> None:
         self.emit(ArtifactReady(self.stage_name, name, value))
 
+    def of_trial(self, trial: int) -> Self:
+        """The same context for one trial of the run, from 0 on, which its artifacts then belong to."""
+
+        def send(event: Event) -> None:
+            if isinstance(event, ArtifactReady):
+                event = dataclasses.replace(event, trial=trial)
+            self.send(event)
+
+        return dataclasses.replace(self, send=send)
+
     def log(self, message: str, level: str = "info") -> None:
         self.emit(Log(self.stage_name, message, level))
 

@@ -25,11 +25,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class ArtifactReady:
-    """A typed artifact (see ``artifacts.py``) under a name that is unique within the run."""
+    """A typed artifact (see ``records/artifacts.py``) under a name that is unique within its trial.
+
+    ``trial`` counts from 0; what a run shows once, for all its trials together, belongs to trial 0.
+    """
 
     stage: str
     name: str
     value: Any = field(repr=False)
+    trial: int = 0
 
 
 @dataclass(frozen=True)

@@ -229,29 +229,6 @@ class SettingSweep:
         model.load_state_dict({k: v[position] for k, v in self.variants.items()}, strict=False)
         return model
 
-    def tensors(self) -> dict[str, Tensor]:
-        """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
-        own = {
-            "sweep.settings": self.settings,
-            "sweep.clean_score": self.clean_score,
-            "sweep.stand_in": self.stand_in,
-        }
-        return own | {f"sweep.variant.{k}": v for k, v in self.variants.items()}
-
-    def data(self) -> dict[str, Any]:
-        return {"setting_name": self.setting_name, "chosen": self.chosen, "by_rule": self.by_rule}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
-        mine = {k.removeprefix("sweep."): v for k, v in tensors.items() if k.startswith("sweep.")}
-        variants = {k.removeprefix("variant."): v for k, v in mine.items() if k.startswith("variant.")}
-        settings, clean_score, stand_in = (
-            mine[name].cpu() for name in ("settings", "clean_score", "stand_in")
-        )
-        return cls(
-            data["setting_name"], settings, clean_score, data["chosen"], variants, stand_in, data["by_rule"]
-        )
-
 
 def stacked(models: Sequence[Module]) -> dict[str, Tensor]:
     """Variants of a sweep whose every setting is a whole network."""
@@ -286,14 +263,63 @@ class Detection:
     patterns: Tensor | None = None
     masks: Tensor | None = None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """For the stage cache, with :meth:`data`; :meth:`from_tensors` is their inverse."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
 
-    def data(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if v is not None and not isinstance(v, Tensor)}
+@dataclass(frozen=True)
+class RecoveredTrigger:
+    """A trigger that a defense recovered from a model; of several searches the first is the one that is measured.
 
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], data: dict[str, Any]) -> Self:
-        everything: dict[str, Any] = {"target": None, **data, **tensors}
-        return cls(**everything)
+    Attributes:
+        patterns: float ``(k, c, h, w)``, added to images in [0, 1].
+        masks: float ``(k, 1, h, w)`` in [0, 1]; with them an image becomes (1 - mask) x + mask pattern.
+    """
+
+    patterns: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ChannelScores:
+    """What a defense thinks of each channel of a model.
+
+    Attributes:
+        score: what the values are, for axes.
+        low_is_blamed: which end of the scale is taken for the backdoor.
+        modules: names of the parts of the network whose output channels are scored.
+        sizes: channels of each.
+        values: float ``(channels,)`` in [0, 1], module after module.
+    """
+
+    score: str
+    low_is_blamed: bool
+    modules: tuple[str, ...]
+    sizes: tuple[int, ...]
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Training images that a repair suspects, and what it did with each.
+
+    Attributes:
+        scores: float ``(n,)``, one for each training image, higher is more suspicious.
+        rows: int64 ``(k,)``, the flagged ones, the highest score first.
+        fate: int64 ``(k,)``, positions in :data:`FATES`.
+        labels: int64 ``(k,)``, the label that each was trained with, -1 for one kept out.
+    """
+
+    scores: Tensor
+    rows: Tensor
+    fate: Tensor
+    labels: Tensor
+
+
+FATES = ("kept out", "returned", "relabeled")  # what becomes of a flagged image
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a defense found out on its way to a repaired model; ``None`` for what it did not look for."""
+
+    trigger: RecoveredTrigger | None = None
+    channels: ChannelScores | None = None
+    flags: Flags | None = None

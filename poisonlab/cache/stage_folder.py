@@ -36,13 +36,13 @@ class StoredStage:
     Attributes:
         bundle: what it handed on, on the CPU.
         metrics: name, step and value of each point of its curves.
-        logs: message and level. artifacts: name and value.
+        logs: message and level. artifacts: name, value and trial.
     """
 
     bundle: Bundle
     metrics: list[tuple[str, int, float]]
     logs: list[tuple[str, str]]
-    artifacts: list[tuple[str, Any]]
+    artifacts: list[tuple[str, Any, int]]
 
     def report(self, ctx: Context) -> None:
         """Emit again what the stage emitted when it was computed."""
@@ -50,8 +50,8 @@ class StoredStage:
             ctx.metric(name, step, value)
         for message, level in self.logs:
             ctx.log(message, level)
-        for name, artifact in self.artifacts:
-            ctx.artifact(name, artifact)
+        for name, artifact, trial in self.artifacts:
+            ctx.of_trial(trial).artifact(name, artifact)
 
 
 def write(folder: Path, about: dict[str, Any], bundle: Bundle, heard: Sequence[Event]) -> None:
@@ -68,12 +68,12 @@ def write(folder: Path, about: dict[str, Any], bundle: Bundle, heard: Sequence[E
     files = {
         TENSORS: safetensors.save(tensors or {"_": torch.zeros(1)})
     }  # the format asks for one tensor at least
-    shown: list[tuple[str, str]] = []  # name of each artifact and its file
+    shown: list[tuple[str, str, int]] = []  # name of each artifact, its file and its trial
     for event in heard:
         if isinstance(event, ArtifactReady):
             file = f"artifact{len(shown)}.safetensors"
             files[file] = artifacts.to_bytes(event.value)
-            shown.append((event.name, file))
+            shown.append((event.name, file, event.trial))
     metrics = [event for event in heard if isinstance(event, Metric)]
     record = about | {
         "data": bundle.data,
@@ -103,7 +103,7 @@ def read(folder: Path) -> StoredStage:
         Bundle(tensors, record["data"]),
         [(name, step, math.nan if value is None else value) for name, step, value in record["metrics"]],
         [(message, level) for message, level in record["logs"]],
-        [(name, artifacts.parse(files[file], file)) for name, file in record["artifacts"]],
+        [(name, artifacts.parse(files[file], file), trial) for name, file, trial in record["artifacts"]],
     )
 
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
-from poisonlab.records import artifacts
+from poisonlab.defenses.base import ISOLATED, Defense
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
@@ -122,8 +121,8 @@ class AntiBackdoorLearning(TrainingHook):
         self.isolated = self.losses.topk(count, largest=False).indices
         self.aside[self.isolated] = True
 
-    def end(self, ctx: Context) -> None:
-        ctx.artifact("isolated", artifacts.IsolatedRows(self.isolated.cpu(), self.losses.cpu()))
+    def learned(self) -> dict[str, Tensor]:
+        return {ISOLATED: self.isolated}
 
 
 @defense("abl")

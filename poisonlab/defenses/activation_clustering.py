@@ -62,11 +62,11 @@ class Split:
 
 def reduced(features: Tensor, config: ClusteringConfig, seed: int) -> Tensor:
     """``(n, d)`` -> float64 ``(n, k)`` on the CPU; k is smaller than asked for where n or the rank are; may be 0."""
-    centerd = features.double().cpu() - features.double().cpu().mean(0)
-    u, s, _ = torch.linalg.svd(centerd, full_matrices=False)
+    centered = features.double().cpu() - features.double().cpu().mean(0)
+    u, s, _ = torch.linalg.svd(centered, full_matrices=False)
     rank = int((s > 1e-6 * s[0].clamp_min(1e-12)).sum())
     kept = min(config.dimensions, rank, len(features) - 1)
-    components = u[:, :kept] * s[:kept]
+    components: Tensor = u[:, :kept] * s[:kept]
     if config.reduction == "pca" or kept == 0:
         return components
     with warnings.catch_warnings():  # what it has after all its steps is good enough to cluster

@@ -5,14 +5,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment
-from poisonlab.types import ImageSet, SettingSweep
+from poisonlab.types import ImageSet
 
 REPOSITORY = "ANP repository"
 
@@ -94,7 +94,7 @@ class ANP(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         channels, logits = masked_network(model)
         draws = ctx.generator("anp")
@@ -103,7 +103,9 @@ class ANP(Defense):
         optimizer = torch.optim.SGD([mask], lr=cfg.mask_lr, momentum=cfg.momentum)
 
         def noise() -> Tensor:
-            return cfg.eps * (2 * torch.rand(channels.count, generator=draws, device=ctx.device) - 1)
+            uniform = 2 * torch.rand(channels.count, generator=draws, device=ctx.device) - 1
+            scaled: Tensor = cfg.eps * uniform
+            return scaled
 
         for step in range(1, cfg.iterations + 1):
             rows = torch.randint(len(clean), (cfg.batch_size,), generator=draws, device=ctx.device)
@@ -113,8 +115,9 @@ class ANP(Defense):
             for _ in range(cfg.ascent_steps):
                 delta, xi = delta.requires_grad_(), xi.requires_grad_()
                 perturbed = F.cross_entropy(logits(x, channels.scaled(mask.detach() + delta, 1 + xi)), y)
-                gradients = torch.autograd.grad(perturbed, (delta, xi))
-                delta, xi = ascend(delta.detach(), xi.detach(), gradients, cfg.eps / cfg.ascent_steps)
+                to_delta, to_xi = torch.autograd.grad(perturbed, (delta, xi))
+                step_size = cfg.eps / cfg.ascent_steps
+                delta, xi = ascend(delta.detach(), xi.detach(), (to_delta, to_xi), step_size)
 
             robust = F.cross_entropy(logits(x, channels.scaled(mask + delta, 1 + xi)), y)
             natural = F.cross_entropy(logits(x, channels.scaled(mask)), y)

@@ -1,6 +1,7 @@
 """Adversarial Weight Masking: find the trigger, mask the weights that answer to it."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +9,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
+from poisonlab.defenses.shared.layer_scores import histograms, layer_name
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 from poisonlab.training.loop import batches, steps_in_epoch
-from poisonlab.types import ImageSet
+from poisonlab.types import Findings, ImageSet, RecoveredTrigger
 
 REPOSITORY = "AWM repository"
-HISTOGRAM_BINS = 20
 REFERENCE_ENTRIES = 3 * 32 * 32  # tau is stated for CIFAR-size images
 
 
@@ -121,7 +122,8 @@ class MaskedModel:
         return {name: self.masks[name] * w for name, w in self.weights.items()}
 
     def __call__(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        return functional_call(self.model, weights, (x,))
+        logits: Tensor = functional_call(self.model, weights, (x,))
+        return logits
 
     def clamp(self) -> None:
         with torch.no_grad():
@@ -149,6 +151,84 @@ def ascend(
 def scale_to(trigger: Tensor, tau: float) -> Tensor:
     """Shrink to an L1 norm of at most ``tau``: a scaling, not a projection."""
     return trigger * min(1.0, tau / max(trigger.abs().sum().item(), 1e-12))
+
+
+class _Masking:
+    """The two halves of a round, and what is kept from one round to the next."""
+
+    def __init__(self, config: AWMConfig, clean: ImageSet, masked: MaskedModel, ctx: Context) -> None:
+        self.config = config
+        self.clean = clean
+        self.masked = masked
+        self.ctx = ctx
+        self.images = as_floats(clean.x)
+        self.optimizer = torch.optim.Adam(masked.masks.values(), lr=config.mask_lr)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.mask_lr_decay)
+        self.tau = config.tau * self.images[0].numel() / REFERENCE_ENTRIES
+        self.order = ctx.generator("awm", "batches")
+        self.total = 2 * config.rounds * config.inner_epochs * steps_in_epoch(len(clean), config.batch_size)
+        self.step = 0
+        self.triggers: list[Tensor] = []
+        self.histograms: list[Tensor] = []
+
+    def recover_trigger(self) -> Tensor:
+        """1. A universal trigger against the masks as they are, ``(1, c, h, w)``."""
+        trigger = torch.zeros_like(self.images[:1])
+        weights = {k: w.detach() for k, w in self.masked.masked_weights().items()}
+        with torch.no_grad():
+            answers = self.masked(self.images, weights).argmax(1)
+        for index in self._batches():
+            trigger = ascend(
+                trigger, self.images[index], answers[index], self.masked, weights, self.config.trigger_lr
+            )
+            self._progress()
+        trigger = scale_to(trigger, self.tau)
+        with torch.inference_mode():
+            predicted = self.masked((self.images + trigger).clamp(0, 1), weights).argmax(1)
+        self.triggers.append(trigger[0])
+        self.histograms.append(torch.bincount(predicted, minlength=len(self.clean.classes)))
+        return trigger
+
+    def learn_masks(self, trigger: Tensor, round_: int) -> None:
+        """2. Masks that keep the clean answers, trigger or not."""
+        cfg = self.config
+        for index in self._batches():
+            x, y = self.images[index], self.clean.y[index]
+            both = torch.cat([x, (x + trigger).clamp(0, 1)])
+            logits, triggered_logits = self.masked(both, self.masked.masked_weights()).chunk(2)
+            natural = F.cross_entropy(logits, y)
+            triggered = F.cross_entropy(triggered_logits, y)
+            loss = cfg.alpha * natural + (1 - cfg.alpha) * triggered + cfg.gamma * self.masked.l1_norm()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.masked.clamp()
+            self._progress()
+        self.schedule.step()
+        self.ctx.metric("clean_loss", round_, natural.item())
+        self.ctx.metric("triggered_loss", round_, triggered.item())
+
+    def patterns(self) -> Tensor:
+        """The trigger of each round, ``(rounds, c, h, w)``."""
+        return torch.stack(self.triggers)
+
+    def show(self) -> None:
+        """Emit the recovered trigger of each round and the masks by layer."""
+        norms = torch.stack([trigger.abs().sum() for trigger in self.triggers])
+        classes = list(self.clean.classes)
+        found = artifacts.TriggerReconstruction(self.patterns(), torch.stack(self.histograms), norms, classes)
+        self.ctx.artifact("trigger", found)
+        layers = [layer_name(name.removesuffix(".weight")) for name in self.masked.masks]
+        bins = histograms(list(self.masked.masks.values()))
+        scores = artifacts.NeuronScores(layers, bins, "mask of each convolution weight")
+        self.ctx.artifact("masks", scores)
+
+    def _batches(self) -> Iterator[Tensor]:
+        return batches(len(self.clean), self.config.batch_size, self.config.inner_epochs, self.order)
+
+    def _progress(self) -> None:
+        self.step += 1
+        self.ctx.progress(self.step, self.total)
 
 
 @defense("awm")
@@ -183,62 +263,17 @@ class AWM(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         if len(clean) < cfg.augment_below:
             clean = augmented_copies(clean, cfg.copies, cfg.flip, ctx.generator("awm", "copies"))
         model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        images, masked = as_floats(clean.x), MaskedModel(model)
-        optimizer = torch.optim.Adam(masked.masks.values(), lr=cfg.mask_lr)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, cfg.mask_lr_decay)
-        tau = cfg.tau * images[0].numel() / REFERENCE_ENTRIES
-        order = ctx.generator("awm", "batches")
-        total, step = 2 * cfg.rounds * cfg.inner_epochs * steps_in_epoch(len(clean), cfg.batch_size), 0
-        history = []
-        for round_ in range(cfg.rounds):
-            # 1. recover a universal trigger against the masks as they are
-            trigger = torch.zeros_like(images[:1])
-            weights = {k: w.detach() for k, w in masked.masked_weights().items()}
-            with torch.no_grad():
-                answers = masked(images, weights).argmax(1)
-            for index in batches(len(clean), cfg.batch_size, cfg.inner_epochs, order):
-                trigger = ascend(trigger, images[index], answers[index], masked, weights, cfg.trigger_lr)
-                ctx.progress(step := step + 1, total)
-            trigger = scale_to(trigger, tau)
-            with torch.inference_mode():
-                deceived = masked((images + trigger).clamp(0, 1), weights).argmax(1)
-            history.append(
-                (trigger[0], torch.bincount(deceived, minlength=len(clean.classes)), trigger.abs().sum())
-            )
-
-            # 2. learn masks that keep the clean answers, trigger or not
-            for index in batches(len(clean), cfg.batch_size, cfg.inner_epochs, order):
-                x, y = images[index], clean.y[index]
-                both = torch.cat([x, (x + trigger).clamp(0, 1)])
-                logits, triggered_logits = masked(both, masked.masked_weights()).chunk(2)
-                natural, triggered = F.cross_entropy(logits, y), F.cross_entropy(triggered_logits, y)
-                loss = cfg.alpha * natural + (1 - cfg.alpha) * triggered + cfg.gamma * masked.l1_norm()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                masked.clamp()
-                ctx.progress(step := step + 1, total)
-            schedule.step()
-            ctx.metric("clean_loss", round_ + 1, natural.item())
-            ctx.metric("triggered_loss", round_ + 1, triggered.item())
-        _show(history, masked, clean.classes, ctx)
-        model.load_state_dict({k: w.detach() for k, w in masked.masked_weights().items()}, strict=False)
-        return model
-
-
-def _show(
-    history: list[tuple[Tensor, Tensor, Tensor]], masked: MaskedModel, classes: tuple[str, ...], ctx: Context
-) -> None:
-    """Emit the recovered trigger of each round and the masks by layer."""
-    patterns, histograms, norms = (torch.stack(column) for column in zip(*history, strict=True))
-    ctx.artifact("trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(classes)))
-    bins = torch.stack(
-        [torch.histc(m.detach().cpu(), HISTOGRAM_BINS, 0, 1).long() for m in masked.masks.values()]
-    )
-    layers = [name.removesuffix(".weight").removeprefix("body.") for name in masked.masks]
-    ctx.artifact("masks", artifacts.NeuronScores(layers, bins, "mask of each convolution weight"))
+        masking = _Masking(cfg, clean, MaskedModel(model), ctx)
+        for round_ in range(1, cfg.rounds + 1):
+            trigger = masking.recover_trigger()
+            masking.learn_masks(trigger, round_)
+        masking.show()
+        model.load_state_dict(
+            {k: w.detach() for k, w in masking.masked.masked_weights().items()}, strict=False
+        )
+        return Repair(model, Findings(trigger=RecoveredTrigger(masking.patterns())))

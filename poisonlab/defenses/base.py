@@ -1,6 +1,7 @@
 """The contract of a defense. What it never receives: the threat, the poisoned rows, the test set."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -11,7 +12,30 @@ from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
 from poisonlab.spec.config import Config
 from poisonlab.training.loop import TrainingHook
-from poisonlab.types import Detection, ImageSet, SettingSweep
+from poisonlab.types import Detection, Findings, ImageSet, SettingSweep
+
+ISOLATED = "isolated"  # what a training hook calls the rows that it set aside, among what it learned
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair returns.
+
+    Attributes:
+        result: a repaired copy of the model, in eval mode; or, of a defense with one free setting, all its settings and
+            its own choice among them, so that the experimenter can measure what the others would have given.
+        findings: what the defense found out on the way.
+    """
+
+    result: Classifier | SettingSweep
+    findings: Findings = Findings()
+
+    def model(self, given: Classifier) -> Classifier:
+        """The repaired model; ``given`` is the one that was to be repaired."""
+        if isinstance(self.result, SettingSweep):
+            repaired: Classifier = self.result.apply(given, self.result.chosen)
+            return repaired
+        return self.result
 
 
 class Defense:
@@ -46,20 +70,24 @@ class Defense:
         return data
 
     def training_hook(self, ctx: Context) -> TrainingHook | None:
-        """During training."""
+        """During training.
+
+        Rows of images that the hook set aside, int64 ``(k,)``, are reported as :data:`ISOLATED` by its ``learned()``.
+        """
         return None
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | SettingSweep:
-        """After training: a repaired copy, made with the trusted images only. ``model`` is in eval mode.
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
+        """After training: a repaired copy, made with the trusted images only.
 
-        A defense with one free setting returns all its settings and its own choice among them: the experimenter
-        then measures what the others would have given.
+        Args:
+            model: in eval mode; not to be changed.
+            clean: trusted images.
         """
-        return model
+        return Repair(model)
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
-    ) -> Classifier:
+    ) -> Repair:
         """After training, of a defender who still has the training set: a repaired copy, made with it as well.
 
         A class overrides this moment or :meth:`repair`, not both.
@@ -69,7 +97,7 @@ class Defense:
             clean: trusted images.
             suspects: what the model was trained on, poisoned or not, with the labels given there.
         """
-        return model
+        return Repair(model)
 
     def detect(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context

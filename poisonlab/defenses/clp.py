@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
+from poisonlab.defenses.shared.layer_scores import show_channel_scores
 from poisonlab.models.base import Classifier
-from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
-from poisonlab.types import ImageSet
-
-HISTOGRAM_BINS = 20
+from poisonlab.types import ChannelScores, Findings, ImageSet
 
 
 class CLPConfig(Config):
@@ -35,8 +33,10 @@ def lipschitz_bounds(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     ||.||_2 is the largest singular value of the kernel as a matrix ``(inputs, height width)``.
     """
     kernels = convolution.weight.detach().flatten(2)  # (channels, inputs, kh kw)
+    assert norm.running_var is not None  # victims track their statistics
     scale = norm.weight.detach().abs() / torch.sqrt(norm.running_var + norm.eps)
-    return torch.linalg.matrix_norm(kernels, ord=2) * scale
+    bounds: Tensor = torch.linalg.matrix_norm(kernels, ord=2) * scale
+    return bounds
 
 
 def pairs(model: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
@@ -99,9 +99,10 @@ class CLP(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         pruned_model = copy.deepcopy(model)
-        modules, bounds, histograms, total = [], [], [], 0
+        bounds: dict[str, Tensor] = {}  # module -> (channels,), as a share of its largest
+        total = 0
         for name, convolution, norm in pairs(pruned_model):
             sigma = lipschitz_bounds(convolution, norm)
             pruned = sigma > sigma.mean() + self.config.u * sigma.std()
@@ -109,15 +110,14 @@ class CLP(Defense):
                 norm.weight[pruned] = 0
                 norm.bias[pruned] = 0
             total += int(pruned.sum())
-            modules.append(name)
-            bounds.append((sigma / sigma.max()).detach().cpu())
-            histograms.append(torch.histc(bounds[-1], HISTOGRAM_BINS, 0, 1).long())
+            bounds[name] = (sigma / sigma.max()).detach()
         ctx.log(f"pruned {total} channels")
-        score = "Lipschitz bound of each channel, as a share of its layer's largest"
-        layers = [name.removeprefix("body.") for name in modules]
-        values = torch.cat(bounds)
-        ctx.artifact(
-            "lipschitz",
-            artifacts.NeuronScores(layers, torch.stack(histograms), score, False, values, modules),
+        scores = ChannelScores(
+            score="Lipschitz bound of each channel, as a share of its layer's largest",
+            low_is_blamed=False,
+            modules=tuple(bounds),
+            sizes=tuple(len(shares) for shares in bounds.values()),
+            values=torch.cat(list(bounds.values())),
         )
-        return pruned_model
+        show_channel_scores("lipschitz", scores, ctx)
+        return Repair(pruned_model, Findings(channels=scores))

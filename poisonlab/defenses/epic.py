@@ -5,9 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import ISOLATED, Defense
 from poisonlab.models.base import Classifier, logits
-from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
@@ -116,11 +115,12 @@ class DropIsolated(TrainingHook):
                 f"subset={self.config.subset} dropped every training image as isolated; lower it"
             )
 
+    def learned(self) -> dict[str, Tensor]:
+        return {ISOLATED: (~self.kept).nonzero().squeeze(1)}
+
     def end(self, ctx: Context) -> None:
-        dropped = (~self.kept).nonzero().squeeze(1).cpu()
-        if len(dropped):
-            ctx.artifact("dropped", artifacts.IsolatedRows(dropped, torch.zeros(0)))
-        ctx.log(f"{len(dropped)} of {len(self.kept)} training images were dropped as isolated")
+        dropped = int((~self.kept).sum())
+        ctx.log(f"{dropped} of {len(self.kept)} training images were dropped as isolated")
 
 
 @defense("epic")

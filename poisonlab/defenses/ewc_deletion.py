@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.ewc import Anchor, InfluenceConfig, drawn_fisher, flag, influence
 from poisonlab.defenses.shared.suspects import kept_out, state
 from poisonlab.models.base import Classifier, logits
@@ -16,7 +16,7 @@ from poisonlab.registry import Card, defense
 from poisonlab.spec.config import FineTuneConfig, param
 from poisonlab.spec.papers import REPAIR
 from poisonlab.training.loop import fine_tune
-from poisonlab.types import ImageSet
+from poisonlab.types import Findings, ImageSet
 
 TANNO = "Tanno et al. 2022"
 
@@ -30,9 +30,9 @@ class EWCDeletionConfig(InfluenceConfig):
 
 def standing(model: Classifier, clean: ImageSet) -> tuple[float, float]:
     """How good a model is on the trusted images, for comparison: accuracy, then the lower loss."""
-    said = logits(model, clean.x)
-    accuracy = (said.argmax(1) == clean.y).double().mean().item()
-    return accuracy, -F.cross_entropy(said, clean.y).item()
+    answers = logits(model, clean.x)
+    accuracy = (answers.argmax(1) == clean.y).double().mean().item()
+    return accuracy, -F.cross_entropy(answers, clean.y).item()
 
 
 class GuardedAscent(Anchor):
@@ -94,14 +94,14 @@ class EWCDeletion(Defense):
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
-    ) -> Classifier:
+    ) -> Repair:
         cfg: Any = self.config
         scores = influence(model, clean, suspects, cfg, ctx)
         rows = flag(scores, cfg)
-        kept_out(scores, rows, ctx)
+        findings = Findings(flags=kept_out(scores, rows, ctx))
         repaired = copy.deepcopy(model)
         if not len(rows):
-            return repaired
+            return Repair(repaired, findings)
         fisher = drawn_fisher(model, suspects, cfg.fisher_images, ctx)
         guard = GuardedAscent(repaired, fisher, 1 / cfg.gamma, clean)
         recipe = FineTuneConfig(
@@ -115,4 +115,4 @@ class EWCDeletion(Defense):
         )
         fine_tune(repaired.requires_grad_(True), suspects[rows], recipe, ctx, guard)
         repaired.load_state_dict(guard.best)
-        return repaired.requires_grad_(False)
+        return Repair(repaired.requires_grad_(False), findings)

@@ -1,17 +1,17 @@
 """Fine-tuning without the flagged images: the plain way to forget harmful data."""
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.ewc import flag, influence
-from poisonlab.defenses.shared.suspects import CulpritConfig, kept_out, tuned, without
+from poisonlab.defenses.shared.suspects import SuspectsConfig, kept_out, tuned, without
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import param
 from poisonlab.spec.papers import REPAIR
-from poisonlab.types import ImageSet, joined
+from poisonlab.types import Findings, ImageSet, joined
 
 
-class FinetuneWithoutConfig(CulpritConfig):
+class FinetuneWithoutConfig(SuspectsConfig):
     with_clean: bool = param(False, "Fine-tune on the trusted images as well", source="ours")
 
 
@@ -31,9 +31,11 @@ class FinetuneWithout(Defense):
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
-    ) -> Classifier:
+    ) -> Repair:
         scores = influence(model, clean, suspects, self.config, ctx)
         rows = flag(scores, self.config)
-        kept_out(scores, rows, ctx)
-        rest = without(suspects, rows)
-        return tuned(model, joined(rest, clean) if self.config.with_clean else rest, self.config, ctx)
+        flags = kept_out(scores, rows, ctx)
+        kept = without(suspects, rows)
+        if self.config.with_clean:
+            kept = joined(kept, clean)
+        return Repair(tuned(model, kept, self.config, ctx), Findings(flags=flags))

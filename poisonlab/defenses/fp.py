@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import FTConfig, fine_tune
 from poisonlab.models.base import Classifier, extract
 from poisonlab.records import artifacts
@@ -55,7 +55,10 @@ class StayPruned(TrainingHook):
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
         loss = super().backward(model, forward)
-        model.head.weight.grad[:, self.pruned] = 0  # type: ignore[union-attr, index]
+        assert isinstance(model, Classifier)
+        gradient = model.head.weight.grad
+        assert gradient is not None  # the whole network is fine-tuned
+        gradient[:, self.pruned] = 0
         return loss
 
 
@@ -93,7 +96,7 @@ class FP(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         tuned = copy.deepcopy(model).requires_grad_(False)
         features = extract(tuned, clean.x)
@@ -116,4 +119,4 @@ class FP(Defense):
             ),
         )
         fine_tune(tuned, clean, cfg, ctx, StayPruned(pruned))
-        return tuned
+        return Repair(tuned)

@@ -92,7 +92,7 @@ class FriendlyNoise(TrainingHook):
                 f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it"
             )
         self.model = model
-        self.friendly = None
+        self.friendly: ImageSet | None = None
         self.draws = self.ctx.generator("friends", "fresh noise")
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
@@ -102,7 +102,8 @@ class FriendlyNoise(TrainingHook):
 
     def _befriend(self, data: ImageSet) -> ImageSet:
         draws = self.ctx.generator("friends", "start")
-        trained, mode = [p for p in self.model.parameters() if p.requires_grad], self.model.training
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        mode = self.model.training
         self.model.eval().requires_grad_(False)
         changed = []
         for part in data.x.split(CHUNK):

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.events import Event, Metric
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
@@ -118,7 +118,7 @@ class FT(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         tuned = copy.deepcopy(model)
         fine_tune(tuned, clean, self.config, ctx)
-        return tuned
+        return Repair(tuned)

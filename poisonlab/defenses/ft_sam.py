@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import QUICK_STEPS, FTConfig, fine_tune
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
@@ -83,17 +83,16 @@ class SharpnessAware(TrainingHook):
 
     def backward(self, model: nn.Module, forward: Callable[[], Tensor]) -> Tensor:
         loss = backward(forward)
-        weights = [p for p in model.parameters() if p.grad is not None]
-        step = worst_step(
-            [w.detach() for w in weights], [w.grad for w in weights if w.grad is not None], self.rho
-        )
+        weights = [p.detach() for p in model.parameters() if p.grad is not None]  # the same storage
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        step = worst_step(weights, gradients, self.rho)
         model.zero_grad()
-        with torch.no_grad():
-            torch._foreach_add_(weights, step)
+        for weight, change in zip(weights, step, strict=True):
+            weight.add_(change)
         with resting_statistics(model):
             backward(forward)
-        with torch.no_grad():
-            torch._foreach_sub_(weights, step)
+        for weight, change in zip(weights, step, strict=True):
+            weight.sub_(change)
         return loss
 
 
@@ -129,9 +128,9 @@ class FTSAM(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         tuned = copy.deepcopy(model)
         fine_tune(
             tuned, clean, self.config, ctx, SharpnessAware(self.config.rho), self.config.label_smoothing
         )
-        return tuned
+        return Repair(tuned)

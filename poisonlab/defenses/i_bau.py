@@ -2,20 +2,21 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, param
 from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING
-from poisonlab.training.loop import batches, fit, steps_in_epoch
-from poisonlab.types import ImageSet
+from poisonlab.training.loop import Minimizer, batches, steps_in_epoch
+from poisonlab.types import Findings, ImageSet, RecoveredTrigger
 
 REPOSITORY = "I-BAU repository"
 
@@ -120,6 +121,10 @@ class Unlearning:
         )
         return delta
 
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """L_out of a batch."""
+        return F.cross_entropy(self.model(x).float(), y)
+
     def gradient(self, forward: Callable[[], Tensor]) -> Tensor:
         """Leave the hypergradient of the batch in the weights; Phi(d) = d - a grad_d (inner loss)."""
         cfg, outer = self.config, forward()
@@ -157,26 +162,21 @@ class IBAU(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         model = copy.deepcopy(model).eval().requires_grad_(True).to(memory_format=torch.channels_last)
         unlearning = Unlearning(model, clean, cfg, ctx)
         optimizer = torch.optim.Adam(model.parameters(), lr=cfg.lr)
-        fit(
-            model,
-            unlearning.prepare,
-            lambda logits, y: F.cross_entropy(logits.float(), y),
-            optimizer,
-            torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
-            batches(len(clean), cfg.batch_size, cfg.rounds, ctx.generator("i_bau", "batches")),
-            cfg.rounds * unlearning.steps_in_round,
-            ctx,
-            unlearning.gradient,
-        )
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        total = cfg.rounds * unlearning.steps_in_round
+        minimizer = Minimizer(model, optimizer, schedule, total, ctx, unlearning.gradient)
+        for index in batches(len(clean), cfg.batch_size, cfg.rounds, ctx.generator("i_bau", "batches")):
+            x, y = unlearning.prepare(index)
+            minimizer.step(partial(unlearning.loss, x, y))
         patterns, histograms, norms = (
             torch.stack(column) for column in zip(*unlearning.history, strict=True)
         )
         ctx.artifact(
             "trigger", artifacts.TriggerReconstruction(patterns, histograms, norms, list(clean.classes))
         )
-        return model.requires_grad_(False)
+        return Repair(model.requires_grad_(False), Findings(trigger=RecoveredTrigger(patterns)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
@@ -140,7 +140,7 @@ class MCR(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         end = copy.deepcopy(model)
         fine_tune(end, clean, cfg, named(ctx, "end"))
@@ -154,7 +154,7 @@ class MCR(Defense):
         places = sorted({cfg.t, *(i / 10 for i in range(11))})
         members = [self._member(t, model, bend, end, clean) for t in places]
         score = torch.tensor([accuracy(member, clean.x, clean.y) for member in members])
-        return SettingSweep(
+        sweep = SettingSweep(
             "position t on the curve",
             torch.tensor(places),
             score,
@@ -162,6 +162,7 @@ class MCR(Defense):
             stacked(members),
             by_rule=False,
         )
+        return Repair(sweep)
 
     def _member(
         self, t: float, start: Classifier, bend: Classifier, end: Classifier, clean: ImageSet

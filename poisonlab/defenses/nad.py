@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
@@ -57,7 +57,8 @@ class NADConfig(FTConfig):
 def attention(features: Tensor, power: float) -> Tensor:
     """A = sum over channels of |F|^p, divided by its L2 norm over the places: ``(n, c, h, w)`` -> ``(n, h, w)``."""
     a = features.float().abs().pow(power).sum(1)
-    return a / torch.linalg.vector_norm(a, dim=(1, 2), keepdim=True).clamp_min(SMALLEST_NORM)
+    unit: Tensor = a / torch.linalg.vector_norm(a, dim=(1, 2), keepdim=True).clamp_min(SMALLEST_NORM)
+    return unit
 
 
 def attention_loss(
@@ -159,7 +160,7 @@ class NAD(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         teacher, student = copy.deepcopy(model), copy.deepcopy(model)
         fine_tune(
@@ -170,4 +171,4 @@ class NAD(Defense):
         with watching(student, names) as seen_student, watching(teacher, names) as seen_teacher:
             hook = Distillation(teacher, (seen_student, seen_teacher), betas, cfg.power)
             fine_tune(student, clean, cfg, ctx, hook)
-        return student
+        return Repair(student)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
 from poisonlab.defenses.shared.sample_scores import ANOMALY_INDEX, anomaly_index
 from poisonlab.defenses.shared.trigger_search import SearchConfig, Triggers, find_triggers, paste
@@ -120,18 +120,18 @@ class NeuralCleanse(Defense):
             masks=found.masks,
         )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg, repaired = self.config, copy.deepcopy(model)
         found, index = self._search(model, clean, ctx)
         flagged = index > cfg.anomaly
         if not bool(flagged.any()):
             ctx.log("no class stands out: the model is left as it is")
-            return repaired
+            return Repair(repaired)
         triggers = Triggers(found.patterns[flagged], found.masks[flagged], found.success[flagged])
         fine_tune(
             repaired, clean, cfg, ctx, Vaccination(triggers, cfg.share, ctx.generator("neural_cleanse"))
         )
-        return repaired
+        return Repair(repaired)
 
     def _search(self, model: Classifier, clean: ImageSet, ctx: Context) -> tuple[Triggers, Tensor]:
         """The smallest trigger of every class, and the anomaly index of its norm."""

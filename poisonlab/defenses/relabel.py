@@ -3,14 +3,21 @@
 import torch
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import named
 from poisonlab.defenses.shared.ewc import flag, influence
-from poisonlab.defenses.shared.suspects import RELABELLED, CulpritConfig, report, soft_labels, tuned, without
+from poisonlab.defenses.shared.suspects import (
+    RELABELED,
+    SuspectsConfig,
+    flagged_images,
+    soft_labels,
+    tuned,
+    without,
+)
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
-from poisonlab.types import ImageSet, joined
+from poisonlab.types import Findings, ImageSet, joined
 
 
 @defense("relabel")
@@ -18,7 +25,7 @@ class Relabel(Defense):
     """theta_R = fine-tuning of the given weights on (D minus C) and S; then again, on these and on C with the labels
     softmax f(x; theta_R)."""
 
-    Config = CulpritConfig
+    Config = SuspectsConfig
     card = Card(
         title="Soft relabeling",
         references=(
@@ -40,14 +47,16 @@ class Relabel(Defense):
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
-    ) -> Classifier:
+    ) -> Repair:
         scores = influence(model, clean, suspects, self.config, ctx)
         rows = flag(scores, self.config)
         trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]
         reference = tuned(model, trusted, self.config, named(ctx, "reference"))
         if not len(rows):
-            report(scores, rows, rows, rows, ctx)
-            return reference
+            nothing = flagged_images(scores, rows, fate=rows, labels=rows, ctx=ctx)
+            return Repair(reference, Findings(flags=nothing))
         answers = logits(reference, flagged.x).softmax(1)
-        report(scores, rows, torch.full_like(rows, RELABELLED), answers.argmax(1), ctx)
-        return tuned(model, joined(trusted, flagged), self.config, ctx, soft_labels(trusted, answers))
+        flags = flagged_images(scores, rows, torch.full_like(rows, RELABELED), answers.argmax(1), ctx)
+        hook = soft_labels(trusted, answers)
+        repaired = tuned(model, joined(trusted, flagged), self.config, ctx, hook)
+        return Repair(repaired, Findings(flags=flags))

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import named
 from poisonlab.defenses.shared.ewc import flag, influence
 from poisonlab.defenses.shared.suspects import (
     KEPT_OUT,
-    RELABELLED,
+    RELABELED,
     RETURNED,
-    CulpritConfig,
-    report,
+    SuspectsConfig,
+    flagged_images,
     soft_labels,
     tuned,
     without,
@@ -22,12 +22,12 @@ from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.spec.papers import REPAIR
-from poisonlab.types import ImageSet, joined
+from poisonlab.types import Findings, ImageSet, joined
 
 OURS = "ours, inspired by the abstract"
 
 
-class RetainBeneficialConfig(CulpritConfig):
+class RetainBeneficialConfig(SuspectsConfig):
     relabel_rest: bool = param(
         False,
         "Flagged images that do not come back are used with the reference model's soft labels",
@@ -85,7 +85,7 @@ class RetainBeneficial(Defense):
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
-    ) -> Classifier:
+    ) -> Repair:
         cfg = self.config
         scores = influence(model, clean, suspects, cfg, ctx)  # 1.
         rows = flag(scores, cfg)  # 2.
@@ -95,13 +95,14 @@ class RetainBeneficial(Defense):
             logits(reference, flagged.x).softmax(1) if len(rows) else scores.new_zeros(0, len(clean.classes))
         )
         back = agreeing(answers, flagged.y)  # 4.
-        fate = torch.where(back, RETURNED, RELABELLED if cfg.relabel_rest else KEPT_OUT)
+        fate = torch.where(back, RETURNED, RELABELED if cfg.relabel_rest else KEPT_OUT)
         labels = torch.where(back, flagged.y, answers.argmax(1) if cfg.relabel_rest else -1)
-        report(scores, rows, fate, labels, ctx)
+        findings = Findings(flags=flagged_images(scores, rows, fate, labels, ctx))
         if not len(rows) or not bool((fate != KEPT_OUT).any()):
-            return reference  # step 5 would be step 3 again
+            return Repair(reference, findings)  # step 5 would be step 3 again
         grown = joined(trusted, flagged[back])
         if not cfg.relabel_rest:
-            return tuned(model, grown, cfg, ctx)  # 5.
+            return Repair(tuned(model, grown, cfg, ctx), findings)  # 5.
         rest = flagged[~back]
-        return tuned(model, joined(grown, rest), cfg, ctx, soft_labels(grown, answers[~back]))
+        relabeled = tuned(model, joined(grown, rest), cfg, ctx, soft_labels(grown, answers[~back]))
+        return Repair(relabeled, findings)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
 from poisonlab.defenses.shared.repeated_unlearning import forget_repeatedly
 from poisonlab.defenses.shared.trigger_search import SearchConfig, find_triggers
@@ -16,7 +16,7 @@ from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.loop import augment, batches, evaluation_is_due, steps_in_epoch
-from poisonlab.types import Detection, ImageSet, SettingSweep
+from poisonlab.types import Detection, ImageSet
 
 REPOSITORY = "RNP repository"
 OURS = "not published"
@@ -166,7 +166,7 @@ class RNP(Defense):
             trigger.masks,
         )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> SettingSweep:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         unlearned = unlearn(model, clean, self._unlearning(len(clean.classes)), ctx)
         show_predictions(model, unlearned, clean, ctx)

@@ -33,7 +33,7 @@ class SpectralConfig(OutlierRule):
 
 
 def spectral_scores(features: Tensor) -> tuple[Tensor, float]:
-    """tau_i = <R_i - mean, v>^2 with v the top right singular vector of the centerd rows; and the singular value.
+    """tau_i = <R_i - mean, v>^2 with v the top right singular vector of the centered rows; and the singular value.
 
     Args:
         features: float ``(n, d)``, one class.
@@ -41,9 +41,9 @@ def spectral_scores(features: Tensor) -> tuple[Tensor, float]:
     Returns:
         float64 ``(n,)``, and the largest singular value.
     """
-    centerd = features.double() - features.double().mean(0)
-    values, vectors = torch.linalg.eigh(centerd.T @ centerd)  # (d, d): its eigenvalues are the squares
-    return (centerd @ vectors[:, -1]).square(), float(values[-1].clamp_min(0).sqrt())
+    centered = features.double() - features.double().mean(0)
+    values, vectors = torch.linalg.eigh(centered.T @ centered)  # (d, d): its eigenvalues are the squares
+    return (centered @ vectors[:, -1]).square(), float(values[-1].clamp_min(0).sqrt())
 
 
 @defense("spectral_signatures")
@@ -76,8 +76,8 @@ class SpectralSignatures(Defense):
         threat_model="Defender holds the model and the training set, which may be poisoned, and knows a bound on the "
         "poisoned share of a class; no clean images.",
         deviations=(
-            "Features are scored centerd, as Algorithm 1 says; the authors' repository finds v on centerd features "
-            "but scores uncenterd ones.",
+            "Features are scored centered, as Algorithm 1 says; the authors' repository finds v on centered features "
+            "but scores uncentered ones.",
             "It always flags the same share of every class, in a clean training set, too: the share of clean images "
             "flagged is never small.",
             "The paper gives no verdict on a model. Here a class is named if its features vary along v by far more "

@@ -66,7 +66,8 @@ def blended_entropy(
 def _entropy(model: Classifier, x: Tensor, other: Tensor, weight: float) -> Tensor:
     blended = model.normalize(as_floats(x)) + weight * model.normalize(as_floats(other))
     logits = model.head(model.body(blended)) * model.logit_scale
-    return torch.special.entr(logits.double().softmax(1)).sum(1).float() / math.log(2)
+    entropy: Tensor = torch.special.entr(logits.double().softmax(1)).sum(1).float() / math.log(2)
+    return entropy
 
 
 def boundary(entropies: Tensor, false_rejections: float) -> float:

@@ -7,20 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import NO_FLIPS
+from poisonlab.defenses.shared.layer_scores import show_channel_scores
 from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
 from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
 from poisonlab.models.base import Classifier
-from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, TrainingConfig, param
 from poisonlab.training.loop import TrainingHook, backward, train_network
-from poisonlab.types import ImageSet, SettingSweep, stacked
+from poisonlab.types import ChannelScores, Findings, ImageSet, stacked
 
 REPOSITORY = "TSBD repository"
-HISTOGRAM_BINS = 20
 SMALLEST_NORM = 1e-12
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # the repository's n that leave most neurons alone, and 0.02
 
@@ -119,6 +118,19 @@ def neuron_weight_change(before: Classifier, after: Classifier) -> dict[str, Ten
     return {name: (new[name] - old[name]).abs().flatten(1) for name in names}
 
 
+def relative_change(change: dict[str, Tensor]) -> ChannelScores:
+    """NWC of each neuron relative to the largest; neurons that change most are blamed."""
+    totals = [rows.sum(1) for rows in change.values()]
+    everyone = torch.cat(totals)
+    return ChannelScores(
+        score="weight change of each neuron / largest",
+        low_is_blamed=False,
+        modules=tuple(name.removesuffix(".weight") for name in change),
+        sizes=tuple(len(layer) for layer in totals),
+        values=everyone / everyone.max().clamp_min(SMALLEST_NORM),
+    )
+
+
 def reinitialize(
     model: Classifier, change: dict[str, Tensor], neuron_ratio: float, weight_ratio: float
 ) -> Classifier:
@@ -154,14 +166,14 @@ class ActivenessAware(TrainingHook):
         first = [w.grad.clone() for w in weights if w.grad is not None]
         step = [self.radius * g / g.norm().clamp_min(SMALLEST_NORM) for g in first]  # a norm for each tensor
         model.zero_grad()
-        with torch.no_grad():
-            torch._foreach_add_(weights, step)
+        for weight, change in zip(weights, step, strict=True):
+            weight.detach().add_(change)
         backward(forward)
-        with torch.no_grad():
-            torch._foreach_sub_(weights, step)
-            for weight, gradient in zip(weights, first, strict=True):
-                assert weight.grad is not None
-                weight.grad.lerp_(gradient, 1 - self.alpha)
+        for weight, change in zip(weights, step, strict=True):
+            weight.detach().sub_(change)
+        for weight, gradient in zip(weights, first, strict=True):
+            assert weight.grad is not None
+            weight.grad.lerp_(gradient, 1 - self.alpha)
         return loss
 
 
@@ -203,28 +215,31 @@ class TSBD(Defense):
         ),
     )
 
-    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Classifier | SettingSweep:
+    def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         unlearned = self._unlearned(model, clean, ctx)
         show_predictions(model, unlearned, clean, ctx)
         change = neuron_weight_change(model, unlearned)
-        _show(change, ctx)
+        scores = relative_change(change)
+        show_channel_scores("weight_change", scores, ctx)
+        findings = Findings(channels=scores)
         if not cfg.choose_ratio:
-            return self._renewed(cfg.neuron_ratio, model, change, clean, ctx)
+            return Repair(self._renewed(cfg.neuron_ratio, model, change, clean, ctx), findings)
         members = [model, *(self._renewed(n, model, change, clean, ctx) for n in RATIOS)]
         ratios = torch.tensor([0.0, *RATIOS])
         # accuracy on the images that all members are fine-tuned on says nothing; n itself stands for what is lost
         price = cfg.neuron_price * ratios
-        return sweep_by_rule(
+        sweep = sweep_by_rule(
             "share of neurons n", ratios, stacked(members), model, clean, lambda score: price, ctx
         )
+        return Repair(sweep, findings)
 
     def _renewed(
         self, ratio: float, model: Classifier, change: dict[str, Tensor], clean: ImageSet, ctx: Context
     ) -> Classifier:
-        """Re-initialized with n = ``ratio`` and fine-tuned; looked at is the published n."""
+        """Re-initialized with n = ``ratio`` and fine-tuned; the experimenter looks at the published n."""
         cfg = self.config
-        watched = "fine-tuning" if ratio == cfg.neuron_ratio else None
+        watched = "fine-tuning" if ratio == cfg.neuron_ratio else ""
         renewed = reinitialize(model, change, ratio, cfg.weight_ratio).requires_grad_(True)
         if watched:
             ctx.observe(watched, 0, renewed)
@@ -247,15 +262,3 @@ class TSBD(Defense):
 
     def _unlearned(self, model: Classifier, data: ImageSet, ctx: Context) -> Classifier:
         return unlearn(model, data, Unlearning.of(self.config, len(data.classes)), ctx)
-
-
-def _show(change: dict[str, Tensor], ctx: Context) -> None:
-    """Weight change of each neuron by layer, relative to the largest."""
-    nwc = [rows.sum(1).cpu() for rows in change.values()]
-    values = torch.cat(nwc) / torch.cat(nwc).max().clamp_min(SMALLEST_NORM)
-    parts = values.split([len(rows) for rows in nwc])
-    bins = torch.stack([torch.histc(layer, HISTOGRAM_BINS, 0, 1).long() for layer in parts])
-    modules = [name.removesuffix(".weight") for name in change]
-    layers = [name.removeprefix("body.") for name in modules]
-    score = "weight change of each neuron / largest"
-    ctx.artifact("weight_change", artifacts.NeuronScores(layers, bins, score, False, values, modules))

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, as_floats, predict
-from poisonlab.records.artifacts import TriggerReconstruction
-from poisonlab.types import Backdoor, Detection, ImageSet
+from poisonlab.types import Backdoor, Detection, ImageSet, RecoveredTrigger
 
 
 def verdicts(victim: Detection, control: Detection, target_class: int | None) -> dict[str, float]:
@@ -39,10 +38,12 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
 def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
     """How many of the images set aside in training are poisoned, and how much of the poison that is.
 
+    Empty where no image is poisoned, and where none was set aside.
+
     Args:
         rows: int64 ``(k,)``. poisoned: bool ``(n,)``.
     """
-    if not poisoned.any():
+    if not poisoned.any() or not len(rows):
         return {}
     right = poisoned[rows.to(poisoned.device)].double()
     return {
@@ -51,7 +52,15 @@ def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
     }
 
 
-def with_trigger(x: Tensor, found: TriggerReconstruction, row: int = 0) -> Tensor:
+def recovered_trigger(found: Detection) -> RecoveredTrigger | None:
+    """The trigger of the most suspected class, of a detection that searches for triggers."""
+    if found.trigger_classes is None or found.patterns is None or found.masks is None:
+        return None
+    row = int(found.class_scores[found.trigger_classes].argmax())
+    return RecoveredTrigger(found.patterns[row : row + 1], found.masks[row : row + 1])
+
+
+def with_trigger(x: Tensor, found: RecoveredTrigger, row: int = 0) -> Tensor:
     """uint8 images with a recovered trigger: pasted by its mask, or added."""
     images, pattern = as_floats(x), found.patterns[row].to(x.device)
     if found.masks is None:
@@ -62,12 +71,12 @@ def with_trigger(x: Tensor, found: TriggerReconstruction, row: int = 0) -> Tenso
     return (changed.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def strength(found: TriggerReconstruction, row: int = 0) -> Tensor:
+def strength(found: RecoveredTrigger, row: int = 0) -> Tensor:
     """How much a recovered trigger may change each pixel, ``(h, w)``: its mask, or its largest channel."""
     return found.patterns[row].abs().amax(0) if found.masks is None else found.masks[row, 0]
 
 
-def overlap(found: TriggerReconstruction, truth: Tensor, row: int = 0) -> float:
+def overlap(found: RecoveredTrigger, truth: Tensor, row: int = 0) -> float:
     """IoU of the pixels that a recovered trigger changes at least half as much as its strongest, and the true ones.
 
     Args:
@@ -79,13 +88,17 @@ def overlap(found: TriggerReconstruction, truth: Tensor, row: int = 0) -> float:
 
 
 def trigger_metrics(
-    found: TriggerReconstruction, model: Classifier, test: ImageSet, threat: Backdoor
+    found: RecoveredTrigger, model: Classifier, test: ImageSet, threat: Backdoor
 ) -> dict[str, float]:
     """What a recovered trigger does to the undefended model, and how well it lies on the true one.
 
-    ``recovered_asr``: share of test images of other classes that it sends to the true target.
+    ``recovered_asr``: share of test images of other classes that it sends to the true target. Empty of an all-to-all
+    backdoor, which has no one target.
     """
-    others = test[test.y != threat.target_class]
+    target = threat.target_class
+    if target is None:
+        return {}
+    others = test[test.y != target]
     changed = (threat.trigger(others.x) != others.x).flatten(0, 1).any(0)
-    hits = predict(model, with_trigger(others.x, found)) == threat.target_class
+    hits = predict(model, with_trigger(others.x, found)) == target
     return {"recovered_asr": hits.double().mean().item(), "recovered_iou": overlap(found, changed)}

@@ -7,14 +7,13 @@ from poisonlab.context import Context
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records import artifacts
-from poisonlab.records.artifacts import FATES, FlaggedRows
-from poisonlab.types import ImageSet
+from poisonlab.types import FATES, Flags, ImageSet
 
 SHOWN = 96  # flagged images of a gallery
 POINTS = 200  # of the precision-recall curve
 
 
-def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, float]:
+def flag_metrics(found: Flags, bad: Tensor, train: ImageSet) -> dict[str, float]:
     """How well the flags meet the corrupted or poisoned rows, and how well the images brought back were chosen.
 
     Args:
@@ -46,7 +45,7 @@ def flag_metrics(found: FlaggedRows, bad: Tensor, train: ImageSet) -> dict[str, 
     return measured
 
 
-def show_flags(found: FlaggedRows, bad: Tensor, suspects: ImageSet, train: ImageSet, ctx: Context) -> None:
+def show_flags(found: Flags, bad: Tensor, suspects: ImageSet, train: ImageSet, ctx: Context) -> None:
     """Flagged images along their ranks, and precision and recall of flagging more or fewer.
 
     Args:

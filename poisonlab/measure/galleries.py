@@ -1,18 +1,15 @@
 """What the experimenter, who knows everything, records for the pages. Nothing here decides a number."""
 
-import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
-from poisonlab.measure.detection import with_trigger
-from poisonlab.measure.monitor import Observer
+from poisonlab.measure.detection import recovered_trigger, with_trigger
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records import artifacts
-from poisonlab.training.loop import Diverged
-from poisonlab.types import Backdoor, Bundle, Detection, ImageSet, Poison, SettingSweep, Targeted
+from poisonlab.types import Backdoor, ChannelScores, Detection, ImageSet, Poison, SettingSweep, Targeted
 
 SHOWN = 24  # images of a gallery
 
@@ -54,7 +51,7 @@ def show_trigger(test: ImageSet, threat: Backdoor, ctx: Context) -> None:
 
 def show_targets(
     threat: Targeted,
-    said: dict[str, Tensor],
+    predicted: dict[str, Tensor],
     probability: dict[str, Tensor],
     classes: tuple[str, ...],
     ctx: Context,
@@ -62,7 +59,7 @@ def show_targets(
     """Every target with the answers of the models ``_control``, ``_undefended`` and ``""``.
 
     Args:
-        said: the class each calls its target. probability: what it gives the attacker's class, in [0, 1].
+        predicted: the class that each gives its target. probability: what it gives the attacker's class, in [0, 1].
     """
     ctx.artifact(
         "targets",
@@ -70,9 +67,9 @@ def show_targets(
             threat.images,
             threat.true_labels,
             threat.adversarial_labels,
-            said["_control"],
-            said["_undefended"],
-            said[""],
+            predicted["_control"],
+            predicted["_undefended"],
+            predicted[""],
             list(classes),
             torch.stack([probability["_control"], probability["_undefended"], probability[""]]).float(),
         ),
@@ -83,23 +80,25 @@ def show_setting_sweep(
     sweep: SettingSweep, accuracy: list[float], asr: list[float], oracle: int, ctx: Context
 ) -> None:
     """What every setting of a defense's sweep would have given, with the rule's and the oracle's choice."""
-    curves = (torch.tensor(values, dtype=torch.float32) for values in (accuracy, asr))
     ctx.artifact(
         "settings",
         artifacts.SettingsCurve(
-            sweep.settings,
-            *curves,
-            sweep.clean_score,
-            sweep.chosen,
-            oracle,
-            sweep.setting_name,
-            sweep.stand_in,
-            sweep.by_rule,
+            settings=sweep.settings,
+            accuracy=torch.tensor(accuracy, dtype=torch.float32),
+            asr=torch.tensor(asr, dtype=torch.float32),
+            clean_score=sweep.clean_score,
+            chosen=sweep.chosen,
+            oracle=oracle,
+            setting_name=sweep.setting_name,
+            stand_in=sweep.stand_in,
+            by_rule=sweep.by_rule,
         ),
     )
 
 
-def activation_drive(model: Classifier, modules: list[str], clean: Tensor, triggered: Tensor) -> list[Tensor]:
+def activation_drive(
+    model: Classifier, modules: Sequence[str], clean: Tensor, triggered: Tensor
+) -> list[Tensor]:
     """Mean activation of each channel on triggered images minus on clean ones, ``(channels,)`` for each module.
 
     Args:
@@ -125,39 +124,28 @@ def activation_drive(model: Classifier, modules: list[str], clean: Tensor, trigg
     return [after - before for before, after in zip(*totals, strict=True)]
 
 
-def show_drive(
-    defense: Defense,
-    model: Classifier,
-    scores: artifacts.NeuronScores,
-    seen: Observer,
-    count: int,
-    ctx: Context,
-) -> Bundle:
-    """What the trigger does to each channel beside its score, and how much it changes when ``count`` triggered images,
-    which no defender has, are unlearned."""
-    parts = activation_drive(model, scores.modules, seen.victims.x, seen.triggered)
-    poisoned = dataclasses.replace(seen.victims, x=seen.triggered, y=seen.wanted)[:count]
-    try:
-        change = defense.change_by_unlearning(model, poisoned, ctx)
-    except Diverged as error:  # only a picture is lost
-        ctx.log(f"no weight change of triggered images to show: {error}", "warning")
-        change = None
-    change = (
-        torch.zeros(0) if change is None else change / change.max().clamp_min(torch.finfo(change.dtype).tiny)
-    )
+def show_drive(scores: ChannelScores, drive: Sequence[Tensor], change: Tensor | None, ctx: Context) -> None:
+    """What the trigger does to each channel beside its score.
+
+    Args:
+        drive: ``(channels,)`` of each scored module.
+        change: ``(channels,)``, how much unlearning triggered images changes each; ``None`` where that is not known.
+    """
+    relative = torch.zeros(0)
+    if change is not None:
+        relative = change / change.max().clamp_min(torch.finfo(change.dtype).tiny)
     ctx.artifact(
         "drive",
         artifacts.ActivationDrive(
-            scores.layers,
-            torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts])),
-            scores.values,
-            torch.cat(parts).cpu(),
-            change.cpu(),
+            [module.removeprefix("body.") for module in scores.modules],
+            torch.arange(len(drive)).repeat_interleave(torch.tensor([len(part) for part in drive])),
+            scores.values.cpu(),
+            torch.cat(list(drive)).cpu(),
+            relative.cpu(),
             scores.score,
             scores.low_is_blamed,
         ),
     )
-    return Bundle()
 
 
 def show_detection(
@@ -201,16 +189,17 @@ def show_suspicion(victim: Detection, control: Detection, poisoned: Tensor, ctx:
 
 def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Context) -> None:
     """The triggers that a detection recovered: that of the most suspected class, and all of them."""
-    if found.trigger_classes is None or found.patterns is None or found.masks is None:
+    trigger = recovered_trigger(found)
+    if trigger is None or trigger.masks is None:
         return
-    row = int(found.class_scores[found.trigger_classes].argmax())
-    pattern, mask = found.patterns[row : row + 1], found.masks[row : row + 1]
-    norm, classes = mask.flatten(1).sum(1), list(clean.classes)
-    blank = artifacts.TriggerReconstruction(pattern, torch.zeros(1, len(classes)).long(), norm, classes, mask)
-    said = torch.bincount(predict(model, with_trigger(clean.x, blank)), minlength=len(classes))
-    ctx.artifact("trigger", artifacts.TriggerReconstruction(pattern, said[None], norm, classes, mask))
-    if len(found.trigger_classes) > 1:
-        ctx.artifact(
-            "class_triggers",
-            artifacts.ClassTriggers(found.patterns, found.masks, found.trigger_classes, classes),
-        )
+    classes = list(clean.classes)
+    predicted = predict(model, with_trigger(clean.x, trigger))
+    histogram = torch.bincount(predicted, minlength=len(classes))
+    norm = trigger.masks.flatten(1).sum(1)
+    ctx.artifact(
+        "trigger",
+        artifacts.TriggerReconstruction(trigger.patterns, histogram[None], norm, classes, trigger.masks),
+    )
+    labels, patterns, masks = found.trigger_classes, found.patterns, found.masks
+    if labels is not None and patterns is not None and masks is not None and len(labels) > 1:
+        ctx.artifact("class_triggers", artifacts.ClassTriggers(patterns, masks, labels, classes))

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch.nn import Module
@@ -13,45 +13,45 @@ from poisonlab.models.base import Classifier, accuracy, predict
 from poisonlab.records.artifacts import RepairTrace
 from poisonlab.types import Backdoor, ImageSet, Targeted, Threat
 
-LOOKED_AT = 500  # test images of each kind: a share seen on them is off by about 2 points
+EVALUATED = 500  # test images of each kind: a share seen on them is off by about 2 points
 
 
 class Observer:
-    """Clean accuracy and, of a backdoor, ASR on the first ``LOOKED_AT`` test images.
+    """Clean accuracy and, of a backdoor, ASR on the first ``EVALUATED`` test images.
 
-    A call measures a copy in eval mode and draws nothing at random: the repair goes on as if nobody had looked.
+    A call measures a copy in eval mode and draws nothing at random: the repair goes on as it would without one.
     """
 
     def __init__(self, test: ImageSet, threat: Threat) -> None:
-        self.clean = test[:LOOKED_AT]
+        self.clean = test[:EVALUATED]
         self.backdoor = isinstance(threat, Backdoor)
         victims = self.clean
         if isinstance(threat, Backdoor):
             target = threat.target_class
-            victims = (test if target is None else test[test.y != target])[:LOOKED_AT]
+            victims = (test if target is None else test[test.y != target])[:EVALUATED]
             self.triggered = threat.trigger(victims.x)
-            self.wanted = threat.relabel(victims.y)
+            self.adversarial = threat.relabel(victims.y)
         else:
             self.triggered = victims.x[:0]
-            self.wanted = victims.y[:0]
+            self.adversarial = victims.y[:0]
         self.victims = victims
-        self._looks: list[tuple[str, int, float, float]] = []
+        self._evaluations: list[tuple[str, int, float, float]] = []
 
     def key(self) -> str:
         """Hash of all that decides what is seen: a victim alone does not tell which trigger it is shown."""
-        return fingerprint(self.clean.x, self.clean.y, self.triggered, self.wanted)
+        return fingerprint(self.clean.x, self.clean.y, self.triggered, self.adversarial)
 
     def __call__(self, phase: str, step: int, model: Module) -> None:
-        network = copy.deepcopy(model).eval()
-        known = accuracy(network, self.clean.x, self.clean.y)
-        asr = accuracy(network, self.triggered, self.wanted) if self.backdoor else float("nan")
-        self._looks.append((phase, step, known, asr))
+        network = cast(Classifier, copy.deepcopy(model).eval())
+        clean = accuracy(network, self.clean.x, self.clean.y)
+        asr = accuracy(network, self.triggered, self.adversarial) if self.backdoor else float("nan")
+        self._evaluations.append((phase, step, clean, asr))
 
     def trace(self) -> RepairTrace | None:
-        """All looks so far, or ``None`` of a repair that showed nothing."""
-        if not self._looks:
+        """All evaluations so far, or ``None`` of a repair that had none."""
+        if not self._evaluations:
             return None
-        phase, step, known, asr = zip(*self._looks, strict=True)
+        phase, step, known, asr = zip(*self._evaluations, strict=True)
         phases = list(dict.fromkeys(phase))
         return RepairTrace(
             phases,
@@ -80,8 +80,8 @@ class TargetHits:
         """For the trials of a targeted attack; other threats have no targets to count."""
         return cls(threat, replace(ctx, stage_name=stage)) if isinstance(threat, Targeted) else None
 
-    def __call__(self, phase: str, step: int, model: Classifier) -> None:
+    def __call__(self, phase: str, step: int, model: Module) -> None:
         """The victim of trial ``step``, from 1 on."""
-        said = predict(model, self.threat.images[step - 1 : step])
-        self.hits += int(said == self.threat.adversarial_labels[step - 1])
+        predicted = predict(cast(Classifier, model), self.threat.images[step - 1 : step])
+        self.hits += int(predicted == self.threat.adversarial_labels[step - 1])
         self.ctx.metric("targets_hit", step, self.hits)

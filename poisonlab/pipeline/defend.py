@@ -1,18 +1,35 @@
 """A run's defense: each of its moments is a stage, handed neither threat nor poisoned rows nor test set."""
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
+from torch import Tensor
 from torch.nn import Module
 
+from poisonlab.cache.packing import pack, unpack
 from poisonlab.cache.stage_cache import run_stage
 from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.data.base import clean_subset
 from poisonlab.defenses.base import Defense
+from poisonlab.measure.galleries import activation_drive, show_drive
+from poisonlab.measure.monitor import Observer, TargetHits
 from poisonlab.models.base import Classifier, identity
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.training.loop import Diverged
 from poisonlab.training.victims import Victims
-from poisonlab.types import Bundle, Detection, ImageSet
+from poisonlab.types import (
+    Backdoor,
+    Bundle,
+    ChannelScores,
+    Detection,
+    Findings,
+    ImageSet,
+    SettingSweep,
+    Threat,
+)
 
 
 class Defender:
@@ -30,9 +47,7 @@ class Defender:
         self.reserve = reserve
         self.clean_images = spec.clean_images
         self.ctx = ctx
-        self.found: dict[
-            int, Detection | None
-        ] = {}  # by trial: what detection said of the undefended victims
+        self._detections: dict[int, Detection | None] = {}  # of the undefended victims, by trial
 
     def overrides(self, moment: str) -> bool:
         """Whether the method changes a moment; one that it leaves alone costs nothing."""
@@ -58,29 +73,134 @@ class Defender:
         done = run_stage(self.ctx, stage, key, compute).tensors
         return ImageSet(done["x"], done["y"], data.classes, data.split)
 
-    def detect(self, stage: str, model: Classifier, suspects: ImageSet) -> Detection | None:
+    def detect(self, stage: str, model: Classifier, suspects: ImageSet, trial: int = 0) -> Detection | None:
         clean = self.clean()
 
         def compute(inner: Context) -> Bundle:
             found = self.method.detect(model, clean, suspects, inner)
-            return Bundle(found.tensors(), found.data()) if found else Bundle()
+            return pack(found) if found else Bundle()
 
         given = [identity(model), fingerprint_images([clean, suspects])]
-        done = run_stage(self.ctx, stage, [given, self.key], compute)
-        return Detection.from_tensors(done.tensors, done.data) if done.data else None
+        done = run_stage(self.ctx.of_trial(trial), stage, [given, self.key], compute)
+        return unpack(Detection, done) if done.data else None
 
     def detect_trial(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:
-        """What detection says of a trial's undefended victim; asked for twice, it is computed once."""
-        if trial not in self.found:
-            self.found[trial] = self.detect("detect", undefended.member(trial), poisoned)
-        return self.found[trial]
+        """The detection on a trial's undefended victim; asked for twice, it is computed once."""
+        if trial not in self._detections:
+            self._detections[trial] = self.detect("detect", undefended.member(trial), poisoned, trial)
+        return self._detections[trial]
 
     def without_flagged(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
         """Each trial's training set without the images that detection flags; the given list if it flags none."""
-        kept, dropped = [], 0
+        kept = []
+        dropped = 0
         for trial, data in enumerate(poisoned):
             found = self.detect_trial(trial, undefended, data)
-            innocent = slice(None) if found is None or found.flagged is None else ~found.flagged
-            kept.append(data[innocent])
+            unflagged = slice(None) if found is None or found.flagged is None else ~found.flagged
+            kept.append(data[unflagged])
             dropped += len(data) - len(kept[-1])
         return kept if dropped else poisoned
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """Victims after their repair.
+
+    Attributes:
+        findings: what the defense found out in each of them.
+        sweep: all settings of the first one's repair, of a defense with a free setting.
+    """
+
+    victims: Victims
+    findings: tuple[Findings, ...]
+    sweep: SettingSweep | None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the stage keeps of a repair beside the victims."""
+
+    findings: tuple[Findings, ...]
+    sweep: SettingSweep | None
+
+
+def repair(
+    defender: Defender, victims: Victims, sets: Sequence[ImageSet], test: ImageSet, threat: Threat
+) -> Repaired:
+    """Repair each victim, one stage; the experimenter looks on and the defense does not know it.
+
+    Args:
+        sets: what each victim was trained on, for a defense that asks for it.
+        test, threat: what the experimenter measures with; neither is handed to the defense.
+    """
+    method = defender.method
+    clean = defender.clean()
+    asks = defender.overrides("repair_with_suspects")
+    observer = Observer(test, threat)
+
+    def look(phase: str, step: int, model: Module) -> None:  # an observer is an object that knows the threat
+        observer(phase, step, model)
+
+    def compute(inner: Context) -> Bundle:
+        repaired = []
+        findings = []
+        sweep = None
+        for number in range(victims.members):
+            model = victims.member(number)
+            watching = look if number == 0 else None  # the first trial is the one that is looked at
+            own = dataclasses.replace(inner.of_trial(number), observer=watching)
+            if asks:
+                done = method.repair_with_suspects(model, clean, sets[number], own)
+            else:
+                done = method.repair(model, clean, own)
+            if number == 0 and isinstance(done.result, SettingSweep):
+                sweep = done.result
+            repaired.append(done.model(model))
+            findings.append(done.findings)
+            inner.observe("trials", number + 1, repaired[-1])
+        trace = observer.trace()
+        if trace:
+            inner.artifact("repair_trace", trace)
+        outcome = pack(_Outcome(tuple(findings), sweep))
+        return Bundle(Victims.of(repaired).tensors() | outcome.tensors, outcome.data)
+
+    ctx = dataclasses.replace(defender.ctx, observer=TargetHits.of("repair", threat, defender.ctx))
+    key = [
+        victims.identity(),
+        fingerprint_images([clean]),
+        observer.key(),
+        defender.key,
+        fingerprint_images(sets) if asks else None,
+    ]
+    bundle = run_stage(ctx, "repair", key, compute)
+    outcome = unpack(_Outcome, bundle)
+    channels = outcome.findings[0].channels
+    if channels and isinstance(threat, Backdoor):
+        drive = partial(_drive, method, victims.member(0), channels, observer, len(clean))
+        run_stage(ctx, "drive", key, drive)
+    repaired_victims = Victims.from_tensors(victims.network, bundle.tensors).serving(victims.trials)
+    return Repaired(repaired_victims, outcome.findings, outcome.sweep)
+
+
+def _drive(
+    method: Defense,
+    model: Classifier,
+    channels: ChannelScores,
+    seen: Observer,
+    count: int,
+    ctx: Context,
+) -> Bundle:
+    """What the trigger does to each channel beside its score, and how much it changes when ``count`` triggered images,
+    which no defender has, are unlearned."""
+    drive = activation_drive(model, channels.modules, seen.victims.x, seen.triggered)
+    triggered = dataclasses.replace(seen.victims, x=seen.triggered, y=seen.adversarial)[:count]
+    show_drive(channels, drive, _change_by_unlearning(method, model, triggered, ctx), ctx)
+    return Bundle()
+
+
+def _change_by_unlearning(method: Defense, model: Classifier, data: ImageSet, ctx: Context) -> Tensor | None:
+    try:
+        return method.change_by_unlearning(model, data, ctx)
+    except Diverged as error:  # only a picture is lost
+        ctx.log(f"no weight change of triggered images to show: {error}", "warning")
+        return None

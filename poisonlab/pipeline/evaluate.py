@@ -1,27 +1,77 @@
-"""What a run measures on the test set: its three models, and every setting of a repair's sweep."""
+"""What a run measures: its three models on the test set, the detection, the flags, and every setting of a sweep."""
 
 from collections.abc import Mapping
 from functools import partial
 
 from torch import Tensor
 
+from poisonlab.cache.packing import pack
 from poisonlab.cache.stage_cache import run_stage
 from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
-from poisonlab.measure import detection, metrics
-from poisonlab.measure.galleries import show_setting_sweep, show_targets, show_trigger
+from poisonlab.measure import detection, flags, metrics
+from poisonlab.measure.galleries import (
+    show_detection,
+    show_recovered,
+    show_setting_sweep,
+    show_suspicion,
+    show_targets,
+    show_trigger,
+)
 from poisonlab.models.base import Classifier, identity, predict
-from poisonlab.records.artifacts import TriggerReconstruction
+from poisonlab.pipeline.defend import Defender
+from poisonlab.pipeline.poison import Attacked
 from poisonlab.spec.config import AttackPart
 from poisonlab.training.victims import Victims
-from poisonlab.types import Backdoor, Bundle, Corruption, ImageSet, SettingSweep, Threat
+from poisonlab.types import (
+    Backdoor,
+    Bundle,
+    Corruption,
+    Findings,
+    ImageSet,
+    RecoveredTrigger,
+    SettingSweep,
+    Targeted,
+    Threat,
+)
+
+
+def measure_detection(
+    attacked: Attacked, defender: Defender, ctx: Context
+) -> tuple[dict[str, float], RecoveredTrigger | None]:
+    """Detection on the victim with its training set, and on the control with its own: false alarms count, too.
+
+    Where nobody attacks, only scores of images are measured: there is no backdoor to be named.
+
+    Returns:
+        What was measured, and the trigger that the detection recovered from the victim, if it looks for one.
+    """
+    threat = attacked.threat
+    if isinstance(threat, Targeted) or not defender.overrides("detect"):
+        return {}, None
+    train = attacked.splits.train
+    victim = attacked.undefended.member(0)
+    found = defender.detect_trial(0, attacked.undefended, attacked.sets[0])
+    found_control = defender.detect("detect_control", attacked.control.member(0), train)
+    if found is None or found_control is None:
+        return {}, None
+    poisoned = attacked.poisoned_rows()
+    show_suspicion(found, found_control, poisoned, ctx)
+    measured = detection.sample_metrics(found, found_control, poisoned)
+    if not isinstance(threat, Backdoor):
+        return measured, None
+    target = threat.target_class if attacked.poison.budget else None
+    show_detection(found, found_control, target, train.classes, ctx)
+    show_recovered(found, victim, defender.clean(), ctx)
+    measured = detection.verdicts(found, found_control, target) | measured
+    return measured, detection.recovered_trigger(found)
 
 
 def measure_models(
     test: ImageSet,
     threat: Threat,
     models: Mapping[str, Victims],
-    recovered: TriggerReconstruction | None,
+    recovered: RecoveredTrigger | None,
     ctx: Context,
 ) -> dict[str, float]:
     """Rates of the control, the undefended and the defended victims, each under its suffix.
@@ -37,22 +87,66 @@ def measure_models(
             measured = metrics.backdoor_metrics(victims.predict, test, threat)
             out |= {f"{name}{suffix}": value for name, value in measured.items()}
         ctx.progress(done, len(models))
-    if isinstance(threat, Backdoor):
-        before = out["clean_accuracy_undefended"], out["asr_undefended"]
-        out["der"] = metrics.der(*before, out["clean_accuracy"], out["asr"])
-        show_trigger(test, threat, ctx)
-        if recovered and threat.target_class is not None:
-            out |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
-        return out
     if isinstance(threat, Corruption):
         return out | metrics.accuracy_losses(out)
-    said = {s: metrics.targeted_predictions(v.predict, threat) for s, v in models.items()}
-    out |= {f"poison_success{s}": metrics.poison_success(p, threat) for s, p in said.items()}
-    probability = {s: metrics.adversarial_probabilities(v.probabilities, threat) for s, v in models.items()}
-    out |= {f"adversarial_probability{s}": p.double().mean().item() for s, p in probability.items()}
-    out["targets"] = float(len(threat.images))
-    show_targets(threat, said, probability, test.classes, ctx)
+    if isinstance(threat, Targeted):
+        return out | _target_metrics(threat, models, test.classes, ctx)
+    before = out["clean_accuracy_undefended"], out["asr_undefended"]
+    out["der"] = metrics.der(*before, out["clean_accuracy"], out["asr"])
+    show_trigger(test, threat, ctx)
+    if recovered:
+        out |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
     return out
+
+
+def _target_metrics(
+    threat: Targeted, models: Mapping[str, Victims], classes: tuple[str, ...], ctx: Context
+) -> dict[str, float]:
+    """How many targets each model gives the attacker's class, and with which probability."""
+    predicted = {
+        suffix: metrics.targeted_predictions(victims.predict, threat) for suffix, victims in models.items()
+    }
+    probability = {
+        suffix: metrics.adversarial_probabilities(victims.probabilities, threat)
+        for suffix, victims in models.items()
+    }
+    show_targets(threat, predicted, probability, classes, ctx)
+    success = {
+        f"poison_success{suffix}": metrics.poison_success(p, threat) for suffix, p in predicted.items()
+    }
+    mean = {f"adversarial_probability{suffix}": p.double().mean().item() for suffix, p in probability.items()}
+    return success | mean | {"targets": float(len(threat.images))}
+
+
+def measure_flags(
+    attacked: Attacked, findings: tuple[Findings, ...], trial: int, ctx: Context
+) -> dict[str, float]:
+    """What a repair's flags in the training set of one trial are worth; nothing of one that flags no images."""
+    found = findings[trial].flags
+    if found is None:
+        return {}
+    train = attacked.splits.train
+    poisoned = attacked.poisoned_rows(trial)
+    flags.show_flags(found, poisoned, attacked.sets[trial], train, ctx)
+    return flags.flag_metrics(found, poisoned, train)
+
+
+def measure_corruption(
+    attacked: Attacked, best: Victims, defended: Victims, repairs: bool, ctx: Context
+) -> dict[str, float]:
+    """How a victim does that perfect knowledge would give, and how much of the training set is corrupted.
+
+    Args:
+        best: trained on the clean rows and the trusted images: no defender knows which rows these are.
+        repairs: whether the defended victims are repaired ones.
+    """
+    test = attacked.splits.test
+    if repairs:
+        flags.show_confusion(attacked.undefended.member(0), defended.member(0), test, ctx)
+    return {
+        "clean_accuracy_retrained": metrics.clean_accuracy(best.predict, test),
+        "corrupted": attacked.poisoned_rows().double().mean().item(),
+    }
 
 
 def measure_settings(
@@ -71,7 +165,9 @@ def measure_settings(
     """
 
     def compute(inner: Context) -> Bundle:
-        accuracy, asr, robust = [], [], []
+        accuracy = []
+        asr = []
+        robust = []
         for position in inner.track(range(len(sweep.settings)), len(sweep.settings)):
             predictor = partial(_one_trial, sweep.apply(model, position))
             accuracy.append(metrics.clean_accuracy(predictor, test))
@@ -83,12 +179,13 @@ def measure_settings(
         chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
         return Bundle(data={"oracle": chosen, "setting": float(sweep.settings[oracle])})
 
+    packed = pack(sweep)
     key = [
         identity(model),
-        fingerprint(*(value for _, value in sorted(sweep.tensors().items()))),
+        fingerprint(*(value for _, value in sorted(packed.tensors.items()))),
         fingerprint_images([test]),
         fingerprint(threat.trigger(test.x), threat.relabel(test.y)),
-        [sweep.data(), attack],
+        [packed.data, attack],
     ]
     done = run_stage(ctx, "settings", key, compute).data
     return {

@@ -1,21 +1,74 @@
-"""The attacker's moment: what an attack may look at and train, and the stage that its poison is."""
+"""The attacker's moment: what an attack may look at and train, its poison, and the victims before any defense."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.surrogates import DropoutTraining, parse_surrogates
 from poisonlab.cache.stage_cache import run_stage
-from poisonlab.cache.stage_key import fingerprint_images
+from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
+from poisonlab.measure.galleries import show_poison
+from poisonlab.measure.monitor import TargetHits
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, VictimPart
 from poisonlab.training.protocols import Trainer
-from poisonlab.training.victims import train_from_scratch
-from poisonlab.types import Bundle, ImageSet, Poison, Splits
+from poisonlab.training.victims import Victims, train_from_scratch
+from poisonlab.types import Bundle, ImageSet, Poison, PoisonedSets, Splits, Threat
 
 OWN_SEEDS = 1_000_003  # what the attacker trains has a seed of its own: the control is another model
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """An attack that was carried out, as the experimenter knows it.
+
+    Attributes:
+        control: victims trained without poison.
+        undefended: victims of the poison, one for each trial.
+    """
+
+    splits: Splits
+    poison: Poison
+    threat: Threat
+    control: Victims
+    undefended: Victims
+
+    @property
+    def sets(self) -> PoisonedSets:
+        """The poisoned training set of each trial."""
+        return self.poison.sets(self.splits.train)
+
+    def poisoned_rows(self, trial: int = 0) -> Tensor:
+        """bool ``(n,)``: which training images of a trial are poisoned."""
+        labels = self.splits.train.y
+        rows = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+        rows[self.poison.index[trial]] = True
+        return rows
+
+
+def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Context) -> Attacked:
+    """The poison, a control without it, and the undefended victims, each a stage or several."""
+    attack: Attack = spec.attack.build()
+    train = splits.train
+    poison = craft(attack, spec, splits, trainer, ctx)
+    takes_part = attack.training_hook(poison, ctx) is not None
+    if not takes_part:
+        show_poison(train, poison, ctx)
+    control = trainer.train("control", [train], poison.trials)
+    if takes_part:
+        undefended = train_with_attacker(attack, spec, poison, train, trainer)
+        poison = attack.finalize(poison, undefended.learned[-1], train)
+        show_poison(train, poison, ctx)
+        threat = attack.threat(poison, len(train.classes))
+    else:
+        threat = attack.threat(poison, len(train.classes))
+        target_hits = TargetHits.of("victim", threat, ctx)
+        undefended = trainer.train("victim", poison.sets(train), poison.trials, observer=target_hits)
+    return Attacked(splits, poison, threat, control, undefended)
 
 
 def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Context) -> Poison:
@@ -37,6 +90,15 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
         recipes,
     ]
     return Poison.from_tensors(run_stage(ctx, "poison", key, compute).tensors)
+
+
+def train_with_attacker(
+    attack: Attack, spec: ExperimentSpec, poison: Poison, train: ImageSet, trainer: Trainer
+) -> Victims:
+    """Undefended victims in whose training the attacker has a hand, and what its hook learned there."""
+    key = [spec.attack, fingerprint(*poison.tensors().values())]
+    make_hook = partial(attack.training_hook, poison)
+    return trainer.train("victim", [train], poison.trials, make_hook=make_hook, hook_key=key)
 
 
 class ContractViolation(RuntimeError):
@@ -86,7 +148,8 @@ def _view(
         reseeded, ctx = trainer.reseeded(first + 1 + number)
         reseeded = reseeded.model_copy(update={"victim": victim or spec.victim})
         shared = splits.train if spec.protocol == "from_scratch" else splits.pretrain
-        sets, make_hook = [shared if images is None else images], partial(DropoutTraining.of, dropout)
-        return train_from_scratch("surrogate", reseeded, sets, ctx, make_hook, dropout).member(0)
+        data = shared if images is None else images
+        make_hook = partial(DropoutTraining.of, dropout)
+        return train_from_scratch("surrogate", reseeded, [data], ctx, make_hook, dropout).member(0)
 
     return AttackerView(splits.train, splits.test, clean_model, extractor, public, surrogate)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,9 +35,55 @@ def public_images(public: ImageSet, spec: ExperimentSpec, threat: Threat, ctx: C
     return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 
 
+@dataclass(frozen=True)
+class Purified:
+    """Training sets as the defense left them.
+
+    Attributes:
+        sets: one for each trial.
+        surviving: float32 ``(k,)``, the share of its perturbation that is left in each poison of a sample; NaN where
+            there was none, empty where it is not measured.
+    """
+
+    sets: Sequence[ImageSet]
+    surviving: Tensor
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Training images that are looked at before and after: poisoned ones first, then some that nobody touched.
+
+    Attributes:
+        clean: the poisoned images before they were poisoned.
+        poisoned: uint8, shaped like them.
+        plain: uint8, the untouched ones.
+        after: uint8, all of them as the defense returned them.
+    """
+
+    clean: ImageSet
+    poisoned: Tensor
+    plain: Tensor
+    after: Tensor
+
+    @classmethod
+    def of(cls, train: ImageSet, poison: Poison, purified: Tensor) -> "_Sample":
+        """
+        Args:
+            purified: images of the base set followed by those of the poisons of all trials.
+        """
+        trial, position = examples(poison, SHOWN)
+        rows = poison.index[trial, position]
+        place = len(train) + trial.to(rows.device) * poison.budget + position.to(rows.device)
+        untouched = torch.ones(len(train), dtype=torch.bool, device=rows.device)
+        untouched[poison.index.flatten()] = False
+        plain = untouched.nonzero().squeeze(1)[:UNTOUCHED]
+        after = torch.cat([purified[place], purified[plain]])
+        return cls(train[rows], poison.images[trial, position], train.x[plain], after)
+
+
 def purify_sets(
     train: ImageSet, poison: Poison, poisoned: Sequence[ImageSet], defender: Defender, ctx: Context
-) -> Sequence[ImageSet]:
+) -> Purified:
     """Each trial's training set as the defense leaves it.
 
     Args:
@@ -47,55 +94,63 @@ def purify_sets(
         changed = ImageSet(poison.images.flatten(0, 1), poison.labels.flatten(), train.classes)
         if poison.budget:
             changed = defender.purify("purify_poisons", changed)
-        show_purification(train, poison, joined(base, changed), defender.method, ctx)
-        return dataclasses.replace(poison, images=changed.x.view(poison.images.shape)).sets(base)
-    sets = [defender.purify("purify", s) for s in poisoned]
-    if len(sets[0]) == len(train):  # none was dropped: rows are still the attacker's
-        first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
-        rows = torch.cat([torch.arange(len(train), device=first.index.device), first.index[0]])
-        show_purification(train, first, sets[0][rows], defender.method, ctx)
-    return sets
+        surviving = examine(train, poison, joined(base, changed).x, defender.method, ctx)
+        sets = dataclasses.replace(poison, images=changed.x.view(poison.images.shape)).sets(base)
+        return Purified(sets, surviving)
+    each = [defender.purify("purify", s) for s in poisoned]
+    if len(each[0]) != len(train):  # some were dropped: rows are not the attacker's any more
+        return Purified(each, torch.zeros(0))
+    first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])
+    rows = torch.cat([torch.arange(len(train), device=first.index.device), first.index[0]])
+    return Purified(each, examine(train, first, each[0].x[rows], defender.method, ctx))
 
 
-def show_purification(
-    train: ImageSet, poison: Poison, purified: ImageSet, defense: Defense, ctx: Context
-) -> None:
-    """Images before and after, energies of clean, poisoned and purified, and chains of some of them.
+def examine(train: ImageSet, poison: Poison, purified: Tensor, method: Defense, ctx: Context) -> Tensor:
+    """Measure what is left of the perturbations of a sample, and record images, energies and chains.
 
     Args:
-        purified: the base set followed by the poisons of all trials, as the defense returned them.
+        purified: images of the base set followed by those of the poisons of all trials, as the defense returned them.
+
+    Returns:
+        :attr:`Purified.surviving`.
     """
-    trial, position = examples(poison, SHOWN)
-    rows = poison.index[trial, position]
-    after_poison = purified.x[len(train) + trial.to(rows.device) * poison.budget + position.to(rows.device)]
-    untouched = torch.ones(len(train), dtype=torch.bool, device=rows.device)
-    untouched[poison.index.flatten()] = False
-    plain = untouched.nonzero().squeeze(1)[:UNTOUCHED]
-    clean, before_poison = train[rows], poison.images[trial, position]
+    sample = _Sample.of(train, poison, purified)
     surviving = torch.zeros(0)
-    if defense.per_image and len(rows):
-        share = surviving_share(clean, before_poison, defense, ctx)
-        surviving = torch.cat([share.cpu(), torch.full((len(plain),), torch.nan)])
+    if method.per_image and len(sample.clean):
+        surviving = surviving_share(sample.clean, sample.poisoned, method, ctx).cpu()
+    show_images(sample, surviving, ctx)
+    if poison.budget:  # energies and chains are shown for clean and poisoned images side by side
+        show_energies(train, poison, purified, method, ctx)
+        count = min(SHOWN, max(FEWEST, SHOWN * PIXELS // sample.poisoned[0].numel()))
+        show_chains(sample.clean.x[:count], sample.poisoned[:count], method, ctx)
+    return surviving
+
+
+def show_images(sample: _Sample, surviving: Tensor, ctx: Context) -> None:
+    """The sample before it was poisoned, before and after purification."""
+    count = len(sample.clean) + len(sample.plain)
+    if len(surviving):
+        surviving = torch.cat([surviving, torch.full((len(sample.plain),), torch.nan)])
     ctx.artifact(
         "purification",
         artifacts.PurificationTrace(
-            torch.cat([clean.x, train.x[plain]]),
-            torch.cat([before_poison, train.x[plain]]),
-            torch.cat([after_poison, purified.x[plain]]),
-            torch.arange(len(rows) + len(plain)) < len(rows),
+            torch.cat([sample.clean.x, sample.plain]),
+            torch.cat([sample.poisoned, sample.plain]),
+            sample.after,
+            torch.arange(count) < len(sample.clean),
             surviving,
         ),
     )
-    if poison.budget == 0:
-        return  # energies and chains are shown for clean and poisoned images side by side
-    everything = poison.images.flatten(0, 1)[:ENERGIES]
-    energies = [
-        defense.energy(x) for x in (train.x[:ENERGIES], everything, purified.x[len(train) :][:ENERGIES])
-    ]
-    if all(e is not None for e in energies):
-        ctx.artifact("energies", artifacts.EnergyHistogram(*[e.cpu() for e in energies if e is not None]))
-    count = min(SHOWN, max(FEWEST, SHOWN * PIXELS // before_poison[0].numel()))
-    show_chains(clean.x[:count], before_poison[:count], defense, ctx)
+
+
+def show_energies(train: ImageSet, poison: Poison, purified: Tensor, method: Defense, ctx: Context) -> None:
+    """Energies of clean, poisoned and purified images, of a defense that has an energy model."""
+    poisons = poison.images.flatten(0, 1)
+    groups = (train.x, poisons, purified[len(train) :])
+    energies = [method.energy(images[:ENERGIES]) for images in groups]
+    known = [energy.cpu() for energy in energies if energy is not None]
+    if len(known) == len(groups):
+        ctx.artifact("energies", artifacts.EnergyHistogram(*known))
 
 
 def surviving_share(clean: ImageSet, poisoned: Tensor, defense: Defense, ctx: Context) -> Tensor:
@@ -115,13 +170,13 @@ def surviving_share(clean: ImageSet, poisoned: Tensor, defense: Defense, ctx: Co
     quiet = dataclasses.replace(ctx, send=send)
     kept = [defense.purify(dataclasses.replace(clean, x=x), quiet).x.float() for x in (poisoned, clean.x)]
     perturbation = (poisoned.float() - clean.x.float()).flatten(1).norm(dim=1)
-    share = (kept[0] - kept[1]).flatten(1).norm(dim=1) / perturbation
+    share: Tensor = (kept[0] - kept[1]).flatten(1).norm(dim=1) / perturbation
     return share.where(perturbation > 0, torch.nan)
 
 
-def surviving_metrics(trace: artifacts.PurificationTrace) -> dict[str, float]:
-    """``surviving_share``, the mean over the images shown, where it was measured."""
-    known = trace.surviving[trace.surviving.isfinite()]
+def surviving_metrics(surviving: Tensor) -> dict[str, float]:
+    """``surviving_share``, the mean over the sample, where it was measured."""
+    known = surviving[surviving.isfinite()]
     return {"surviving_share": known.double().mean().item()} if len(known) else {}
 
 
@@ -136,7 +191,9 @@ def show_chains(clean: Tensor, poisoned: Tensor, defense: Defense, ctx: Context)
         return
 
     def distance(start: Tensor) -> Tensor:
-        return ((other.states.float() - start.float()) / 255).flatten(2).norm(dim=2)  # (s, n)
+        apart = (other.states.float() - start.float()) / 255
+        norms: Tensor = apart.flatten(2).norm(dim=2)  # (s, n)
+        return norms
 
     ctx.artifact(
         "langevin",

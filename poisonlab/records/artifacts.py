@@ -200,40 +200,6 @@ class SampleSuspicion:
 
 @_kind
 @dataclass(frozen=True)
-class IsolatedRows:
-    """Training images that a defense set aside while training: ``rows`` int64 ``(k,)`` of its set.
-
-    ``loss`` float32 ``(n,)`` is what it judged them by: each image's loss when it was last seen before; empty where it
-    judged by something else.
-    """
-
-    rows: Tensor
-    loss: Tensor
-
-
-FATES = ("kept out", "returned", "relabeled")  # what becomes of a flagged image
-
-
-@_kind
-@dataclass(frozen=True)
-class FlaggedRows:
-    """Training images that a repair suspects, and what it does with each.
-
-    Attributes:
-        scores: float32 ``(n,)``, one for each training image, higher is more suspicious.
-        rows: int64 ``(k,)``, the flagged ones, the highest score first.
-        fate: int64 ``(k,)``, positions in ``FATES``.
-        labels: int64 ``(k,)``, the label that each was used with, -1 for one kept out.
-    """
-
-    scores: Tensor
-    rows: Tensor
-    fate: Tensor
-    labels: Tensor
-
-
-@_kind
-@dataclass(frozen=True)
 class FlagReview:
     """What a repair flagged, beside the truth that only the experimenter knows.
 
@@ -244,8 +210,8 @@ class FlagReview:
         counts: int64 ``(3, 2)``, flagged images by fate, clean and bad ones.
         images: uint8 ``(m, c, h, w)``, a sample of the flagged images evenly along their ranks ``rank``, the highest
             score being 1.
-        score: float32 ``(m,)``; ``fate`` as in :class:`FlaggedRows`; ``given``, ``true`` and ``used``: labels, int64
-            ``(m,)``, with ``used`` -1 for an image kept out; ``is_bad`` bool ``(m,)``.
+        score: float32 ``(m,)``; ``fate`` as in :class:`~poisonlab.types.Flags`; ``given``, ``true`` and ``used``:
+            labels, int64 ``(m,)``, with ``used`` -1 for an image kept out; ``is_bad`` bool ``(m,)``.
     """
 
     clean: Tensor

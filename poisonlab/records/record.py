@@ -44,6 +44,8 @@ MAX_RECORD_BYTES = 32 * 2**20
 MAX_ARTIFACT_BYTES = 128 * 2**20
 MAX_CURVES = 200  # of a run; those of today have twelve or fewer
 MAX_METRICS = 1000
+MAX_ARTIFACTS = 1000
+MAX_TRIAL = 9999
 _RATE = re.compile(
     r"(clean_accuracy|asr|robust_accuracy|poison_success)(_control|_undefended|_retrained|_oracle)?"
 )
@@ -122,9 +124,13 @@ class _Recorded(BaseModel):
 
 
 class ArtifactFile(_Recorded):
-    """Where an artifact lies in its run's folder, and the hash that its bytes must have."""
+    """Where an artifact lies in its run's folder, and the hash that its bytes must have.
+
+    ``trial`` counts from 0; what a run shows once, for all its trials together, belongs to trial 0.
+    """
 
     name: Name
+    trial: Annotated[int, Field(ge=0, le=MAX_TRIAL)] = 0
     kind: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")]
     stage: Stage
     file: str
@@ -132,10 +138,9 @@ class ArtifactFile(_Recorded):
 
     @model_validator(mode="after")
     def _file_follows_from_name(self) -> "ArtifactFile":
-        if self.file != artifact_file(self.name):
-            raise ValueError(
-                f"artifact {self.name!r} must lie in {artifact_file(self.name)!r}, not {self.file[:80]!r}"
-            )
+        expected = artifact_file(self.name, self.trial)
+        if self.file != expected:
+            raise ValueError(f"artifact {self.name!r} must lie in {expected!r}, not {self.file[:80]!r}")
         return self
 
 
@@ -173,7 +178,7 @@ class RunRecord(_Recorded):
     logs: Annotated[
         list[tuple[Stage, Literal["info", "warning", "error"], Text]], Field(max_length=100_000)
     ] = []
-    artifacts: Annotated[list[ArtifactFile], Field(max_length=200)] = []
+    artifacts: Annotated[list[ArtifactFile], Field(max_length=MAX_ARTIFACTS)] = []
     peak_memory_mb: Seconds | None = None
     message: Text = ""
 
@@ -210,15 +215,17 @@ class RunRecord(_Recorded):
         return bool(lost) or any(value is None for *_, value in self.points)
 
 
-def artifact_file(name: str) -> str:
-    """File name of an artifact.
+def artifact_file(name: str, trial: int = 0) -> str:
+    """File name of an artifact of one trial.
 
     Raises:
-        RecordError: a name that could be anything but a plain file name.
+        RecordError: a name that could be anything but a plain file name, or no number of a trial.
     """
+    if not 0 <= trial <= MAX_TRIAL:
+        raise RecordError(f"trial {trial} is refused; trials are numbered from 0 to {MAX_TRIAL}")
     if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
         raise RecordError(f"artifact name {name[:80]!r} is refused; use up to 64 of a-z, 0-9 and _")
-    return f"{name}.safetensors"
+    return f"{name}-{trial}.safetensors" if trial else f"{name}.safetensors"
 
 
 # -- reading ------------------------------------------------------------------------------------------
@@ -347,13 +354,13 @@ def write_record(record: RunRecord, folder: Path) -> None:
     write_atomically(folder / RECORD, record.model_dump_json().encode())
 
 
-def save_artifact(value: Any, name: str, stage: str, folder: Path) -> ArtifactFile:
-    """Write an artifact into a run's folder.
+def save_artifact(value: Any, name: str, stage: str, folder: Path, trial: int = 0) -> ArtifactFile:
+    """Write an artifact of one trial into a run's folder.
 
     Raises:
         RecordError: the name is no plain name. OSError: the disk refuses.
     """
-    path = folder / artifact_file(name)
+    path = folder / artifact_file(name, trial)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         artifacts.save(value, temporary)
@@ -362,4 +369,5 @@ def save_artifact(value: Any, name: str, stage: str, folder: Path) -> ArtifactFi
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return ArtifactFile(name=name, kind=type(value).__name__, stage=stage, file=path.name, sha256=sha256)
+    kind = type(value).__name__
+    return ArtifactFile(name=name, trial=trial, kind=kind, stage=stage, file=path.name, sha256=sha256)

@@ -50,7 +50,10 @@ __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at"
 
 CACHE_GB = "POISONLAB_CACHE_GB"
 DEFAULT_CACHE_GB = 10.0
-MAX_POINTS, MAX_LOGS = 500_000, 20_000  # limits of what one record may hold
+# what one record may hold
+MAX_POINTS = 500_000
+MAX_LOGS = 20_000
+ARTIFACT_TRIALS = 20  # of later trials numbers are kept, but no images
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +139,7 @@ class _Recorder:
         self.cached: set[str] = set()
         self.points: list[tuple[str, str, int, float | None]] = []
         self.logs: list[tuple[str, str, str]] = []
-        self.artifacts: dict[str, ArtifactFile] = {}
+        self.artifacts: dict[tuple[str, int], ArtifactFile] = {}  # by name and trial
         self._open: list[
             tuple[float, float]
         ] = []  # (start, seconds spent in stages within) of every open stage
@@ -158,8 +161,8 @@ class _Recorder:
                 self.points.append((stage, name, step, finite(value)))
             case Log(stage, message, level) if len(self.logs) < MAX_LOGS:
                 self.logs.append((stage, level, message[:5000]))
-            case ArtifactReady(stage, name, value):
-                self.artifacts[name] = save_artifact(_finite_fields(value), name, stage, self.folder)
+            case ArtifactReady() if event.trial < ARTIFACT_TRIALS:
+                self._save(event)
             case StageStarted(stage):
                 self.stage = stage
                 self._open.append((time.perf_counter(), 0.0))
@@ -168,6 +171,12 @@ class _Recorder:
             case Observed(_, seconds) if self._open:
                 self._set_aside(seconds)
         self.forward(event)
+
+    def _save(self, event: ArtifactReady) -> None:
+        """Keep an artifact beside those of other trials and names; of the same ones the last is kept."""
+        value = _finite_fields(event.value)
+        saved = save_artifact(value, event.name, event.stage, self.folder, event.trial)
+        self.artifacts[event.name, event.trial] = saved
 
     def _close(self, stage: str, cached: bool) -> None:
         """Add a stage's own seconds, those of stages within it left out, so that timings sum to the run's."""

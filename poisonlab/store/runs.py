@@ -86,18 +86,18 @@ class Runs:
             [check_run_id(run_id)],
         )
 
-    def load_artifact(self, run_id: str, name: str, sha256: str | None = None) -> Any:
-        """An artifact of a run, also of one that still runs and has no record that names its ``sha256``.
+    def load_artifact(self, run_id: str, name: str, sha256: str | None = None, trial: int = 0) -> Any:
+        """An artifact of a trial of a run, also of one that still runs and has no record that names its ``sha256``.
 
         Raises:
             NotShipped: a shipped run whose artifacts were left out of the download.
-            RecordError: an id or a name that is none, or a file that is missing or damaged.
+            RecordError: an id, a name or a trial that is none, or a file that is missing or damaged.
         """
         reference = self._home(run_id) == "reference"
         if reference and run_id not in self.shipped.showcase:
             raise NotShipped(NOT_SHIPPED)
         home = self.shipped.folder if reference else self.own
-        path = (home / run_id / run_folder.artifact_file(name)).resolve()
+        path = (home / run_id / run_folder.artifact_file(name, trial)).resolve()
         if not path.is_relative_to(home.resolve()):
             raise RecordError(f"artifact {name!r} of run {run_id} does not lie in the results folder")
         return run_folder.load_artifact(path, sha256)

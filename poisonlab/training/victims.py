@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -29,13 +29,14 @@ class Victims:
     Attributes:
         network: the architecture with the shared weights, in eval mode.
         varying: state-dict name -> ``(members, ...)``; these replace the network's own in each member.
-        learned: what a hook learned while the last one trained; no part of the victims themselves.
+        learned: what a hook learned while each member trained; no part of the victims themselves. Empty where they
+            were not trained one by one.
         shared_by: trials that each member serves, as all share the control of a targeted attack.
     """
 
     network: Classifier
     varying: dict[str, Tensor]
-    learned: dict[str, Tensor] = field(default_factory=dict)
+    learned: tuple[dict[str, Tensor], ...] = ()
     shared_by: int = 1
 
     @property
@@ -93,10 +94,10 @@ class Victims:
         network = copy.deepcopy(network)
         pick = {
             p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)}
-            for p in ("shared.", "varying.", "learned.")
+            for p in ("shared.", "varying.")
         }
         network.load_state_dict(pick["shared."], strict=False)
-        return cls(network.eval().requires_grad_(False), pick["varying."], pick["learned."])
+        return cls(network.eval().requires_grad_(False), pick["varying."])
 
     @classmethod
     def of(cls, members: list[Classifier]) -> "Victims":
@@ -201,13 +202,17 @@ def _one_by_one(
         )
 
     members = []
+    learned = []
     for number, data in enumerate(sets, 1):
-        done = run_stage(unwatched, name, [fingerprint_images([data]), *key], partial(compute, data))
+        own = unwatched.of_trial(number - 1)
+        done = run_stage(own, name, [fingerprint_images([data]), *key], partial(compute, data))
         members.append(Victims.from_tensors(template, done.tensors))
+        prefix = "learned."
+        learned.append({k.removeprefix(prefix): v for k, v in done.tensors.items() if k.startswith(prefix)})
         if ctx.observer:
             ctx.observer("trials", number, members[-1].member(0))
     varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
-    return Victims(members[-1].network, varying, members[-1].learned)
+    return Victims(members[-1].network, varying, tuple(learned))
 
 
 def train_transfer(

@@ -50,7 +50,7 @@ SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),
     "crafting": ("Crafting",),
     "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
-    "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive"),
+    "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive", "Curve"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),
     "repair": ("FlagReview", "ConfusionChange", "SampleSuspicion"),
     "purification": ("PurificationTrace",),

@@ -14,6 +14,7 @@ from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
 from poisonlab.ui import glossary, navigation
 from poisonlab.ui.command import run_command
+from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 
 # The experiments that fill an empty page in a minute or two: (dataset, attack, defense).
@@ -204,28 +205,28 @@ def reproduce(record: Any) -> None:
     st.text(" · ".join(m for m in marks if m))
 
 
-def load(record: Any, *kinds: str) -> dict[str, Any]:
-    """Artifacts of the given kinds by kind, the last of each; unreadable ones are named, not fatal."""
-    return {kind: found[-1] for kind in kinds if (found := load_all(record, kind))}
+def load(record: Any, *kinds: str, trial: int = 0) -> dict[str, Any]:
+    """A trial's artifacts of the given kinds by kind, the last of each; unreadable ones are named, not fatal."""
+    found = {kind: load_all(record, kind, trial) for kind in kinds}
+    return {kind: artifacts[-1] for kind, artifacts in found.items() if artifacts}
 
 
-def load_all(record: Any, kind: str) -> list[Any]:
-    """Artifacts of one kind, in the order in which they were recorded; unreadable ones are named, not fatal."""
+def load_all(record: Any, kind: str, trial: int = 0) -> list[Any]:
+    """A trial's artifacts of one kind, in the order of recording; unreadable ones are named, not fatal."""
     found: list[Any] = []
     if not runtime.get().store.runs.has_pictures(record.run_id):
         return found
-    for item in record.artifacts:
-        if item.kind == kind:
-            try:
-                found.append(_artifact(record.run_id, item.name, item.sha256))
-            except (ValueError, OSError) as error:
-                st.warning(escape(f"{item.name} of this run cannot be read: {error}"))
+    for item in of_trial(record.artifacts, kind, trial):
+        try:
+            found.append(_artifact(record.run_id, item.name, item.trial, item.sha256))
+        except (ValueError, OSError) as error:
+            st.warning(escape(f"{item.name} of this run cannot be read: {error}"))
     return found
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)  # a slider's rerun should not read the disk
-def _artifact(run_id: str, name: str, sha256: str) -> Any:
-    return runtime.get().store.runs.load_artifact(run_id, name, sha256)
+def _artifact(run_id: str, name: str, trial: int, sha256: str) -> Any:
+    return runtime.get().store.runs.load_artifact(run_id, name, sha256, trial)
 
 
 def title_of(record: Any) -> str:

@@ -6,7 +6,8 @@ import streamlit as st
 import torch
 
 from poisonlab.figures import repair as figures
-from poisonlab.records.artifacts import FATES, ConfusionChange, FlagReview
+from poisonlab.records.artifacts import ConfusionChange, FlagReview
+from poisonlab.types import FATES
 from poisonlab.ui import galleries, glossary, link
 from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape, percent

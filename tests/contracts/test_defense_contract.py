@@ -14,17 +14,18 @@ import torch
 from core_helpers import clean_model, digits, same_state, small, state_of
 
 from poisonlab import registry
+from poisonlab.cache.packing import pack, unpack
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.types import (
     Backdoor,
+    Bundle,
     Corruption,
     Detection,
     ImageSet,
     Poison,
-    SettingSweep,
     Splits,
     Targeted,
     Threat,
@@ -66,13 +67,14 @@ def test_purification_keeps_shape_and_type_and_its_input_and_repeats(name: str) 
 def repaired_by(name: str, model: Classifier, clean: ImageSet) -> Classifier:
     """What the defense hands on: its model, or its own choice among the settings of its sweep."""
     if registry.defense[name].overrides("repair_with_suspects"):
-        return prepared(name).repair_with_suspects(model, clean, digits().train[:30], Context(seed=1))
-    result = prepared(name).repair(model, clean, Context(seed=1))
-    return result.apply(model, result.chosen) if isinstance(result, SettingSweep) else result
+        done = prepared(name).repair_with_suspects(model, clean, digits().train[:30], Context(seed=1))
+    else:
+        done = prepared(name).repair(model, clean, Context(seed=1))
+    return done.model(model)
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairOnce:
     """A repaired model, and whether the repair left alone what it was given."""
 
     model: Classifier
@@ -81,7 +83,7 @@ class Repair:
 
 
 @functools.cache
-def repair_of(name: str) -> Repair:
+def repair_of(name: str) -> RepairOnce:
     """The repair of the clean model with 20 trusted images, the same object for all tests."""
     model, clean = clean_model(), digits().reserve[:20]
     given = (clean.x, digits().train.x, digits().train.y)
@@ -92,7 +94,7 @@ def repair_of(name: str) -> Repair:
 
     same_images = all(torch.equal(now, then) for now, then in zip(given, images, strict=True))
     same_model = same_state(state_of(model), before) and not model.training
-    return Repair(repaired, same_model, same_images)
+    return RepairOnce(repaired, same_model, same_images)
 
 
 @every_defense
@@ -136,9 +138,10 @@ def test_a_detection_fits_what_it_was_given_repeats_and_survives_the_cache(name:
     assert found.class_scores.shape == (10,) and found.backdoored == (found.target is not None)
     for each_image in (found.sample_scores, found.flagged):
         assert each_image is None or each_image.shape == (30,)
-    again = Detection.from_tensors(found.tensors(), json.loads(json.dumps(found.data())))
-    for same in (again, twice):
-        assert same.data() == found.data() and same_state(same.tensors(), found.tensors())
+    packed = pack(found)
+    again = unpack(Detection, Bundle(packed.tensors, json.loads(json.dumps(packed.data))))
+    for same in (pack(again), pack(twice)):
+        assert same.data == packed.data and same_state(same.tensors, packed.tensors)
 
 
 @every_defense

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from core_helpers import digits, listening, network
+from core_helpers import digits, network
 from torch import Tensor
 from torch.nn import functional as F
 
+from poisonlab.context import Context
 from poisonlab.defenses.abl import ABLConfig, AntiBackdoorLearning
-from poisonlab.events import ArtifactReady
+from poisonlab.defenses.base import ISOLATED
 from poisonlab.measure.detection import isolation_metrics
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
@@ -89,14 +90,13 @@ def test_phases_that_do_not_fit_are_refused_with_the_numbers() -> None:
 
 
 def test_a_training_reports_what_was_set_aside() -> None:
-    ctx, heard = listening()
     recipe = TrainingConfig(epochs=3, batch_size=10, crop_padding=0, flip=False)
-    hook = AntiBackdoorLearning(QUICK, ctx.generator("abl"))
-    train_network(network(DATA), DATA, recipe, ctx, hook)
+    hook = AntiBackdoorLearning(QUICK, Context().generator("abl"))
+    train_network(network(DATA), DATA, recipe, Context(), hook)
 
-    (shown,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
-    assert len(shown.rows) == 2 and shown.loss.shape == (20,)
-    assert float(shown.loss[shown.rows].max()) <= float(shown.loss.sort().values[1])
+    rows = hook.learned()[ISOLATED]
+    assert len(rows) == 2 and hook.losses.shape == (20,)
+    assert float(hook.losses[rows].max()) <= float(hook.losses.sort().values[1])
 
 
 def test_a_second_training_with_the_same_hook_starts_anew() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from poisonlab.context import derive
+from poisonlab.context import Context, derive
 from poisonlab.defenses.awm import AWM, MaskedModel, ascend, augmented_copies, scale_to
 from poisonlab.events import ArtifactReady, Progress
 from poisonlab.models.base import Classifier, as_floats
@@ -28,8 +28,8 @@ def tiny_net() -> Classifier:
 def repaired(clean: int = 20, **params: Any) -> tuple[Classifier, dict[str, Any], list[Any]]:
     """The repaired model, its artifacts by name, and everything it emitted."""
     ctx, heard = listening(seed=2)
-    model = small(AWM, **params).repair(clean_model(), digits().reserve[:clean], ctx)
-    return model, {e.name: e.value for e in heard if isinstance(e, ArtifactReady)}, heard
+    done = small(AWM, **params).repair(clean_model(), digits().reserve[:clean], ctx)
+    return done.model(clean_model()), {e.name: e.value for e in heard if isinstance(e, ArtifactReady)}, heard
 
 
 def test_ascent_step_equals_finite_differences() -> None:
@@ -62,12 +62,12 @@ def test_a_mask_step_goes_against_finite_differences_of_the_loss() -> None:
         torch.arange(6) % 3,
         ("a", "b", "c"),
     )
-    ctx, heard = listening()
     repair = small(
         AWM, rounds=1, inner_epochs=1, mask_lr=0.1, alpha=0.6, gamma=0.003, batch_size=6, augment_below=0
     )
-    after = repair.repair(net, clean, ctx)
-    (trigger,) = [e.value.patterns for e in heard if isinstance(e, ArtifactReady) and e.name == "trigger"]
+    done = repair.repair(net, clean, Context())
+    after = done.model(net)
+    trigger = done.findings.trigger.patterns
 
     model = MaskedModel(tiny_net())
     (name,) = model.masks

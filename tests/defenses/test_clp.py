@@ -56,7 +56,8 @@ def test_the_channel_that_stands_out_is_cut_and_no_other() -> None:
     body = nn.Sequential(convolution, norm, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = Classifier(body, 20, 3, torch.zeros(4), torch.ones(4)).eval()
 
-    pruned = small(CLP, u=3.0).repair(model, digits().reserve, Context()).body[1]
+    repair = small(CLP, u=3.0).repair(model, digits().reserve, Context())
+    pruned = repair.model(model).body[1]
 
     assert (
         (pruned.weight == 0).nonzero().flatten().tolist()

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
-from core_helpers import clean_model, derive, digits, listening, network
+from core_helpers import clean_model, derive, digits, network
 from torch import Tensor
 
 from poisonlab.context import Context
+from poisonlab.defenses.base import ISOLATED
 from poisonlab.defenses.epic import DropIsolated, EPICConfig, isolated, last_layer_gradients, medoids
-from poisonlab.events import ArtifactReady
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.spec.config import TrainingConfig, make_spec
 from poisonlab.training.loop import train_network
@@ -90,17 +90,15 @@ class Watched(DropIsolated):
 
 def test_dropped_images_stay_dropped_within_the_budget_and_leave_the_batches() -> None:
     data, hook = digits().train, Watched(EPICConfig(subset=0.2, drop_after=2, every=2))
-    ctx, heard = listening()
 
-    train_network(network(data, width=8), data, TrainingConfig(epochs=6, batch_size=20), ctx, hook)
+    train_network(network(data, width=8), data, TrainingConfig(epochs=6, batch_size=20), Context(), hook)
 
     left = [int(kept.sum()) for kept in hook.history]
     assert left[:2] == [200, 200] and left[2] == left[3] < 200 and left[4] == left[5] <= left[3]
     assert all(bool((later <= earlier).all()) for earlier, later in itertools.pairwise(hook.history))
     assert left[1] - left[2] <= 0.2 * 200 and left[3] - left[4] <= 0.2 * 200
     assert [sum(sizes) for sizes in hook.sizes] == left and max(map(max, hook.sizes)) <= 20
-    (shown,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
-    assert torch.equal(shown.rows, (~hook.kept).nonzero().squeeze(1))
+    assert torch.equal(hook.learned()[ISOLATED], (~hook.kept).nonzero().squeeze(1))
 
 
 def test_a_start_after_the_last_epoch_is_refused() -> None:

@@ -21,7 +21,8 @@ from poisonlab.records.artifacts import Curve
 
 def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
     ctx, heard = listening(seed=3)
-    return small(method, **params).repair(clean_model(), digits().reserve[:20], ctx), heard
+    done = small(method, **params).repair(clean_model(), digits().reserve[:20], ctx)
+    return done.model(clean_model()), heard
 
 
 # -- FT -----------------------------------------------------------------------------------------------
@@ -32,9 +33,8 @@ def test_fine_tuning_teaches_the_clean_images() -> None:
     shuffled = data.y.roll(1)
     relabeled = type(data)(data.x, shuffled, data.classes)
 
-    tuned = small(FT, epochs=40, flip=False, crop_padding=0, lr=0.1).repair(
-        clean_model(), relabeled, Context()
-    )
+    method = small(FT, epochs=40, flip=False, crop_padding=0, lr=0.1)
+    tuned = method.repair(clean_model(), relabeled, Context()).model(clean_model())
 
     assert (predict(tuned, data.x) == shuffled).float().mean() > 0.9
 

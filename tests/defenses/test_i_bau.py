@@ -102,7 +102,8 @@ def test_the_perturbation_deceives_the_model_it_was_made_for() -> None:
 
 def test_running_statistics_stay_and_every_round_shows_its_perturbation() -> None:
     ctx, heard = listening()
-    after = state_of(small(IBAU, rounds=3).repair(clean_model(), digits().reserve[:20], ctx))
+    repair = small(IBAU, rounds=3).repair(clean_model(), digits().reserve[:20], ctx)
+    after = state_of(repair.model(clean_model()))
     before = state_of(clean_model())
     (trigger,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
     last = [e for e in heard if isinstance(e, Progress)][-1]

@@ -22,7 +22,7 @@ def linear(seed: int) -> nn.Linear:
 
 def test_the_ends_of_the_curve_are_the_end_networks() -> None:
     model, method = clean_model(), small(MCR, t=0.5)
-    sweep = method.repair(model, CLEAN, Context(seed=1))
+    sweep = method.repair(model, CLEAN, Context(seed=1)).result
     tuned = copy.deepcopy(model)
     own = FTConfig(**{name: getattr(method.config, name) for name in FTConfig.model_fields})
     fine_tune(tuned, CLEAN, own, Context(seed=1))

@@ -70,7 +70,7 @@ def test_a_model_without_a_flagged_class_is_left_as_it_is() -> None:
     model = planted()
     method = NeuralCleanse(NCConfig(**SMALL | {"anomaly": 100.0}))
 
-    assert torch.equal(method.repair(model, striped(), ctx).head.weight, model.head.weight)
+    assert torch.equal(method.repair(model, striped(), ctx).model(model).head.weight, model.head.weight)
 
 
 def test_a_fifth_of_a_batch_carries_a_recovered_trigger_with_its_true_label() -> None:

@@ -10,6 +10,7 @@ from core_helpers import clean_model, digits, listening, small, tiny_spec
 from torch import nn
 from torch.nn import functional as F
 
+from poisonlab.cache.packing import pack, unpack
 from poisonlab.context import Context, derive
 from poisonlab.defenses import anp, rnp
 from poisonlab.defenses.anp import ANP, ascend
@@ -71,7 +72,7 @@ def test_pruning_zeroes_the_smallest_masks_and_keeps_the_shifts() -> None:
     channels = Channels(model)
     mask = torch.rand(channels.count, generator=derive(0, "mask"))
 
-    sweep = prune_by(mask, model, CLEAN, PruningRule(), Context())
+    sweep = prune_by(mask, model, CLEAN, PruningRule(), Context()).result
     position = len(sweep.settings) // 2
     pruned = Channels(sweep.apply(model, position))
 
@@ -86,12 +87,15 @@ def test_channels_with_equal_masks_are_pruned_together() -> None:
     mask = torch.ones(Channels(model).count)
     mask[::2] = 0
 
-    assert prune_by(mask, model, CLEAN, PruningRule(), Context()).settings.tolist() == [0, len(mask[::2])]
+    assert prune_by(mask, model, CLEAN, PruningRule(), Context()).result.settings.tolist() == [
+        0,
+        len(mask[::2]),
+    ]
 
 
 def test_the_score_of_a_setting_is_its_accuracy_on_the_clean_images() -> None:
     model = clean_model()
-    sweep = prune_by(torch.rand(Channels(model).count), model, CLEAN, PruningRule(), Context())
+    sweep = prune_by(torch.rand(Channels(model).count), model, CLEAN, PruningRule(), Context()).result
 
     last = predict(sweep.apply(model, len(sweep.settings) - 1), CLEAN.x)
     assert sweep.clean_score[-1].item() == pytest.approx((last == CLEAN.y).float().mean().item())
@@ -101,9 +105,9 @@ def test_oracle_is_the_lowest_asr_that_keeps_nine_tenths_of_the_accuracy() -> No
     assert metrics.oracle([0.9, 0.88, 0.82, 0.5], [1.0, 0.4, 0.1, 0.0]) == 2
 
 
-def test_a_dial_survives_the_stage_cache() -> None:
-    sweep = small(ANP).repair(clean_model(), CLEAN, Context())
-    again = SettingSweep.from_tensors(sweep.tensors(), sweep.data())
+def test_a_sweep_survives_the_stage_cache() -> None:
+    sweep = small(ANP).repair(clean_model(), CLEAN, Context()).result
+    again = unpack(SettingSweep, pack(sweep))
 
     assert (again.setting_name, again.chosen) == (sweep.setting_name, sweep.chosen)
     assert all(torch.equal(again.variants[name], value) for name, value in sweep.variants.items())

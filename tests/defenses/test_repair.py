@@ -24,16 +24,16 @@ from poisonlab import registry
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.defenses import ewc_deletion
+from poisonlab.defenses.base import Repair
 from poisonlab.defenses.retain_beneficial import RetainBeneficial, agreeing
 from poisonlab.defenses.shared import ewc
 from poisonlab.defenses.shared.suspects import soft_labels, tuned, without
-from poisonlab.events import ArtifactReady, Event
+from poisonlab.events import ArtifactReady
 from poisonlab.measure import flags
 from poisonlab.models.base import Classifier, logits
 from poisonlab.pipeline.experiment import run_experiment
-from poisonlab.records.artifacts import FATES, FlaggedRows
 from poisonlab.spec.config import make_spec
-from poisonlab.types import ImageSet, joined
+from poisonlab.types import FATES, Flags, ImageSet, joined
 
 TREATMENTS = ["retain_beneficial", "finetune_without", "relabel", "ewc_deletion"]
 CORRUPTED = {"clean_accuracy_retrained", "accuracy_loss", "accuracy_loss_undefended", "corrupted"}
@@ -46,13 +46,10 @@ def mislabeled(n: int = 80, wrong: int = 20) -> tuple[ImageSet, Tensor]:
     return ImageSet(data.x, y, data.classes), bad
 
 
-def treated(name: str, suspects: ImageSet, ctx: Context, **params: Any) -> Classifier:
+def treated(name: str, suspects: ImageSet, ctx: Context, **params: Any) -> tuple[Classifier, Flags]:
     method = small(registry.defense[name], **params)
-    return method.repair_with_suspects(clean_model(), digits().reserve[:20], suspects, ctx)
-
-
-def flagged_in(events: list[Event]) -> FlaggedRows:
-    return next(e.value for e in events if isinstance(e, ArtifactReady) and isinstance(e.value, FlaggedRows))
+    done = method.repair_with_suspects(clean_model(), digits().reserve[:20], suspects, ctx)
+    return done.model(clean_model()), done.findings.flags
 
 
 # -- scores -------------------------------------------------------------------------------------------
@@ -151,7 +148,7 @@ def test_only_what_the_reference_agrees_with_is_taken_back() -> None:
 def test_with_nothing_flagged_a_repair_is_plain_fine_tuning(name: str) -> None:
     suspects, clean = mislabeled()[0], digits().reserve[:20]
 
-    repaired = treated(name, suspects, Context(seed=1), flag_share=0.0)
+    repaired, _ = treated(name, suspects, Context(seed=1), flag_share=0.0)
 
     plain = tuned(
         clean_model(), joined(suspects, clean), small(registry.defense[name]).config, Context(seed=1)
@@ -161,10 +158,9 @@ def test_with_nothing_flagged_a_repair_is_plain_fine_tuning(name: str) -> None:
 
 def test_what_comes_back_is_trained_on_and_the_rest_is_not() -> None:
     suspects, _ = mislabeled()
-    ctx, heard = listening(seed=1)
-    repaired = treated("retain_beneficial", suspects, ctx, flag_share=0.5)
+    repaired, found = treated("retain_beneficial", suspects, Context(seed=1), flag_share=0.5)
 
-    found, clean = flagged_in(heard), digits().reserve[:20]
+    clean = digits().reserve[:20]
     back = found.fate == FATES.index("returned")
     assert len(found.rows) == 40 and 0 < int(back.sum()) < 40
     assert torch.equal(found.labels[back], suspects.y[found.rows[back]]) and bool(
@@ -196,7 +192,7 @@ def test_deletion_is_never_worse_on_trusted_images_than_what_it_was_given() -> N
     suspects, clean = mislabeled()[0], digits().reserve[:20]
     wild = {"lr": 0.1, "gamma": 10.0, "epochs": 3, "flag_share": 1.0}  # would ruin the model
 
-    repaired = treated("ewc_deletion", suspects, Context(seed=1), **wild)
+    repaired, _ = treated("ewc_deletion", suspects, Context(seed=1), **wild)
 
     assert ewc_deletion.standing(repaired, clean) >= ewc_deletion.standing(clean_model(), clean)
 
@@ -229,7 +225,7 @@ def test_flags_are_measured_and_come_from_the_cache_again(name: str, tmp_path: A
 
     assert {"flagged", "flag_auroc", "flag_precision", "flag_recall"} <= first.metrics.keys()
     assert again.metrics == first.metrics and {"repair", "retrained"} <= set(again.cached)
-    assert {"flagged", "flag_review", "confusion"} <= {e.name for e in heard if isinstance(e, ArtifactReady)}
+    assert {"flag_review", "confusion"} <= {e.name for e in heard if isinstance(e, ArtifactReady)}
 
 
 def test_treatments_of_one_model_share_its_scores(tmp_path: Any) -> None:
@@ -243,9 +239,9 @@ def test_treatments_of_one_model_share_its_scores(tmp_path: Any) -> None:
 def test_the_training_set_is_part_of_a_repairs_key(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[ImageSet] = []
 
-    def spy(self: Any, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Classifier:
+    def spy(self: Any, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Repair:
         given.append(suspects)
-        return copy.deepcopy(clean_of[0])
+        return Repair(copy.deepcopy(clean_of[0]))
 
     clean_of = [clean_model()]
     spec = corrupted_spec("finetune_without", victim__width=8)
@@ -270,7 +266,7 @@ def test_a_detector_of_images_works_where_nobody_attacks() -> None:
 def test_flags_by_hand() -> None:
     train = noise_images(6, classes=2)
     bad = torch.tensor([True, True, False, False, False, False])
-    found = FlaggedRows(
+    found = Flags(
         torch.tensor([0.9, 0.1, 0.8, 0.0, 0.0, 0.0]),
         torch.tensor([0, 2, 1]),
         torch.tensor([2, 1, 0]),

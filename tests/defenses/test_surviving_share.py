@@ -16,12 +16,12 @@ from poisonlab.measure.galleries import SHOWN
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.pipeline.purify import (
     PIXELS,
+    examine,
     show_chains,
-    show_purification,
     surviving_metrics,
     surviving_share,
 )
-from poisonlab.records.artifacts import LangevinTrace, PurificationTrace
+from poisonlab.records.artifacts import LangevinTrace
 from poisonlab.spec.config import Config
 from poisonlab.types import ImageSet, Poison
 
@@ -59,10 +59,8 @@ def test_images_without_a_perturbation_have_no_share() -> None:
     found = surviving_share(CLEAN, half, Mixed(1), Context())
 
     assert found[:3].isnan().all() and found[3:] == pytest.approx(torch.ones(3))
-    blank = torch.zeros(6, *CLEAN.shape, dtype=torch.uint8)
-    trace = PurificationTrace(blank, blank, blank, torch.ones(6, dtype=torch.bool), found)
-    assert surviving_metrics(trace) == {"surviving_share": pytest.approx(1.0)}
-    assert surviving_metrics(PurificationTrace(blank, blank, blank, trace.poisoned)) == {}
+    assert surviving_metrics(found) == {"surviving_share": pytest.approx(1.0)}
+    assert surviving_metrics(torch.zeros(0)) == {}
 
 
 def test_a_cancel_comes_through() -> None:
@@ -113,11 +111,8 @@ def test_large_images_get_fewer_chains() -> None:
     train = ImageSet(torch.zeros(60, 3, side, side, dtype=torch.uint8), torch.zeros(60).long(), ("a",))
     index = torch.arange(40)[None]
     poison = Poison(index, train.x[index] + 9, train.y[index])
-    together = ImageSet(
-        torch.cat([train.x, poison.images[0]]), torch.cat([train.y, poison.labels[0]]), ("a",)
-    )
 
-    show_purification(train, poison, together, Recorded(1), Context())
+    examine(train, poison, torch.cat([train.x, poison.images[0]]), Recorded(1), Context())
 
     assert counts == [SHOWN * PIXELS // (3 * side * side)] * 2 == [6, 6]
 

@@ -16,9 +16,8 @@ from poisonlab.defenses.shared.repeated_unlearning import margin
 from poisonlab.events import ArtifactReady, Event
 from poisonlab.measure import detection
 from poisonlab.pipeline.experiment import run_experiment
-from poisonlab.records.artifacts import TriggerReconstruction
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.types import Backdoor, Detection, ImageSet
+from poisonlab.types import Backdoor, Detection, ImageSet, RecoveredTrigger
 
 VERDICTS = {"detected", "detected_control", "target_found"}
 SAMPLES = {"sample_auroc", "samples_caught", "samples_flagged", "samples_flagged_control"}
@@ -120,9 +119,7 @@ def test_the_true_trigger_recovered_exactly_overlaps_fully_and_has_the_true_asr(
     h, w = test.shape[1:]
     mask, pattern = torch.zeros(1, 1, h, w), torch.ones(1, 1, h, w)
     mask[..., -2:, -2:] = 1
-    exact = TriggerReconstruction(
-        pattern, torch.zeros(1, 10).long(), mask.sum().view(1), list(test.classes), mask
-    )
+    exact = RecoveredTrigger(pattern, mask)
     threat = Backdoor(corner, lambda y: torch.zeros_like(y), 0)
 
     assert torch.equal(detection.with_trigger(test.x, exact), corner(test.x))
@@ -133,6 +130,6 @@ def test_the_true_trigger_recovered_exactly_overlaps_fully_and_has_the_true_asr(
 def test_overlap_counts_pixels_changed_at_least_half_as_much_as_the_strongest() -> None:
     pattern = torch.zeros(1, 2, 2, 2)
     pattern[0, 1] = torch.tensor([[-1.0, 0.6], [0.4, 0.0]])
-    added = TriggerReconstruction(pattern, torch.zeros(1, 3).long(), torch.ones(1), ["a", "b", "c"])
+    added = RecoveredTrigger(pattern)
 
     assert detection.overlap(added, torch.tensor([[True, False], [False, True]])) == pytest.approx(1 / 3)

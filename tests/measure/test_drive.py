@@ -60,9 +60,7 @@ def test_every_scored_channel_has_a_drive(defense: str, unlearns: bool, tmp_path
     if unlearns:
         assert float(drive.poison_change.max()) == 1 and not torch.equal(drive.poison_change, drive.score)
         again = artifacts_of(spec, cache=StageCache(tmp_path))[ActivationDrive]
-        assert torch.equal(
-            again.poison_change, drive.poison_change
-        )  # the scores of a cached repair are overheard, too
+        assert torch.equal(again.poison_change, drive.poison_change)
 
 
 def test_a_picture_that_cannot_be_made_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

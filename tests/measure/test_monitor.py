@@ -75,8 +75,9 @@ def test_a_watched_repair_ends_as_an_unwatched_one(method: type) -> None:
     ctx, _ = listening()
     observer = Observer(TEST, backdoor())
 
-    plain = small(method).repair(clean_model(), CLEAN, ctx)
-    watched = small(method).repair(clean_model(), CLEAN, dataclasses.replace(ctx, observer=observer))
+    plain = small(method).repair(clean_model(), CLEAN, ctx).result
+    observed = dataclasses.replace(ctx, observer=observer)
+    watched = small(method).repair(clean_model(), CLEAN, observed).result
 
     if method is RNP:
         assert all(torch.equal(plain.variants[name], value) for name, value in watched.variants.items())

@@ -14,12 +14,12 @@ from poisonlab import registry
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.events import ArtifactReady, Cancelled, Event, Progress, StageFinished
-from poisonlab.pipeline.experiment import _Experiment as Experiment
-from poisonlab.pipeline.experiment import run_experiment
-from poisonlab.pipeline.poison import craft
+from poisonlab.pipeline.experiment import load, run_experiment
+from poisonlab.pipeline.poison import craft, train_with_attacker
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.training.loop import TrainingHook, train_network
-from poisonlab.types import ImageSet
+from poisonlab.training.protocols import Trainer
+from poisonlab.types import ImageSet, Poison, Splits
 
 TARGETED: dict[str, Any] = {
     "dataset.head_images": 80,
@@ -65,6 +65,13 @@ def targeted() -> ExperimentSpec:
     return make_spec("digits", "bullseye_polytope", "puregen_ebm", overrides=TARGETED)
 
 
+def crafted(spec: ExperimentSpec, ctx: Context) -> tuple[Poison, Splits, Trainer]:
+    """The poison of a spec, and what it was made from."""
+    splits = load(spec, ctx.device)
+    trainer = Trainer(spec, splits, ctx)
+    return craft(spec.attack.build(), spec, splits, trainer, ctx), splits, trainer
+
+
 @pytest.mark.parametrize("spec", rest_slow([backdoor(), targeted()]), ids=["backdoor", "targeted"])
 def test_the_same_spec_twice_gives_identical_metrics(spec: ExperimentSpec) -> None:
     assert run_experiment(spec, Context()).metrics == run_experiment(spec, Context()).metrics
@@ -90,9 +97,9 @@ def test_a_second_defense_takes_poison_and_victims_from_the_cache(tmp_path: Path
 def test_what_a_hook_learned_comes_back_with_the_cached_victim(tmp_path: Path) -> None:
     def train(cache: StageCache, spec: ExperimentSpec) -> tuple[dict[str, Tensor], list[bool]]:
         heard: list[Event] = []
-        experiment = Experiment(spec, Context(cache=cache, send=heard.append))
-        poison = craft(experiment.attack, spec, experiment.splits, experiment.trainer, experiment.ctx)
-        learned = experiment._train_hooked(poison).learned
+        poison, splits, trainer = crafted(spec, Context(cache=cache, send=heard.append))
+        attack = spec.attack.build()
+        (learned,) = train_with_attacker(attack, spec, poison, splits.train, trainer).learned
         return learned, [e.cached for e in heard if isinstance(e, StageFinished)]
 
     (first, _), (again, cached) = (train(StageCache(tmp_path), hooked()) for _ in range(2))
@@ -223,8 +230,7 @@ def test_a_poison_depends_on_public_images_where_its_attack_reads_them(
     def cached(public_images: int) -> bool:
         heard: list[Event] = []
         spec = make_spec("digits", attack, "none", overrides=few | {"dataset.public_images": public_images})
-        run = Experiment(spec, Context(cache=StageCache(tmp_path), send=heard.append))
-        craft(run.attack, spec, run.splits, run.trainer, run.ctx)
+        crafted(spec, Context(cache=StageCache(tmp_path), send=heard.append))
         return [e.cached for e in heard if isinstance(e, StageFinished)][-1]
 
     assert [cached(130), cached(130), cached(140)] == [False, True, again]

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from poisonlab.context import Context
+from poisonlab.defenses.base import Repair
+from poisonlab.defenses.shared.layer_scores import show_channel_scores
 from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
 from poisonlab.models.base import Classifier
-from poisonlab.records import artifacts
 from poisonlab.spec.config import Config, param
-from poisonlab.types import ImageSet, SettingSweep
+from poisonlab.types import ChannelScores, Findings, ImageSet
 
 SHARES = (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.0575, 0.065, 0.0725, 0.08, 0.1, 0.13, 0.16, 0.2, 0.3)
-HISTOGRAM_BINS = 20
 
 
 class Channels:
@@ -56,7 +56,8 @@ class MaskedNetwork:
 
     def __call__(self, x: Tensor, entries: dict[str, Tensor]) -> Tensor:
         """Logits ``(n, classes)``; running statistics drift."""
-        return functional_call(self._network, entries, (x,))
+        logits: Tensor = functional_call(self._network, entries, (x,))
+        return logits
 
     def holding(self, entries: dict[str, Tensor]) -> Classifier:
         """A copy that has the entries for its own."""
@@ -86,9 +87,7 @@ class PruningRule(Config):
         return self.accuracy_price * (score[0] - score).clamp_min(0)
 
 
-def prune_by(
-    mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context
-) -> SettingSweep:
+def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Repair:
     """Prune ``model``'s channels in the order of their masks, as many as the rule finds right.
 
     Args:
@@ -100,24 +99,16 @@ def prune_by(
     marks = [round(share * channels.count) for share in SHARES]
     counts = sorted({int((mask <= ranked[mark - 1]).sum()) if mark else 0 for mark in marks})
     kept = torch.stack([mask > (ranked[count - 1] if count else -1) for count in counts]).float()
-    variants = {
-        f"{name}.weight": part
-        for name, part in zip(
-            channels.names, (kept * channels.gamma).split(channels.sizes, dim=1), strict=True
-        )
-    }
+    gammas = (kept * channels.gamma).split(channels.sizes, dim=1)
+    variants = {f"{name}.weight": gamma for name, gamma in zip(channels.names, gammas, strict=True)}
     settings = torch.tensor(counts, dtype=torch.float32)
-    show_masks(mask, channels, ctx)
-    return sweep_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
-
-
-def show_masks(mask: Tensor, channels: Channels, ctx: Context) -> None:
-    """The learned masks by layer."""
-    parts = mask.detach().cpu().split(channels.sizes)
-    bins = torch.stack([torch.histc(part, HISTOGRAM_BINS, 0, 1).long() for part in parts])
-    layers = [name.removeprefix("body.") for name in channels.names]
-    values = mask.detach().float().cpu()
-    ctx.artifact(
-        "masks",
-        artifacts.NeuronScores(layers, bins, "mask of each channel", values=values, modules=channels.names),
+    scores = ChannelScores(
+        score="mask of each channel",
+        low_is_blamed=True,
+        modules=tuple(channels.names),
+        sizes=tuple(channels.sizes),
+        values=mask.detach().float(),
     )
+    show_channel_scores("masks", scores, ctx)
+    sweep = sweep_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
+    return Repair(sweep, Findings(channels=scores))

@@ -177,7 +177,9 @@ class PureGen(Defense):
 
         def noise(x: Tensor, t: Tensor) -> Tensor:
             with ctx.autocast():
-                return self.noise_model(x.contiguous(memory_format=torch.channels_last), t)
+                assert self.noise_model is not None
+                predicted: Tensor = self.noise_model(x.contiguous(memory_format=torch.channels_last), t)
+                return predicted
 
         langevin_steps, noise_steps, repetitions = vector
         for repetition in range(repetitions):
@@ -231,7 +233,8 @@ class PureGen(Defense):
             if self.energy_model is None:
                 return torch.full((len(state),), torch.nan, device=state.device)
             with torch.inference_mode():
-                return self.energy_model(state).float()
+                energies: Tensor = self.energy_model(state).float()
+                return energies
 
         steps, states, energies = record(walk, energy, evenly(steps_of(vector), FRAMES))
         moments = [moment(step, vector) for step in steps.tolist()]

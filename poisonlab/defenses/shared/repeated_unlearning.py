@@ -57,12 +57,12 @@ def forget_repeatedly(
     for repeat in range(1, repeats + 1):
         order = torch.randperm(len(clean), generator=draws, device=clean.y.device)
         unlearned = unlearn(model, clean[order[: max(2, round(part * len(clean)))]], how, quiet)
-        said = logits(unlearned, clean.x)
-        labels = said.argmax(1)
-        usual = margin(said, labels).median().clamp_min(1e-6)
+        answers = logits(unlearned, clean.x)
+        labels = answers.argmax(1)
+        usual = margin(answers, labels).median().clamp_min(1e-6)
         shares.append(torch.bincount(labels, minlength=len(clean.classes)) / len(clean))
         suspected.append(margin(logits(unlearned, suspects.x), suspects.y) / usual)
-        trusted.append(margin(said, clean.y) / usual)
+        trusted.append(margin(answers, clean.y) / usual)
         ctx.metric("largest_share", repeat, shares[-1].max().item())
     return Forgotten(*(torch.stack(each).mean(0) for each in (shares, suspected, trusted)))
 

@@ -97,12 +97,14 @@ def _grow(patterns: Tensor, images: Tensor, targets: list[int], model: Classifie
     shown = (images + patterns[:, None]).flatten(0, 1)  # (t n, c, h, w)
     loss = F.cross_entropy(model(shown), wanted, reduction="sum") / len(images)
     (gradient,) = torch.autograd.grad(loss, patterns)
-    patterns = patterns.detach() - radius / 2 * gradient / _norms(gradient)
-    return patterns * (radius / _norms(patterns)).clamp_max(1)
+    moved: Tensor = patterns.detach() - radius / 2 * gradient / _norms(gradient)
+    shrink: Tensor = radius / _norms(moved)
+    return moved * shrink.clamp_max(1)
 
 
 def _norms(patterns: Tensor) -> Tensor:
-    return patterns.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    norms: Tensor = patterns.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return norms.view(-1, 1, 1, 1)
 
 
 def _class_of_ascent(model: Classifier, images: Tensor, classes: int, draws: torch.Generator) -> int:
@@ -114,8 +116,8 @@ def _class_of_ascent(model: Classifier, images: Tensor, classes: int, draws: tor
     for index in batches(len(images), BATCH, NAMING_EPOCHS, draws):
         pattern = ascend(pattern, images[index], answers[index], masked, masked.weights, NAMING_LR)
     with torch.inference_mode():
-        said = model((images + pattern).clamp(0, 1)).argmax(1)
-    return int(torch.bincount(said, minlength=classes).argmax())
+        predicted = model((images + pattern).clamp(0, 1)).argmax(1)
+    return int(torch.bincount(predicted, minlength=classes).argmax())
 
 
 def _class_of_race(
@@ -129,14 +131,11 @@ def _class_of_race(
             patterns = _grow(patterns, shown, list(range(classes)), model, radius)
         rows = torch.randint(len(images), (RACE_BATCH,), generator=draws, device=images.device)
         with torch.inference_mode():
-            said = (
-                model((images[rows] + patterns[:, None]).clamp(0, 1).flatten(0, 1))
-                .argmax(1)
-                .view(classes, -1)
-            )
+            shown = (images[rows] + patterns[:, None]).clamp(0, 1).flatten(0, 1)
+            predicted = model(shown).argmax(1).view(classes, -1)
         ranks = torch.arange(classes, device=images.device)[:, None]
         other = labels[rows] != ranks  # an image of the class itself proves nothing
-        success = ((said == ranks) & other).sum(1) / other.sum(1).clamp_min(1)
+        success = ((predicted == ranks) & other).sum(1) / other.sum(1).clamp_min(1)
         if success.max() >= SUFFICIENT:
             break
     return int(success.argmax())

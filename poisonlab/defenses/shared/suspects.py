@@ -10,16 +10,15 @@ from poisonlab.context import Context
 from poisonlab.defenses.ft import NO_FLIPS, FTConfig, fine_tune
 from poisonlab.defenses.shared.ewc import InfluenceConfig
 from poisonlab.models.base import Classifier
-from poisonlab.records import artifacts
 from poisonlab.spec.config import param
 from poisonlab.training.loop import TrainingHook
-from poisonlab.types import ImageSet
+from poisonlab.types import FATES, Flags, ImageSet
 
 OURS = "ours; Tanno et al. 2022 use Adam with 0.001 and stop early"
-KEPT_OUT, RETURNED, RELABELLED = 0, 1, 2  # fates of a flagged image
+KEPT_OUT, RETURNED, RELABELED = range(len(FATES))
 
 
-class CulpritConfig(FTConfig, InfluenceConfig):
+class SuspectsConfig(FTConfig, InfluenceConfig):
     """Flagging, then fine-tuning on what is left of the training set."""
 
     epochs: int = param(
@@ -96,22 +95,22 @@ def tuned(
     return moved
 
 
-def report(scores: Tensor, rows: Tensor, fate: Tensor, labels: Tensor, ctx: Context) -> None:
-    """Record what became of each flagged image.
+def flagged_images(scores: Tensor, rows: Tensor, fate: Tensor, labels: Tensor, ctx: Context) -> Flags:
+    """What became of each flagged image; the log counts them by fate.
 
     Args:
         scores: float ``(n,)``, of all suspects.
         rows, fate, labels: int64 ``(k,)``: who was flagged, one of the fates above, and the label trained with, -1 for
             an image that was kept out.
     """
-    ctx.artifact("flagged", artifacts.FlaggedRows(scores.cpu(), rows.cpu(), fate.cpu(), labels.cpu()))
-    shares = ", ".join(f"{int((fate == number).sum())} {name}" for number, name in enumerate(artifacts.FATES))
-    ctx.log(f"{len(rows)} of {len(scores)} training images flagged: {shares}")
+    counts = ", ".join(f"{int((fate == number).sum())} {name}" for number, name in enumerate(FATES))
+    ctx.log(f"{len(rows)} of {len(scores)} training images flagged: {counts}")
+    return Flags(scores, rows, fate, labels)
 
 
-def kept_out(scores: Tensor, rows: Tensor, ctx: Context) -> None:
-    """:func:`report` of a repair that uses no flagged image as it is."""
-    report(scores, rows, torch.full_like(rows, KEPT_OUT), torch.full_like(rows, -1), ctx)
+def kept_out(scores: Tensor, rows: Tensor, ctx: Context) -> Flags:
+    """:func:`flagged_images` of a repair that uses no flagged image as it is."""
+    return flagged_images(scores, rows, torch.full_like(rows, KEPT_OUT), torch.full_like(rows, -1), ctx)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
