@@ -8,15 +8,18 @@ from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.types import Backdoor, Detection, ImageSet, RecoveredTrigger
 
 
-def verdicts(victim: Detection, control: Detection, target_class: int | None) -> dict[str, float]:
+def verdicts(victim: Detection, control: Detection, target_class: int | None) -> dict[str, float | None]:
     """Whether the victim was found out, whether the control was flagged, whether the true target was named."""
-    found = {"detected": float(victim.backdoored), "detected_control": float(control.backdoored)}
+    found: dict[str, float | None] = {
+        "detected": float(victim.backdoored),
+        "detected_control": float(control.backdoored),
+    }
     if target_class is not None:
         found["target_found"] = float(victim.target == target_class)
     return found
 
 
-def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> dict[str, float]:
+def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> dict[str, float | None]:
     """AUROC of the sample scores and the shares of images flagged; empty for a detector that names no images.
 
     Args:
@@ -35,7 +38,7 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
     }
 
 
-def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float]:
+def isolation_metrics(rows: Tensor, poisoned: Tensor) -> dict[str, float | None]:
     """How many of the images set aside in training are poisoned, and how much of the poison that is.
 
     Empty where no image is poisoned, and where none was set aside.
@@ -89,7 +92,7 @@ def overlap(found: RecoveredTrigger, truth: Tensor, row: int = 0) -> float:
 
 def trigger_metrics(
     found: RecoveredTrigger, model: Classifier, test: ImageSet, threat: Backdoor
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """What a recovered trigger does to the undefended model, and how well it lies on the true one.
 
     ``recovered_asr``: share of test images of other classes that it sends to the true target. Empty of an all-to-all

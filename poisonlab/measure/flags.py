@@ -13,7 +13,7 @@ SHOWN = 96  # flagged images of a gallery
 POINTS = 200  # of the precision-recall curve
 
 
-def flag_metrics(found: Flags, bad: Tensor, train: ImageSet) -> dict[str, float]:
+def flag_metrics(found: Flags, bad: Tensor, train: ImageSet) -> dict[str, float | None]:
     """How well the flags meet the corrupted or poisoned rows, and how well the images brought back were chosen.
 
     Args:
@@ -28,7 +28,7 @@ def flag_metrics(found: Flags, bad: Tensor, train: ImageSet) -> dict[str, float]
     if len(found.scores) != len(bad):
         return {}
     bad, rows = bad.cpu(), found.rows.cpu()
-    measured = {"flagged": len(rows) / len(bad)}
+    measured: dict[str, float | None] = {"flagged": len(rows) / len(bad)}
     right = bad[rows].double()
     if bad.any():
         scores = found.scores.cpu()

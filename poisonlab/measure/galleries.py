@@ -1,5 +1,6 @@
 """What the experimenter, who knows everything, records for the pages. Nothing here decides a number."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -77,15 +78,26 @@ def show_targets(
 
 
 def show_setting_sweep(
-    sweep: SettingSweep, accuracy: list[float], asr: list[float], oracle: int, ctx: Context
+    sweep: SettingSweep,
+    accuracy: Sequence[float | None],
+    asr: Sequence[float | None],
+    oracle: int,
+    ctx: Context,
 ) -> None:
-    """What every setting of a defense's sweep would have given, with the rule's and the oracle's choice."""
+    """What every setting of a defense's sweep would have given, with the rule's and the oracle's choice.
+
+    What is undefined is drawn as a gap.
+    """
+
+    def curve(values: Sequence[float | None]) -> Tensor:
+        return torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float32)
+
     ctx.artifact(
         "settings",
         artifacts.SettingsCurve(
             settings=sweep.settings,
-            accuracy=torch.tensor(accuracy, dtype=torch.float32),
-            asr=torch.tensor(asr, dtype=torch.float32),
+            accuracy=curve(accuracy),
+            asr=curve(asr),
             clean_score=sweep.clean_score,
             chosen=sweep.chosen,
             oracle=oracle,

@@ -35,10 +35,13 @@ from poisonlab.types import (
     Threat,
 )
 
+# what the setting gives that the oracle chooses, and that setting
+ORACLE = ("clean_accuracy_oracle", "asr_oracle", "robust_accuracy_oracle", "setting_oracle")
+
 
 def measure_detection(
     attacked: Attacked, defender: Defender, ctx: Context
-) -> tuple[dict[str, float], RecoveredTrigger | None]:
+) -> tuple[dict[str, float | None], RecoveredTrigger | None]:
     """Detection on the victim with its training set, and on the control with its own: false alarms count, too.
 
     Where nobody attacks, only scores of images are measured: there is no backdoor to be named.
@@ -73,14 +76,14 @@ def measure_models(
     models: Mapping[str, Victims],
     recovered: RecoveredTrigger | None,
     ctx: Context,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Rates of the control, the undefended and the defended victims, each under its suffix.
 
     Args:
         models: ``_control``, ``_undefended`` and the empty suffix of the defended ones.
         recovered: a trigger that the defense found, if it looked for one.
     """
-    out: dict[str, float] = {}
+    out: dict[str, float | None] = {}
     for done, (suffix, victims) in enumerate(models.items(), 1):
         out[f"clean_accuracy{suffix}"] = metrics.clean_accuracy(victims.predict, test)
         if isinstance(threat, Backdoor):
@@ -101,7 +104,7 @@ def measure_models(
 
 def _target_metrics(
     threat: Targeted, models: Mapping[str, Victims], classes: tuple[str, ...], ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How many targets each model gives the attacker's class, and with which probability."""
     predicted = {
         suffix: metrics.targeted_predictions(victims.predict, threat) for suffix, victims in models.items()
@@ -114,13 +117,13 @@ def _target_metrics(
     success = {
         f"poison_success{suffix}": metrics.poison_success(p, threat) for suffix, p in predicted.items()
     }
-    mean = {f"adversarial_probability{suffix}": p.double().mean().item() for suffix, p in probability.items()}
+    mean = {f"adversarial_probability{suffix}": metrics.share(p) for suffix, p in probability.items()}
     return success | mean | {"targets": float(len(threat.images))}
 
 
 def measure_flags(
     attacked: Attacked, findings: tuple[Findings, ...], trial: int, ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """What a repair's flags in the training set of one trial are worth; nothing of one that flags no images."""
     found = findings[trial].flags
     if found is None:
@@ -133,7 +136,7 @@ def measure_flags(
 
 def measure_corruption(
     attacked: Attacked, best: Victims, defended: Victims, repairs: bool, ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How a victim does that perfect knowledge would give, and how much of the training set is corrupted.
 
     Args:
@@ -156,7 +159,7 @@ def measure_settings(
     threat: Backdoor,
     attack: AttackPart,
     ctx: Context,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Every setting of a defense's sweep: for the curve, and for the oracle that published tables use.
 
     Args:
@@ -175,9 +178,11 @@ def measure_settings(
             asr.append(found["asr"])
             robust.append(found["robust_accuracy"])
         oracle = metrics.oracle(accuracy, asr)
+        if oracle is None:  # measured on no image
+            return Bundle(data=dict.fromkeys(ORACLE))
         show_setting_sweep(sweep, accuracy, asr, oracle, inner)
-        chosen = {"accuracy": accuracy[oracle], "asr": asr[oracle], "robust_accuracy": robust[oracle]}
-        return Bundle(data={"oracle": chosen, "setting": float(sweep.settings[oracle])})
+        chosen = (accuracy[oracle], asr[oracle], robust[oracle], float(sweep.settings[oracle]))
+        return Bundle(data=dict(zip(ORACLE, chosen, strict=True)))
 
     packed = pack(sweep)
     key = [
@@ -188,13 +193,7 @@ def measure_settings(
         [packed.data, attack],
     ]
     done = run_stage(ctx, "settings", key, compute).data
-    return {
-        "clean_accuracy_oracle": done["oracle"]["accuracy"],
-        "asr_oracle": done["oracle"]["asr"],
-        "robust_accuracy_oracle": done["oracle"]["robust_accuracy"],
-        "setting": float(sweep.settings[sweep.chosen]),
-        "setting_oracle": done["setting"],
-    }
+    return {"setting": float(sweep.settings[sweep.chosen])} | {name: done[name] for name in ORACLE}
 
 
 def _one_trial(model: Classifier, x: Tensor) -> Tensor:

@@ -43,12 +43,12 @@ class Result:
     """What a run measured.
 
     Attributes:
-        metrics: flat name -> number; rates in [0, 1].
+        metrics: flat name -> number; rates in [0, 1]; ``None`` of what is undefined.
         timings: stage -> seconds, 0 for a cached one.
         cached: stages that came from the cache.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     timings: dict[str, float]
     cached: list[str]
 
@@ -75,7 +75,7 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
     return Result(measured(spec, timed), timings, cached)
 
 
-def measured(spec: ExperimentSpec, ctx: Context) -> dict[str, float]:
+def measured(spec: ExperimentSpec, ctx: Context) -> dict[str, float | None]:
     """The protocol: what a run measures, in the order in which it happens."""
     splits = load(spec, ctx.device)
     trainer = Trainer(spec, splits, ctx)
@@ -155,7 +155,7 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
 
 def evaluate(
     attacked: Attacked, defended: Defended, detected: RecoveredTrigger | None, ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The three models on the test set, a stage that is always computed.
 
     Args:
@@ -171,13 +171,13 @@ def evaluate(
         return Bundle(data={"metrics": found})
 
     uncached = dataclasses.replace(ctx, cache=None)
-    found: dict[str, float] = run_stage(uncached, "evaluate", None, compute).data["metrics"]
+    found: dict[str, float | None] = run_stage(uncached, "evaluate", None, compute).data["metrics"]
     return found
 
 
 def _of_corruption(
     attacked: Attacked, defended: Defended, defender: Defender, trainer: Trainer, ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """A corrupted training set is compared with a victim trained on its clean rows and the trusted images."""
     if not isinstance(attacked.threat, Corruption):
         return {}
@@ -186,7 +186,7 @@ def _of_corruption(
     return measure_corruption(attacked, best, defended.victims, defender.method.repairs(), ctx)
 
 
-def _of_findings(attacked: Attacked, defended: Defended, ctx: Context) -> dict[str, float]:
+def _of_findings(attacked: Attacked, defended: Defended, ctx: Context) -> dict[str, float | None]:
     """What the defense found in the first trial, measured against the truth; every trial's flags are recorded."""
     found = surviving_metrics(defended.surviving)
     if defended.isolated:
@@ -200,7 +200,7 @@ def _of_findings(attacked: Attacked, defended: Defended, ctx: Context) -> dict[s
 
 def _of_settings(
     spec: ExperimentSpec, attacked: Attacked, defended: Defended, ctx: Context
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """All settings of a defense with a free one, of a backdoor."""
     sweep = defended.repaired.sweep if defended.repaired else None
     if sweep is None or not isinstance(attacked.threat, Backdoor):

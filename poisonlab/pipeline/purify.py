@@ -174,7 +174,7 @@ def surviving_share(clean: ImageSet, poisoned: Tensor, defense: Defense, ctx: Co
     return share.where(perturbation > 0, torch.nan)
 
 
-def surviving_metrics(surviving: Tensor) -> dict[str, float]:
+def surviving_metrics(surviving: Tensor) -> dict[str, float | None]:
     """``surviving_share``, the mean over the sample, where it was measured."""
     known = surviving[surviving.isfinite()]
     return {"surviving_share": known.double().mean().item()} if len(known) else {}
