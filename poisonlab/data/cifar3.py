@@ -76,6 +76,8 @@ class Cifar3(Cifar10):
         },
     }
 
+    config: Cifar3Config
+
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Training and test images of the three classes, uint8 ``(n, 3, size, size)``."""
         train, test = super().load()

@@ -3,7 +3,7 @@
 import json
 import secrets
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _find(run_id: str, homes: list[Path]) -> Path:
     raise RecordError(f"there is no finished run {run_id} in {homes[0]}, nor among the shipped ones")
 
 
-def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes: Mapping[str, Any]) -> None:
+def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes: dict[str, Any]) -> None:
     """Copy exactly the files that the record names, under a temporary name until all of them hold.
 
     The record itself is copied as it was written, whatever its schema, but for ``changes``.

@@ -65,11 +65,13 @@ def rename_kinds(record: Json, new_names: Mapping[str, str]) -> Json:
     items = record.get("artifacts")
     if not isinstance(items, list) or not new_names:
         return record
-    renamed = [
-        item | {"kind": new_names.get(item.get("kind"), item.get("kind"))} if isinstance(item, dict) else item
-        for item in items
-    ]
-    return record | {"artifacts": renamed}
+    return record | {"artifacts": [_renamed_item(item, new_names) for item in items]}
+
+
+def _renamed_item(item: Any, new_names: Mapping[str, str]) -> Any:
+    if isinstance(item, dict) and isinstance(item.get("kind"), str):
+        return item | {"kind": new_names.get(item["kind"], item["kind"])}
+    return item
 
 
 # -- from schema 1 to 2: one spelling, and the field's words --------------------------------------

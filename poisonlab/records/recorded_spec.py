@@ -192,12 +192,15 @@ def _check(values: Mapping[str, Any]) -> None:
     _measure(values, 0, [0])
     for kind in PARTS:
         part = values.get(kind)
-        name = part.get("name") if isinstance(part, Mapping) else None
+        if not isinstance(part, Mapping):
+            raise ValueError(f"spec.{kind} must be an object with a name")
+        name = part.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"spec.{kind} must have a name of up to 64 letters, digits, '_', '.' and '-'")
         if not isinstance(part.get("params", {}), Mapping):
             raise ValueError(f"spec.{kind}.params must be an object")
-    seed, preset = values.get("seed"), values.get("preset")
+    seed = values.get("seed")
+    preset = values.get("preset")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError("spec.seed must be a whole number from 0")
     if not isinstance(preset, str) or not _NAME.fullmatch(preset):

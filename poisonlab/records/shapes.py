@@ -281,7 +281,8 @@ def _bind(name: str, form: _Form, dimension: str, size: int, sizes: dict[str, in
 
 
 def _check_range(name: str, value: Any, form: _Form, sizes: Mapping[str, int]) -> None:
-    high = int(form.high) if str(form.high).isdecimal() else sizes[str(form.high)]
+    bound = str(form.high)
+    high = int(bound) if bound.isdecimal() else sizes[bound]
     values = value if isinstance(value, Tensor) else torch.tensor([value])
     least, most = int(values.min()), int(values.max())
     if form.low is not None and least < form.low or most >= high:
