@@ -129,11 +129,13 @@ def check_health(
         clean = energy(held_out).float()
         noised = energy(noisy).float()
         negatives = energy(bank).float()
+    separation = auroc(clean.nan_to_num(), noised.nan_to_num())
+    assert separation is not None  # both groups hold images
     return Health(
         psnr=10 * math.log10(4 / error) if error > 0 else math.inf,
         energy_gap=(clean.mean() - negatives.mean()).item(),
         bank_energy_spread=negatives.std().item(),
-        noise_auroc=auroc(clean.nan_to_num(), noised.nan_to_num()),
+        noise_auroc=separation,
     )
 
 

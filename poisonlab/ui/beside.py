@@ -72,7 +72,7 @@ def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> tuple[Tensor, Te
 def shared(first: _Trace, others: list[_Trace]) -> list[_Trace]:
     """Records cut to the images that all of them hold, in the order of the first."""
     kept = torch.arange(len(_starts(first)[0]))
-    found: list[_Trace] = []
+    found: list[Any] = []
     for other in others:
         kept = kept[torch.isin(kept, same(_starts(first), _starts(other))[0])]
     cut = take(first, kept)

@@ -109,7 +109,8 @@ class BackdoorAttack(Attack):
             )
         draws = ctx.generator(self.name, "index")
         order = torch.randperm(len(candidates), generator=draws, device=train.y.device)
-        return candidates[order[:count]]
+        rows: Tensor = candidates[order[:count]]
+        return rows
 
     def _all_to_all(self) -> bool:
         return getattr(self.config, "mapping", "all_to_one") == "all_to_all"
