@@ -74,6 +74,15 @@ def _renamed_item(item: Any, new_names: Mapping[str, str]) -> Any:
     return item
 
 
+def drop_kinds(record: Json, gone: frozenset[str]) -> Json:
+    """A record without its artifacts of kinds that do not exist any more; their files stay where they lie."""
+    items = record.get("artifacts")
+    if not isinstance(items, list):
+        return record
+    kept = [item for item in items if not (isinstance(item, dict) and item.get("kind") in gone)]
+    return record | {"artifacts": kept}
+
+
 # -- from schema 1 to 2: one spelling, and the field's words --------------------------------------
 
 PARAMETERS_1 = {
@@ -85,6 +94,7 @@ METRICS_1 = {
     "relabelled_right": "relabeled_right",
 }
 KINDS_1: dict[str, str] = {}
+GONE_1 = frozenset({"FlaggedRows", "IsolatedRows"})  # no page showed them
 FIELDS_1 = {
     "TargetGallery": {"wished": "adversarial_probability"},
     "SampleSuspicion": {
@@ -107,7 +117,7 @@ def record_from_1(record: Json) -> Json:
     if isinstance(record.get("spec"), dict):
         record = record | {"spec": spec_from_1(record["spec"])}
     record = rename_metrics(record, METRICS_1)
-    return rename_kinds(record, KINDS_1)
+    return drop_kinds(rename_kinds(record, KINDS_1), GONE_1)
 
 
 def artifact_from_1(kind: str, fields: Json) -> tuple[str, Json]:

@@ -149,13 +149,6 @@ SHAPES: dict[str, dict[str, str]] = {
         "asr": "float n",
         "images": "whole",
     },
-    "IsolatedRows": {"rows": "int64 k*", "loss": "float n or empty"},
-    "FlaggedRows": {
-        "scores": "float n",
-        "rows": "int64 k*",
-        "fate": "int64 k*",
-        "labels": "int64 k*",
-    },
     "PredictionHistogram": {"before": "int64 k", "after": "int64 k", "classes": "names k"},
     "SettingsCurve": {
         "settings": "float s",

@@ -129,6 +129,13 @@ def test_kinds_of_artifacts_that_were_renamed_are_found():
     assert [item["kind"] for item in new["artifacts"]] == ["SettingsCurve", "Curve"]
 
 
+def test_artifacts_of_kinds_that_are_gone_are_left_out():
+    items = [{"name": "flagged", "kind": "FlaggedRows"}, {"name": "masks", "kind": "NeuronScores"}]
+    old = {"schema": 1, "artifacts": items}
+
+    assert migrate.migrate_record(old)["artifacts"] == items[1:]
+
+
 def test_an_old_artifact_is_read_under_todays_names(tmp_path):
     scores = {name: torch.zeros(3) for name in ("clean", "poisoned", "control")}
     fields = {"accused_clean": 0.1, "accused_poisoned": 0.9, "accused_control": 0.2}
