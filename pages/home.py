@@ -5,6 +5,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.runner import runtime
 from poisonlab.ui import glossary, jobs, navigation, page, tables
+from poisonlab.ui.wording import WELCOME
 
 PIPELINE = """
 %%{init: {"flowchart": {"nodeSpacing": 26, "rankSpacing": 28, "padding": 8}, "themeVariables": {"fontSize": "19px"}}}%%
@@ -25,9 +26,7 @@ flowchart LR
 
 page.header(
     "PoisonLab",
-    "A model learns whatever its training images teach it, so whoever can change a few of them can plant "
-    "behavior that nobody asked for. Here you run published attacks on training data against published "
-    "defenses, on real images, and see what each one really achieves.",
+    WELCOME,
     "",
 )
 store = runtime.get().store

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from poisonlab.types import Backdoor, ImageSet, Targeted
@@ -142,6 +140,8 @@ def auroc(negatives: Tensor, positives: Tensor) -> float | None:
     if not len(negatives) or not len(positives):
         return None
     scores = torch.cat([negatives, positives]).cpu().numpy()
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes a second, and no start needs it
+
     return float(roc_auc_score([0] * len(negatives) + [1] * len(positives), scores))
 
 
@@ -149,6 +149,8 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> tup
     """Wilson's interval of a proportion: honest for few trials, never outside [0, 1]; NaN of no trial."""
     if n == 0:
         return math.nan, math.nan
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
     interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -162,6 +164,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     if n < 2:
         return -math.inf, math.inf
     spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
     return mean - half, mean + half
 
@@ -183,4 +187,6 @@ def bootstrap_interval(
 
 def sign_test(lost: int, gained: int) -> float:
     """Exact two-sided McNemar test: the p-value of pairs that changed one way or the other; 1 if none did."""
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

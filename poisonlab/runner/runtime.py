@@ -52,6 +52,11 @@ def start(results: Path | None = None) -> Runtime:
         return _runtime
 
 
+def is_running() -> bool:
+    """Whether the store is open and the runner started."""
+    return _runtime is not None
+
+
 def get() -> Runtime:
     """The runtime, started on first use."""
     return _runtime or start()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special  # scipy.stats, which takes a second to import, calls these two
 
 from poisonlab.store.database import Database
 from poisonlab.store.rows import COUNTED
@@ -153,7 +153,9 @@ def student(
     """Student's interval of means over seeds, ``(groups,)`` each, cut to [``least``, 1]; NaN below two seeds."""
     mean, spread, n = (np.asarray(v, dtype=float) for v in (mean, spread, n))
     known, back = np.unique(n, return_inverse=True)  # few different n: the quantile is the slow part
-    quantile = np.array([stats.t.ppf((1 + confidence) / 2, k - 1) if k >= 2 else np.nan for k in known])[back]
+    quantile = np.array([special.stdtrit(k - 1, (1 + confidence) / 2) if k >= 2 else np.nan for k in known])[
+        back
+    ]
     half = quantile * spread / np.sqrt(np.maximum(n, 1))
     return np.clip(mean - half, least, 1), np.clip(mean + half, least, 1)
 
@@ -162,7 +164,7 @@ def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.
     """Wilson's interval of proportions, ``(groups,)`` each; NaN where nothing was tried."""
     hits, n = np.asarray(hits, dtype=float), np.asarray(n, dtype=float)
     n = np.where(n > 0, n, np.nan)
-    z = stats.norm.ppf((1 + confidence) / 2)
+    z = special.ndtri((1 + confidence) / 2)
     p = hits / n
     center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)

@@ -10,6 +10,7 @@ if str(ROOT) not in sys.path:  # `streamlit run` puts this script's folder there
     sys.path.insert(0, str(ROOT))
 
 from poisonlab.ui import navigation, notices  # noqa: E402
+from poisonlab.ui.wording import WELCOME  # noqa: E402
 
 # Before the navigation, which would otherwise fetch the page's icon from the internet for the browser's tab.
 st.set_page_config(
@@ -18,6 +19,6 @@ st.set_page_config(
 chosen = st.navigation(navigation.sections())
 if chosen.title != "Home":
     st.set_page_config(page_title=f"{chosen.title} · PoisonLab")
-if notices.store_is_open():
-    chosen.run()
-    notices.finished_jobs()
+home = chosen.title == "Home"
+if notices.store_is_open("PoisonLab" if home else chosen.title, WELCOME if home else ""):
+    notices.show(chosen.run)

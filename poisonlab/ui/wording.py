@@ -11,6 +11,12 @@ import pandas as pd
 NONE = "–"  # how a missing number is shown everywhere
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>$:~\-])")
 
+WELCOME = (
+    "A model learns whatever its training images teach it, so whoever can change a few of them can plant "
+    "behavior that nobody asked for. Here you run published attacks on training data against published "
+    "defenses, on real images, and see what each one really achieves."
+)
+
 
 def escape(text: object) -> str:
     """``text`` with every character that Markdown reads as a command taken literally."""
