@@ -85,6 +85,7 @@ class Splits:
         public: clean images that generative models may learn from.
         pretrain: the extractor learns from these (transfer protocols only, else empty);
             may overlap with ``public``, as the reserve may.
+        data: fingerprint of the whole dataset as it was loaded; empty where nobody took it.
     """
 
     train: ImageSet
@@ -92,6 +93,18 @@ class Splits:
     reserve: ImageSet
     public: ImageSet
     pretrain: ImageSet
+    data: str = ""
+
+    def to(self, device: torch.device) -> Self:
+        """The same parts on ``device``."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            test=self.test.to(device),
+            reserve=self.reserve.to(device),
+            public=self.public.to(device),
+            pretrain=self.pretrain.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
 from torch import Tensor
 
@@ -35,6 +36,12 @@ from poisonlab.types import (
     Threat,
 )
 
+ModelName = Literal["control", "undefended", "defended"]
+MODELS: dict[str, ModelName] = {
+    "_control": "control",
+    "_undefended": "undefended",
+    "": "defended",
+}  # by suffix
 # what the setting gives that the oracle chooses, and that setting
 ORACLE = ("clean_accuracy_oracle", "asr_oracle", "robust_accuracy_oracle", "setting_oracle")
 
@@ -76,30 +83,50 @@ def measure_models(
     models: Mapping[str, Victims],
     recovered: RecoveredTrigger | None,
     ctx: Context,
-) -> dict[str, float | None]:
-    """Rates of the control, the undefended and the defended victims, each under its suffix.
+) -> tuple[dict[str, float | None], tuple[ModelName, ...]]:
+    """Rates of the control, the undefended and the defended victims, each under its suffix, and which collapsed.
 
     Args:
         models: ``_control``, ``_undefended`` and the empty suffix of the defended ones.
         recovered: a trigger that the defense found, if it looked for one.
     """
     out: dict[str, float | None] = {}
+    collapsed: list[ModelName] = []
     for done, (suffix, victims) in enumerate(models.items(), 1):
-        out[f"clean_accuracy{suffix}"] = metrics.clean_accuracy(victims.predict, test)
+        predicted = victims.predict(test.x)
+        out[f"clean_accuracy{suffix}"] = metrics.share(predicted == test.y)
+        if metrics.collapsed(predicted, test.y):
+            collapsed.append(MODELS[suffix])
+            ctx.log(
+                f"the {MODELS[suffix]} model collapsed: it gives nearly one answer to all test images",
+                "warning",
+            )
         if isinstance(threat, Backdoor):
             measured = metrics.backdoor_metrics(victims.predict, test, threat)
             out |= {f"{name}{suffix}": value for name, value in measured.items()}
         ctx.progress(done, len(models))
+    return out | _compared(out, test, threat, models, recovered, ctx), tuple(collapsed)
+
+
+def _compared(
+    rates: Mapping[str, float | None],
+    test: ImageSet,
+    threat: Threat,
+    models: Mapping[str, Victims],
+    recovered: RecoveredTrigger | None,
+    ctx: Context,
+) -> dict[str, float | None]:
+    """What each kind of threat adds to the rates of the single models."""
     if isinstance(threat, Corruption):
-        return out | metrics.accuracy_losses(out)
+        return metrics.accuracy_losses(rates)
     if isinstance(threat, Targeted):
-        return out | _target_metrics(threat, models, test.classes, ctx)
-    before = out["clean_accuracy_undefended"], out["asr_undefended"]
-    out["der"] = metrics.der(*before, out["clean_accuracy"], out["asr"])
+        return _target_metrics(threat, models, test.classes, ctx)
+    before = rates["clean_accuracy_undefended"], rates["asr_undefended"]
+    found = {"der": metrics.der(*before, rates["clean_accuracy"], rates["asr"])}
     show_trigger(test, threat, ctx)
     if recovered:
-        out |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
-    return out
+        found |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
+    return found
 
 
 def _target_metrics(

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from poisonlab.cache.stage_cache import run_stage
 from poisonlab.context import Context
-from poisonlab.data.base import DivisionConfig, divide
+from poisonlab.data.base import DivisionConfig, data_fingerprint, divide
 from poisonlab.defenses.base import ISOLATED
 from poisonlab.events import Event, StageFinished
 from poisonlab.measure.detection import isolation_metrics
 from poisonlab.measure.monitor import TargetHits
 from poisonlab.pipeline.defend import Defender, Repaired, repair
 from poisonlab.pipeline.evaluate import (
+    ModelName,
     measure_corruption,
     measure_detection,
     measure_flags,
@@ -46,11 +47,15 @@ class Result:
         metrics: flat name -> number; rates in [0, 1]; ``None`` of what is undefined.
         timings: stage -> seconds, 0 for a cached one.
         cached: stages that came from the cache.
+        data: fingerprint of the dataset as it was loaded.
+        collapsed: which of ``control``, ``undefended`` and ``defended`` gives nearly one answer to every test image.
     """
 
     metrics: dict[str, float | None]
     timings: dict[str, float]
     cached: list[str]
+    data: str
+    collapsed: tuple[ModelName, ...]
 
 
 def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
@@ -72,12 +77,15 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
 
     precision = getattr(torch, spec.precision)
     timed = dataclasses.replace(ctx, send=send, seed=spec.seed, precision=precision)
-    return Result(measured(spec, timed), timings, cached)
+    splits = load(spec, timed.device)
+    found, collapsed = measured(spec, splits, timed)
+    return Result(found, timings, cached, splits.data, collapsed)
 
 
-def measured(spec: ExperimentSpec, ctx: Context) -> dict[str, float | None]:
-    """The protocol: what a run measures, in the order in which it happens."""
-    splits = load(spec, ctx.device)
+def measured(
+    spec: ExperimentSpec, splits: Splits, ctx: Context
+) -> tuple[dict[str, float | None], tuple[ModelName, ...]]:
+    """The protocol: what a run measures, in the order in which it happens, and which models collapsed."""
     trainer = Trainer(spec, splits, ctx)
     defender = Defender(spec, splits.reserve, ctx)
 
@@ -85,13 +93,15 @@ def measured(spec: ExperimentSpec, ctx: Context) -> dict[str, float | None]:
     defender.prepare(public_images(splits.public, spec, attacked.threat, ctx))
     detected, trigger = measure_detection(attacked, defender, ctx)
     defended = defend(attacked, defender, trainer, ctx)
-    return (
-        evaluate(attacked, defended, trigger, ctx)
+    rates, collapsed = evaluate(attacked, defended, trigger, ctx)
+    found = (
+        rates
         | detected
         | _of_corruption(attacked, defended, defender, trainer, ctx)
         | _of_findings(attacked, defended, ctx)
         | _of_settings(spec, attacked, defended, ctx)
     )
+    return found, collapsed
 
 
 def load(spec: ExperimentSpec, device: torch.device) -> Splits:
@@ -99,9 +109,8 @@ def load(spec: ExperimentSpec, device: torch.device) -> Splits:
     pool, test = spec.dataset.build().load()
     division = spec.dataset.params
     assert isinstance(division, DivisionConfig)  # every dataset's parameters say how it is divided
-    splits = divide(pool, test, division, spec.protocol)
-    parts = {f.name: getattr(splits, f.name).to(device) for f in dataclasses.fields(splits)}
-    return Splits(**parts)
+    splits = divide(pool, test, division, spec.protocol).to(device)
+    return dataclasses.replace(splits, data=data_fingerprint(pool, test))
 
 
 @dataclass(frozen=True)
@@ -155,8 +164,8 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
 
 def evaluate(
     attacked: Attacked, defended: Defended, detected: RecoveredTrigger | None, ctx: Context
-) -> dict[str, float | None]:
-    """The three models on the test set, a stage that is always computed.
+) -> tuple[dict[str, float | None], tuple[ModelName, ...]]:
+    """The three models on the test set, a stage that is always computed: their rates, and which of them collapsed.
 
     Args:
         detected: the trigger that a detection recovered; it counts before that of a repair.
@@ -167,12 +176,12 @@ def evaluate(
         trigger = defended.repaired.findings[0].trigger
 
     def compute(inner: Context) -> Bundle:
-        found = measure_models(attacked.splits.test, attacked.threat, models, trigger, inner)
-        return Bundle(data={"metrics": found})
+        found, collapsed = measure_models(attacked.splits.test, attacked.threat, models, trigger, inner)
+        return Bundle(data={"metrics": found, "collapsed": collapsed})
 
     uncached = dataclasses.replace(ctx, cache=None)
-    found: dict[str, float | None] = run_stage(uncached, "evaluate", None, compute).data["metrics"]
-    return found
+    done = run_stage(uncached, "evaluate", None, compute).data
+    return done["metrics"], done["collapsed"]
 
 
 def _of_corruption(

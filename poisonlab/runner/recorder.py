@@ -29,6 +29,7 @@ from poisonlab.events import (
     StageFinished,
     StageStarted,
 )
+from poisonlab.pipeline.evaluate import ModelName
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.records.record import (
     RECORD,
@@ -134,6 +135,8 @@ class _Recorder:
         self.stage = ""
         self.started = datetime.now(UTC)
         self.data: str | None = None
+        self.undefined: tuple[str, ...] = ()
+        self.collapsed: tuple[ModelName, ...] | None = None
         self.metrics: dict[str, float | None] = {}
         self.timings: dict[str, float] = {}
         self.cached: set[str] = set()
@@ -153,6 +156,9 @@ class _Recorder:
         cache = None if cache_root is None else cache_at(cache_root)
         result = run_experiment(self.spec, Context(device=self.device, cache=cache, send=self.hear))
         self.metrics = {name: finite(value) for name, value in result.metrics.items()}
+        self.undefined = tuple(name for name, value in result.metrics.items() if value is None)
+        self.collapsed = result.collapsed
+        self.data = result.data
 
     def hear(self, event: Event) -> None:
         """Record an event, then pass it on."""
@@ -230,6 +236,8 @@ class _Recorder:
             timings={stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             cached=[s for s, seconds in self.timings.items() if s in self.cached and seconds == 0],
             metrics=self.metrics,
+            undefined=self.undefined,
+            collapsed=self.collapsed,
             points=self.points,
             logs=self.logs,
             artifacts=list(self.artifacts.values()),
