@@ -188,7 +188,9 @@ def remarks(record: Any) -> None:
         )
     obstacle = record.spec.obstacle()
     if obstacle:
-        st.info(f"This run is shown as it was recorded; it cannot be run again here: {escape(obstacle)}.")
+        # names keep their underscores, which are no commands inside a word
+        said = escape(obstacle).replace("\\_", "_")
+        st.info(f"This run is shown as it was recorded; it cannot be run again here: {said}.")
 
 
 def reproduce(record: Any) -> None:
