@@ -18,7 +18,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.attack))
 trace = page.load(record, "Crafting").get("Crafting")
 if trace is None:

@@ -16,7 +16,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.defense))
 found = page.load(record, "EnergyHistogram", "PurificationTrace")
 

@@ -15,7 +15,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 trace = page.load(record, "LangevinTrace").get("LangevinTrace")
 if trace is None:
     st.info("The chains of this run cannot be read; its numbers are above.")

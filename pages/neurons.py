@@ -20,7 +20,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "neurons")
 found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive", "Curve", trial=shown)

@@ -15,7 +15,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 found = page.load(record, "PoisonGallery", "TargetGallery")
 
 if gallery := found.get("PoisonGallery"):

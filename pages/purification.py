@@ -15,7 +15,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.defense))
 
 if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):

@@ -18,7 +18,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "repair")
 found = page.load(record, "FlagReview", "ConfusionChange", "SampleSuspicion", trial=shown)

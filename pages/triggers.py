@@ -20,7 +20,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 chosen_trial = trial.choose(record, "triggers")
 found = page.load(
     record,

@@ -17,7 +17,7 @@ record = selector.choose_run(
 )
 if record is None:
     st.stop()
-page.headline(record.metrics)
+page.headline(record)
 st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "unlearning")
 found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth", trial=shown)

@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import Module
+
+from poisonlab.spec.threats import ThreatKind
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ class Backdoor:
         target_class: the one target, or ``None`` for all-to-all.
     """
 
+    kind: ClassVar[ThreatKind] = "backdoor"
+
     trigger: Callable[[Tensor], Tensor]
     relabel: Callable[[Tensor], Tensor]
     target_class: int | None
@@ -197,6 +201,8 @@ class Targeted:
         true_labels, adversarial_labels: int64 ``(trials,)``.
     """
 
+    kind: ClassVar[ThreatKind] = "targeted"
+
     images: Tensor
     true_labels: Tensor
     adversarial_labels: Tensor
@@ -205,6 +211,8 @@ class Targeted:
 @dataclass(frozen=True)
 class Corruption:
     """Wrong labels or corrupted images without an attacker: success is the loss of clean accuracy."""
+
+    kind: ClassVar[ThreatKind] = "corruption"
 
 
 Threat = Backdoor | Targeted | Corruption

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from poisonlab.measure import catalogue
 from poisonlab.records.record import RunRecord, new_run_id, write_record
+from poisonlab.spec.threats import THREATS
 from poisonlab.store import Store
 from poisonlab.store.pack import pack
 
@@ -14,6 +16,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local", **measured) -> RunRecord:
     """A record as if ``spec`` had been run."""
     values = measured or {"clean_accuracy": 0.9, "asr": 0.5, "asr_undefended": 1.0, "asr_control": 0.0}
+    threat = next((t for t in THREATS if catalogue.headline(t).name in values), None)
     time = START + timedelta(days=day)
     return RunRecord(
         run_id=new_run_id(),
@@ -24,6 +27,7 @@ def record_of(spec, *, day: int = 0, state: str = "done", source: str = "local",
         created=time,
         started=time,
         finished=time + timedelta(seconds=10),
+        threat=threat,
         metrics=values,
         timings={"victim": 7.0, "repair": 2.0},
         points=[("victim", "loss", 1, 2.0)],

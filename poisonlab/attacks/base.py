@@ -11,6 +11,7 @@ from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
 from poisonlab.spec.config import Config, Protocol, VictimPart
+from poisonlab.spec.threats import ThreatKind
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison, Threat
 
@@ -119,5 +120,15 @@ class Attack:
         return poison
 
     def threat(self, poison: Poison, classes: int) -> Threat:
-        """How success is measured, rebuilt from the parameters and what ``poison`` learned."""
+        """How success is measured, rebuilt from the parameters and what ``poison`` learned.
+
+        The annotation of what an attack's own method returns names the kind of threat, see :meth:`threat_kind`.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def threat_kind(cls) -> ThreatKind | None:
+        """The kind of threat that the attack poses, known before it has run; ``None`` where it may be of several."""
+        returned = typing.get_type_hints(cls.threat)["return"]
+        kind: ThreatKind | None = getattr(returned, "kind", None)
+        return kind

@@ -9,7 +9,8 @@ from typing import Any
 from poisonlab import machine
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, table
-from poisonlab.records.record import RunRecord, success_name
+from poisonlab.measure import catalogue
+from poisonlab.records.record import RunRecord
 from poisonlab.registry import KINDS
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.spec.overrides import parse_settings
@@ -57,20 +58,18 @@ def sweep(options: argparse.Namespace) -> int:
     return OK if all(r.state == "done" for r in records) else FAILED
 
 
-_HEADLINE = ("clean_accuracy", "success", "undefended", "control")
+_HEADLINE = ("clean_accuracy", "success", "success_undefended", "control")
 
 
 def _headline(record: RunRecord) -> str:
-    name = success_name(record.metrics)
+    name = catalogue.headline(record.threat).name
     shown = (record.metrics.get("clean_accuracy"), record.metrics.get(name))
     return ", ".join("diverged" if v is None else f"{v:.4g}" for v in shown)
 
 
 def _row(record: RunRecord) -> list[Any]:
     spec = record.spec
-    m = record.metrics
-    name = success_name(record.metrics)
-    values = [m.get(key) for key in ("clean_accuracy", name, f"{name}_undefended", f"{name}_control")]
+    columns = catalogue.values(record.metrics, record.threat)
     return [
         spec.dataset.name,
         spec.attack.name,
@@ -78,7 +77,7 @@ def _row(record: RunRecord) -> list[Any]:
         spec.clean_images,
         spec.seed,
         record.state,
-        *values,
+        *(columns[name] for name in _HEADLINE),
     ]
 
 

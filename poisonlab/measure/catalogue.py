@@ -4,6 +4,7 @@ Columns of the store and the leaderboard, their order and direction, the heat ma
 of the command line follow from these entries: a new metric is one entry here and the code that computes it.
 """
 
+import re
 from collections.abc import Mapping
 
 from poisonlab.measure.metric import CONTROL, FAMILIES, ORACLE, UNDEFENDED, Metric, Unit
@@ -286,6 +287,7 @@ _ENTRIES = (
     ),
 )
 
+_NAME = re.compile(r"[a-z0-9_]{1,64}")
 METRICS: dict[str, Metric] = {}
 
 
@@ -293,8 +295,10 @@ def register(metric: Metric) -> None:
     """Add a metric to the catalogue.
 
     Raises:
-        ValueError: there is one of this name.
+        ValueError: there is one of this name, or the name is none that records and tables can hold.
     """
+    if not _NAME.fullmatch(metric.name):
+        raise ValueError(f"metric {metric.name[:80]!r} must be named by up to 64 of a-z, 0-9 and _")
     if metric.name in METRICS:
         raise ValueError(f"metric {metric.name!r} is in the catalogue already; choose another name")
     METRICS[metric.name] = metric

@@ -93,6 +93,8 @@ METRICS_1 = {
     "samples_accused_control": "samples_flagged_control",
     "relabelled_right": "relabeled_right",
 }
+# The kind of threat was told by the metric of its success.
+THREATS_1 = {"asr": "backdoor", "poison_success": "targeted", "accuracy_loss": "corruption"}
 KINDS_1: dict[str, str] = {}
 GONE_1 = frozenset({"FlaggedRows", "IsolatedRows"})  # no page showed them
 FIELDS_1 = {
@@ -117,7 +119,14 @@ def record_from_1(record: Json) -> Json:
     if isinstance(record.get("spec"), dict):
         record = record | {"spec": spec_from_1(record["spec"])}
     record = rename_metrics(record, METRICS_1)
-    return drop_kinds(rename_kinds(record, KINDS_1), GONE_1)
+    record = drop_kinds(rename_kinds(record, KINDS_1), GONE_1)
+    return record if "threat" in record else record | {"threat": _threat_from_1(record.get("metrics"))}
+
+
+def _threat_from_1(metrics: Any) -> str | None:
+    """The kind of threat that a run measured; ``None`` of a run that ended before it measured any."""
+    measured = metrics if isinstance(metrics, dict) else {}
+    return next((threat for name, threat in THREATS_1.items() if name in measured), None)
 
 
 def artifact_from_1(kind: str, fields: Json) -> tuple[str, Json]:

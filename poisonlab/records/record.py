@@ -37,6 +37,7 @@ from pydantic import (
 from poisonlab.records import artifacts, migrate
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.spec.config import digest, explain
+from poisonlab.spec.threats import ThreatKind
 
 Source = Literal["local", "imported", "reference"]
 RECORD = "run.json"
@@ -74,20 +75,6 @@ def check_run_id(value: Any) -> str:
     except ValueError:
         pass
     raise RecordError(f"{str(value)[:60]!r} is not a run id; ids look like {uuid.UUID(int=0)}")
-
-
-# kind of threat -> the metric of its success
-SUCCESS = {"backdoor": "asr", "targeted": "poison_success", "corruption": "accuracy_loss"}
-
-
-def threat_of(metrics: Mapping[str, Any]) -> str | None:
-    """The kind of threat that a run measured, by its metrics; ``None`` of a run that measured none."""
-    return next((kind for kind, name in SUCCESS.items() if name in metrics), None)
-
-
-def success_name(metrics: Mapping[str, Any]) -> str:
-    """The metric that tells how far the attack succeeded."""
-    return SUCCESS[threat_of(metrics) or "backdoor"]
 
 
 def finite(value: float | None) -> float | None:
@@ -171,6 +158,7 @@ class RunRecord(_Recorded):
     finished: Moment
     timings: dict[Stage, Seconds] = {}
     cached: Annotated[list[Stage], Field(max_length=1000)] = []
+    threat: ThreatKind | None = None
     metrics: Annotated[dict[Name, Value], Field(max_length=MAX_METRICS)] = {}
     undefined: Annotated[tuple[Name, ...], Field(max_length=MAX_METRICS)] = ()
     collapsed: Annotated[tuple[ModelName, ...], Field(max_length=3)] | None = None

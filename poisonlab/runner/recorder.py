@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from poisonlab import __version__, machine
+from poisonlab import __version__, machine, registry
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.events import (
@@ -235,6 +235,7 @@ class _Recorder:
             finished=datetime.now(UTC),
             timings={stage: round(seconds, 4) for stage, seconds in self.timings.items()},
             cached=[s for s, seconds in self.timings.items() if s in self.cached and seconds == 0],
+            threat=registry.attack[self.spec.attack.name].threat_kind(),
             metrics=self.metrics,
             undefined=self.undefined,
             collapsed=self.collapsed,

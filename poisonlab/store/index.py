@@ -14,11 +14,12 @@ from typing import Any
 import duckdb
 
 from poisonlab.records import record as run_folder
-from poisonlab.records.record import RECORD, RecordError, RunRecord, success_name, threat_of
+from poisonlab.records.record import RECORD, RecordError, RunRecord
 from poisonlab.spec.overrides import written
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.errors import Refused
 from poisonlab.store.job import parse_spec
+from poisonlab.store.metric_columns import stored_metrics
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
 BATCH = 200  # runs indexed in one transaction
@@ -171,8 +172,6 @@ def mark_latest(cursor: duckdb.DuckDBPyConnection, spec_group: str | None = None
 
 def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
     """The row of a run: headline metrics under the same names for every kind of threat."""
-    m = record.metrics
-    name = success_name(m)
     return {
         "run_id": record.run_id,
         "home": home,
@@ -185,7 +184,7 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         "collapsed": None if record.collapsed is None else " ".join(record.collapsed),
         "settings": written(record.spec),
         "state": record.state,
-        "threat": threat_of(m),
+        "threat": record.threat,
         "revision": record.revision,
         "version": record.version,
         "device": record.device,
@@ -197,15 +196,7 @@ def run_columns(record: RunRecord, home: str, sha256: str) -> dict[str, Any]:
         "peak_memory_mb": record.peak_memory_mb,
         "message": record.message,
         "diverged": record.diverged,
-        "clean_accuracy": m.get("clean_accuracy"),
-        "clean_accuracy_undefended": m.get("clean_accuracy_undefended"),
-        "clean_accuracy_control": m.get("clean_accuracy_control"),
-        "success": m.get(name),
-        "success_undefended": m.get(f"{name}_undefended"),
-        "control": m.get(f"{name}_control"),
-        "robust_accuracy": m.get("robust_accuracy"),
-        "der": m.get("der"),
-        "targets": m.get("targets"),
+        **stored_metrics(record.metrics, record.threat),
     }
 
 

@@ -76,7 +76,7 @@ def _detail(run_id: str) -> None:
     record = page.known(run_id) if job.state == "done" else None
     if record is not None:
         page.remarks(record)
-        page.headline(record.metrics)
+        page.headline(record)
         page.other_views(record, here="jobs")
     curves(points, run_id)
     logs(job.logs)
@@ -113,7 +113,7 @@ def _recorded(record: Any) -> None:
     st.subheader(page.title_of(record), anchor=False)
     st.caption(f"Not run by this queue: source {record.source}.")
     page.remarks(record)
-    page.headline(record.metrics)
+    page.headline(record)
     page.without_pictures(record)
     page.other_views(record, here="jobs")
     curves(store.runs.points(record.run_id), record.run_id)

@@ -1,12 +1,14 @@
 """The frame of a page: what it says first, which run it shows, how to reproduce it, what to do when empty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from poisonlab import registry
-from poisonlab.records.record import success_name
+from poisonlab.measure import catalogue
+from poisonlab.measure.metric import UNDEFENDED
+from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
 from poisonlab.spec.config import ExperimentSpec, make_spec
@@ -89,51 +91,37 @@ def row_of(record: Any) -> dict[str, Any]:
     }
 
 
-_MARKS = ("clean_accuracy_control", "clean_accuracy_retrained")  # what a corruption's repair is compared with
+_COLORS: dict[str, Any] = {"higher": "normal", "lower": "inverse", "none": "off"}  # of a rise
 
 
-def headline(metrics: Mapping[str, float | None]) -> None:
-    """The four numbers that sum up a run, each defined on hover."""
-    success = success_name(metrics)
-    undefended = metrics.get(f"{success}_undefended")
-    accuracy = metrics.get("clean_accuracy_undefended")
-    shown: list[tuple[str, float | None, float | None, Any]] = [  # name, value, undefended, color of a rise
-        ("clean_accuracy", metrics.get("clean_accuracy"), accuracy, "normal"),
-        (success, metrics.get(success), undefended, "inverse"),
-    ]
-    if success == "accuracy_loss":  # of the control it is 0 by definition
-        shown += [(name, metrics.get(name), None, "off") for name in _MARKS]
-    else:
-        shown.append((f"{success}_control", metrics.get(f"{success}_control"), None, "off"))
-    if "robust_accuracy" in metrics:
-        shown.append(
-            (
-                "robust_accuracy",
-                metrics["robust_accuracy"],
-                metrics.get("robust_accuracy_undefended"),
-                "normal",
-            )
-        )
-    elif "targets" in metrics:
-        shown.append(("targets", metrics["targets"], None, "off"))
-    for column, (name, value, before, color) in zip(st.columns(len(shown)), shown, strict=True):
-        definition = glossary.define(name)
-        delta = None
-        text = definition.text
-        if value is not None and before is not None:
-            delta = f"{100 * (value - before):+.1f} points"
-            text += f" The arrow compares with no defense: {percent(before)}."
-        still = delta is None or delta.startswith(("+0.0", "-0.0"))
-        column.metric(
-            definition.label,
-            percent(value) if definition.rate else number(value),
-            "no change" if delta and still else delta,
-            delta_color="off" if still else color,
-            delta_arrow="off" if still else "auto",
-            help=text,
-            border=True,
-            height="stretch",
-        )
+def headline(record: RunRecord) -> None:
+    """The numbers that sum up a run, each defined on hover and compared with the undefended model."""
+    names = [name for name in catalogue.summary(record.threat) if name in record.metrics]
+    for column, name in zip(st.columns(max(1, len(names))), names, strict=False):
+        before = record.metrics.get(f"{name}{UNDEFENDED.suffix}")
+        _tile(column, name, record.metrics[name], before)
+
+
+def _tile(place: Any, name: str, value: float | None, before: float | None) -> None:
+    """A number, and how far it is from that of the undefended model."""
+    metric = catalogue.find(name)
+    definition = glossary.define(name)
+    delta = None
+    text = definition.text
+    if value is not None and before is not None:
+        delta = f"{100 * (value - before):+.1f} points"
+        text += f" The arrow compares with no defense: {percent(before)}."
+    still = delta is None or delta.startswith(("+0.0", "-0.0"))
+    place.metric(
+        definition.label,
+        percent(value) if definition.rate else number(value),
+        "no change" if delta and still else delta,
+        delta_color="off" if still or metric is None else _COLORS[metric.better],
+        delta_arrow="off" if still else "auto",
+        help=text,
+        border=True,
+        height="stretch",
+    )
 
 
 def without_pictures(record: Any) -> None:
