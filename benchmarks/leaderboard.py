@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from poisonlab.records.record import new_run_id
 from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
+from poisonlab.store.metric_columns import STORED
 
 LIMIT_MS = 100.0
 SEEDS = 3
@@ -63,24 +64,14 @@ def fill(store: Store, count: int) -> None:
             "peak_memory_mb": 1000.0,
             "message": "",
             "diverged": False,
-            **{
-                name: rng.random(count)
-                for name in (
-                    "clean_accuracy",
-                    "clean_accuracy_undefended",
-                    "clean_accuracy_control",
-                    "success",
-                    "success_undefended",
-                    "control",
-                    "robust_accuracy",
-                    "der",
-                )
-            },
+            "settings": "",
+            **{name: rng.random(count) for name in sorted(STORED - {"targets"})},
             "targets": pd.array(np.where(targeted, 20.0, None), dtype="Float64"),
         }
     )
     with store.db.transaction() as cursor:
-        cursor.append("runs", rows)
+        cursor.register("filled", rows)
+        cursor.execute("INSERT INTO runs BY NAME SELECT * FROM filled")
 
 
 def milliseconds(ask: Callable[[], object]) -> float:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import board as figures
+from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
 from poisonlab.ui import board, glossary, navigation, page, selector
 from poisonlab.ui.command import leaderboard_command
@@ -39,8 +40,8 @@ st.subheader("Attack × defense", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 metric = left.segmented_control(
     "Metric",
-    list(board.HEAT),
-    default="success",
+    [metric.name for metric in catalogue.comparable()],
+    default=catalogue.SUCCESS,
     required=True,
     format_func=glossary.label,
     key="metric",

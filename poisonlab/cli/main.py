@@ -151,8 +151,12 @@ def _add_board(command: Command) -> None:
     for name in ("--dataset", "--attack", "--defense", "--source"):
         board.add_argument(name)
     board.add_argument("--preset", choices=PRESETS)
-    board.add_argument("--sort", default="success")
-    board.add_argument("--descending", action="store_true")
+    board.add_argument("--sort", default="success", metavar="column", help="such as clean_accuracy")
+    board.add_argument(
+        "--descending",
+        action=argparse.BooleanOptionalAction,
+        help="largest values first; by default where these are good",
+    )
     form = board.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true")
     form.add_argument("--json", action="store_true")

@@ -12,28 +12,25 @@ from typing import Any
 
 from poisonlab import machine
 from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say, table
+from poisonlab.measure import catalogue
 from poisonlab.records import archive
 from poisonlab.records.record import RecordError, check_run_id
 from poisonlab.registry import KINDS
 from poisonlab.spec import describe
 
-_SHOWN = (
-    "dataset",
-    "attack",
-    "defense",
-    "preset",
-    "source",
-    "n",
-    "collapsed",
-    "clean_accuracy",
-    "success",
-    "success_low",
-    "success_high",
-    "success_undefended",
-    "control",
-    "seconds",
-    "settings",
-)
+_NAMES = ("dataset", "attack", "defense", "preset", "source", "n", "collapsed")
+
+
+def _shown() -> list[str]:
+    """Columns of the printed leaderboard: metrics in sight, and all that belongs to the attack's success."""
+    names = list(_NAMES)
+    for metric in catalogue.board():
+        of_success = metric.stands_for is not None
+        if metric.column == "first" or of_success:
+            names.append(metric.name)
+        if metric.interval and of_success:
+            names += [f"{metric.name}_low", f"{metric.name}_high"]
+    return [*names, "seconds", "settings"]
 
 
 def list_(options: argparse.Namespace) -> int:
@@ -106,7 +103,7 @@ def leaderboard(options: argparse.Namespace) -> int:
     elif options.json:
         print(board.to_json(orient="records"))
     else:
-        shown = list(_SHOWN)
+        shown = _shown()
         rows = board[shown].astype(object).values.tolist()
         print(table(shown, rows) or "no finished runs yet; start with: python -m poisonlab run --help")
     return OK

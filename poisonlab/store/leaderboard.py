@@ -6,75 +6,23 @@ import numpy as np
 import pandas as pd
 from scipy import special  # scipy.stats, which takes a second to import, calls these two
 
+from poisonlab.measure import catalogue
+from poisonlab.measure.metric import Metric
 from poisonlab.store.database import Database
+from poisonlab.store.metric_columns import with_added
 from poisonlab.store.rows import COUNTED
 from poisonlab.store.runs import where
 
-SORTABLE = (
-    "group",
-    "dataset",
-    "attack",
-    "defense",
-    "victim",
-    "preset",
-    "source",
-    "n",
-    "clean_accuracy",
-    "clean_accuracy_undefended",
-    "success",
-    "success_undefended",
-    "control",
-    "robust_accuracy",
-    "der",
-    "targets",
-    "seconds",
-)
-COLUMNS = [
-    "group",
-    "dataset",
-    "attack",
-    "defense",
-    "settings",
-    "victim",
-    "preset",
-    "source",
-    "threat",
-    "n",
-    "clean_accuracy",
-    "clean_accuracy_low",
-    "clean_accuracy_high",
-    "clean_accuracy_undefended",
-    "success",
-    "success_low",
-    "success_high",
-    "success_undefended",
-    "control",
-    "robust_accuracy",
-    "der",
-    "targets",
-    "diverged",
-    "collapsed",
-    "seconds",
-]
+_LEADING = ["group", "dataset", "attack", "defense", "settings", "victim", "preset", "source", "threat", "n"]
+_TRAILING = ["diverged", "collapsed", "seconds"]
 
-# Targets of all seeds are pooled, so a seed with more targets weighs more; a backdoor's seeds weigh the same.
 _SQL = """
 SELECT experiment AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
     first(victim) AS victim, coalesce(arg_max(settings, preset), '') AS settings,
-    max(preset) AS preset,  -- equal values under both presets: the humbler name
-    source, first(threat) AS threat, count(*) FILTER (coalesce(collapsed, '') = '') AS n,
-    avg(clean_accuracy) AS clean_accuracy, stddev_samp(clean_accuracy) AS _accuracy_spread,
-    count(clean_accuracy) AS _accuracy_n,
-    avg(clean_accuracy_undefended) AS clean_accuracy_undefended,
-    coalesce(sum(success * targets) / sum(targets + 0 * success), avg(success)) AS success,
-    stddev_samp(success) AS _success_spread, count(success) AS _success_n,
-    sum(success * targets) AS _hits, sum(targets + 0 * success) AS _pooled,
-    coalesce(sum(success_undefended * targets) / sum(targets + 0 * success_undefended),
-        avg(success_undefended)) AS success_undefended,
-    coalesce(sum(control * targets) / sum(targets + 0 * control), avg(control)) AS control,
-    avg(robust_accuracy) AS robust_accuracy, avg(der) AS der, sum(targets) AS targets,
+    max(preset) AS preset,  -- equal values under both presets: quick, which promises less
+    source, first(threat) AS threat, count(*) FILTER (coalesce(collapsed, '') = '') AS n, {metrics},
     count(*) FILTER (diverged) AS diverged, count(*) FILTER (collapsed <> '') AS collapsed, avg(seconds) AS seconds
-FROM {counted} WHERE latest AND {where} GROUP BY experiment, source
+FROM {runs} WHERE latest AND {where} GROUP BY experiment, source
 ORDER BY "{sort}" {direction} NULLS LAST, "group", source
 """
 
@@ -83,6 +31,25 @@ SELECT coalesce(experiment, spec_group) AS "group", source, list(run_id::VARCHAR
 FROM runs WHERE latest AND (coalesce(experiment, spec_group), source) IN (SELECT unnest(?), unnest(?))
 GROUP BY "group", source
 """
+
+
+def columns() -> list[str]:
+    """Names of the columns of :meth:`Leaderboard.rows`, in their order."""
+    names = list(_LEADING)
+    for metric in catalogue.board():
+        names += [metric.name, *(interval_columns(metric) if metric.interval else ())]
+    return names + _TRAILING
+
+
+def sortable() -> list[str]:
+    """Columns that rows can be sorted by."""
+    named = [name for name in _LEADING if name not in ("settings", "threat")]
+    return [*named, *(metric.name for metric in catalogue.board()), "seconds"]
+
+
+def interval_columns(metric: Metric) -> tuple[str, str]:
+    """The columns that hold both ends of a metric's interval."""
+    return f"{metric.name}_low", f"{metric.name}_high"
 
 
 class Leaderboard:
@@ -98,37 +65,42 @@ class Leaderboard:
         defense: str | None = None,
         preset: str | None = None,
         source: str | None = None,
-        sort: str = "success",
-        descending: bool = False,
+        sort: str = catalogue.SUCCESS,
+        descending: bool | None = None,
     ) -> pd.DataFrame:
-        """One row an experiment and source, its seeds together; see ``COLUMNS``.
+        """One row an experiment and source, its seeds together; see :func:`columns`.
 
         Intervals are 95 %, cut to what the measure can be: Student's over the seeds where there are at least two (else
         NaN), Wilson's over the pooled targets for the success of a targeted attack. Of several finished
         runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite, ``collapsed``
         those with a model that gives nearly one answer to everything: these are not among the ``n`` of the means.
 
+        Args:
+            descending: largest first; by default where large values are good, see the catalogue of metrics.
+
         Raises:
             ValueError: ``sort`` is no column; names those that are.
         """
-        if sort not in SORTABLE:
-            raise ValueError(f"cannot sort by {sort!r}; choose one of: {', '.join(SORTABLE)}")
+        if sort not in sortable():
+            raise ValueError(f"cannot sort by {sort!r}; choose one of: {', '.join(sortable())}")
+        if descending is None:
+            descending = catalogue.largest_first(sort)
         asked = {"dataset": dataset, "attack": attack, "defense": defense, "preset": preset, "source": source}
         clauses, values = where(asked)
         sql = _SQL.format(
-            counted=COUNTED, where=clauses, sort=sort, direction="DESC" if descending else "ASC"
+            metrics=",\n    ".join(_over_seeds(metric) for metric in catalogue.board()),
+            runs=with_added(COUNTED),
+            where=clauses,
+            sort=sort,
+            direction="DESC" if descending else "ASC",
         )
         board = self.db.arrow(sql, values).to_pandas()  # three times as fast as DuckDB's own frame of strings
-        low, high = student(board["clean_accuracy"], board["_accuracy_spread"], board["_accuracy_n"])
-        board["clean_accuracy_low"], board["clean_accuracy_high"] = low, high
-        lost = (board["threat"] == "corruption").to_numpy(dtype=bool)  # a loss of accuracy may be a gain
-        least = np.where(lost, -1.0, 0.0)
-        seeds = student(board["success"], board["_success_spread"], board["_success_n"], least)
-        pooled = wilson(board["_hits"], board["_pooled"])
-        targeted = (board["threat"] == "targeted").to_numpy(dtype=bool)
-        for side, by_target, by_seed in zip(("low", "high"), pooled, seeds, strict=True):
-            board[f"success_{side}"] = np.where(targeted, by_target, by_seed)
-        return board[COLUMNS]
+        for metric in catalogue.board():
+            if metric.interval:
+                low, high = _interval(board, metric)
+                board[f"{metric.name}_low"] = low
+                board[f"{metric.name}_high"] = high
+        return board[columns()]
 
     def with_run_ids(self, board: pd.DataFrame) -> pd.DataFrame:
         """``board``, any rows of :meth:`rows`, with the ids of the runs behind each in ``run_ids``, by seed.
@@ -140,6 +112,48 @@ class Leaderboard:
         found = dict(zip(names, table["run_ids"].to_pylist(), strict=True))
         asked = zip(board["group"], board["source"], strict=True)
         return board.assign(run_ids=[found.get(row, []) for row in asked])
+
+
+def _over_seeds(metric: Metric) -> str:
+    """SQL of a metric's value over the seeds of an experiment, and of what its interval needs.
+
+    Where units are pooled, a seed with more targets weighs more; else all seeds weigh the same.
+    """
+    name, by = f'"{metric.name}"', metric.pooled_by
+    value = f"sum({name})" if metric.total else f"avg({name})"
+    if by:
+        value = f'coalesce(sum({name} * "{by}") / sum("{by}" + 0 * {name}), {value})'
+    parts = [f"{value} AS {name}"]
+    if metric.interval:
+        parts += [
+            f'stddev_samp({name}) AS "_{metric.name}_spread"',
+            f'count({name}) AS "_{metric.name}_n"',
+        ]
+    if metric.interval and by:
+        parts += [
+            f'sum({name} * "{by}") AS "_{metric.name}_hits"',
+            f'sum("{by}" + 0 * {name}) AS "_{metric.name}_pooled"',
+        ]
+    return ", ".join(parts)
+
+
+def _interval(board: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of a metric's 95 % interval in each row, cut to the range of what is measured under its threat."""
+    name = metric.name
+    codes, kinds = pd.factorize(board["threat"])  # -1, the last of ``measured``, where there is none
+    measured = [_measured(metric, kind) for kind in (*kinds, None)]
+    lowest = np.array([found.lowest for found in measured])[codes]
+    low, high = student(board[name], board[f"_{name}_spread"], board[f"_{name}_n"], lowest)
+    if metric.pooled_by:
+        pooled = np.array([bool(found.pooled_by) for found in measured])[codes]
+        low_pooled, high_pooled = wilson(board[f"_{name}_hits"], board[f"_{name}_pooled"])
+        low, high = np.where(pooled, low_pooled, low), np.where(pooled, high_pooled, high)
+    return low, high
+
+
+def _measured(metric: Metric, threat: str | None) -> Metric:
+    """The metric itself, or the headline metric that it stands for."""
+    return metric if metric.stands_for is None else catalogue.headline(threat)
 
 
 def plain(board: pd.DataFrame) -> pd.DataFrame:

@@ -33,11 +33,12 @@ def added() -> list[Metric]:
 
 
 def with_added(relation: str) -> str:
-    """``relation``, which has ``run_id``, with a column for each of :func:`added`."""
+    """``relation``, of runs, with a column for each of :func:`added`; a run with a collapsed model has none of them."""
     names = [metric.name for metric in added()]
     if not names:
         return relation
     pivot = ", ".join(f"max(value) FILTER (name = '{name}') AS \"{name}\"" for name in names)
     asked = ", ".join(f"'{name}'" for name in names)
     return f"""({relation} AS measured LEFT JOIN
-        (SELECT run_id, {pivot} FROM metrics WHERE name IN ({asked}) GROUP BY run_id) AS added USING (run_id))"""
+        (SELECT run_id AS added_to, {pivot} FROM metrics WHERE name IN ({asked}) GROUP BY run_id) AS added
+        ON added_to = run_id AND coalesce(collapsed, '') = '')"""

@@ -8,6 +8,7 @@ import duckdb
 from poisonlab.records.record import finite
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.store.metric_columns import STORED
 
 
 def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]) -> list[tuple[Any, ...]]:
@@ -15,18 +16,7 @@ def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]
     return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
-_RATES = (
-    "clean_accuracy",
-    "clean_accuracy_undefended",
-    "clean_accuracy_control",
-    "success",
-    "success_undefended",
-    "control",
-    "robust_accuracy",
-    "der",
-    "targets",
-)
-_KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in _RATES)
+_KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in sorted(STORED))
 # Runs as they count in means: one with a collapsed model has no rates.
 COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS experiment) FROM runs)"
 # The same with the data they were measured on in ``known_data``. A record that does not name its data is taken to be

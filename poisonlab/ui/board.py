@@ -7,51 +7,48 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab.figures.style import POISONED
-from poisonlab.records.record import SUCCESS
+from poisonlab.figures.style import CLEAN, POISONED
+from poisonlab.measure import catalogue
+from poisonlab.measure.metric import Metric, Unit
 from poisonlab.runner import runtime
+from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
+from poisonlab.store.leaderboard import interval_columns
 from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.wording import NONE, escape, number, percent
 
-HEAT = ("success", "clean_accuracy", "control", "der", "robust_accuracy")
-SORTS = {
-    "success": "attack success",
-    "clean_accuracy": "clean accuracy",
-    "control": "control",
-    "der": "DER",
-    "n": "seeds",
-    "dataset": "dataset",
-    "attack": "attack",
-    "defense": "defense",
-}
 # rows in the browser's table, marks in the scatter; downloads hold all
 SHOWN = 1000
 SCATTERED = 300
-ORDER = [
-    "dataset",
-    "attack",
-    "defense",
-    "settings",
-    "n",
-    "clean_accuracy",
-    "success",
-    "control",
-    "source",
-    "clean_accuracy_low",
-    "clean_accuracy_high",
-    "success_low",
-    "success_high",
-    "clean_accuracy_undefended",
-    "success_undefended",
-    "robust_accuracy",
-    "der",
-    "targets",
-    "seconds",
-    "victim",
-    "preset",
-    "diverged",
-]
+_NAMES = ["dataset", "attack", "defense", "settings", "n"]
+
+
+def sorts() -> dict[str, str]:
+    """Columns that the page sorts by, and their labels."""
+    metrics = {metric.name: metric.label for metric in catalogue.comparable()}
+    first = {catalogue.SUCCESS: metrics.pop(catalogue.SUCCESS)}
+    return first | metrics | {"n": "Seeds", "dataset": "Dataset", "attack": "Attack", "defense": "Defense"}
+
+
+def column_order(*, collapsed: bool = False) -> list[str]:
+    """Columns of the table: what tells rows apart, what is in sight, then the rest.
+
+    Args:
+        collapsed: some rows have runs with a collapsed model; their number then stands beside that of the runs.
+    """
+    marked = "collapsed"
+    metrics = catalogue.board()
+    first = [metric.name for metric in metrics if metric.column == "first"]
+    intervals = [name for metric in metrics if metric.interval for name in interval_columns(metric)]
+    more = [metric.name for metric in metrics if metric.column == "more"]
+    names = [*_NAMES, marked] if collapsed else _NAMES
+    last = ["diverged"] if collapsed else ["diverged", marked]
+    return [*names, *first, "source", *intervals, *more, "seconds", "victim", "preset", *last]
+
+
+def _read_from_the_better_end() -> None:
+    """Another column to sort by: the larger values first where they are good."""
+    st.session_state["descending"] = catalogue.largest_first(st.session_state["sort"])
 
 
 def order() -> tuple[str, str, bool]:
@@ -59,7 +56,7 @@ def order() -> tuple[str, str, bool]:
     left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
     threat = left.segmented_control(
         "Threat",
-        ["all", *SUCCESS],
+        ["all", *THREATS],
         default="all",
         required=True,
         key="threat",
@@ -67,8 +64,14 @@ def order() -> tuple[str, str, bool]:
         help="Backdoors are measured by ASR, targeted poisons by poison success, corruptions by lost accuracy: compare "
         "within one kind.",
     )
+    labels = sorts()
     sort = middle.selectbox(
-        "Sort by", list(SORTS), format_func=SORTS.__getitem__, key="sort", bind="query-params"
+        "Sort by",
+        list(labels),
+        format_func=labels.__getitem__,
+        key="sort",
+        bind="query-params",
+        on_change=_read_from_the_better_end,
     )
     descending = right.toggle("Largest first", key="descending", bind="query-params")
     return str(threat), str(sort), bool(descending)
@@ -76,7 +79,6 @@ def order() -> tuple[str, str, bool]:
 
 def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     """The rows, and those the reader selected, which the URL names by group and source."""
-    column = st.column_config
     shown = rows.head(SHOWN)
     names = list(shown["group"] + "-" + shown["source"])
     asked, link_number = link.read("rows")
@@ -84,37 +86,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     missing = len(set(asked) - set(names))
     if missing:
         st.warning(_not_shown(missing))
-    interval = glossary.help_for("interval")
     event = st.dataframe(
         shown,
-        column_order=[*ORDER, "collapsed"] if not shown["collapsed"].any() else _with_collapsed(),
-        column_config={
-            "defense": column.TextColumn(
-                "defense", width=130
-            ),  # the first rows need not hold the longest name
-            "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
-            "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
-            "clean_accuracy": tables.share("clean_accuracy"),
-            "clean_accuracy_low": column.NumberColumn("Accuracy from", help=interval, format="percent"),
-            "clean_accuracy_high": column.NumberColumn("to", help=interval, format="percent"),
-            "clean_accuracy_undefended": tables.percentage(
-                "clean_accuracy_undefended", "Accuracy undefended"
-            ),
-            "success": tables.share("success", "Attack success ↓", POISONED),
-            "success_low": column.NumberColumn("Success from", help=interval, format="percent"),
-            "success_high": column.NumberColumn("to ", help=interval, format="percent"),
-            "success_undefended": tables.percentage("success_undefended", "Success undefended"),
-            "control": tables.percentage("control", "Control"),
-            "robust_accuracy": tables.percentage("robust_accuracy", "RA"),
-            "der": tables.percentage("der", "DER"),
-            "targets": column.NumberColumn("Targets", help=glossary.help_for("targets"), format="%d"),
-            "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
-            "diverged": column.NumberColumn("Diverged", help=glossary.help_for("diverged"), format="%d"),
-            "collapsed": column.NumberColumn(
-                "Collapsed", help=glossary.help_for("collapsed"), format="%d", width="small"
-            ),
-            "source": column.TextColumn("Source", help=glossary.help_for("source")),
-        },
+        column_order=column_order(collapsed=bool(shown["collapsed"].any())),
+        column_config=_column_config(),
         hide_index=True,
         placeholder=NONE,
         height=tables.height(len(shown)),
@@ -135,10 +110,37 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
     return shown.iloc[picked]
 
 
-def _with_collapsed() -> list[str]:
-    """The columns where some rows have runs with a collapsed model: their number stands beside that of the runs."""
-    place = ORDER.index("n") + 1
-    return [*ORDER[:place], "collapsed", *ORDER[place:]]
+def _column_config() -> dict[str, Any]:
+    """How the columns look, each defined on hover."""
+    column = st.column_config
+    look: dict[str, Any] = {
+        "defense": column.TextColumn("defense", width=130),  # the first rows need not hold the longest name
+        "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
+        "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
+        "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
+        "diverged": column.NumberColumn("Diverged", help=glossary.help_for("diverged"), format="%d"),
+        "collapsed": column.NumberColumn(
+            "Collapsed", help=glossary.help_for("collapsed"), format="%d", width="small"
+        ),
+        "source": column.TextColumn("Source", help=glossary.help_for("source")),
+    }
+    for metric in catalogue.board():
+        look[metric.name] = _metric_column(metric)
+        low, high = interval_columns(metric)
+        interval = glossary.help_for("interval")
+        look[low] = column.NumberColumn(f"{metric.label} from", help=interval, format="percent")
+        look[high] = column.NumberColumn(f"{metric.label} to", help=interval, format="percent")
+    return look
+
+
+def _metric_column(metric: Metric) -> Any:
+    """A bar where the metric has an interval, a percentage of other rates, else a number."""
+    if metric.interval:
+        return tables.share(metric.name, metric.heading, POISONED if metric.better == "lower" else CLEAN)
+    if metric.rate:
+        return tables.percentage(metric.name, metric.heading)
+    digits = "%d" if metric.unit is Unit.COUNT else "%.3g"
+    return st.column_config.NumberColumn(metric.heading, help=metric.text, format=digits)
 
 
 def _not_shown(count: int) -> str:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from poisonlab.measure import catalogue
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.overrides import changed, write_setting
 
@@ -59,7 +60,14 @@ def leaderboard_command(sort: str, descending: bool, **filters: str | None) -> s
     """``python -m poisonlab leaderboard ...`` with the filters that are set."""
     chosen = [f"--{name} {shlex.quote(value)}" for name, value in filters.items() if value]
     order = [] if sort == "success" else [f"--sort {shlex.quote(sort)}"]
-    return " ".join([PROGRAM, "leaderboard", *chosen, *order, *(["--descending"] if descending else [])])
+    return " ".join([PROGRAM, "leaderboard", *chosen, *order, *_direction(sort, descending)])
+
+
+def _direction(sort: str, descending: bool) -> list[str]:
+    """The option of an order that is not the column's own."""
+    if descending == catalogue.largest_first(sort):
+        return []
+    return ["--descending" if descending else "--no-descending"]
 
 
 def reproduce_command(table: str, recipe: str, only: str | None = None) -> str:
