@@ -16,7 +16,9 @@ def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]
     return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
-_KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in sorted(STORED))
+_KEPT = ", ".join(
+    f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in sorted(STORED)
+)
 # Runs as they count in means: one with a collapsed model has no rates.
 COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS experiment) FROM runs)"
 # The same with the data they were measured on in ``known_data``. A record that does not name its data is taken to be
