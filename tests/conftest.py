@@ -7,11 +7,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from core_helpers import tiny_spec
 
 from poisonlab.cache.stage_cache import StageCache
+from poisonlab.measure import catalogue
+from poisonlab.pipeline.experiment import Result
+from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store
 
@@ -36,6 +40,21 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> StageCache:
 @pytest.fixture
 def spec() -> Callable[..., ExperimentSpec]:
     return tiny_spec
+
+
+@pytest.fixture(autouse=True)
+def names_of_the_vocabularies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever run a test makes: its metrics stand in the catalogue, its stages in the vocabulary of stages."""
+
+    def checked(result: Result, *args: Any, **fields: Any) -> None:
+        created(result, *args, **fields)
+        unknown = [name for name in result.metrics if catalogue.find(name) is None]
+        assert not unknown, f"not in measure/catalogue.py: {unknown}"
+        unknown = [name for name in (*result.timings, *result.cached) if stages.find(name) is None]
+        assert not unknown, f"not in spec/stages.py: {unknown}"
+
+    created = Result.__init__
+    monkeypatch.setattr(Result, "__init__", checked)
 
 
 @pytest.fixture

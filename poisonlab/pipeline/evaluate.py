@@ -23,6 +23,7 @@ from poisonlab.models.base import Classifier, identity, predict
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.poison import Attacked
 from poisonlab.spec.config import AttackPart
+from poisonlab.spec.stages import Stage
 from poisonlab.training.victims import Victims
 from poisonlab.types import (
     Backdoor,
@@ -219,7 +220,7 @@ def measure_settings(
         fingerprint(threat.trigger(test.x), threat.relabel(test.y)),
         [packed.data, attack],
     ]
-    done = run_stage(ctx, "settings", key, compute).data
+    done = run_stage(ctx, Stage.SETTINGS, key, compute).data
     return {"setting": float(sweep.settings[sweep.chosen])} | {name: done[name] for name in ORACLE}
 
 

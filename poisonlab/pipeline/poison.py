@@ -15,6 +15,7 @@ from poisonlab.measure.galleries import show_poison
 from poisonlab.measure.monitor import TargetHits
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, VictimPart
+from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims, train_from_scratch
 from poisonlab.types import Bundle, ImageSet, Poison, PoisonedSets, Splits, Threat
@@ -89,7 +90,7 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
         surrogates,
         recipes,
     ]
-    return Poison.from_tensors(run_stage(ctx, "poison", key, compute).tensors)
+    return Poison.from_tensors(run_stage(ctx, Stage.POISON, key, compute).tensors)
 
 
 def train_with_attacker(
@@ -137,7 +138,7 @@ def _view(
     """
 
     def clean_model() -> Classifier:
-        return trainer.train("attackers_model", [splits.train], seed=first).member(0)
+        return trainer.train(Stage.ATTACKERS_MODEL, [splits.train], seed=first).member(0)
 
     def extractor() -> Classifier:
         return clean_model() if spec.protocol == "from_scratch" else trainer.extractor().member(0)
@@ -150,6 +151,6 @@ def _view(
         shared = splits.train if spec.protocol == "from_scratch" else splits.pretrain
         data = shared if images is None else images
         make_hook = partial(DropoutTraining.of, dropout)
-        return train_from_scratch("surrogate", reseeded, [data], ctx, make_hook, dropout).member(0)
+        return train_from_scratch(Stage.SURROGATE, reseeded, [data], ctx, make_hook, dropout).member(0)
 
     return AttackerView(splits.train, splits.test, clean_model, extractor, public, surrogate)

@@ -8,6 +8,7 @@ from torch.nn import Module
 
 from poisonlab.context import Context
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
 from poisonlab.training.victims import (
     MakeHook,
     Victims,
@@ -56,7 +57,7 @@ class Trainer:
 
     def extractor(self) -> Victims:
         """The pretrained network that all victims of a transfer protocol start from."""
-        return train_from_scratch("extractor", self.spec, [self.splits.pretrain], self.ctx)
+        return train_from_scratch(Stage.EXTRACTOR, self.spec, [self.splits.pretrain], self.ctx)
 
     def reseeded(self, seed: int | None) -> tuple[ExperimentSpec, Context]:
         """Spec and context with another seed, or the run's own."""

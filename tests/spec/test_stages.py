@@ -1,15 +1,19 @@
 """The vocabulary of stages: complete, and what out of memory advises in each."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, Recipe
 from poisonlab.runner.failures import explain_failure
 from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.stages import Stage
 
+PACKAGE = Path(stages.__file__).resolve().parents[1]
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -67,3 +71,17 @@ def test_what_makes_a_stage_long_is_named() -> None:
 
     assert stages.time_parameters(Stage.VICTIM, spec) == {"training.epochs": spec.training.epochs}
     assert "defense.rounds" in stages.time_parameters(Stage.REPAIR, spec)
+
+
+def test_every_stage_that_the_program_starts_by_name_is_a_member() -> None:
+    started = re.compile(
+        r"""(?:run_stage\(\s*[\w.]+,|\.train\(|train_from_scratch\(|\.purify\(|\.detect\()\s*"(\w+)\""""
+    )
+    names = {name for path in PACKAGE.rglob("*.py") for name in started.findall(path.read_text())}
+
+    assert names <= set(Stage)
+
+
+@pytest.mark.parametrize("kind", [EnergyRecipe, DiffusionRecipe])
+def test_generative_models_are_stages(kind: type[Recipe]) -> None:
+    assert stages.find(kind.kind) is not None

@@ -21,6 +21,7 @@ from poisonlab.cache.stage_key import fingerprint_images
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, identity, logits
 from poisonlab.spec.config import Config, FineTuneConfig, param
+from poisonlab.spec.stages import Stage
 from poisonlab.training.loop import TrainingHook, fine_tune
 from poisonlab.types import Bundle, ImageSet
 
@@ -141,7 +142,7 @@ def influence(
     settings = {k: v for k, v in settings.items() if k not in ("flag_share", "only_positive")}
     given = identity(model), fingerprint_images([clean, suspects])
     compute = partial(_scored, model, clean, suspects, config)
-    return run_stage(ctx, "influence", [*given, settings, ctx.seed], compute).tensors["scores"]
+    return run_stage(ctx, Stage.INFLUENCE, [*given, settings, ctx.seed], compute).tensors["scores"]
 
 
 def _scored(

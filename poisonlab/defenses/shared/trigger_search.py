@@ -15,6 +15,7 @@ from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, identity, predict
 from poisonlab.spec.config import Config, param
+from poisonlab.spec.stages import Stage
 from poisonlab.types import Bundle, ImageSet
 
 REPOSITORY = "Neural Cleanse repository, recalled"
@@ -89,7 +90,7 @@ def find_triggers(
         chosen,
         ctx.seed,
     ]
-    return Triggers(**run_stage(ctx, "trigger_search", key, compute).tensors)
+    return Triggers(**run_stage(ctx, Stage.TRIGGER_SEARCH, key, compute).tensors)
 
 
 def _searched(
