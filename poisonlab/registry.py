@@ -30,19 +30,19 @@ class Card:
 
     Attributes:
         title: full name.
-        summary: one or two sentences for a student.
-        references: the papers it follows, its own first.
         paper: its source in words, where there is no reference.
+        summary: one or two sentences for a student.
         threat_model: who knows and controls what.
         deviations: each known difference from the paper.
+        references: the papers it follows, its own first.
     """
 
     title: str
-    summary: str
-    references: tuple[Reference, ...] = ()
     paper: str = ""
+    summary: str = ""
     threat_model: str = ""
     deviations: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
 
     @property
     def source(self) -> str:

@@ -49,7 +49,8 @@ def run_stage(ctx: Context, name: str, key: Any, compute: Callable[[Context], Bu
     ctx.emit(StageStarted(name))
     started = time.perf_counter()
     if ctx.cache is None:
-        bundle, cached = compute(inner), False
+        bundle = compute(inner)
+        cached = False
     else:
         bundle, cached = ctx.cache.get_or_compute(name, key, inner, compute)
     seconds = 0.0 if cached else time.perf_counter() - started - inner.observed_seconds

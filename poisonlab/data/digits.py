@@ -71,5 +71,6 @@ class Digits:
         classes = tuple(str(d) for d in range(10))
         # scikit-learn's order goes writer by writer: shuffle once, so that both parts know all hands
         order = balanced_order(y, derive(0, "digits"))
-        pool, test = order[:1400], order[1400:]
+        pool = order[:1400]
+        test = order[1400:]
         return ImageSet(x[pool], y[pool], classes), ImageSet(x[test], y[test], classes, "test")

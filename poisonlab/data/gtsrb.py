@@ -155,7 +155,8 @@ def _from_archive(root: Path) -> Tensors:
             raise DataError(
                 f"GTSRB is not in {root / 'gtsrb'} and cannot be downloaded ({error}); {REMEDY}"
             ) from error
-    train, test = _training_files(root / "gtsrb"), _test_files(root / "gtsrb")
+    train = _training_files(root / "gtsrb")
+    test = _test_files(root / "gtsrb")
     return {
         "train_x": torch.stack([_read(path) for path, _ in train]),
         "train_y": torch.tensor([label for _, label in train], dtype=torch.uint8),

@@ -90,14 +90,16 @@ class AntiBackdoorLearning(TrainingHook):
             self.rows = index
             return x, y
         rest = ~self.aside[index]
-        x, y = x[rest], y[rest]
+        x = x[rest]
+        y = y[rest]
         self.descending = len(y)
         if self.step > self.unlearning_starts:
             drawn = torch.randint(
                 len(self.isolated), (len(index),), generator=self.generator, device=index.device
             )
             wrong = self.data[self.isolated[drawn]]
-            x, y = torch.cat([x, wrong.x.to(x.dtype) / 255]), torch.cat([y, wrong.y])
+            x = torch.cat([x, wrong.x.to(x.dtype) / 255])
+            y = torch.cat([y, wrong.y])
         return x.contiguous(memory_format=torch.channels_last), y
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:

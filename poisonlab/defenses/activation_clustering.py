@@ -124,7 +124,8 @@ class ActivationClustering(Defense):
     )
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, features = self.config, extract(model, suspects.x)
+        cfg = self.config
+        features = extract(model, suspects.x)
         draws = ctx.generator("activation_clustering")
         seed = int(torch.randint(2**31 - 1, (1,), generator=draws, device=ctx.device))
         scores = torch.full((len(suspects),), -1.0, device=features.device)  # least suspicious: not judged
@@ -139,7 +140,8 @@ class ActivationClustering(Defense):
                 )
                 continue
             scores[rows] = split.toward_minority.to(scores)
-            share, fit = split.minority.double().mean().item(), split.silhouettes.mean().item()
+            share = split.minority.double().mean().item()
+            fit = split.silhouettes.mean().item()
             if share <= cfg.largest:  # two heaps of about the same size are no sign of poison
                 fits[label] = fit
             if share <= cfg.largest and fit > cfg.silhouette:

@@ -109,11 +109,14 @@ class ANP(Defense):
 
         for step in range(1, cfg.iterations + 1):
             rows = torch.randint(len(clean), (cfg.batch_size,), generator=draws, device=ctx.device)
-            x, y = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws)), clean.y[rows]
+            x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
+            y = clean.y[rows]
 
-            delta, xi = noise(), noise()
+            delta = noise()
+            xi = noise()
             for _ in range(cfg.ascent_steps):
-                delta, xi = delta.requires_grad_(), xi.requires_grad_()
+                delta = delta.requires_grad_()
+                xi = xi.requires_grad_()
                 perturbed = F.cross_entropy(logits(x, channels.scaled(mask.detach() + delta, 1 + xi)), y)
                 to_delta, to_xi = torch.autograd.grad(perturbed, (delta, xi))
                 step_size = cfg.eps / cfg.ascent_steps

@@ -193,7 +193,8 @@ class _Masking:
         """2. Masks that keep the clean answers, trigger or not."""
         cfg = self.config
         for index in self._batches():
-            x, y = self.images[index], self.clean.y[index]
+            x = self.images[index]
+            y = self.clean.y[index]
             both = torch.cat([x, (x + trigger).clamp(0, 1)])
             logits, triggered_logits = self.masked(both, self.masked.masked_weights()).chunk(2)
             natural = F.cross_entropy(logits, y)

@@ -124,7 +124,8 @@ class ConfidentLearning(Defense):
     )
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, y = self.config, suspects.y
+        cfg = self.config
+        y = suspects.y
         fold = balanced_folds(y, cfg.folds, ctx.generator("folds"))
         probabilities = torch.zeros(len(y), len(suspects.classes), dtype=torch.float64, device=y.device)
         for part in range(cfg.folds):

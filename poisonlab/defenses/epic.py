@@ -64,7 +64,8 @@ def medoids(similarity: Tensor, count: int) -> Tensor:
     for _ in range(count):
         best = gain.argmax()
         closer = (similarity[best] > reached).nonzero().squeeze(1)  # only these change what others would gain
-        before, after = reached[closer, None], similarity[best, closer, None]
+        before = reached[closer, None]
+        after = similarity[best, closer, None]
         gain -= (similarity[closer].clamp(before, after) - before).sum(0, dtype=torch.float64)
         gain[best] = -torch.inf
         reached[closer] = after[:, 0]

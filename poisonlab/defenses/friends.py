@@ -116,7 +116,8 @@ class FriendlyNoise(TrainingHook):
         return ImageSet(torch.cat(changed), data.y, data.classes, data.split)
 
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        cfg, size = self.config, self.config.noise_eps / 255
+        cfg = self.config
+        size = self.config.noise_eps / 255
         if cfg.noise == "gaussian":
             return x + size * torch.randn(x.shape, generator=self.draws, device=x.device), y
         if cfg.noise == "bernoulli":

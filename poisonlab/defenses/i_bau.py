@@ -104,7 +104,8 @@ class Unlearning:
 
     def worst_perturbation(self) -> Tensor:
         """One pass of gradient descent on the inner loss from d = 0, against the answers without d."""
-        cfg, delta = self.config, torch.zeros_like(self.images[:1])
+        cfg = self.config
+        delta = torch.zeros_like(self.images[:1])
         for index in batches(len(self.images), cfg.batch_size, 1, self.order):
             x = self.images[index]
             with torch.no_grad():
@@ -127,7 +128,8 @@ class Unlearning:
 
     def gradient(self, forward: Callable[[], Tensor]) -> Tensor:
         """Leave the hypergradient of the batch in the weights; Phi(d) = d - a grad_d (inner loss)."""
-        cfg, outer = self.config, forward()
+        cfg = self.config
+        outer = forward()
         inner = inner_loss(self.model, self.x, self.y, self.delta, cfg.delta_weight)
         (descent,) = torch.autograd.grad(inner, self.delta, create_graph=True)
         mapped = self.delta - cfg.inner_step * descent

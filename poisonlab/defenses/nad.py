@@ -162,7 +162,8 @@ class NAD(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
-        teacher, student = copy.deepcopy(model), copy.deepcopy(model)
+        teacher = copy.deepcopy(model)
+        student = copy.deepcopy(model)
         fine_tune(
             teacher, clean, cfg.model_copy(update={"epochs": cfg.teacher_epochs}), named(ctx, "teacher")
         )

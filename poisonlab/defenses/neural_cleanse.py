@@ -121,7 +121,8 @@ class NeuralCleanse(Defense):
         )
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
-        cfg, repaired = self.config, copy.deepcopy(model)
+        cfg = self.config
+        repaired = copy.deepcopy(model)
         found, index = self._search(model, clean, ctx)
         flagged = index > cfg.anomaly
         if not bool(flagged.any()):

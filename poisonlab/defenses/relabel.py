@@ -50,7 +50,8 @@ class Relabel(Defense):
     ) -> Repair:
         scores = influence(model, clean, suspects, self.config, ctx)
         rows = flag(scores, self.config)
-        trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]
+        trusted = joined(without(suspects, rows), clean)
+        flagged = suspects[rows]
         reference = tuned(model, trusted, self.config, named(ctx, "reference"))
         if not len(rows):
             nothing = flagged_images(scores, rows, fate=rows, labels=rows, ctx=ctx)

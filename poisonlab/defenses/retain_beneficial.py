@@ -89,7 +89,8 @@ class RetainBeneficial(Defense):
         cfg = self.config
         scores = influence(model, clean, suspects, cfg, ctx)  # 1.
         rows = flag(scores, cfg)  # 2.
-        trusted, flagged = joined(without(suspects, rows), clean), suspects[rows]
+        trusted = joined(without(suspects, rows), clean)
+        flagged = suspects[rows]
         reference = tuned(model, trusted, cfg, named(ctx, "reference"))  # 3.
         answers = (
             logits(reference, flagged.x).softmax(1) if len(rows) else scores.new_zeros(0, len(clean.classes))

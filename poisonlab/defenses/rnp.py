@@ -142,10 +142,8 @@ class RNP(Defense):
         return Unlearning.of(self.config, classes, self.config.weight_decay, milestones=(10, 20))
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, how = (
-            self.config,
-            dataclasses.replace(self._unlearning(len(clean.classes)), lr=self.config.detect_lr),
-        )
+        cfg = self.config
+        how = dataclasses.replace(self._unlearning(len(clean.classes)), lr=self.config.detect_lr)
         found = forget_repeatedly(model, clean, suspects, how, cfg.repeats, cfg.part, ctx)
         backdoored = bool((found.class_share > cfg.agreement).any())
         suspect = found.class_share.argmax()

@@ -138,7 +138,8 @@ class TracIn(Defense):
     )
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
-        cfg, influence = self.config, Influence(self.config)
+        cfg = self.config
+        influence = Influence(self.config)
         train_anew(model, suspects, cfg, ctx, influence)
         flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
         flagged[influence.total.topk(round(cfg.share * len(suspects))).indices] = True

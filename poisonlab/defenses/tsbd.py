@@ -109,7 +109,8 @@ def neuron_weight_change(before: Classifier, after: Classifier) -> dict[str, Ten
 
     NWC(l, k) is the sum over row k.
     """
-    old, new = before.state_dict(), after.state_dict()
+    old = before.state_dict()
+    new = after.state_dict()
     names = [
         f"{name}.weight"
         for name, module in before.named_modules()
@@ -145,7 +146,8 @@ def reinitialize(
     chosen = dict(zip(change, taken.split([len(rows) for rows in change.values()]), strict=True))
     pool = torch.cat([rows[chosen[name]].flatten() for name, rows in change.items()])
     edge = pool.sort(descending=True).values[max(1, round(weight_ratio * len(pool))) - 1]
-    renewed, state = copy.deepcopy(model), model.state_dict()
+    renewed = copy.deepcopy(model)
+    state = model.state_dict()
     for name, rows in change.items():
         gone = (chosen[name][:, None] & (rows >= edge)).view_as(state[name])
         state[name] = torch.where(gone, torch.zeros_like(state[name]), state[name])

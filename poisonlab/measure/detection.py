@@ -29,7 +29,8 @@ def sample_metrics(victim: Detection, control: Detection, poisoned: Tensor) -> d
         return {}
     if not poisoned.any():
         return {"samples_flagged": victim.flagged.double().mean().item()}
-    scores, flagged = victim.sample_scores, victim.flagged.double()
+    scores = victim.sample_scores
+    flagged = victim.flagged.double()
     return {
         "sample_auroc": metrics.auroc(scores[~poisoned], scores[poisoned]),
         "samples_caught": flagged[poisoned].mean().item(),
@@ -65,7 +66,8 @@ def recovered_trigger(found: Detection) -> RecoveredTrigger | None:
 
 def with_trigger(x: Tensor, found: RecoveredTrigger, row: int = 0) -> Tensor:
     """uint8 images with a recovered trigger: pasted by its mask, or added."""
-    images, pattern = as_floats(x), found.patterns[row].to(x.device)
+    images = as_floats(x)
+    pattern = found.patterns[row].to(x.device)
     if found.masks is None:
         changed = images + pattern
     else:

@@ -27,7 +27,8 @@ def flag_metrics(found: Flags, bad: Tensor, train: ImageSet) -> dict[str, float 
     """
     if len(found.scores) != len(bad):
         return {}
-    bad, rows = bad.cpu(), found.rows.cpu()
+    bad = bad.cpu()
+    rows = found.rows.cpu()
     measured: dict[str, float | None] = {"flagged": len(rows) / len(bad)}
     right = bad[rows].double()
     if bad.any():
@@ -53,12 +54,15 @@ def show_flags(found: Flags, bad: Tensor, suspects: ImageSet, train: ImageSet, c
     """
     if len(found.scores) != len(bad) or not len(found.rows) or not bool(bad.any()):
         return
-    bad, scores, rows = bad.cpu(), found.scores.cpu(), found.rows.cpu()
+    bad = bad.cpu()
+    scores = found.scores.cpu()
+    rows = found.rows.cpu()
     hits = bad[scores.argsort(descending=True, stable=True)].double().cumsum(0)
     flagged = torch.linspace(1, len(bad), min(POINTS, len(bad))).round().long()
     caught = hits[flagged - 1]
     place = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()
-    seen, fate = rows[place], found.fate.cpu()
+    seen = rows[place]
+    fate = found.fate.cpu()
     counts = torch.tensor(
         [[int(((fate == f) & (bad[rows] == b)).sum()) for b in (False, True)] for f in range(3)]
     )

@@ -189,7 +189,8 @@ def show_detection(
 
 def show_suspicion(victim: Detection, control: Detection, poisoned: Tensor, ctx: Context) -> None:
     """Scores of training images, the victim's beside the control's. ``poisoned`` is bool ``(n,)``."""
-    scores, flagged = victim.sample_scores, victim.flagged
+    scores = victim.sample_scores
+    flagged = victim.flagged
     if scores is None or flagged is None or control.sample_scores is None or control.flagged is None:
         return
     shares = [a.double().mean().item() for a in (flagged[~poisoned], flagged[poisoned], control.flagged)]
@@ -212,6 +213,8 @@ def show_recovered(found: Detection, model: Classifier, clean: ImageSet, ctx: Co
         "trigger",
         artifacts.TriggerReconstruction(trigger.patterns, histogram[None], norm, classes, trigger.masks),
     )
-    labels, patterns, masks = found.trigger_classes, found.patterns, found.masks
+    labels = found.trigger_classes
+    patterns = found.patterns
+    masks = found.masks
     if labels is not None and patterns is not None and masks is not None and len(labels) > 1:
         ctx.artifact("class_triggers", artifacts.ClassTriggers(patterns, masks, labels, classes))

@@ -30,7 +30,8 @@ def public_images(public: ImageSet, spec: ExperimentSpec, threat: Threat, ctx: C
     if not isinstance(threat, Backdoor):
         raise ValueError(f"public_poison={share} needs a trigger; attack {spec.attack.name!r} has none")
     order = torch.randperm(len(public), generator=ctx.generator("public poison"), device=public.x.device)
-    rows, x = order[: round(share * len(public))], public.x.clone()
+    rows = order[: round(share * len(public))]
+    x = public.x.clone()
     x[rows] = threat.trigger(x[rows])
     return dataclasses.replace(public, x=x, split=f"{public.split}, {share:.0%} of them with the trigger")
 

@@ -277,7 +277,8 @@ def _check_range(name: str, value: Any, form: _Form, sizes: Mapping[str, int]) -
     bound = str(form.high)
     high = int(bound) if bound.isdecimal() else sizes[bound]
     values = value if isinstance(value, Tensor) else torch.tensor([value])
-    least, most = int(values.min()), int(values.max())
+    least = int(values.min())
+    most = int(values.max())
     if form.low is not None and least < form.low or most >= high:
         raise ShapeError(f"{name} must be from {form.low} to {high - 1}, and holds {least} to {most}")
 

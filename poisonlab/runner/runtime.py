@@ -66,7 +66,8 @@ def stop() -> None:
     """Interrupt running jobs and close the store. Idempotent."""
     global _runtime
     with _lock:
-        runtime, _runtime = _runtime, None
+        runtime = _runtime
+        _runtime = None
     if runtime:
         runtime.runner.stop()
         runtime.store.close()

@@ -199,7 +199,8 @@ class Jobs:
             WHERE run_id = ?"""
         values: list[Any] = [state, message, finished, check_run_id(run_id)]
         if attempt is not None:
-            sql, values = f"{sql} AND attempt = ? AND state = 'running'", [*values, attempt]
+            sql = f"{sql} AND attempt = ? AND state = 'running'"
+            values = [*values, attempt]
         return self.db.write(
             lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall())
         )
@@ -216,7 +217,7 @@ class Jobs:
             )
             cursor.execute("UPDATE jobs SET cancel = true WHERE run_id = ? AND state = 'running'", [run_id])
             found = cursor.execute("SELECT state FROM jobs WHERE run_id = ?", [run_id]).fetchone()
-            return found and found[0]
+            return str(found[0]) if found else None
 
         return self.db.write(change)
 

@@ -100,7 +100,7 @@ class Leaderboard:
                 low, high = _interval(board, metric)
                 board[f"{metric.name}_low"] = low
                 board[f"{metric.name}_high"] = high
-        return board[columns()]
+        return pd.DataFrame(board[columns()])
 
     def with_run_ids(self, board: pd.DataFrame) -> pd.DataFrame:
         """``board``, any rows of :meth:`rows`, with the ids of the runs behind each in ``run_ids``, by seed.
@@ -119,7 +119,8 @@ def _over_seeds(metric: Metric) -> str:
 
     Where units are pooled, a seed with more targets weighs more; else all seeds weigh the same.
     """
-    name, by = f'"{metric.name}"', metric.pooled_by
+    name = f'"{metric.name}"'
+    by = metric.pooled_by
     value = f"sum({name})" if metric.total else f"avg({name})"
     if by:
         value = f'coalesce(sum({name} * "{by}") / sum("{by}" + 0 * {name}), {value})'
@@ -147,7 +148,8 @@ def _interval(board: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarr
     if metric.pooled_by:
         pooled = np.array([bool(found.pooled_by) for found in measured])[codes]
         low_pooled, high_pooled = wilson(board[f"_{name}_hits"], board[f"_{name}_pooled"])
-        low, high = np.where(pooled, low_pooled, low), np.where(pooled, high_pooled, high)
+        low = np.where(pooled, low_pooled, low)
+        high = np.where(pooled, high_pooled, high)
     return low, high
 
 
@@ -176,7 +178,8 @@ def student(
 
 def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's interval of proportions, ``(groups,)`` each; NaN where nothing was tried."""
-    hits, n = np.asarray(hits, dtype=float), np.asarray(n, dtype=float)
+    hits = np.asarray(hits, dtype=float)
+    n = np.asarray(n, dtype=float)
     n = np.where(n > 0, n, np.nan)
     z = special.ndtri((1 + confidence) / 2)
     p = hits / n

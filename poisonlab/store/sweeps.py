@@ -71,7 +71,8 @@ class Sweeps:
 
     def add(self, record: SweepRecord) -> None:
         """Index a sweep whose file is written; one that is indexed already stays as it is."""
-        note, spec = record.table, record.spec
+        note = record.table
+        spec = record.spec
         rows = [
             (
                 o.model,

@@ -11,7 +11,9 @@ from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import wilson
 from poisonlab.store.rows import COMPARED
 
-CONTROL, UNDEFENDED = "control", "undefended"  # the lines that every run measures, whatever its defense
+# the lines that every run measures, whatever its defense
+CONTROL = "control"
+UNDEFENDED = "undefended"
 
 # A spec without what may differ between trials and lines: removed keys are null in a merge patch (RFC 7396).
 _RUNS = f"""
@@ -124,7 +126,7 @@ def over_classes(classes: pd.DataFrame) -> pd.DataFrame:
 
     def summary(part: pd.DataFrame) -> dict[str, Any]:
         low, high = bootstrap_interval(part["success"].tolist())
-        worst = part.loc[part["success"].idxmax()]
+        worst = part.iloc[int(part["success"].to_numpy().argmax())]
         deviation = float(np.std(part["success"], ddof=1)) if len(part) > 1 else np.nan
         return {
             "classes": len(part),

@@ -15,6 +15,7 @@ from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
 from poisonlab.store.leaderboard import interval_columns
 from poisonlab.ui import glossary, link, navigation, page, tables
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
 
 # rows in the browser's table, marks in the scatter; downloads hold all
@@ -193,7 +194,7 @@ def selection(rows: pd.DataFrame) -> None:
     """One row: its runs and where to look at them. Several: what differs."""
     store = runtime.get().store
     with st.container(border=True):
-        opened = [row for row in store.leaderboard.with_run_ids(rows).to_dict("records") if row["run_ids"]]
+        opened = [row for row in dicts(store.leaderboard.with_run_ids(rows)) if row["run_ids"]]
         records = [(row, store.runs.record(row["run_ids"][0])) for row in opened]
         for row, record in records:
             if record is None:

@@ -15,6 +15,7 @@ from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series
 from poisonlab.ui.experiment import DEFAULTS
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import escape
 
 KINDS = ("dataset", "attack", "preset", "victim")
@@ -71,7 +72,7 @@ def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Settings with runs -> the values that the preset does not have; the preset's own setting comes first."""
     every = runtime.get().store.budgets.settings()
     found = {}
-    for row in every[(every[list(names)] == pd.Series(names)).all(axis=1)].to_dict("records"):
+    for row in dicts(every[(every[list(names)] == pd.Series(names)).all(axis=1)]):
         try:
             found[row["setting"]] = _shared(parse_spec(row["spec"]))
         except StoreError:  # measured by another version of the program
@@ -101,7 +102,7 @@ def elsewhere(setting: series.Setting) -> None:
         f"{escape(setting.dataset)} yet. Queue some runs below, or look at what there is:"
     )
     with st.container(horizontal=True):
-        for row in measured.drop_duplicates(list(KINDS)).head(8).to_dict("records"):
+        for row in dicts(measured.drop_duplicates(list(KINDS)).head(8)):
             query = {_key(kind, row): row[kind] for kind in KINDS}
             navigation.link("budget", f"{row['dataset']} × {row['attack']} ({row['preset']})", **query)
 

@@ -13,6 +13,7 @@ from poisonlab.spec.citation import linked
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.command import reproduce_command
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape
 
 RECIPES = ("faster", "published")
@@ -82,7 +83,7 @@ def cells_of(
     rows["label"] = rows["defense"].map(lambda key: table.defenses[key].label)
     for name in ("clean_accuracy", "success"):
         rows[f"{name}_difference"] = 100 * (rows[name] - rows[f"{name}_published"])
-    rows["state"] = [_state(row, reasons) for row in rows.to_dict("records")]
+    rows["state"] = [_state(row, reasons) for row in dicts(rows)]
     rows["why"] = rows["cell"].map(reasons)
     return rows, specs
 

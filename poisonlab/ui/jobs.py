@@ -9,6 +9,7 @@ import streamlit as st
 from poisonlab.runner import runtime
 from poisonlab.spec import stages
 from poisonlab.ui import navigation
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
 ACTIVE = ["queued", "running"]
@@ -31,10 +32,10 @@ def _live(compact: bool) -> None:
         st.rerun()  # one has begun or ended: what stands outside of this fragment is out of date
     running = active[active["state"] == "running"]
     waiting = active[active["state"] == "queued"].sort_values("created")
-    for job in running.to_dict("records"):
+    for job in dicts(running):
         _running(job, compact)
     if len(waiting):
-        shown = waiting.head(3 if compact else 8).to_dict("records")
+        shown = dicts(waiting.head(3 if compact else 8))
         st.caption(
             f"{len(waiting)} waiting, next: "
             + "; ".join(f"{escape(run_title(j))}, seed {j['seed']}" for j in shown)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import escape, run_title
 
 
@@ -71,7 +72,7 @@ def finished_jobs() -> None:
 
     ended = runtime.get().store.jobs.find(states=["done", "failed"], limit=20)
     seen: set[str] | None = st.session_state.get("ended_jobs")
-    for job in ended.to_dict("records"):
+    for job in dicts(ended):
         if seen is not None and job["run_id"] not in seen:
             icon = ":material/check_circle:" if job["state"] == "done" else ":material/error:"
             st.toast(f"{escape(run_title(job))}: {job['state']}", icon=icon, duration="long")

@@ -8,6 +8,7 @@ import streamlit as st
 
 from poisonlab.runner import runtime
 from poisonlab.ui import navigation, page
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import run_label
 
 FILTERS = ("dataset", "attack", "defense")
@@ -54,10 +55,14 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     with st.container(border=True):
         chosen = filters(names)
         runs = runs_showing(name, chosen)
-        labels = {run["run_id"]: run_label(run) for run in runs.to_dict("records")}
+        labels = {run["run_id"]: run_label(run) for run in dicts(runs)}
         if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
             labels = _asked_for(asked, name) | labels
-        first = next(iter(labels), "") if runs.empty else str(runs.loc[runs["shows"].idxmax(), "run_id"])
+        first = (
+            next(iter(labels), "")
+            if runs.empty
+            else str(runs["run_id"].iloc[int(runs["shows"].to_numpy().argmax())])
+        )
         run_id = _run_box(labels, asked, first) if labels else None
     if run_id is None:
         if any(chosen.values()):

@@ -16,6 +16,11 @@ HEADER = 40
 TALLEST = 14
 
 
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def share(name: str, label: str | None = None, color: str = CLEAN) -> Any:
     """A rate in [0, 1] as a bar with its percentage, defined on hover."""
     definition = glossary.define(name)

@@ -19,6 +19,7 @@ from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series, tables
 from poisonlab.ui.images import enlarged
+from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, percent
 
 THREATS = {"targets": "targeted", "classes": "backdoor"}
@@ -36,7 +37,7 @@ def choose(view: str) -> series.Setting | None:
     """One of the measured attacks, in the URL; ``None`` where there is none yet."""
     store = runtime.get().store
     found = {}
-    for row in store.trials.settings(THREATS[view]).to_dict("records"):
+    for row in dicts(store.trials.settings(THREATS[view])):
         try:
             spec = parse_spec(row["spec"])
         except StoreError:  # measured by another version of the program
@@ -86,7 +87,7 @@ def resolution(n: int) -> str:
 def choose_run(setting: series.Setting) -> Any | None:
     """The record of one run of the setting, in the URL; those with a defense come first."""
     rows = setting.rows.sort_values("defense", key=lambda names: names == "none", kind="stable")
-    labels = {row["run_id"]: f"{row['line']}, seed {row['seed']}" for row in rows.to_dict("records")}
+    labels = {row["run_id"]: f"{row['line']}, seed {row['seed']}" for row in dicts(rows)}
     return page.known(link.choice(st, "Run", list(labels), labels.__getitem__, key="targets_run"))
 
 

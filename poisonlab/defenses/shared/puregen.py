@@ -160,7 +160,8 @@ class PureGen(Defense):
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config = self.config
         images = training_images(config.source, public, config.source_images)
-        origin, shipped = described(config.source, public), config.weights == "shipped"
+        origin = described(config.source, public)
+        shipped = config.weights == "shipped"
         if isinstance(config, EnergyConfig):
             self.energy_model = learn(config.energy_recipe(), images, origin, shipped, ctx)
         if isinstance(config, DiffusionConfig):
@@ -200,8 +201,10 @@ class PureGen(Defense):
         return x
 
     def purify(self, data: ImageSet, ctx: Context) -> ImageSet:
-        vector, kept = self.vector(), ctx.resume()
-        steps, chunks = steps_of(vector), data.x.split(BATCH)
+        vector = self.vector()
+        kept = ctx.resume()
+        steps = steps_of(vector)
+        chunks = data.x.split(BATCH)
         done = list(kept.tensors["x"].split(BATCH)) if kept else []  # chunks of an interrupted attempt
         for number, chunk in list(enumerate(chunks))[len(done) :]:
 

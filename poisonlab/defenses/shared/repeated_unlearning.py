@@ -53,7 +53,9 @@ def forget_repeatedly(
     how = dataclasses.replace(how, batch_size=max(2, how.batch_size // 2))
     quiet = dataclasses.replace(ctx, send=lambda event: _but_metrics(event, ctx))
     draws = ctx.generator("parts")
-    shares, suspected, trusted = [], [], []
+    shares = []
+    suspected = []
+    trusted = []
     for repeat in range(1, repeats + 1):
         order = torch.randperm(len(clean), generator=draws, device=clean.y.device)
         unlearned = unlearn(model, clean[order[: max(2, round(part * len(clean)))]], how, quiet)

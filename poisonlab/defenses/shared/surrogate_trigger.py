@@ -21,14 +21,18 @@ from poisonlab.training.loop import batches
 from poisonlab.types import ImageSet, SettingSweep
 
 BATCH = 128
-NAMING_EPOCHS, NAMING_LR = (
-    4,
-    10.0,
-)  # one round of AWM's ascent, which ends at the class of a small strong trigger
-RACE_BATCH, RACE_STEPS = 32, 2  # images, and steps of every class's pattern at each strength
+# one round of AWM's ascent, which ends at the class of a small strong trigger
+NAMING_EPOCHS = 4
+NAMING_LR = 10.0
+# images, and steps of every class's pattern at each strength
+RACE_BATCH = 32
+RACE_STEPS = 2
 SUFFICIENT = 0.9  # success at which the pattern grows no more
 PASSES = 2  # over the images at each strength
-WEAKEST, STRONGEST, GROWTH = 0.009, 0.3, 1.25  # root mean square of the pattern, of intensities in [0, 1]
+# root mean square of the pattern, of intensities in [0, 1]
+WEAKEST = 0.009
+STRONGEST = 0.3
+GROWTH = 1.25
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ def find_stand_ins(model: Classifier, clean: ImageSet, ctx: Context) -> list[Sta
     classes is the backdoor's where the trigger is faint and wide.
     """
     model = model.requires_grad_(False)
-    images, draws, race = as_floats(clean.x), ctx.generator("stand-in"), ctx.generator("stand-in", "race")
+    images = as_floats(clean.x)
+    draws = ctx.generator("stand-in")
+    race = ctx.generator("stand-in", "race")
     classes = len(clean.classes)
     first = _class_of_ascent(model, images, classes, draws)
     found = [_grown(first, model, images, clean, draws)]
@@ -124,7 +130,8 @@ def _class_of_race(
     model: Classifier, images: Tensor, labels: Tensor, classes: int, draws: torch.Generator
 ) -> int:
     """The class that the weakest pattern reaches: the patterns of all classes grow until the first leads to its own."""
-    patterns, success = images.new_zeros(classes, *images.shape[1:]), torch.zeros(classes)
+    patterns = images.new_zeros(classes, *images.shape[1:])
+    success = torch.zeros(classes)
     for radius in _radii(images):
         for _ in range(RACE_STEPS):
             shown = images[torch.randint(len(images), (RACE_BATCH,), generator=draws, device=images.device)]
@@ -162,7 +169,8 @@ def sweep_by_rule(
     stand_ins = find_stand_ins(model, clean, ctx)
     sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
     turned = copy.deepcopy(model)
-    score, success = torch.zeros(len(settings)), torch.zeros(len(stand_ins), len(settings))
+    score = torch.zeros(len(settings))
+    success = torch.zeros(len(stand_ins), len(settings))
     for position in range(len(settings)):
         sweep.turn(turned, position)
         score[position] = accuracy(turned, clean.x, clean.y)

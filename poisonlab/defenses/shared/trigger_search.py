@@ -112,7 +112,8 @@ def search(
         model: in eval mode, frozen.
         classes: int64 ``(k,)``.
     """
-    images, k = as_floats(clean.x), len(classes)
+    images = as_floats(clean.x)
+    k = len(classes)
     draws = ctx.generator("trigger search")
     c, h, w = clean.shape
     start = torch.rand(
@@ -121,8 +122,10 @@ def search(
     z = torch.atanh((start - 0.5) * 1.98).repeat(k, 1, 1, 1).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=config.search_lr, betas=(0.5, 0.9))
     cost = torch.full((k,), config.cost, device=images.device)
-    ups, downs = torch.zeros_like(cost), torch.zeros_like(cost)
-    best, kept = torch.full_like(cost, torch.inf), z.detach().clone()
+    ups = torch.zeros_like(cost)
+    downs = torch.zeros_like(cost)
+    best = torch.full_like(cost, torch.inf)
+    kept = z.detach().clone()
 
     for round_ in range(1, config.rounds + 1):
         hits = torch.zeros_like(cost)
@@ -142,8 +145,10 @@ def search(
         better = torch.where(succeeded, norms < best, best.isinf())
         best = torch.where(succeeded & better, norms, best)
         kept[better] = z.detach()[better]
-        ups, downs = (ups + 1) * succeeded, (downs + 1) * ~succeeded
-        rise, fall = ups >= config.patience, downs >= config.patience
+        ups = (ups + 1) * succeeded
+        downs = (downs + 1) * ~succeeded
+        rise = ups >= config.patience
+        fall = downs >= config.patience
         cost = cost * config.cost_factor ** (rise.float() - COST_DOWN * fall.float())
         ups[rise], downs[fall] = 0, 0
         ctx.metric("trigger_norm", round_, norms.quantile(0.5).item())
