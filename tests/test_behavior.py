@@ -59,6 +59,58 @@ ATTACKS: dict[str, Limits] = {
 # What these three craft shows on digits in their own tests (tests/attacks); success needs photographs: test_reality.py.
 ONLY_ON_PHOTOGRAPHS = {"gradient_matching", "metapoison", "narcissus"}
 
+WORKS = {"asr_undefended": (">=", 0.8)}
+USEFUL = {"clean_accuracy": (">=", 0.8)}
+
+# Against BadNets, and then against a quarter of wrong labels.
+BACKDOOR_DEFENSES: dict[str, Limits] = {
+    "abl": WORKS | USEFUL | {"asr": ("<=", 0.7)},
+    "awm": WORKS | USEFUL | {"asr": ("<=", 0.3)},
+    "fp": WORKS | USEFUL | {"asr": ("<=", 0.4)},
+    "ft": WORKS | USEFUL | {"asr": ("<=", 0.6)},
+    "ft_sam": WORKS | USEFUL | {"asr": ("<=", 0.3)},
+    "mcr": WORKS | USEFUL | {"asr": ("<=", 0.3)},
+    "nad": WORKS | USEFUL | {"asr": ("<=", 0.3)},
+    "tsbd": WORKS | USEFUL | {"asr": ("<=", 0.3)},
+    "rnp": WORKS | USEFUL | {"asr": ("<=", 0.2), "target_found": (">=", 1), "detected_control": ("<=", 0)},
+    "activation_clustering": {"target_found": (">=", 1), "detected_control": ("<=", 0)},
+    "spectral_signatures": {"sample_auroc": (">=", 0.6)},
+}
+SLOW_BACKDOOR_DEFENSES: dict[str, Limits] = {
+    "anp": WORKS | USEFUL | {"asr": ("<=", 0.9)},
+    "neural_cleanse": WORKS
+    | USEFUL
+    | {"asr": ("<=", 0.2), "target_found": (">=", 1), "detected_control": ("<=", 0)},
+}
+FOUND = {"flag_auroc": (">=", 0.75), "accuracy_loss_undefended": (">=", 0.05)}
+LABEL_NOISE_DEFENSES: dict[str, Limits] = {
+    "ewc_deletion": FOUND | {"accuracy_loss": ("<=", 0.16)},
+    "ewc_influence": {"sample_auroc": (">=", 0.75)},
+    "finetune_without": FOUND | {"accuracy_loss": ("<=", 0.12)},
+    "relabel": FOUND | {"accuracy_loss": ("<=", 0.12)},
+    "retain_beneficial": FOUND | {"accuracy_loss": ("<=", 0.12)},
+    "tracin": {"sample_auroc": (">=", 0.6)},
+}
+SLOW_LABEL_NOISE_DEFENSES: dict[str, Limits] = {
+    "confident_learning": {"sample_auroc": (">=", 0.75), "accuracy_loss": ("<=", 0.12)},
+}
+# Too weak against a narrow network, or made for photographs and long training: what they do to digits is tested part by
+# part in tests/defenses, and some of them as a whole in test_reality.py.
+TESTED_IN_PARTS = {
+    "clp",
+    "epic",
+    "friends",
+    "i_bau",
+    "jpeg",
+    "none",
+    "puregen_ddpm",
+    "puregen_ebm",
+    "puregen_filt",
+    "puregen_naive",
+    "puregen_reps",
+    "strip",
+}
+
 
 @pytest.fixture
 def measure(shared_cache: StageCache) -> Measure:
@@ -81,6 +133,11 @@ def missed(found: dict[str, float], limits: Limits) -> dict[str, float]:
     return {name: found[name] for name, (sign, limit) in limits.items() if not kept[sign](found[name], limit)}
 
 
+def cases(now: dict[str, Limits], slow: dict[str, Limits]) -> list[Any]:
+    """A case a defense; those that take long are left to ``-m slow``."""
+    return [*now.items(), *(pytest.param(*case, marks=pytest.mark.slow) for case in slow.items())]
+
+
 def test_every_attack_has_its_limits_here_or_on_photographs() -> None:
     assert set(registry.attack) == ATTACKS.keys() | ONLY_ON_PHOTOGRAPHS
 
@@ -88,3 +145,22 @@ def test_every_attack_has_its_limits_here_or_on_photographs() -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_works_where_nobody_defends(attack: str, measure: Measure) -> None:
     assert not missed(measure(attack, "none"), ATTACKS[attack])
+
+
+def test_every_defense_has_its_limits_here_or_is_tested_in_parts() -> None:
+    backdoors = BACKDOOR_DEFENSES.keys() | SLOW_BACKDOOR_DEFENSES.keys()
+    labels = LABEL_NOISE_DEFENSES.keys() | SLOW_LABEL_NOISE_DEFENSES.keys()
+
+    assert set(registry.defense) == backdoors | labels | TESTED_IN_PARTS
+
+
+@pytest.mark.parametrize(("defense", "limits"), cases(BACKDOOR_DEFENSES, SLOW_BACKDOOR_DEFENSES))
+def test_a_defense_brings_a_backdoor_down_or_names_it(defense: str, limits: Limits, measure: Measure) -> None:
+    assert not missed(measure("badnets", defense), limits)
+
+
+@pytest.mark.parametrize(("defense", "limits"), cases(LABEL_NOISE_DEFENSES, SLOW_LABEL_NOISE_DEFENSES))
+def test_a_defense_finds_wrong_labels_and_repairs_what_they_did(
+    defense: str, limits: Limits, measure: Measure
+) -> None:
+    assert not missed(measure("label_noise", defense), limits)
