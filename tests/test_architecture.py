@@ -18,12 +18,15 @@ PROGRAM = [*FILES, *sorted((ROOT / "pages").glob("*.py")), ROOT / "app.py"]
 
 # Layers from the bottom up; a module imports from its own layer and from those below only.
 LAYERS: list[set[str]] = [
-    {"types", "events", "registry", "machine", "context", "spec", "cache", "records", "__init__"},
+    {"types", "events", "registry", "machine", "context", "spec", "records", "__init__"},
+    {"cache"},
     {"data", "models"},
-    {"training"},
-    {"generative", "measure", "published", "multilevel", "lessons", "attacks", "defenses"},
-    {"pipeline"},
-    {"runner", "store", "figures"},
+    {"training", "measure"},
+    {"generative", "published", "multilevel"},
+    {"attacks", "defenses"},
+    {"pipeline", "lessons"},
+    {"store", "figures"},
+    {"runner"},
     {"cli", "__main__"},
     {"ui"},
 ]

@@ -18,6 +18,7 @@ from poisonlab.measure.galleries import activation_drive, show_drive
 from poisonlab.measure.monitor import Observer, TargetHits
 from poisonlab.models.base import Classifier, identity
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
 from poisonlab.training.loop import Diverged
 from poisonlab.training.victims import Victims
 from poisonlab.types import (
@@ -87,7 +88,7 @@ class Defender:
     def detect_trial(self, trial: int, undefended: Victims, poisoned: ImageSet) -> Detection | None:
         """The detection on a trial's undefended victim; asked for twice, it is computed once."""
         if trial not in self._detections:
-            self._detections[trial] = self.detect("detect", undefended.member(trial), poisoned, trial)
+            self._detections[trial] = self.detect(Stage.DETECT, undefended.member(trial), poisoned, trial)
         return self._detections[trial]
 
     def without_flagged(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
@@ -164,7 +165,7 @@ def repair(
         outcome = pack(_Outcome(tuple(findings), sweep))
         return Bundle(Victims.of(repaired).tensors() | outcome.tensors, outcome.data)
 
-    ctx = dataclasses.replace(defender.ctx, observer=TargetHits.of("repair", threat, defender.ctx))
+    ctx = dataclasses.replace(defender.ctx, observer=TargetHits.of(Stage.REPAIR, threat, defender.ctx))
     key = [
         victims.identity(),
         fingerprint_images([clean]),
@@ -172,12 +173,12 @@ def repair(
         defender.key,
         fingerprint_images(sets) if asks else None,
     ]
-    bundle = run_stage(ctx, "repair", key, compute)
+    bundle = run_stage(ctx, Stage.REPAIR, key, compute)
     outcome = unpack(_Outcome, bundle)
     channels = outcome.findings[0].channels
     if channels and isinstance(threat, Backdoor):
         drive = partial(_drive, method, victims.member(0), channels, observer, len(clean))
-        run_stage(ctx, "drive", key, drive)
+        run_stage(ctx, Stage.DRIVE, key, drive)
     repaired_victims = Victims.from_tensors(victims.network, bundle.tensors).serving(victims.trials)
     return Repaired(repaired_victims, outcome.findings, outcome.sweep)
 

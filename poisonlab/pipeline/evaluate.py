@@ -63,7 +63,7 @@ def measure_detection(
     train = attacked.splits.train
     victim = attacked.undefended.member(0)
     found = defender.detect_trial(0, attacked.undefended, attacked.sets[0])
-    found_control = defender.detect("detect_control", attacked.control.member(0), train)
+    found_control = defender.detect(Stage.DETECT_CONTROL, attacked.control.member(0), train)
     if found is None or found_control is None:
         return {}, None
     poisoned = attacked.poisoned_rows()

@@ -34,6 +34,7 @@ from poisonlab.pipeline.evaluate import (
 from poisonlab.pipeline.poison import Attacked, carry_out
 from poisonlab.pipeline.purify import public_images, purify_sets, surviving_metrics
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims
 from poisonlab.types import Backdoor, Bundle, Corruption, ImageSet, RecoveredTrigger, Splits, joined
@@ -148,12 +149,12 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
     hooked = defender.overrides("training_hook")
     if sets is not poisoned or hooked:
         victims = trainer.train(
-            "defended_victim",
+            Stage.DEFENDED_VICTIM,
             sets,
             attacked.poison.trials,
             make_hook=defender.method.training_hook if hooked else None,
             hook_key=defender.key,
-            observer=TargetHits.of("defended_victim", attacked.threat, ctx),
+            observer=TargetHits.of(Stage.DEFENDED_VICTIM, attacked.threat, ctx),
         )
         isolated = tuple(learned[ISOLATED] for learned in victims.learned if ISOLATED in learned)
     if not defender.method.repairs():
@@ -180,7 +181,7 @@ def evaluate(
         return Bundle(data={"metrics": found, "collapsed": collapsed})
 
     uncached = dataclasses.replace(ctx, cache=None)
-    done = run_stage(uncached, "evaluate", None, compute).data
+    done = run_stage(uncached, Stage.EVALUATE, None, compute).data
     return done["metrics"], done["collapsed"]
 
 
@@ -191,7 +192,7 @@ def _of_corruption(
     if not isinstance(attacked.threat, Corruption):
         return {}
     clean_rows = attacked.splits.train[~attacked.poisoned_rows()]
-    best = trainer.train("retrained", [joined(clean_rows, defender.clean())])
+    best = trainer.train(Stage.RETRAINED, [joined(clean_rows, defender.clean())])
     return measure_corruption(attacked, best, defended.victims, defender.method.repairs(), ctx)
 
 

@@ -59,7 +59,7 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
     takes_part = attack.training_hook(poison, ctx) is not None
     if not takes_part:
         show_poison(train, poison, ctx)
-    control = trainer.train("control", [train], poison.trials)
+    control = trainer.train(Stage.CONTROL, [train], poison.trials)
     if takes_part:
         undefended = train_with_attacker(attack, spec, poison, train, trainer)
         poison = attack.finalize(poison, undefended.learned[-1], train)
@@ -67,8 +67,8 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
         threat = attack.threat(poison, len(train.classes))
     else:
         threat = attack.threat(poison, len(train.classes))
-        target_hits = TargetHits.of("victim", threat, ctx)
-        undefended = trainer.train("victim", poison.sets(train), poison.trials, observer=target_hits)
+        target_hits = TargetHits.of(Stage.VICTIM, threat, ctx)
+        undefended = trainer.train(Stage.VICTIM, poison.sets(train), poison.trials, observer=target_hits)
     return Attacked(splits, poison, threat, control, undefended)
 
 
@@ -99,7 +99,7 @@ def train_with_attacker(
     """Undefended victims in whose training the attacker has a hand, and what its hook learned there."""
     key = [spec.attack, fingerprint(*poison.tensors().values())]
     make_hook = partial(attack.training_hook, poison)
-    return trainer.train("victim", [train], poison.trials, make_hook=make_hook, hook_key=key)
+    return trainer.train(Stage.VICTIM, [train], poison.trials, make_hook=make_hook, hook_key=key)
 
 
 class ContractViolation(RuntimeError):

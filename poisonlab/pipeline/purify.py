@@ -14,6 +14,7 @@ from poisonlab.measure.galleries import SHOWN, examples
 from poisonlab.pipeline.defend import Defender
 from poisonlab.records import artifacts
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
 from poisonlab.types import Backdoor, ImageSet, Poison, Threat, joined
 
 UNTOUCHED = 12  # images without poison that are shown before and after
@@ -91,14 +92,14 @@ def purify_sets(
         train: before poisoning. poisoned: the set of each trial.
     """
     if defender.method.per_image:  # the base once for all attacks on it, then only what the trials changed
-        base = defender.purify("purify", train)
+        base = defender.purify(Stage.PURIFY, train)
         changed = ImageSet(poison.images.flatten(0, 1), poison.labels.flatten(), train.classes)
         if poison.budget:
-            changed = defender.purify("purify_poisons", changed)
+            changed = defender.purify(Stage.PURIFY_POISONS, changed)
         surviving = examine(train, poison, joined(base, changed).x, defender.method, ctx)
         sets = dataclasses.replace(poison, images=changed.x.view(poison.images.shape)).sets(base)
         return Purified(sets, surviving)
-    each = [defender.purify("purify", s) for s in poisoned]
+    each = [defender.purify(Stage.PURIFY, s) for s in poisoned]
     if len(each[0]) != len(train):  # some were dropped: rows are not the attacker's any more
         return Purified(each, torch.zeros(0))
     first = Poison(poison.index[:1], poison.images[:1], poison.labels[:1])

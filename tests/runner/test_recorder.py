@@ -109,7 +109,7 @@ def test_a_gpu_that_is_not_there_fails_the_run_and_names_the_others(results, spe
 def test_numbers_that_diverged_become_null(results, spec, monkeypatch):
     def diverging(spec, ctx: Context) -> Result:
         ctx.emit(Metric("victim", "loss", 1, math.inf))
-        return Result({"clean_accuracy": math.nan}, {}, [])
+        return Result({"clean_accuracy": math.nan}, {}, [], data="0" * 24, collapsed=())
 
     monkeypatch.setattr(recorder, "run_experiment", diverging)
     record = run_and_record(spec(), results / "runs")
@@ -171,7 +171,6 @@ def test_only_plain_names_are_artifact_names(name):
         ({"metrics": {"asr; DROP TABLE runs": 1}}, "metrics"),
         ({"metrics": {"asr": math.nan}}, "metrics"),
         ({"state": "running"}, "state"),
-        ({"surprise": 1}, "surprise"),
         ({"artifacts": [EVIL_ARTIFACT]}, "must lie"),
         ({"spec": {"seed": 0}}, "spec"),
     ],
