@@ -110,7 +110,7 @@ def collide(
     config: FeatureCollisionConfig,
     ctx: Context,
 ) -> Tensor:
-    """Minimise  L(x) + beta ||x - b||^2  for every image on its own.
+    """Minimize  L(x) + beta ||x - b||^2  for every image on its own.
 
     Args:
         base, target: float ``(n, c, h, w)`` in [0, 1]; not modified.

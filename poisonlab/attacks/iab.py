@@ -127,7 +127,7 @@ def sameness(x1: Tensor, x2: Tensor, out1: Tensor, out2: Tensor) -> Tensor:
 
 
 def train_mask(network: EncoderDecoder, data: ImageSet, config: IABConfig, ctx: Context) -> None:
-    """Minimise  weight mean relu(m - density) + sameness  in place: small masks that differ from image to image."""
+    """Minimize  weight mean relu(m - density) + sameness  in place: small masks that differ from image to image."""
     total = config.mask_epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [total * 2 // 5, total * 4 // 5])

@@ -47,7 +47,7 @@ def strongest_units(model: Classifier, count: int) -> Tensor:
 def excite(
     model: Classifier, units: Tensor, start: Tensor, mask: Tensor, config: TrojanNNConfig, ctx: Context
 ) -> Tensor:
-    """Minimise mean_j (phi_j(x) - activation)^2 over the pixels of ``x`` inside ``mask``, kept in [0, 1].
+    """Minimize mean_j (phi_j(x) - activation)^2 over the pixels of ``x`` inside ``mask``, kept in [0, 1].
 
     Args:
         start: float ``(1, c, h, w)``.

@@ -81,7 +81,8 @@ class StageCache:
         """The stage's bundle and whether it was there already."""
         folder = self.root / stage_id(name, key, ctx)
         with self._locked(folder.name, ctx):
-            if (bundle := self._read(folder, ctx)) is not None:
+            bundle = self._read(folder, ctx)
+            if bundle is not None:
                 return bundle, True
             bundle = self._compute_and_write(folder, name, key, ctx, compute)
         self._evict(keep=folder.name)

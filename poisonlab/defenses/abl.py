@@ -131,10 +131,10 @@ class AntiBackdoorLearning(TrainingHook):
 class ABL(Defense):
     """Li, Lyu, Koren, Lyu, Li and Ma, NeurIPS 2021, arXiv:2110.11571, in one training:
 
-    1. minimise  sign(L - gamma) L  of each batch: its loss is kept from falling below gamma, which only images with
+    1. minimize  sign(L - gamma) L  of each batch: its loss is kept from falling below gamma, which only images with
        a trigger do so early; set the 1 % of the images with the lowest loss aside;
-    2. minimise L on the others;
-    3. in the last epochs, minimise  L(others) - L(set aside).
+    2. minimize L on the others;
+    3. in the last epochs, minimize  L(others) - L(set aside).
     """
 
     Config = ABLConfig
@@ -158,7 +158,7 @@ class ABL(Defense):
             "The ascent is weighed against the descent on the other images (the paper's objective); the repository "
             "only ascends, with a small learning rate of its own.",
             "The preset quick lets an image ascend to the loss of a guess only: without a limit a short training ends "
-            "in ruins.",
+            "damaged.",
         ),
     )
 

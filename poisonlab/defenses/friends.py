@@ -52,7 +52,7 @@ class FriendsConfig(Config):
 
 
 def friendly_noise(model: nn.Module, x: Tensor, config: FriendsConfig, generator: torch.Generator) -> Tensor:
-    """eta for each image: minimise  KL(f(x) || f(clip(x + eta))) - mu mean(eta^2)  within +-eps.
+    """eta for each image: minimize  KL(f(x) || f(clip(x + eta))) - mu mean(eta^2)  within +-eps.
 
     Args:
         model: in eval mode, its parameters frozen.

@@ -112,7 +112,7 @@ class MCR(Defense):
     """Zhao, Chen, Das, Ramamurthy and Lin, ICLR 2020, arXiv:2005.00060:
 
     1. w_2 is a copy of the backdoored network w_1, fine-tuned on the clean images;
-    2. minimise over theta  E_t L(f(x; phi(t)), y),  phi(t) = (1 - t)^2 w_1 + 2 t (1 - t) theta + t^2 w_2;
+    2. minimize over theta  E_t L(f(x; phi(t)), y),  phi(t) = (1 - t)^2 w_1 + 2 t (1 - t) theta + t^2 w_2;
     3. take phi(0.1) and renew the running statistics of its batch norm.
     """
 

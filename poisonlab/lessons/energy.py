@@ -2,7 +2,7 @@
 
 The recipe of PureGen's energy model (Bhat et al. 2024, arXiv:2405.18627) with points instead of images:
 
-    minimise  mean E(data) - mean E(walkers),   walkers following  x <- x - (eps^2 / 2 tau) grad E(x) + eps xi.
+    minimize  mean E(data) - mean E(walkers),   walkers following  x <- x - (eps^2 / 2 tau) grad E(x) + eps xi.
 """
 
 import math

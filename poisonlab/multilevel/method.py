@@ -69,7 +69,7 @@ class Solution:
     diverged: Tensor
 
 
-def minimise(
+def minimize(
     levels: Sequence[Level], patience: int = 0, watch: Callable[[int, Point], None] | None = None
 ) -> Solution:
     """Projected gradient descent on F_1.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poisonlab.multilevel import poisoning
 from poisonlab.multilevel.data import Table, split
-from poisonlab.multilevel.method import Point, Solution, minimise
+from poisonlab.multilevel.method import Point, Solution, minimize
 from poisonlab.multilevel.poisoning import Order, Regression, Rules
 from poisonlab.spec.config import Config
 
@@ -115,7 +115,7 @@ def play(
         strengths.append(point[0].flatten())
         weights.append(poisoning.weights_of(point, order if trilevel else None))
 
-    solution = minimise(levels, rules.patience, watch)
+    solution = minimize(levels, rules.patience, watch)
     perturbation = poisoning.perturbation_of(solution.point, order) if trilevel else None
     theta = poisoning.weights_of(solution.point, order if trilevel else None)
     return Played(

@@ -54,14 +54,14 @@ class Figure(Config):
     def text(self) -> str:
         """For people: ``7 of 13``, ``0.47``, ``12 to 14``, ``below 0.01``, with the unit."""
         if self.of is not None:
-            said = f"{self.value:g} of {self.of}"
+            text = f"{self.value:g} of {self.of}"
         elif self.value is not None:
-            said = f"{self.value:g}"
+            text = f"{self.value:g}"
         elif self.low is not None:
-            said = f"{self.low:g} to {self.high:g}"
+            text = f"{self.low:g} to {self.high:g}"
         else:
-            said = f"below {self.high:g}"
-        return f"{said} {self.unit}".rstrip()
+            text = f"below {self.high:g}"
+        return f"{text} {self.unit}".rstrip()
 
 
 class MethodFigures(Config):

@@ -215,7 +215,7 @@ def fit(
     ctx: Context,
     gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
 ) -> None:
-    """Minimise ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
+    """Minimize ``loss(model(x), y)`` over ``total`` batches; changes ``model`` in place.
 
     Args:
         prepare: row indices of a batch -> ``(x, y)`` on the device.

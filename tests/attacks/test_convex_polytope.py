@@ -1,4 +1,4 @@
-"""What is special about Convex Polytope: coefficients on the simplex, and the loss they minimise."""
+"""What is special about Convex Polytope: coefficients on the simplex, and the loss they minimize."""
 
 import itertools
 

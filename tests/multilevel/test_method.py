@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.context import derive
-from poisonlab.multilevel.method import Level, Point, minimise, unroll, value_and_gradient
+from poisonlab.multilevel.method import Level, Point, minimize, unroll, value_and_gradient
 
 S, A, P2 = 0.7, -0.4, 0.3  # starts of the last and the middle player, and a target of the middle one
 
@@ -55,7 +55,7 @@ def test_three_levels_equal_the_closed_form(middle: int, last: int) -> None:
 
 
 def test_projected_descent_ends_in_the_minimum_of_the_unrolled_problem() -> None:
-    solution = minimise(quadratic(5, 4, steps=200))
+    solution = minimize(quadratic(5, 4, steps=200))
 
     *_, gradient = closed_form(solution.point[0], 5, 4)
     assert gradient.abs().max() < 1e-8
@@ -116,8 +116,8 @@ def test_a_descent_does_not_remember_the_one_before_it() -> None:
 
 
 def test_games_do_not_see_each_other() -> None:
-    together = minimise(quadratic(3, 3, column(0.5, -2.0), steps=20, tolerance=1e-4))
-    alone = minimise(quadratic(3, 3, column(-2.0), steps=20, tolerance=1e-4))
+    together = minimize(quadratic(3, 3, column(0.5, -2.0), steps=20, tolerance=1e-4))
+    alone = minimize(quadratic(3, 3, column(-2.0), steps=20, tolerance=1e-4))
 
     assert torch.equal(together.point[0][1:], alone.point[0]) and torch.equal(together.steps[1:], alone.steps)
 
@@ -133,7 +133,7 @@ def test_every_player_stays_where_it_may() -> None:
         for v, box in zip(levels, boxes, strict=True)
     ]
 
-    solution = minimise(held, watch=lambda k, point: visited.append(point))
+    solution = minimize(held, watch=lambda k, point: visited.append(point))
 
     for point in [*visited, solution.point]:
         for part, (low, high) in zip(point, boxes, strict=True):
@@ -160,7 +160,7 @@ def test_patience_ends_the_first_player_and_keeps_its_lowest_point() -> None:
         lambda p: squares(p[0]), column(1.0, 0.001), 500, 1.05
     )  # each step lands further out
 
-    solution = minimise([overshooting], patience=4)
+    solution = minimize([overshooting], patience=4)
 
     assert len(solution.outer[0]) == 5 and solution.steps.tolist() == [4, 4]
     assert torch.equal(solution.point[0], overshooting.start)
@@ -171,7 +171,7 @@ def test_a_game_that_diverges_is_named_and_leaves_the_others_alone() -> None:
         return squares(point[1] - point[0]) - column(0.0, 1e9).squeeze(1) * point[1].pow(4).sum(1)
 
     top = Level(lambda p: squares(p[1]), column(0.3, 0.3), 5, 0.1)
-    solution = minimise([top, Level(runaway, column(0.1, 0.1), 20, 0.1)])
+    solution = minimize([top, Level(runaway, column(0.1, 0.1), 20, 0.1)])
 
     assert solution.diverged.tolist() == [False, True] and math.isfinite(solution.point[1][0].item())
 
@@ -197,4 +197,4 @@ def test_a_game_that_diverges_is_named_and_leaves_the_others_alone() -> None:
 )
 def test_levels_that_do_not_fit_are_refused(levels: list[Level], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        minimise(levels)
+        minimize(levels)

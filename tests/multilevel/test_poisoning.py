@@ -11,7 +11,7 @@ from poisonlab.context import derive
 from poisonlab.multilevel import record as records
 from poisonlab.multilevel.comparison import cells, comparisons
 from poisonlab.multilevel.data import diabetes, split
-from poisonlab.multilevel.method import minimise, value_and_gradient
+from poisonlab.multilevel.method import minimize, value_and_gradient
 from poisonlab.multilevel.poisoning import (
     ORDERS,
     Order,
@@ -62,7 +62,7 @@ def test_hypergradients_agree_with_differences_and_closed_slopes_with_autograd(
 
 
 def test_the_two_orders_are_two_games(data: Regression) -> None:
-    first, second = (minimise(levels_of(data, order)) for order in ORDERS)
+    first, second = (minimize(levels_of(data, order)) for order in ORDERS)
 
     assert first.point[1].shape == second.point[2].shape == (3, 40, 10)
     assert not torch.allclose(weights_of(first.point, "min_max_min"), weights_of(second.point, "min_min_max"))
@@ -70,8 +70,8 @@ def test_the_two_orders_are_two_games(data: Regression) -> None:
 
 @pytest.mark.parametrize("order", list(ORDERS))
 def test_an_attacker_who_cannot_pay_leaves_the_bilevel_game(data: Regression, order: Order) -> None:
-    poor = minimise(levels_of(data, order, penalty=1e9))
-    alone = minimise(levels_of(data, None))
+    poor = minimize(levels_of(data, order, penalty=1e9))
+    alone = minimize(levels_of(data, None))
 
     torch.testing.assert_close(
         weights_of(poor.point, order), weights_of(alone.point, None), atol=1e-6, rtol=0
@@ -81,7 +81,7 @@ def test_an_attacker_who_cannot_pay_leaves_the_bilevel_game(data: Regression, or
 
 def test_the_attacker_raises_the_learners_loss(data: Regression) -> None:
     levels = levels_of(data, "min_max_min")
-    attacked = minimise(levels).inner[0]  # the attacker's cost along its descent
+    attacked = minimize(levels).inner[0]  # the attacker's cost along its descent
 
     assert (attacked.diff(dim=0) < 0).all()
 

@@ -30,7 +30,7 @@ def judged_classes(suspects: ImageSet, ctx: Context) -> Iterator[tuple[int, Tens
     counts = torch.bincount(suspects.y, minlength=len(suspects.classes)).tolist()
     few = [suspects.classes[label] for label, count in enumerate(counts) if count < FEWEST]
     if few:
-        ctx.log(f"fewer than {FEWEST} images, so nothing is said of: {', '.join(few)}", "warning")
+        ctx.log(f"fewer than {FEWEST} images, so they are not judged: {', '.join(few)}", "warning")
     for label, count in ctx.track(enumerate(counts), len(counts)):
         if count >= FEWEST:
             yield label, (suspects.y == label).nonzero().squeeze(1)
