@@ -16,6 +16,8 @@ setting = budget.choose()
 
 if setting.rows.empty:
     budget.elsewhere(setting)
+elif setting.rows["success"].isna().all():
+    page.all_collapsed()
 else:
     st.subheader(
         "What a budget buys",

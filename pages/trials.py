@@ -26,9 +26,12 @@ setting = trials.choose(view)
 if setting is None:
     trials.nothing(view)
     st.stop()
-models, class_count = by_line(setting.rows), getattr(registry.dataset[setting.dataset], "class_count", 10)
+models = by_line(setting.rows)
+class_count = getattr(registry.dataset[setting.dataset], "class_count", 10)
 
-if view == "targets":
+if models["success"].isna().all():
+    page.all_collapsed()
+elif view == "targets":
     lines = over_targets(models)
     st.subheader("Share of targets fooled", anchor=False, help=glossary.help_for("wilson"))
     st.plotly_chart(
@@ -48,7 +51,8 @@ if view == "targets":
         st.info("The targets of this run cannot be read.")
 else:
     classes = over_seeds(models)
-    lines, names = over_classes(classes), trials.class_names(setting)
+    lines = over_classes(classes)
+    names = trials.class_names(setting)
     st.subheader("Success by target class", anchor=False, help=glossary.help_for("asr"))
     st.plotly_chart(
         class_success(classes, lines, names),
@@ -60,7 +64,8 @@ else:
         "interval, and a dash where the worst class is."
     )
     trials.class_table(lines, names)
-    if (measured := int(lines["classes"].max())) < class_count:
+    measured = int(lines["classes"].max())
+    if measured < class_count:
         st.info(
             f"Measured for {measured} of {class_count} target classes: a mean over few classes says little of the "
             "others, and below three there is no interval. Queue the missing ones below."

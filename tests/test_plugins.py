@@ -90,6 +90,7 @@ def test_a_name_that_exists_is_refused_and_what_came_with_it_is_left_out(install
 def test_a_broken_plugin_is_named_in_one_line_and_the_others_work(
     install: Install, source: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING", logger="poisonlab")  # the command line silences it
     install("pl_broken", source)
     install("pl_works", METHOD.format(name="mine"))
 

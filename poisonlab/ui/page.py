@@ -181,6 +181,14 @@ def remarks(record: Any) -> None:
         st.info(f"This run is shown as it was recorded; it cannot be run again here: {said}.")
 
 
+def all_collapsed() -> None:
+    """Why runs that were measured are not drawn."""
+    st.info(
+        "Every run of this setting has a model that gives nearly the same answer to every test image. Such runs do not "
+        "count, so there is nothing to draw: train longer, or lower the learning rate."
+    )
+
+
 def reproduce(record: Any) -> None:
     """The command that measures the same numbers again, and what they were measured with."""
     st.subheader("Reproduce", anchor=False)

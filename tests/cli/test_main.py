@@ -15,6 +15,7 @@ from poisonlab.store import Store, StoreLocked
 
 RUN = ["run", "--dataset", "digits", "--attack", "badnets", "--defense", "none"]
 TINY = ["--set", "training.epochs=1", "--set", "dataset.train_images=100", "--set", "dataset.test_images=60"]
+LONGER = ["--set", "training.epochs=5"]  # enough for models that do not give one answer to everything
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +99,9 @@ def test_sweep_runs_what_fits_and_reports_the_rest(results, capsys):
         "--seed",
         "0,1",
     ]
-    code, out, err = run_cli(capsys, "sweep", *arguments, *TINY, "--set", "attack.poison_rate=0.2", "--json")
+    code, out, err = run_cli(
+        capsys, "sweep", *arguments, *TINY, *LONGER, "--set", "attack.poison_rate=0.2", "--json"
+    )
     seeds = [json.loads(line)["spec"]["seed"] for line in out.splitlines()]
     assert code == 0 and seeds == [0, 1]
     assert err.count("skipped: unknown parameter 'attack.poison_rate'") == 2

@@ -140,7 +140,7 @@ def test_changed_value_reaches_command_and_queue(page: AppTest) -> None:
     assert not page.exception
     job = runtime.get().store.jobs.find().iloc[0]
     spec = runtime.get().store.jobs.get(job["run_id"]).spec
-    assert spec == make_spec("digits", "badnets", "awm", overrides={"attack.poison_rate": 0.05})
+    assert spec.experiment() == make_spec("digits", "badnets", "awm", overrides={"attack.poison_rate": 0.05})
     assert "--set attack.poison_rate=0.05" in words(page)
 
 

@@ -32,7 +32,7 @@ def ids() -> dict[str, str]:
     """What a run is called in short -> its id."""
     found = runtime.get().store.runs.find(attack="bullseye_polytope")["run_id"]
     params = {run_id: runtime.get().store.runs.record(run_id).spec.defense for run_id in found}
-    return {f"{d.name} {getattr(d.params, 'steps', '')}".strip(): run_id for run_id, d in params.items()}
+    return {f"{d.name} {d.params.steps or ''}".strip(): run_id for run_id, d in params.items()}
 
 
 def rows_of_images(text: str) -> list[str]:

@@ -9,10 +9,10 @@ from torch.nn import Module
 
 from poisonlab import registry
 from poisonlab.context import Context
-from poisonlab.defenses.base import Defense
+from poisonlab.defenses.base import Defense, Repair
 from poisonlab.events import Metric
 from poisonlab.measure.monitor import TargetHits
-from poisonlab.models.base import predict
+from poisonlab.models.base import Classifier, predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.training.loop import TrainingHook, train_network
@@ -89,9 +89,9 @@ def test_each_trial_tells_whether_its_target_was_hit(moment: str, monkeypatch: p
         seen.append(ctx)
         return TrainingHook()
 
-    def repair(self: Defense, model: Module, clean: ImageSet, ctx: Context) -> Module:
+    def repair(self: Defense, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         seen.append(ctx)
-        return model
+        return Repair(model)
 
     method = {"training_hook": hook, "repair": repair}[moment]
     monkeypatch.setattr(registry.defense["none"], moment, method)
