@@ -4,7 +4,6 @@ Called alike by the in-process runner, by the command line and on a bare GPU nod
 needs a database or a browser.
 """
 
-import dataclasses
 import logging
 import os
 import shutil
@@ -180,8 +179,7 @@ class _Recorder:
 
     def _save(self, event: ArtifactReady) -> None:
         """Keep an artifact beside those of other trials and names; of the same ones the last is kept."""
-        value = _finite_fields(event.value)
-        saved = save_artifact(value, event.name, event.stage, self.folder, event.trial)
+        saved = save_artifact(event.value, event.name, event.stage, self.folder, event.trial)
         self.artifacts[event.name, event.trial] = saved
 
     def _close(self, stage: str, cached: bool) -> None:
@@ -249,17 +247,6 @@ class _Recorder:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
-
-
-def _finite_fields(artifact: Any) -> Any:
-    """An artifact whose plain numbers can be written as JSON; its tensors may hold NaN."""
-    fields = {f.name: getattr(artifact, f.name) for f in dataclasses.fields(artifact)}
-    changed = {
-        name: {k: finite(v) if isinstance(v, float) else v for k, v in value.items()}
-        for name, value in fields.items()
-        if isinstance(value, dict)
-    }
-    return dataclasses.replace(artifact, **changed) if changed else artifact
 
 
 def _clear(folder: Path) -> None:
