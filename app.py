@@ -6,6 +6,7 @@ must not have a sibling folder named ``pages``, or the first deep link after a s
 
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,13 +19,21 @@ import poisonlab
 MAIN = Path(poisonlab.__file__).resolve().parent / "ui" / "main.py"
 
 
+HEAD_START = 5.0  # seconds that a browser has for its first page before torch takes the processor
+BROWSER_DRAWS = 1.0  # what it needs of the server after the page's script has ended
+
+
 def start() -> None:
-    """Open the store and start the workers; the pages, too, say why when that fails."""
+    """Open the store, and start the workers once a first page stands; the pages, too, say why when that fails."""
     from poisonlab.runner import runtime
     from poisonlab.store import StoreError
+    from poisonlab.ui import notices
 
     try:
-        runtime.start()
+        current = runtime.start()
+        if notices.first_page.wait(HEAD_START):
+            time.sleep(BROWSER_DRAWS)
+        current.runner  # noqa: B018 - its first use starts it
     except StoreError as error:
         print(f"\n{error}\n", flush=True)
 
@@ -33,7 +42,7 @@ def start() -> None:
 async def lifespan(app: Any) -> AsyncIterator[None]:
     """Workers live as long as the server.
 
-    They start beside it: importing torch takes seconds, and a page that says so beats none.
+    They start beside it: importing torch takes seconds, and a page of tables does not wait for it.
     """
     threading.Thread(target=start, daemon=True).start()
     try:

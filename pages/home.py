@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from poisonlab import registry
 from poisonlab.runner import runtime
 from poisonlab.ui import glossary, jobs, navigation, page, tables
 from poisonlab.ui.wording import WELCOME
@@ -55,12 +54,12 @@ cells[1].metric(
     help="Queued and running jobs.",
 )
 for cell, kind in zip(cells[2:], ("attack", "defense", "dataset"), strict=True):
-    measured, known = (set(listed) - {"none"} for listed in (names.get(kind, []), registry.KINDS[kind]))
+    measured = sorted(set(names.get(kind, [])) - {"none"})
     cell.metric(
-        f"{kind.capitalize()}s",
-        f"{len(measured & known)} of {len(known)}",
+        f"{kind.capitalize()}s measured",
+        len(measured),
         border=True,
-        help=f"Measured, of those there are: {', '.join(sorted(known))}.",
+        help=f"Page Methods lists all there are. Measured: {', '.join(measured) or 'none yet'}.",
     )
 
 st.subheader("Running now", anchor=False)

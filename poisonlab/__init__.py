@@ -1,8 +1,11 @@
 """PoisonLab: attacks on training data and defenses against them, measured on real images."""
 
+import os
 from pathlib import Path
 
 __version__ = "0.1.0"
+
+RESULTS = "POISONLAB_RESULTS"  # environment variable
 
 _PACKAGE = Path(__file__).resolve().parent
 _PACKED = _PACKAGE / "_app"  # a wheel holds there what a checkout has on its top level
@@ -16,3 +19,14 @@ def in_checkout() -> bool:
 def app_folder() -> Path:
     """The folder that holds ``app.py``, ``pages/``, ``.streamlit/`` and ``results/reference/``."""
     return _PACKAGE.parent if in_checkout() else _PACKED
+
+
+def results_folder() -> Path:
+    """``POISONLAB_RESULTS``, or ``results`` in the checkout; of an installed package, in the working directory."""
+    parent = app_folder() if in_checkout() else Path.cwd()
+    return Path(os.environ.get(RESULTS) or parent / "results").expanduser()
+
+
+def reference_folder() -> Path:
+    """The results that ship with the program; only ever read."""
+    return app_folder() / "results" / "reference"

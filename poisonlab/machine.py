@@ -1,4 +1,4 @@
-"""What a run needs to know about the machine: device, threads, memory, code revision, free disk."""
+"""What a run needs to know about the machine: device, threads, memory, free disk."""
 
 import os
 import re
@@ -8,15 +8,12 @@ from pathlib import Path
 
 import torch
 
-import poisonlab
-
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 DEVICES = ("auto", "cpu", "cuda")
-RESULTS = "POISONLAB_RESULTS"
 
 
 class DeviceError(RuntimeError):
@@ -85,48 +82,6 @@ def release_memory() -> None:
     """Give cached GPU memory back, after a run that may have ended in the middle of anything."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def revision() -> str:
-    """The commit that this code is of, in ten digits; where it is not known, the version, such as ``v0.1.0``."""
-    app = poisonlab.app_folder()
-    noted = app / "REVISION"  # written when a wheel is built
-    found = noted.read_text(encoding="utf-8").strip() if noted.is_file() else checkout_revision(app)
-    return found or f"v{poisonlab.__version__}"
-
-
-def checkout_revision(root: Path) -> str:
-    """Short hash of a checkout's commit, read without git; empty where there is no checkout."""
-    try:
-        git = root / ".git"
-        if git.is_file():  # a worktree: the file names the folder
-            git = (root / git.read_text().removeprefix("gitdir:").strip()).resolve()
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref:"):
-            return head[:10]
-        name = head.removeprefix("ref:").strip()
-        shared = git / "commondir"
-        common = (git / shared.read_text().strip()).resolve() if shared.exists() else git
-        for folder in (git, common):
-            if (folder / name).is_file():
-                return (folder / name).read_text().strip()[:10]
-        for line in (common / "packed-refs").read_text().splitlines():
-            if line.endswith(f" {name}"):
-                return line[:10]
-    except OSError:
-        pass
-    return ""
-
-
-def results_folder() -> Path:
-    """``POISONLAB_RESULTS``, or ``results`` in the checkout; of an installed package, in the working directory."""
-    parent = poisonlab.app_folder() if poisonlab.in_checkout() else Path.cwd()
-    return Path(os.environ.get(RESULTS) or parent / "results").expanduser()
-
-
-def reference_folder() -> Path:
-    """The results that ship with the program; only ever read."""
-    return poisonlab.app_folder() / "results" / "reference"
 
 
 def free_disk_gb(folder: Path) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import poisonlab
-from poisonlab import machine
+from poisonlab.records.revision import revision
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,16 +23,16 @@ def wheel_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "_app").mkdir(parents=True)
     monkeypatch.setattr(poisonlab, "_PACKAGE", package)
     monkeypatch.setattr(poisonlab, "_PACKED", package / "_app")
-    monkeypatch.delenv(machine.RESULTS, raising=False)
+    monkeypatch.delenv(poisonlab.RESULTS, raising=False)
     return package / "_app"
 
 
 def test_a_checkout_finds_pages_and_results_on_its_top_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(machine.RESULTS, raising=False)
+    monkeypatch.delenv(poisonlab.RESULTS, raising=False)
 
     assert poisonlab.in_checkout() and (poisonlab.app_folder() / "pages" / "home.py").is_file()
-    assert machine.results_folder() == ROOT / "results"
-    assert machine.reference_folder() == ROOT / "results" / "reference"
+    assert poisonlab.results_folder() == ROOT / "results"
+    assert poisonlab.reference_folder() == ROOT / "results" / "reference"
 
 
 def test_an_installed_package_writes_to_the_working_directory(
@@ -41,24 +41,24 @@ def test_an_installed_package_writes_to_the_working_directory(
     monkeypatch.chdir(tmp_path)
 
     assert poisonlab.app_folder() == wheel_layout
-    assert machine.results_folder() == tmp_path / "results"
-    assert machine.reference_folder().is_relative_to(wheel_layout)
+    assert poisonlab.results_folder() == tmp_path / "results"
+    assert poisonlab.reference_folder().is_relative_to(wheel_layout)
 
 
 def test_the_variable_names_the_results_folder_everywhere(
     wheel_layout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(machine.RESULTS, "~/elsewhere")
+    monkeypatch.setenv(poisonlab.RESULTS, "~/elsewhere")
 
-    assert machine.results_folder() == Path.home() / "elsewhere"
+    assert poisonlab.results_folder() == Path.home() / "elsewhere"
 
 
 def test_the_revision_is_that_of_the_build_or_else_the_version(wheel_layout: Path) -> None:
-    assert machine.revision() == f"v{poisonlab.__version__}"
+    assert revision() == f"v{poisonlab.__version__}"
 
     (wheel_layout / "REVISION").write_text("0123456789\n")
 
-    assert machine.revision() == "0123456789"
+    assert revision() == "0123456789"
 
 
 def test_dependencies_stand_in_one_place() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from poisonlab import __version__, machine
 from poisonlab.data.base import data_folder
+from poisonlab.records.revision import revision
 from poisonlab.registry import KINDS, plugins
 from poisonlab.runner.recorder import cache_at
 
@@ -20,7 +21,7 @@ FOR_THE_APP = ("streamlit", "duckdb", "pandas", "pyarrow", "plotly")
 def examine(results: Path) -> list[tuple[str, bool, str]]:
     """``(what, whether it works, what was found)`` of everything a run and the dashboard need."""
     found = [
-        ("poisonlab", True, f"{__version__} {machine.revision()}".strip()),
+        ("poisonlab", True, f"{__version__} {revision()}".strip()),
         ("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}"),
         _packages("packages of the core", NEEDED),
         _packages("packages of the app", FOR_THE_APP),

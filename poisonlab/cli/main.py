@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+import poisonlab
 from poisonlab import machine
 from poisonlab.cli import multilevel, pack, reproduce, results, run, ui
 from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, check_results, one_line, say
+from poisonlab.multilevel.spec import ORDERS
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
 from poisonlab.registry import UnknownName
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(command=function)
-        added.add_argument("--results", type=Path, default=machine.results_folder(), help="results folder")
+        added.add_argument("--results", type=Path, default=poisonlab.results_folder(), help="results folder")
         return added
 
     for add in (_add_ui, _add_runs, _add_reproduce, _add_multilevel, _add_list, _add_board, _add_transfer):
@@ -129,7 +131,7 @@ def _add_multilevel(command: Command) -> None:
     games.add_argument("--penalty", help="what the attacker pays, separated by commas")
     games.add_argument("--noise", help="deviations of noise on the test inputs, separated by commas")
     games.add_argument("--seeds", type=int, help="how many random splits")
-    games.add_argument("--order", choices=multilevel.ORDERS, help="who foresees whom")
+    games.add_argument("--order", choices=list(ORDERS), help="who foresees whom")
     games.add_argument(
         "--set", action="append", default=[], metavar="param=value", help="such as attacker_steps=30"
     )

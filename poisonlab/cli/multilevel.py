@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import OK, ProgressLine, UsageError, one_line, say, table
 from poisonlab.events import Progress, StageStarted
+from poisonlab.multilevel.spec import Rules, SweepSpec
 from poisonlab.spec.config import SpecError, explain
 from poisonlab.spec.overrides import parse_settings
 
-ORDERS = ("min_max_min", "min_min_max")  # those of poisonlab.multilevel, whose import takes seconds
 STAGE = "games"
 CELL_COLUMNS = (
     "model",
@@ -83,9 +83,6 @@ def _spec(options: argparse.Namespace) -> Any:
     Raises:
         SpecError: a value that cannot be; the message says what can.
     """
-    from poisonlab.multilevel.poisoning import Rules  # noqa: PLC0415
-    from poisonlab.multilevel.sweep import SweepSpec  # noqa: PLC0415
-
     values: dict[str, Any] = {"order": options.order, "seeds": options.seeds}
     values |= {
         "penalties": _listed("--penalty", options.penalty),

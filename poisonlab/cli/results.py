@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from poisonlab import machine
+import poisonlab
 from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say, table
 from poisonlab.measure import catalogue
 from poisonlab.records import archive
@@ -122,7 +122,7 @@ def export(options: argparse.Namespace) -> int:
         if absent:
             from poisonlab.store.shipped import extract  # noqa: PLC0415 - needs a database, in memory
 
-            extract(absent, machine.reference_folder(), Path(folder))
+            extract(absent, poisonlab.reference_folder(), Path(folder))
         moved = archive.export_runs(run_ids, [own, Path(folder)], options.folder)
     return _report(moved, f"exported to {options.folder}")
 
@@ -139,7 +139,7 @@ def _shipped() -> set[str]:
         from poisonlab.store.shipped import shipped_ids  # noqa: PLC0415 - may be missing
     except ImportError:
         return set()
-    return shipped_ids(machine.reference_folder())
+    return shipped_ids(poisonlab.reference_folder())
 
 
 def _report(moved: archive.Moved, what: str) -> int:

@@ -6,7 +6,6 @@ import runpy
 import sys
 
 import poisonlab
-from poisonlab import machine
 
 
 def ui(options: argparse.Namespace) -> int:
@@ -15,7 +14,7 @@ def ui(options: argparse.Namespace) -> int:
     ``app.py`` is run as a script from its own folder, where Streamlit finds ``.streamlit/config.toml`` beside it.
     """
     script = str(poisonlab.app_folder() / "app.py")
-    os.environ[machine.RESULTS] = str(options.results.expanduser().absolute())
+    os.environ[poisonlab.RESULTS] = str(options.results.expanduser().absolute())
     if options.port is not None:
         os.environ["STREAMLIT_SERVER_PORT"] = str(options.port)
     if options.address is not None:

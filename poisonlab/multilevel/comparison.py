@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from poisonlab.measure.metrics import mean_interval
-from poisonlab.multilevel.sweep import Model, Outcome
+from poisonlab.measure.intervals import mean_interval
+from poisonlab.multilevel.spec import Model, Outcome
 
 Verdict = Literal["above", "below", "always", "never", "diverged"]
 GRID = np.linspace(0, 3, 301)  # of test noise, where the interval is evaluated

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from poisonlab.context import derive
 from poisonlab.multilevel.poisoning import Regression
+from poisonlab.multilevel.spec import MAX_FEATURES, MAX_NAME
 
 MAX_BYTES = 2 * 2**20
 MAX_ROWS = 10_000
-MAX_FEATURES = 30
-MAX_NAME = 60  # characters
 LARGEST = 1e12  # of a value; squares of larger ones lose their precision
 MIN_TEST_ROWS = 20
 

@@ -14,20 +14,12 @@ the weights theta; the attacker moves the inputs of the n training rows by P and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from poisonlab.multilevel.method import Level, Point
-from poisonlab.spec.config import Config
-
-Order = Literal["min_max_min", "min_min_max"]
-ORDERS: dict[Order, str] = {
-    "min_max_min": "attacker foresees the learner",
-    "min_min_max": "learner foresees the attacker",
-}
+from poisonlab.multilevel.spec import Order, Rules
 
 
 @dataclass(frozen=True)
@@ -44,31 +36,6 @@ class Regression:
     def take(self, games: Tensor) -> "Regression":
         """The problems with these numbers, in their order."""
         return Regression(*(part[games] for part in vars(self).values()))
-
-
-class Rules(Config):
-    """Steps, step sizes and bounds of the players."""
-
-    attacker_steps: int = Field(10, ge=1, le=100, description="Steps of the attacker")
-    learner_steps: int = Field(20, ge=1, le=200, description="Steps of the learner")
-    outer_steps: int = Field(30, ge=1, le=200, description="Steps of the hyperparameter, at most")
-    patience: int = Field(
-        0, ge=0, le=200, description="Stops after so many steps without a lower F_1; 0 never does"
-    )
-    tolerance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="A descent below the first ends when no coordinate moves further; 0 never does",
-    )
-    attacker_step: float = Field(
-        0.1, gt=0, lt=1, description="In units of n d / c; 0.5 inverts the price's curvature"
-    )
-    learner_step: float = Field(0.1, gt=0, le=1, description="For standardised inputs")
-    outer_step: float = Field(10.0, gt=0, le=1000, description="Of lambda, whose gradient is about 0.001")
-    smoothing: float = Field(0.25, gt=0, le=10, description="mu, where the penalty's kink is rounded off")
-    lowest: float = Field(-8.0, ge=-20, le=0, description="lambda is kept above this")
-    highest: float = Field(4.0, ge=0, le=20, description="lambda is kept below this")
 
 
 def smooth_l1(x: Tensor, mu: float) -> Tensor:

@@ -3,13 +3,12 @@
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from poisonlab import __version__, machine
-from poisonlab.multilevel.data import MAX_FEATURES, MAX_NAME, Table
-from poisonlab.multilevel.sweep import Outcome, SweepSpec
+from poisonlab import __version__
+from poisonlab.multilevel.spec import MAX_FEATURES, MAX_NAME, Outcome, SweepSpec
 from poisonlab.records.record import (
     RecordError,
     RunId,
@@ -19,7 +18,11 @@ from poisonlab.records.record import (
     read_plain,
     write_atomically,
 )
+from poisonlab.records.revision import revision
 from poisonlab.spec.config import explain
+
+if TYPE_CHECKING:  # a table brings torch, which the store does not need
+    from poisonlab.multilevel.data import Table
 
 FOLDER = "sweeps"
 MAX_RECORD_BYTES = 2 * 2**20
@@ -65,7 +68,7 @@ class SweepRecord(_Strict):
         return self
 
 
-def make_record(table: Table, spec: SweepSpec, outcomes: list[Outcome], seconds: float) -> SweepRecord:
+def make_record(table: "Table", spec: SweepSpec, outcomes: list[Outcome], seconds: float) -> SweepRecord:
     note = TableNote(
         name=table.name, rows=len(table.y), features=table.features, target=table.target, sha256=table.sha256
     )
@@ -73,7 +76,7 @@ def make_record(table: Table, spec: SweepSpec, outcomes: list[Outcome], seconds:
         sweep_id=new_run_id(),
         created=datetime.now(UTC),
         version=__version__,
-        revision=machine.revision(),
+        revision=revision(),
         seconds=seconds,
         table=note,
         spec=spec,

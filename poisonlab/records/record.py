@@ -34,7 +34,7 @@ from pydantic import (
     model_validator,
 )
 
-from poisonlab.records import artifacts, migrate
+from poisonlab.records import migrate
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.spec.config import digest, explain
 from poisonlab.spec.threats import ThreatKind
@@ -314,6 +314,8 @@ def load_artifact(path: Path, sha256: str | None = None) -> Any:
     place = f"{path.parent.name}/{path.name}"
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
         raise RecordError(f"{place} is damaged: it does not have the hash that {RECORD} of this run names")
+    from poisonlab.records import artifacts  # noqa: PLC0415 - brings torch, which a page of tables does not need
+
     try:
         return artifacts.parse(raw, place)
     except artifacts.ArtifactError as error:
@@ -348,6 +350,8 @@ def save_artifact(value: Any, name: str, stage: str, folder: Path, trial: int = 
     Raises:
         RecordError: the name is no plain name. OSError: the disk refuses.
     """
+    from poisonlab.records import artifacts  # noqa: PLC0415 - brings torch, which a page of tables does not need
+
     path = folder / artifact_file(name, trial)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

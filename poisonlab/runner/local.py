@@ -45,6 +45,11 @@ class LocalRunner:
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
+    @property
+    def device_type(self) -> str:
+        """``cpu`` or ``cuda``: all workers have the same type of device."""
+        return self.devices[0].partition(":")[0]
+
     # -- life ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -76,7 +81,9 @@ class LocalRunner:
             self._threads = []
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for run_id in list(self._listeners):  # deep in something that cannot be stopped: it dies with us
+        for run_id in list(
+            self._listeners
+        ):  # deep in something that cannot be stopped: it ends with the process
             self.store.jobs.set_state(run_id, "interrupted", STOPPED)
         return not any(thread.is_alive() for thread in threads)
 

@@ -42,6 +42,7 @@ from poisonlab.records.record import (
     write_record,
 )
 from poisonlab.records.recorded_spec import RecordedSpec
+from poisonlab.records.revision import revision
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Stage
@@ -224,7 +225,7 @@ class _Recorder:
             spec=RecordedSpec.of(self.spec),
             data=self.data,
             state=state,
-            revision=machine.revision(),
+            revision=revision(),
             version=__version__,
             device=self.device_shown,
             torch=str(torch.__version__),

@@ -5,21 +5,58 @@ Not in a Streamlit cache: any browser can empty those, and a runner must outlive
 
 import atexit
 import threading
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from poisonlab.machine import results_folder
-from poisonlab.runner.local import LocalRunner
-from poisonlab.store import Store
+import poisonlab
+from poisonlab.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from poisonlab.runner.local import LocalRunner
 
 
-@dataclass(frozen=True)
 class Runtime:
-    """What pages work with."""
+    """What pages work with: the store at once, the runner from when somebody first asks for it.
 
-    results: Path
-    store: Store
-    runner: LocalRunner
+    The runner's import brings torch and takes seconds; a page of tables does not wait for it.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.store = Store(results)
+        self._runner: LocalRunner | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    @property
+    def runner(self) -> "LocalRunner":
+        """The runner, imported and started on first use.
+
+        Raises:
+            StoreError: the queue cannot be read, or the runtime was stopped.
+        """
+        from poisonlab.runner.local import LocalRunner  # noqa: PLC0415 - brings torch
+
+        with self._lock:
+            if self._stopped:
+                raise StoreError("the dashboard is being stopped")
+            if self._runner is None:
+                runner = LocalRunner(self.store, self.results)
+                runner.start()
+                self._runner = runner
+            return self._runner
+
+    def runs_jobs(self) -> bool:
+        """Whether the runner is there already."""
+        return self._runner is not None
+
+    def stop(self) -> None:
+        """Interrupt running jobs and close the store."""
+        with self._lock:
+            self._stopped = True
+            if self._runner is not None:
+                self._runner.stop()
+        self.store.close()
 
 
 _lock = threading.RLock()
@@ -27,24 +64,17 @@ _runtime: Runtime | None = None
 
 
 def start(results: Path | None = None) -> Runtime:
-    """Open the store and start the runner; what runs already is returned as it is.
+    """Open the store; what is open already is returned as it is.
 
     Raises:
         StoreLocked, StoreError: the message is meant for the page.
         ValueError: this process already works in another results folder.
     """
     global _runtime
-    wanted = Path(results or results_folder())
+    wanted = Path(results or poisonlab.results_folder())
     with _lock:
         if _runtime is None:
-            store = Store(wanted)
-            runner = LocalRunner(store, wanted)
-            try:
-                runner.start()
-            except BaseException:
-                store.close()
-                raise
-            _runtime = Runtime(wanted, store, runner)
+            _runtime = Runtime(wanted)
         elif results is not None and wanted.resolve() != _runtime.results.resolve():
             raise ValueError(
                 f"this process works in {_runtime.results} already, not in {wanted}; stop() first"
@@ -53,8 +83,13 @@ def start(results: Path | None = None) -> Runtime:
 
 
 def is_running() -> bool:
-    """Whether the store is open and the runner started."""
+    """Whether the store is open."""
     return _runtime is not None
+
+
+def runs_jobs() -> bool:
+    """Whether the runner has been started, too."""
+    return _runtime is not None and _runtime.runs_jobs()
 
 
 def get() -> Runtime:
@@ -69,8 +104,7 @@ def stop() -> None:
         runtime = _runtime
         _runtime = None
     if runtime:
-        runtime.runner.stop()
-        runtime.store.close()
+        runtime.stop()
 
 
 atexit.register(stop)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poisonlab.machine import resolve_device
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Scope, Stage
 from poisonlab.store.database import Database
@@ -59,9 +58,8 @@ class Estimates:
         self.db = db
         self.cache = cache
 
-    def of(self, spec: ExperimentSpec, device: str = "auto") -> Estimate:
-        """Medians of the stages of similar finished runs on the same kind of device."""
-        kind = resolve_device(device).type
+    def of(self, spec: ExperimentSpec, device_type: str) -> Estimate:
+        """Medians of the stages of similar finished runs on the same type of device, such as ``cpu``."""
         columns: dict[str, Any] = {
             "spec_group": spec.group(),
             "dataset": spec.dataset.name,
@@ -79,7 +77,7 @@ class Estimates:
                     ORDER BY source = 'local' DESC, created DESC LIMIT 50)
                 SELECT stage, median(seconds) FILTER (NOT cached), (SELECT max(peak_memory_mb) FROM alike)
                 FROM timings JOIN alike USING (run_id) GROUP BY stage""",
-                [kind, *values],
+                [device_type, *values],
             )
             if found:
                 # cached in all of them: its price is unknown, and most likely it is cached again

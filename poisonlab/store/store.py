@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poisonlab.machine import reference_folder
+import poisonlab
 from poisonlab.store.budget import Budgets
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import Estimates
@@ -18,7 +18,7 @@ from poisonlab.store.sweeps import Sweeps
 from poisonlab.store.trials import Trials
 
 DATABASE = "poisonlab.duckdb"
-REFERENCE = reference_folder()
+REFERENCE = poisonlab.reference_folder()
 
 
 class Store:

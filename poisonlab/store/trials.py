@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poisonlab.measure.metrics import bootstrap_interval
+from poisonlab.measure.intervals import bootstrap_interval
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import wilson

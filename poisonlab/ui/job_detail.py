@@ -86,7 +86,7 @@ def _detail(run_id: str) -> None:
 def _pace(job: Job, started: datetime) -> str:
     """How long it has been running, beside what similar runs took."""
     elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
-    usual = runtime.get().store.estimates.of(job.spec.experiment()).seconds
+    usual = runtime.get().store.estimates.of(job.spec.experiment(), runtime.get().runner.device_type).seconds
     beside = f" Similar runs take about {duration(usual)}." if usual else ""
     return f"Running for {duration(elapsed)}.{beside}{_what_takes_time(job)}"
 

@@ -31,8 +31,8 @@ def device() -> str:
 
 def cost(specs: Sequence[ExperimentSpec]) -> None:
     """What past runs say about time and memory."""
-    store = runtime.get().store
-    estimates = [store.estimates.of(spec) for spec in specs]
+    current = runtime.get()
+    estimates = [current.store.estimates.of(spec, current.runner.device_type) for spec in specs]
     known = [e.seconds for e in estimates if e.seconds is not None]
     left, middle, right = st.columns(3)
     left.metric("Runs to queue", len(specs), border=True, help="One for each seed or combination.")

@@ -20,5 +20,8 @@ chosen = st.navigation(navigation.sections())
 if chosen.title != "Home":
     st.set_page_config(page_title=f"{chosen.title} · PoisonLab")
 home = chosen.title == "Home"
-if notices.store_is_open("PoisonLab" if home else chosen.title, WELCOME if home else ""):
+title = "PoisonLab" if home else chosen.title
+words = WELCOME if home else ""
+needs_torch = chosen.url_path not in navigation.WITHOUT_TORCH
+if notices.store_is_open(title, words) and (not needs_torch or notices.torch_is_loaded(title)):
     notices.show(chosen.run)

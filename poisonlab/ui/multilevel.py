@@ -9,8 +9,8 @@ import streamlit as st
 from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel.comparison import Comparison, cells
 from poisonlab.multilevel.data import MAX_BYTES, Table, TableError, diabetes, read_table, split
-from poisonlab.multilevel.poisoning import ORDERS, Order, Rules
-from poisonlab.multilevel.sweep import Outcome, Played, SweepSpec, play
+from poisonlab.multilevel.spec import ORDERS, Order, Outcome, Rules, SweepSpec
+from poisonlab.multilevel.sweep import Played, play
 from poisonlab.ui import lesson, link
 from poisonlab.ui.wording import escape
 

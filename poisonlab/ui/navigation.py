@@ -45,6 +45,9 @@ PAGES = {
     ],
 }
 
+# Pages that stand before torch is there, which takes seconds at the start of a server; "" is Home.
+WITHOUT_TORCH = ("", "leaderboard", "lessons")
+
 # What a run must have recorded for a page to show something of it, the typical kind first.
 SHOWS = {
     "poisons": ("PoisonGallery", "TargetGallery"),

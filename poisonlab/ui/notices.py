@@ -1,6 +1,7 @@
 """What any page may have to say: the store cannot be opened, a job has ended."""
 
 import sys
+import threading
 from collections.abc import Callable
 
 import streamlit as st
@@ -8,22 +9,18 @@ import streamlit as st
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import escape, run_title
 
+first_page = threading.Event()  # set once a page of this server stands
+
 
 def store_is_open(title: str, words: str = "") -> bool:
     """Whether results can be read; otherwise the page says who holds them and what to do.
 
     Args:
-        title: shown with ``words`` until the results are open, which takes seconds at the first page of a server.
+        title: shown with ``words`` until the results are open, which takes a moment at the first page of a server.
     """
-    if _is_running():
+    if _runtime_says("is_running"):
         return True
-    waiting = st.empty()
-    with waiting.container():
-        st.title(title)
-        st.markdown(words)
-        with st.spinner("Starting: loading torch and opening the results", show_time=True):
-            problem = _open()
-    waiting.empty()
+    problem = _meanwhile(title, words, "Opening the results", _open)
     if problem is None:
         return True
     from poisonlab.store import StoreLocked
@@ -36,22 +33,57 @@ def store_is_open(title: str, words: str = "") -> bool:
     return False
 
 
-def _is_running() -> bool:
-    """Without importing anything: the thread that starts the runtime may be in the middle of its import."""
-    ready = getattr(sys.modules.get("poisonlab.runner.runtime"), "is_running", None)
-    return bool(ready and ready())
+def torch_is_loaded(title: str) -> bool:
+    """Whether the runner stands, which brings torch; otherwise the page says why it cannot be started."""
+    if _runtime_says("runs_jobs"):
+        return True
+    problem = _meanwhile(title, "", "Loading torch", _start_runner)
+    if problem is None:
+        return True
+    st.title(title)
+    st.error(escape(problem))
+    st.button("Try again")
+    return False
 
 
-def _open() -> Exception | None:
-    """Open the results; why that is not possible, if it is not."""
-    from poisonlab.runner import runtime  # brings torch
+def _runtime_says(question: str) -> bool:
+    """Without importing anything: a thread that starts the runtime may be in the middle of its import."""
+    ask = getattr(sys.modules.get("poisonlab.runner.runtime"), question, None)
+    return bool(ask and ask())
+
+
+def _meanwhile(title: str, words: str, doing: str, do: Callable[[], None]) -> Exception | None:
+    """Show the title and a spinner while something slow is done; what the store had against it."""
+    waiting = st.empty()
+    with waiting.container():
+        st.title(title)
+        st.markdown(words)
+        with st.spinner(doing, show_time=True):
+            problem = _problem_of(do)
+    waiting.empty()
+    return problem
+
+
+def _problem_of(do: Callable[[], None]) -> Exception | None:
     from poisonlab.store import StoreError
 
     try:
-        runtime.get()
+        do()
     except StoreError as error:
         return error
     return None
+
+
+def _open() -> None:
+    from poisonlab.runner import runtime
+
+    runtime.get()
+
+
+def _start_runner() -> None:
+    from poisonlab.runner import runtime
+
+    runtime.get().runner  # noqa: B018 - its first use starts it
 
 
 def show(page: Callable[[], None]) -> None:
@@ -61,6 +93,7 @@ def show(page: Callable[[], None]) -> None:
     try:
         page()
         finished_jobs()
+        first_page.set()
     except StoreError as error:
         st.error(escape(error))
         st.button("Try again")

@@ -9,8 +9,8 @@ from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel import record as records
 from poisonlab.multilevel.comparison import comparisons
 from poisonlab.multilevel.data import Table
-from poisonlab.multilevel.poisoning import ORDERS
 from poisonlab.multilevel.record import SweepRecord
+from poisonlab.multilevel.spec import ORDERS
 from poisonlab.multilevel.sweep import sweep
 from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime

@@ -11,7 +11,7 @@ from PIL import Image
 
 from poisonlab import registry
 from poisonlab.figures.style import POISONED
-from poisonlab.measure import metrics
+from poisonlab.measure import intervals
 from poisonlab.records.artifacts import TargetGallery
 from poisonlab.runner import runtime
 from poisonlab.spec.overrides import changed
@@ -73,8 +73,8 @@ def nothing(view: str) -> None:
 
 def resolution(n: int) -> str:
     """In words: how far apart rates must be for ``n`` targets to tell them apart."""
-    low, high = metrics.proportion_interval(n // 2, n)
-    none = metrics.proportion_interval(0, n)[1]
+    low, high = intervals.proportion_interval(n // 2, n)
+    none = intervals.proportion_interval(0, n)[1]
     deviation = 50 / n**0.5
     return (
         f"Each target is one throw of a coin. With **{n} targets** a rate near one half has a standard error of "
@@ -103,11 +103,11 @@ def known_targets(gallery: TargetGallery, defended: bool) -> str:
     )
     for number, (name, labels) in enumerate(predictions.items(), 1):
         hits = int((labels == gallery.adversarial_labels)[known].sum())
-        low, high = metrics.proportion_interval(hits, n)
+        low, high = intervals.proportion_interval(hits, n)
         part = f"**{hits}** are fooled {name} (95 % interval {percent(low)} to {percent(high)}"
         if len(gallery.adversarial_probability):
             sure = gallery.adversarial_probability[number][known].tolist()
-            low, high = metrics.bootstrap_interval(sure)
+            low, high = intervals.bootstrap_interval(sure)
             within = "" if math.isnan(low) else f", {low:.2f} to {high:.2f}"
             part += f"; mean probability of the adversarial class {sum(sure) / n:.2f}{within}"
         parts.append(f"{part})")
@@ -133,7 +133,7 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
         st.markdown(
             f"The defense saves **{lost}** targets that are fooled without it and loses **{gained}** that are not; "
             f"{int((before & after).sum())} are fooled either way. If it made no difference, one at least as large "
-            f"would arise by chance with probability {metrics.sign_test(lost, gained):.2g} (exact McNemar test)."
+            f"would arise by chance with probability {intervals.sign_test(lost, gained):.2g} (exact McNemar test)."
         )
 
     def named(labels: Any) -> list[str]:

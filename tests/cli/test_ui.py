@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import poisonlab
-from poisonlab import machine
 from poisonlab.cli.main import main
 
 STAND_IN = """
@@ -26,7 +25,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "app.py").write_text(STAND_IN)
     monkeypatch.setattr(poisonlab, "app_folder", lambda: tmp_path)
     monkeypatch.setattr(sys, "argv", ["poisonlab", "ui"])
-    for name in ("STREAMLIT_SERVER_PORT", "STREAMLIT_SERVER_ADDRESS", machine.RESULTS):
+    for name in ("STREAMLIT_SERVER_PORT", "STREAMLIT_SERVER_ADDRESS", poisonlab.RESULTS):
         monkeypatch.setenv(name, "")
     return tmp_path
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from poisonlab.measure import metrics
+from poisonlab.measure import intervals, metrics
 from poisonlab.types import Backdoor, ImageSet, Targeted
 
 
@@ -103,7 +103,7 @@ def test_der_does_not_reward_a_gain_in_accuracy() -> None:
 
 
 def test_wilson_interval_of_five_in_twenty() -> None:
-    low, high = metrics.proportion_interval(5, 20)
+    low, high = intervals.proportion_interval(5, 20)
 
     assert (low, high) == (pytest.approx(0.1119, abs=1e-4), pytest.approx(0.4687, abs=1e-4))
 
@@ -111,13 +111,13 @@ def test_wilson_interval_of_five_in_twenty() -> None:
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_holds_the_share_and_stays_in_bounds(counts: tuple[int, int]) -> None:
     successes, n = counts
-    low, high = metrics.proportion_interval(successes, n)
+    low, high = intervals.proportion_interval(successes, n)
 
     assert 0 <= low <= successes / n + 1e-9 and successes / n - 1e-9 <= high <= 1
 
 
 def test_student_interval_of_three_seeds() -> None:
-    low, high = metrics.mean_interval([0.1, 0.2, 0.3])
+    low, high = intervals.mean_interval([0.1, 0.2, 0.3])
 
     assert (low, high) == (
         pytest.approx(0.2 - 4.3027 * 0.1 / math.sqrt(3), abs=1e-4),
@@ -126,7 +126,7 @@ def test_student_interval_of_three_seeds() -> None:
 
 
 def test_a_single_seed_says_nothing_about_the_spread() -> None:
-    assert metrics.mean_interval([0.5]) == (-math.inf, math.inf)
+    assert intervals.mean_interval([0.5]) == (-math.inf, math.inf)
 
 
 def test_psnr_of_a_known_difference() -> None:

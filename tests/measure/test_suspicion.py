@@ -39,7 +39,7 @@ def test_a_class_with_few_images_or_none_is_left_out_and_named_in_the_log() -> N
 
     assert sorted(judged) == [0, 3] and judged[3].tolist() == list(range(10, 15))
     assert [event.message for event in heard if isinstance(event, Log)] == [
-        "fewer than 5 images, so nothing is said of: b, c"
+        "fewer than 5 images, so they are not judged: b, c"
     ]
 
 

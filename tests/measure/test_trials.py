@@ -9,7 +9,7 @@ from core_helpers import TINY, tiny_spec
 from store_helpers import add, record_of
 
 from poisonlab.figures.trials import class_success, target_intervals
-from poisonlab.measure.metrics import bootstrap_interval, proportion_interval, sign_test
+from poisonlab.measure.intervals import bootstrap_interval, proportion_interval, sign_test
 from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
 from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets

@@ -13,17 +13,15 @@ from poisonlab.multilevel.comparison import cells, comparisons
 from poisonlab.multilevel.data import diabetes, split
 from poisonlab.multilevel.method import minimize, value_and_gradient
 from poisonlab.multilevel.poisoning import (
-    ORDERS,
-    Order,
     Regression,
-    Rules,
     bilevel,
     expected_mse,
     smooth_l1,
     trilevel,
     weights_of,
 )
-from poisonlab.multilevel.sweep import Outcome, SweepSpec, play, sweep
+from poisonlab.multilevel.spec import ORDERS, Order, Outcome, Rules, SweepSpec
+from poisonlab.multilevel.sweep import play, sweep
 from poisonlab.records.record import RecordError
 from poisonlab.store import Store
 

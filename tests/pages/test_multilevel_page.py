@@ -8,7 +8,8 @@ from page_helpers import Open, words
 
 from poisonlab.multilevel.data import diabetes
 from poisonlab.multilevel.record import make_record, write
-from poisonlab.multilevel.sweep import SweepSpec, sweep
+from poisonlab.multilevel.spec import SweepSpec
+from poisonlab.multilevel.sweep import sweep
 from poisonlab.runner import runtime
 
 SMALL = {"attacker_steps": "2", "learner_steps": "5", "outer_steps": "5"}

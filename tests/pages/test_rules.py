@@ -1,6 +1,7 @@
 """Rules that hold for every line of the pages."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +80,26 @@ def test_the_frame_imports_no_torch() -> None:
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert said.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", [path or "home" for path in navigation.WITHOUT_TORCH])
+def test_a_page_that_stands_before_torch_is_loaded_imports_none(tmp_path: Path, name: str) -> None:
+    """In a process of its own, on the results that ship with the program."""
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(ROOT / "poisonlab" / "ui" / "main.py")!r}, default_timeout=60).run()
+app.switch_page("../../pages/{name}.py").run()
+print(app.exception, app.title[0].value, "torch" in sys.modules)
+"""
+    environment = os.environ | {"POISONLAB_RESULTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    title = "PoisonLab" if name == "home" else navigation.title(name)
+    assert said.stdout.split("\n")[-2] == f"ElementList() {title} False"
 
 
 def test_figures_import_no_streamlit() -> None:

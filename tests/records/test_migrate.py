@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from store_helpers import record_of
 
-from poisonlab.machine import reference_folder
+import poisonlab
 from poisonlab.records import artifacts, migrate
 from poisonlab.records.record import RecordError, read_record, write_record
 from poisonlab.spec.config import make_spec
@@ -146,7 +146,7 @@ def test_an_old_artifact_is_read_under_todays_names(tmp_path):
 
 
 def test_every_shipped_record_opens_and_its_artifacts_load():
-    root = reference_folder()
+    root = poisonlab.reference_folder()
     for path in sorted(root.glob("*/run.json")):
         record, _ = read_record(path.parent)
         assert record.metrics

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from poisonlab import machine
 from poisonlab.context import Context
 from poisonlab.events import Cancelled, Event, Metric, StageStarted
 from poisonlab.pipeline.experiment import Result
 from poisonlab.records import record as run_folder
 from poisonlab.records.record import RecordError, check_run_id, new_run_id, read_record
+from poisonlab.records.revision import checkout_revision
 from poisonlab.runner import recorder
 from poisonlab.runner.recorder import Interrupted, run_and_record
 
@@ -196,10 +196,10 @@ def test_links_and_oversized_files_are_refused(tmp_path: Path, monkeypatch):
 
 
 def test_revision_is_read_without_git(tmp_path: Path):
-    assert machine.checkout_revision(tmp_path) == ""
+    assert checkout_revision(tmp_path) == ""
     (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
     (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     (tmp_path / ".git" / "packed-refs").write_text("# pack\n" + "ab" * 20 + " refs/heads/main\n")
-    assert machine.checkout_revision(tmp_path) == "ababababab"
+    assert checkout_revision(tmp_path) == "ababababab"
     (tmp_path / ".git" / "refs" / "heads" / "main").write_text("cd" * 20)
-    assert machine.checkout_revision(tmp_path) == "cdcdcdcdcd"
+    assert checkout_revision(tmp_path) == "cdcdcdcdcd"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poisonlab.machine import reference_folder
+import poisonlab
 from poisonlab.store import Store
 from poisonlab.store.index import run_columns
 from poisonlab.store.showcase import MAX_RUNS
@@ -20,7 +20,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_they_open_and_are_small(shipped: Store) -> None:
-    files = [file for file in reference_folder().rglob("*") if file.is_file()]
+    files = [file for file in poisonlab.reference_folder().rglob("*") if file.is_file()]
 
     assert not shipped.skipped and shipped.counts()["done"] > 600
     assert sum(file.stat().st_size for file in files) < 20e6

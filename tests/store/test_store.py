@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from store_helpers import add, record_of
 
-from poisonlab.measure import metrics
+from poisonlab.measure import intervals
 from poisonlab.records import artifacts
 from poisonlab.records.record import RecordError, new_run_id, save_artifact, write_record
 from poisonlab.records.recorded_spec import RecordedSpec
@@ -87,7 +87,7 @@ def test_seeds_are_one_row_with_students_interval(store, spec):
     for seed, value in enumerate(values):
         add(store, record_of(spec(seed=seed), clean_accuracy=value, asr=value / 10, asr_control=0.0))
     (row,) = store.leaderboard.with_run_ids(store.leaderboard.rows()).to_dict("records")
-    low, high = metrics.mean_interval(values)
+    low, high = intervals.mean_interval(values)
     assert row["n"] == 3 and row["threat"] == "backdoor" and len(row["run_ids"]) == 3
     assert row["clean_accuracy"] == pytest.approx(0.85)
     assert (row["clean_accuracy_low"], row["clean_accuracy_high"]) == pytest.approx((low, min(high, 1.0)))
@@ -108,7 +108,7 @@ def test_targeted_attacks_pool_their_targets(store, spec):
     (row,) = store.leaderboard.rows().to_dict("records")
     assert row["threat"] == "targeted" and row["targets"] == 30
     assert row["success"] == pytest.approx(11 / 30)
-    assert (row["success_low"], row["success_high"]) == pytest.approx(metrics.proportion_interval(11, 30))
+    assert (row["success_low"], row["success_high"]) == pytest.approx(intervals.proportion_interval(11, 30))
 
 
 def test_a_diverged_seed_is_counted_but_never_leads(store, spec):
@@ -143,12 +143,12 @@ def test_sorting_by_anything_else_is_refused(store):
 
 
 def test_estimates_come_from_the_most_alike_runs(store, spec):
-    assert store.estimates.of(spec()).seconds is None
+    assert store.estimates.of(spec(), "cpu").seconds is None
     add(store, record_of(spec()))
-    found = store.estimates.of(spec(seed=5), device="cpu")
+    found = store.estimates.of(spec(seed=5), device_type="cpu")
     assert found.seconds == 9.0 and found.cached == []
     (store.results / "cache" / "victim-0123").mkdir(parents=True)
-    again = store.estimates.of(spec(), device="cpu")
+    again = store.estimates.of(spec(), device_type="cpu")
     assert again.cached == ["victim"] and again.seconds == 2.0
 
 
