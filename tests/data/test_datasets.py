@@ -1,7 +1,6 @@
 """Datasets: the division, pooling, and errors that say which file, what was expected and what to do."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -294,14 +293,12 @@ def test_a_full_disk_is_told_from_a_missing_archive(folder: Path, monkeypatch: p
     assert "No space left on device; free 400 MB there or set POISONLAB_DATA" in refused()
 
 
-def test_real_cifar10_loads_in_seconds_and_has_its_known_first_labels(
+def test_real_cifar10_has_its_known_first_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded("cifar10", monkeypatch)  # makes the tensor file where only the archive is
-    start = time.perf_counter()
     pool, test, _ = loaded("cifar10", monkeypatch, size=32)
 
-    assert time.perf_counter() - start < 5
     assert (len(pool), len(test), pool.shape) == (50_000, 10_000, (3, 32, 32))
     assert pool.y[:5].tolist() == [6, 9, 9, 4, 1] and test.y[:5].tolist() == [3, 8, 8, 0, 6]
 

