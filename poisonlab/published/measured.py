@@ -5,14 +5,13 @@ These are single observations. Runs that can be repeated and compared are record
 """
 
 import functools
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from poisonlab.published.tables import Key, PublishedError, Text
-from poisonlab.spec.config import Config, explain
+from poisonlab.published.tables import Key, PublishedError, Text, read_form
+from poisonlab.spec.config import Config
 
 FOLDER = Path(__file__).parent / "measured"
 
@@ -88,12 +87,7 @@ def _load(folder: Path) -> dict[tuple[str, str], tuple[Figure, ...]]:
 
 
 def _read(path: Path) -> MethodFigures:
-    try:
-        found = MethodFigures.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise PublishedError(f"{path.name}: {error}") from None
-    except ValidationError as error:
-        raise PublishedError(f"{path.name}: {explain(error)}") from None
+    found = read_form(path, MethodFigures)
     if path.stem != f"{found.kind}_{found.method}":
         raise PublishedError(f"{path.name}: a file of {found.kind} {found.method!r} has another name")
     return found

@@ -10,7 +10,7 @@ import itertools
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -27,8 +27,25 @@ Value = bool | int | float | str
 Settings = dict[str, Value]
 
 
+Form = TypeVar("Form", bound=Config)
+
+
 class PublishedError(ValueError):
     """A file of published numbers that cannot be used; the one-line message names the file and the place in it."""
+
+
+def read_form(path: Path, form: type[Form]) -> Form:
+    """A TOML file in the format ``form``.
+
+    Raises:
+        PublishedError: it does not fit.
+    """
+    try:
+        return form.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise PublishedError(f"{path.name}: {error}") from None
+    except ValidationError as error:
+        raise PublishedError(f"{path.name}: {explain(error)}") from None
 
 
 class Number(Config):
@@ -179,12 +196,7 @@ def _load(folder: Path) -> dict[str, PublishedTable]:
 
 
 def _read(path: Path) -> PublishedTable:
-    try:
-        table = PublishedTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise PublishedError(f"{path.name}: {error}") from None
-    except ValidationError as error:
-        raise PublishedError(f"{path.name}: {explain(error)}") from None
+    table = read_form(path, PublishedTable)
     if table.id != path.stem:
         raise PublishedError(f"{path.name}: id {table.id!r} must be the file's name, {path.stem!r}")
     return table
