@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, SYMBOLS, error_bars, layout
+from poisonlab.figures.style import CONTROL, add_means, add_runs, error_bars, layout
 
 ASIDE = 1.03  # neighboring lines stand this factor apart, so that their bars do not cover each other
 
@@ -59,16 +59,13 @@ def _panel(figure: go.Figure, rows: pd.DataFrame, means: pd.DataFrame, name: str
     lines = sorted(means["line"].unique())
     for number, line in enumerate(lines):
         aside = ASIDE ** (number - (len(lines) - 1) / 2)
-        color = CATEGORICAL[number % len(CATEGORICAL)]
-        symbol = SYMBOLS[number % len(SYMBOLS)]
         runs = rows[rows["line"] == line]
-        figure.add_scatter(
+        add_runs(
+            figure,
+            line,
+            number,
             x=runs["clean_images"] * aside,
             y=runs[name],
-            mode="markers",
-            legendgroup=line,
-            showlegend=False,
-            marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
             customdata=runs[["clean_images", "seed"]],
             hovertemplate=f"{line}, %{{customdata[0]}} images, seed %{{customdata[1]}}<br>"
             f"{title} %{{y:.1%}}<extra></extra>",
@@ -76,15 +73,13 @@ def _panel(figure: go.Figure, rows: pd.DataFrame, means: pd.DataFrame, name: str
             col=column,
         )
         part = means[means["line"] == line]
-        figure.add_scatter(
+        add_means(
+            figure,
+            line,
+            number,
             x=part["clean_images"] * aside,
             y=part[name],
-            mode="lines+markers",
-            name=line,
-            legendgroup=line,
             showlegend=column == 1,
-            line={"color": color, "dash": DASHES[number % len(DASHES)]},
-            marker={"symbol": symbol, "size": 9},
             error_y=error_bars(part, name),
             customdata=part[["clean_images", "n"]],
             hovertemplate=f"{line}, %{{customdata[0]}} images, n=%{{customdata[1]}}<br>"

@@ -1,13 +1,10 @@
 """What a detector says of classes and of training images, in the victim and in a control without poison."""
 
 import plotly.graph_objects as go
-import torch
 
+from poisonlab.figures.scores import add_scores
 from poisonlab.figures.style import CLEAN, CONTROL, POISONED, layout
 from poisonlab.records.artifacts import ClassAnomaly, SampleSuspicion
-
-BINS = 60
-EXTREME = 0.005  # this share at both ends does not stretch the axis
 
 
 def class_anomaly(found: ClassAnomaly) -> go.Figure:
@@ -35,27 +32,13 @@ def class_anomaly(found: ClassAnomaly) -> go.Figure:
 
 def suspicion(found: SampleSuspicion) -> go.Figure:
     """How the scores of clean and poisoned training images are spread, and those of the control's images."""
-    everything = torch.cat([found.clean, found.poisoned, found.control]).double()
-    low, high = (everything.quantile(q).item() for q in (EXTREME, 1 - EXTREME))
-    edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
-    middles = ((edges[1:] + edges[:-1]) / 2).numpy()
     figure = go.Figure()
-    sets = (
-        ("clean", found.clean, CLEAN),
-        ("poisoned", found.poisoned, POISONED),
-        ("control", found.control, CONTROL),
-    )
-    for name, scores, color in sets:
-        counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
-        figure.add_scatter(
-            x=middles,
-            y=(counts / len(scores)).numpy(),
-            name=name,
-            mode="lines",
-            fill="tozeroy",
-            line={"color": color, "shape": "hvh"},
-            hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.1%}}<extra></extra>",
-        )
+    sets = {
+        "clean": (found.clean, CLEAN),
+        "poisoned": (found.poisoned, POISONED),
+        "control": (found.control, CONTROL),
+    }
+    add_scores(figure, sets, shares=True)
     layout(figure, "score; higher is more suspicious", "share of the images", 340)
     figure.update_yaxes(tickformat=".0%")
     return figure

@@ -6,47 +6,30 @@ import plotly.express as px
 import plotly.graph_objects as go
 import torch
 
+from poisonlab.figures.scores import add_scores
 from poisonlab.figures.style import (
-    CATEGORICAL,
     CLEAN,
     CONTROL,
-    DASHES,
     POISONED,
     PURIFIED,
     SEQUENTIAL,
-    SYMBOLS,
+    add_means,
+    add_runs,
     layout,
 )
 from poisonlab.records.artifacts import ConfusionChange, FlagReview
 
-BINS = 60
-EXTREME = 0.005  # this share at both ends does not stretch the axis
 LABEL = 0.06  # of the height: room that the name of a flat line takes
 FATE_COLORS = {"kept out": CONTROL, "returned": PURIFIED, "relabeled": "#CC79A7"}
 
 
 def score_histogram(found: FlagReview) -> go.Figure:
     """How the scores of clean and of bad training images are spread, and where the flags begin."""
-    everything = torch.cat([found.clean, found.bad]).double()
-    low, high = (everything.quantile(q).item() for q in (EXTREME, 1 - EXTREME))
-    edges = torch.linspace(low, max(high, low + 1e-6), BINS + 1)
-    middles = ((edges[1:] + edges[:-1]) / 2).numpy()
     figure = go.Figure()
-    for name, scores, color in (
-        ("clean", found.clean, CLEAN),
-        ("corrupted or poisoned", found.bad, POISONED),
-    ):
-        counts = torch.histogram(scores.float().clamp(low, high), edges.float()).hist
-        figure.add_scatter(
-            x=middles,
-            y=counts.numpy(),
-            name=name,
-            mode="lines",
-            fill="tozeroy",
-            line={"color": color, "shape": "hvh"},
-            hovertemplate=f"{name}, score %{{x:.2g}}: %{{y:.0f}} images<extra></extra>",
-        )
-    threshold = everything.sort(descending=True).values[found.chosen - 1].item()
+    sets = {"clean": (found.clean, CLEAN), "corrupted or poisoned": (found.bad, POISONED)}
+    low, high = add_scores(figure, sets, shares=False)
+    ranked = torch.cat([found.clean, found.bad]).double().sort(descending=True).values
+    threshold = ranked[found.chosen - 1].item()
     figure.add_vline(
         x=min(max(threshold, low), high),
         line={"color": CONTROL, "dash": "dash"},
@@ -150,27 +133,22 @@ def over_flagging(rows: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     flagging = rows.dropna(subset=["flag_share"])
     for number, (line, part) in enumerate(flagging.groupby("line", sort=True)):
-        color = CATEGORICAL[number % len(CATEGORICAL)]
-        symbol = SYMBOLS[number % len(SYMBOLS)]
         means = part.groupby("flag_share", sort=True)["clean_accuracy"].mean()
-        figure.add_scatter(
+        add_runs(
+            figure,
+            str(line),
+            number,
             x=part["flag_share"],
             y=part["clean_accuracy"],
-            mode="markers",
-            legendgroup=line,
-            showlegend=False,
-            marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
             customdata=part["seed"],
             hovertemplate=f"{line}, seed %{{customdata}}: %{{y:.1%}}<extra></extra>",
         )
-        figure.add_scatter(
+        add_means(
+            figure,
+            str(line),
+            number,
             x=means.index,
             y=means,
-            name=line,
-            mode="lines+markers",
-            legendgroup=line,
-            line={"color": color, "dash": DASHES[number % len(DASHES)]},
-            marker={"symbol": symbol, "size": 9},
             hovertemplate=f"{line}, %{{x:.0%}} flagged: mean %{{y:.1%}}<extra></extra>",
         )
     flat = rows[rows["flag_share"].isna() & (rows["defense"] != "none")]

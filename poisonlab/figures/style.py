@@ -38,6 +38,31 @@ def rgba(color: str, alpha: float) -> str:
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
+def add_runs(figure: go.Figure, line: str, number: int, **more: Any) -> None:
+    """A faint mark for each run of line ``number``; the legend has the means alone."""
+    color = CATEGORICAL[number % len(CATEGORICAL)]
+    symbol = SYMBOLS[number % len(SYMBOLS)]
+    figure.add_scatter(
+        mode="markers",
+        legendgroup=line,
+        showlegend=False,
+        marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.5},
+        **more,
+    )
+
+
+def add_means(figure: go.Figure, line: str, number: int, **more: Any) -> None:
+    """The means of the same line, joined."""
+    figure.add_scatter(
+        mode="lines+markers",
+        name=line,
+        legendgroup=line,
+        line={"color": CATEGORICAL[number % len(CATEGORICAL)], "dash": DASHES[number % len(DASHES)]},
+        marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+        **more,
+    )
+
+
 def error_bars(part: pd.DataFrame, name: str) -> dict[str, object]:
     """Plotly's error bars of the column ``name`` from ``name_low`` and ``name_high``; rows without one get none."""
     low = part[f"{name}_low"].astype(float)
