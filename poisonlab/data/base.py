@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -116,6 +117,15 @@ def clean_subset(reserve: ImageSet, count: int, generator: torch.Generator) -> I
         )
     cpu = torch.Generator().manual_seed(generator.initial_seed())
     return reserve[balanced_order(reserve.y.cpu(), cpu)[:count].to(reserve.x.device)].named("clean")
+
+
+def both_sets(
+    tensors: Mapping[str, Tensor], classes: tuple[str, ...], size: int
+) -> tuple[ImageSet, ImageSet]:
+    """Training and test set of a tensor file, images pooled to ``size``."""
+    train = ImageSet(pool_to(tensors["train_x"], size), tensors["train_y"].long(), classes)
+    test = ImageSet(pool_to(tensors["test_x"], size), tensors["test_y"].long(), classes, "test")
+    return train, test
 
 
 def pool_to(x: Tensor, size: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torchvision.datasets import CIFAR10 as Archive
 
-from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
+from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, param
@@ -78,10 +78,7 @@ class Cifar10:
     def load(self) -> tuple[ImageSet, ImageSet]:
         """The official training and test sets, uint8 ``(n, 3, size, size)``."""
         tensors = FILE.load(data_folder(), _from_archive)
-        size = self.config.size
-        train = ImageSet(pool_to(tensors["train_x"], size), tensors["train_y"].long(), CLASSES)
-        test = ImageSet(pool_to(tensors["test_x"], size), tensors["test_y"].long(), CLASSES, "test")
-        return train, test
+        return both_sets(tensors, CLASSES, self.config.size)
 
 
 def _from_archive(root: Path) -> Tensors:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import GTSRB as Archive
 
-from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
+from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
 from poisonlab.data.shared.image_folder import read_table, state_of_files, visible
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
@@ -140,10 +140,7 @@ class Gtsrb:
         if folder.exists():
             source = state_of_files(folder, [*visible(folder, "GTSRB/*/*/*.ppm"), folder / TEST_TABLE])
         tensors = FILE.load(root, _from_archive, source)
-        size = self.config.size
-        train = ImageSet(pool_to(tensors["train_x"], size), tensors["train_y"].long(), CLASSES)
-        test = ImageSet(pool_to(tensors["test_x"], size), tensors["test_y"].long(), CLASSES, "test")
-        return train, test
+        return both_sets(tensors, CLASSES, self.config.size)
 
 
 def _from_archive(root: Path) -> Tensors:
