@@ -7,7 +7,7 @@ import pandas as pd
 
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student
-from poisonlab.store.rows import COMPARED
+from poisonlab.store.rows import COMPARED, NAMED, ONCE
 
 MEASURES = ("clean_accuracy", "success", "der")
 
@@ -21,8 +21,8 @@ WITH found AS (
             AS VARCHAR) || known_data AS setting_text,
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
     FROM {COMPARED} WHERE latest
-    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
-), named AS (SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found)
+    {ONCE}
+), named AS ({NAMED})
 """
 
 _SETTINGS = """

@@ -8,6 +8,7 @@ from typing import Any
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Scope, Stage
 from poisonlab.store.database import Database
+from poisonlab.store.rows import spec_columns
 from poisonlab.store.runs import where
 
 # from alike to remotely alike; the first level with a finished run answers
@@ -60,14 +61,7 @@ class Estimates:
 
     def of(self, spec: ExperimentSpec, device_type: str) -> Estimate:
         """Medians of the stages of similar finished runs on the same type of device, such as ``cpu``."""
-        columns: dict[str, Any] = {
-            "spec_group": spec.group(),
-            "dataset": spec.dataset.name,
-            "attack": spec.attack.name,
-            "defense": spec.defense.name,
-            "victim": spec.victim.name,
-            "preset": spec.preset,
-        }
+        columns = spec_columns(spec) | {"spec_group": spec.group()}
         cached = self._likely_cached(spec)
         for level in _LEVELS:
             clauses, values = where({name: columns[name] for name in level})

@@ -5,7 +5,7 @@ import pandas as pd
 from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
-from poisonlab.store.rows import COMPARED
+from poisonlab.store.rows import COMPARED, ONCE
 
 # A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
 _ALIKE = f"""
@@ -18,7 +18,7 @@ WITH named AS (
     FROM {COMPARED} WHERE state = 'done'
 ), alike AS (
     SELECT * FROM named WHERE latest AND setting = (SELECT setting FROM named WHERE run_id = ?)
-    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
+    {ONCE}
 )
 SELECT run_id::VARCHAR AS run_id, defense, seed,
     TRY_CAST(spec ->> '$.defense.params.flag_share' AS DOUBLE) AS flag_share,

@@ -7,18 +7,16 @@ from poisonlab.measure.metric import Metric
 
 # Columns of the table ``runs`` by its migrations, so that the leaderboard needs no pivot for them. A metric that joins
 # the catalogue later needs no column here.
-STORED = frozenset(
-    {
-        "clean_accuracy",
-        "clean_accuracy_undefended",
-        "clean_accuracy_control",
-        "success",
-        "success_undefended",
-        "control",
-        "robust_accuracy",
-        "der",
-        "targets",
-    }
+STORED = (
+    "clean_accuracy",
+    "clean_accuracy_undefended",
+    "clean_accuracy_control",
+    "success",
+    "success_undefended",
+    "control",
+    "robust_accuracy",
+    "der",
+    "targets",
 )
 
 

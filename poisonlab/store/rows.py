@@ -16,9 +16,7 @@ def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]
     return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
-_KEPT = ", ".join(
-    f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in sorted(STORED)
-)
+_KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in STORED)
 # Runs as they count in means: one with a collapsed model has no rates.
 COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS experiment) FROM runs)"
 # The same with the data they were measured on in ``known_data``. A record that does not name its data is taken to be
@@ -28,6 +26,10 @@ COMPARED = f"""(SELECT *, spec_group || known_data AS alike FROM (
     SELECT *, coalesce(data, CASE WHEN min(data) OVER same = max(data) OVER same THEN min(data) OVER same END, '')
         AS known_data
     FROM {COUNTED} WINDOW same AS (PARTITION BY CAST(spec -> '$.dataset' AS VARCHAR))))"""
+# Of runs of ``COMPARED`` that are the same measurement one alone: a local one before others, the newest before older.
+ONCE = "QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1"
+# ``found`` with short names for its columns ``setting_text`` and ``defense_text``.
+NAMED = "SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found"
 
 # the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
 _TYPES = {

@@ -8,12 +8,11 @@ import pandas as pd
 from poisonlab.records import record as run_folder
 from poisonlab.records.record import RecordError, RunRecord, check_run_id
 from poisonlab.store.database import Database
+from poisonlab.store.metric_columns import STORED
 from poisonlab.store.shipped import NOT_SHIPPED, NotShipped, Shipped
 
-_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
-    clean_accuracy, clean_accuracy_undefended, clean_accuracy_control,
-    success, success_undefended, success_undefended AS undefended, control, robust_accuracy, der,
-    targets, threat, diverged, seconds, peak_memory_mb,
+_COLUMNS = f"""run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, source, state,
+    {", ".join(STORED)}, success_undefended AS undefended, threat, diverged, seconds, peak_memory_mb,
     device, revision, message, spec_group AS "group", created, started, finished"""
 _FILTERS = ("dataset", "attack", "defense", "preset", "source", "state")
 

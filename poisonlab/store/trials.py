@@ -9,7 +9,7 @@ from poisonlab.measure.intervals import bootstrap_interval
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import wilson
-from poisonlab.store.rows import COMPARED
+from poisonlab.store.rows import COMPARED, NAMED, ONCE
 
 # the lines that every run measures, whatever its defense
 CONTROL = "control"
@@ -30,8 +30,8 @@ WITH found AS (
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
     FROM {COMPARED}
     WHERE latest AND threat IS NOT NULL AND coalesce(spec ->> '$.attack.params.mapping', '') <> 'all_to_all'
-    QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'local' DESC, created DESC) = 1
-), named AS (SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found)
+    {ONCE}
+), named AS ({NAMED})
 """
 
 _SETTINGS = """
