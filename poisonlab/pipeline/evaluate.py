@@ -19,6 +19,7 @@ from poisonlab.measure.galleries import (
     show_targets,
     show_trigger,
 )
+from poisonlab.measure.metric import ORACLE
 from poisonlab.models.base import Classifier, identity, predict
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.poison import Attacked
@@ -43,8 +44,6 @@ MODELS: dict[str, ModelName] = {
     "_undefended": "undefended",
     "": "defended",
 }  # by suffix
-# what the setting gives that the oracle chooses, and that setting
-ORACLE = ("clean_accuracy_oracle", "asr_oracle", "robust_accuracy_oracle", "setting_oracle")
 
 
 def measure_detection(
@@ -196,21 +195,20 @@ def measure_settings(
     """
 
     def compute(inner: Context) -> Bundle:
-        accuracy = []
-        asr = []
-        robust = []
+        rates = []
         for position in inner.track(range(len(sweep.settings)), len(sweep.settings)):
             predictor = partial(_one_trial, sweep.apply(model, position))
-            accuracy.append(metrics.clean_accuracy(predictor, test))
-            found = metrics.backdoor_metrics(predictor, test, threat)
-            asr.append(found["asr"])
-            robust.append(found["robust_accuracy"])
-        oracle = metrics.oracle(accuracy, asr)
+            accuracy = metrics.clean_accuracy(predictor, test)
+            rates.append({"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, test, threat))
+        accuracies = [found["clean_accuracy"] for found in rates]
+        asr = [found["asr"] for found in rates]
+        oracle = metrics.oracle(accuracies, asr)
         if oracle is None:  # measured on no image
-            return Bundle(data=dict.fromkeys(ORACLE))
-        show_setting_sweep(sweep, accuracy, asr, oracle, inner)
-        chosen = (accuracy[oracle], asr[oracle], robust[oracle], float(sweep.settings[oracle]))
-        return Bundle(data=dict(zip(ORACLE, chosen, strict=True)))
+            chosen = dict.fromkeys((*rates[0], "setting"))
+        else:
+            show_setting_sweep(sweep, accuracies, asr, oracle, inner)
+            chosen = rates[oracle] | {"setting": float(sweep.settings[oracle])}
+        return Bundle(data={f"{name}{ORACLE.suffix}": value for name, value in chosen.items()})
 
     packed = pack(sweep)
     key = [
@@ -220,8 +218,8 @@ def measure_settings(
         fingerprint(threat.trigger(test.x), threat.relabel(test.y)),
         [packed.data, attack],
     ]
-    done = run_stage(ctx, Stage.SETTINGS, key, compute).data
-    return {"setting": float(sweep.settings[sweep.chosen])} | {name: done[name] for name in ORACLE}
+    of_oracle = run_stage(ctx, Stage.SETTINGS, key, compute).data
+    return {"setting": float(sweep.settings[sweep.chosen])} | of_oracle
 
 
 def _one_trial(model: Classifier, x: Tensor) -> Tensor:
