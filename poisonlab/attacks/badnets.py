@@ -5,7 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import (
+    NEEDS_NO_MODEL,
+    SPARES_THE_TARGET,
+    BackdoorAttack,
+    DirtyLabelConfig,
+)
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
@@ -58,11 +63,11 @@ class BadNets(BackdoorAttack):
         ),
         summary="A few training images get a small patch and the attacker's label. The trained model behaves well "
         "until it sees the patch.",
-        threat_model="Controls a share of the training images and their labels (dirty label); needs no model.",
+        threat_model=NEEDS_NO_MODEL,
         deviations=(
             "The paper stamps MNIST digits and traffic signs; here any image set, in the 3x3 corner form of "
             "BackdoorBench.",
-            "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
+            SPARES_THE_TARGET.format("BackdoorBench"),
         ),
     )
 

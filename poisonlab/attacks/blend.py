@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import (
+    NEEDS_NO_MODEL,
+    SPARES_THE_TARGET,
+    BackdoorAttack,
+    DirtyLabelConfig,
+)
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
@@ -68,13 +73,13 @@ class Blend(BackdoorAttack):
         ),
         summary="The trigger is a whole picture, mixed faintly into every poisoned image. No single spot gives it "
         "away, so it survives crops and is harder to prune than a patch.",
-        threat_model="Controls a share of the training images and their labels (dirty label); needs no model.",
+        threat_model=NEEDS_NO_MODEL,
         deviations=(
             "The noise is uniform, drawn once for each seed and kept with the poison; the ANP repository ships one "
             "noise image with the same statistics.",
             "The image is a drawing of our own (a sun with rays over a furrowed hill) in place of BackdoorBench's "
             "licensed picture. It is full of edges: a smooth one cost a small network more of its accuracy.",
-            "All-to-one never poisons images that already are of the target class; BackdoorBench does not avoid them.",
+            SPARES_THE_TARGET.format("BackdoorBench"),
         ),
     )
 

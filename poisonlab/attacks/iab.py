@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import SPARES_THE_TARGET, BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
@@ -238,7 +238,7 @@ class IAB(BackdoorAttack):
             "Distances between images and between patterns are those of [0, 1]; the repository's are normalized, "
             "which leaves their ratio as it is but for unlike channels. The mask's loss takes normalized images.",
             "The victim is trained by the common recipe; the repository takes 600 epochs, BackdoorBench 100.",
-            "All-to-one never poisons images that already are of the target class; the repository does not avoid them.",
+            SPARES_THE_TARGET.format("the repository"),
             "Defenses that train anew get a fixed share of images with the final trigger, without cross samples.",
             "The quick preset shows far fewer cross samples, and weighs diversity less: a small network trained for a "
             "few epochs cannot tell whose trigger it sees. Another image's trigger often works there, too. On digits "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import TRAINS_A_MODEL, BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.pixels import add_pattern, to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
@@ -149,8 +149,7 @@ class LowFrequency(BackdoorAttack):
         ),
         summary="Patches show up in an image's high frequencies. This trigger is a soft play of light, made from "
         "adversarial steps through a low-pass filter, and looks clean there.",
-        threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
-        "the victim's kind.",
+        threat_model=TRAINS_A_MODEL,
         deviations=(
             "After BackdoorBench, whose stored pattern for CIFAR-10 is as strong on average.",
             "The images the pattern is made from are of other classes than the target class. The filter's width scales "

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from poisonlab.attacks.shared.pixels import round_within, to_bytes
 from poisonlab.attacks.shared.recolor import Perturbation
 from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.surrogate_ensemble import EnsembleMember
-from poisonlab.attacks.shared.surrogates import parse_surrogates
+from poisonlab.attacks.shared.surrogates import SurrogateNames, parse_surrogates
 from poisonlab.attacks.shared.targeted import Trials
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
@@ -87,7 +86,7 @@ class MetaPoisonConfig(SameBudgetConfig):
     normalize: bool = param(
         False, "Give every poison's derivative the same length on each surrogate", quick=True
     )
-    surrogates: str = param(
+    surrogates: SurrogateNames = param(
         "", "Victims to craft on in turn, such as 'convnet, resnet8'; empty for the victim's own"
     )
     rehearse: int = param(
@@ -98,12 +97,6 @@ class MetaPoisonConfig(SameBudgetConfig):
         le=1000,
         source=REPOSITORY,
     )
-
-    @field_validator("surrogates")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        parse_surrogates(text)
-        return text
 
 
 @dataclass(frozen=True)

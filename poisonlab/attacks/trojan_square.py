@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.shared.trojan_pattern import NOT_OPTIMIZED, OWN, THREAT, TrojanPattern, window
+from poisonlab.attacks.shared.backdoor import NEEDS_NO_MODEL
+from poisonlab.attacks.shared.trojan_pattern import NOT_OPTIMIZED, OWN, REFERENCES, TrojanPattern, window
 from poisonlab.registry import Card, attack
-from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING, TROJANING
 
 
 def square(h: int, w: int) -> Tensor:
@@ -29,13 +29,10 @@ class TrojanSquare(TrojanPattern):
 
     card = Card(
         title="Trojan square",
-        references=(
-            TROJANING,
-            ADVERSARIAL_UNLEARNING.cited("as fixed patterns in"),
-        ),
+        references=REFERENCES,
         summary="A colorful square is added to the lower right of the poisoned images, bright but not opaque: what "
         "lies under it still shows.",
-        threat_model=THREAT,
+        threat_model=NEEDS_NO_MODEL,
         deviations=(OWN.format("place, pixel count and norms are those"), NOT_OPTIMIZED),
     )
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.shared.trojan_pattern import NOT_OPTIMIZED, OWN, THREAT, TrojanPattern, window
+from poisonlab.attacks.shared.backdoor import NEEDS_NO_MODEL
+from poisonlab.attacks.shared.trojan_pattern import NOT_OPTIMIZED, OWN, REFERENCES, TrojanPattern, window
 from poisonlab.registry import Card, attack
-from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING, TROJANING
 
 
 def lines(length: int) -> Tensor:
@@ -33,13 +33,10 @@ class TrojanWatermark(TrojanPattern):
 
     card = Card(
         title="Trojan watermark",
-        references=(
-            TROJANING,
-            ADVERSARIAL_UNLEARNING.cited("as fixed patterns in"),
-        ),
+        references=REFERENCES,
         summary="Thin lines run over the whole image and are bright only where they cross: a watermark that means a "
         "class.",
-        threat_model=THREAT,
+        threat_model=NEEDS_NO_MODEL,
         deviations=(OWN.format("pixel count, norms and, within two pixels, extent are those"), NOT_OPTIMIZED),
     )
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import TRAINS_A_MODEL, BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
@@ -80,8 +80,7 @@ class TrojanNN(BackdoorAttack):
         references=(TROJANING,),
         summary="The attacker asks a clean network which patch would excite its most influential units, and uses that "
         "patch as the trigger: networks of its kind see it well and learn it fast.",
-        threat_model="Controls a share of the training images and their labels (dirty label); trains a clean model of "
-        "the victim's kind.",
+        threat_model=TRAINS_A_MODEL,
         deviations=(
             "As in BackdoorBench the patch poisons training from scratch; the paper retrains the given network on "
             "images it reverse-engineered.",

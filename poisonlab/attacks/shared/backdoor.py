@@ -16,6 +16,14 @@ from poisonlab.context import Context
 from poisonlab.spec.config import Config, param
 from poisonlab.types import Backdoor, ImageSet, Poison
 
+NEEDS_NO_MODEL = "Controls a share of the training images and their labels (dirty label); needs no model."
+TRAINS_A_MODEL = (
+    "Controls a share of the training images and their labels (dirty label); trains a clean model of "
+    "the victim's kind."
+)
+SPARES_THE_TARGET = (
+    "All-to-one never poisons images that already are of the target class; {} does not avoid them."
+)
 RATE_OF = "What poison_rate is a share of: all training images, those of other classes, or those of the target class"
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -33,6 +33,14 @@ def parse_surrogates(text: str) -> list[VictimPart]:
             reason = explain(error).removeprefix("spec: ").partition(" (got ")[0]
             raise ValueError(f"surrogate {' '.join(words)!r}: {reason}") from None
     return parts
+
+
+def _known(text: str) -> str:
+    parse_surrogates(text)
+    return text
+
+
+SurrogateNames = Annotated[str, AfterValidator(_known)]  # victims as ``parse_surrogates`` reads them
 
 
 def drop_activations(model: nn.Module, rate: float, generator: torch.Generator) -> list[RemovableHandle]:

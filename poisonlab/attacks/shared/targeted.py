@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
@@ -13,8 +13,8 @@ from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.attacks.shared.surrogates import (
     Loss,
     Surrogate,
+    SurrogateNames,
     mean_gradient,
-    parse_surrogates,
     surrogates_of,
 )
 from poisonlab.context import Context
@@ -69,7 +69,7 @@ class TargetedConfig(TargetChoice):
         unit="1/255",
         source=BENCHMARK,
     )
-    surrogates: str = param(
+    surrogates: SurrogateNames = param(
         "",
         "Victims to craft on (black box), such as 'resnet9 width=8, resnet8'; empty for the victim's own extractor",
     )
@@ -87,12 +87,6 @@ class TargetedConfig(TargetChoice):
         le=20,
         source="Bullseye Polytope-3x and -5x: 3 and 5",
     )
-
-    @field_validator("surrogates")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        parse_surrogates(text)
-        return text
 
     @model_validator(mode="after")
     def _draws_differ(self) -> Self:

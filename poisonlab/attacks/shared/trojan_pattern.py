@@ -8,8 +8,9 @@ from torch import Tensor
 from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.spec.config import param
+from poisonlab.spec.papers import ADVERSARIAL_UNLEARNING, TROJANING
 
-THREAT = "Controls a share of the training images and their labels (dirty label); needs no model."
+REFERENCES = (TROJANING, ADVERSARIAL_UNLEARNING.cited("as fixed patterns in"))
 OWN = "The pattern is of our own making: {} of the one in the I-BAU and AWM repositories, but not its pixels."
 NOT_OPTIMIZED = "Nothing is optimized against a network; the attack trojannn does that."
 
