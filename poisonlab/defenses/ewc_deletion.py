@@ -9,16 +9,23 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.shared.ewc import Anchor, InfluenceConfig, drawn_fisher, flag, influence
+from poisonlab.defenses.shared.ewc import (
+    HOLDS_SUSPECTS,
+    TANNO,
+    Anchor,
+    InfluenceConfig,
+    drawn_fisher,
+    flag,
+    influence,
+    plain_recipe,
+)
 from poisonlab.defenses.shared.suspects import kept_out, state
 from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
-from poisonlab.spec.config import FineTuneConfig, param
+from poisonlab.spec.config import param
 from poisonlab.spec.papers import REPAIR
 from poisonlab.training.loop import fine_tune
 from poisonlab.types import Findings, ImageSet
-
-TANNO = "Tanno et al. 2022"
 
 
 class EWCDeletionConfig(InfluenceConfig):
@@ -83,7 +90,7 @@ class EWCDeletion(Defense):
         references=(REPAIR,),
         summary="Instead of training again without the flagged images, make the model forget them: climb their loss, "
         "tied by an elastic band to the old weights, and stop when trusted images begin to suffer.",
-        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        threat_model=HOLDS_SUSPECTS,
         deviations=(
             "The deletion's log-likelihood is a mean over the flagged images; an image ascends no further than the "
             "loss of a guess. Batch norm stays as it is.",
@@ -104,15 +111,7 @@ class EWCDeletion(Defense):
             return Repair(repaired, findings)
         fisher = drawn_fisher(model, suspects, cfg.fisher_images, ctx)
         guard = GuardedAscent(repaired, fisher, 1 / cfg.gamma, clean)
-        recipe = FineTuneConfig(
-            epochs=cfg.epochs,
-            batch_size=cfg.batch_size,
-            lr=cfg.lr,
-            weight_decay=0.0,
-            crop_padding=0,
-            flip=False,
-            frozen_norm=True,
-        )
+        recipe = plain_recipe(cfg.epochs, cfg.batch_size, cfg.lr)
         fine_tune(repaired.requires_grad_(True), suspects[rows], recipe, ctx, guard)
         repaired.load_state_dict(guard.best)
         return Repair(repaired.requires_grad_(False), findings)

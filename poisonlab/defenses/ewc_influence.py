@@ -4,7 +4,7 @@ import torch
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.shared.ewc import InfluenceConfig, flag, influence
+from poisonlab.defenses.shared.ewc import HOLDS_SUSPECTS, InfluenceConfig, flag, influence
 from poisonlab.defenses.shared.sample_scores import anomaly_index, flagged_shares
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
@@ -40,7 +40,7 @@ class EWCInfluence(Defense):
         references=(REPAIR,),
         summary="Let the model learn a little from trusted images, tied to its old weights. Training images that it "
         "then understands less are at odds with what is known to be right.",
-        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        threat_model=HOLDS_SUSPECTS,
         deviations=(
             "The trusted images take the place of the paper's failures of the model.",
             "The paper scores images only; naming a class is ours.",

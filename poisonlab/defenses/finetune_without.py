@@ -2,7 +2,7 @@
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.ewc import HOLDS_SUSPECTS, flag, influence
 from poisonlab.defenses.shared.suspects import SuspectsConfig, kept_out, tuned, without
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
@@ -25,7 +25,7 @@ class FinetuneWithout(Defense):
         references=(REPAIR.cited("reference treatment of"),),
         summary="Flag the images that speak against trusted ones, leave them out, and train on. Good when the right "
         "ones were flagged; every wrongly flagged image is lost.",
-        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        threat_model=HOLDS_SUSPECTS,
         deviations=("SGD by the recipe of the other repairs here; the paper uses Adam and stops early.",),
     )
 

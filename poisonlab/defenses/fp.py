@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import FTConfig, fine_tune
+from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, FTConfig, fine_tune
 from poisonlab.models.base import Classifier, extract
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
@@ -87,7 +87,7 @@ class FP(Defense):
         ),
         summary="Neurons that answer to the trigger have nothing to do on clean images. Cut the sleepiest channels of "
         "the last block as long as accuracy allows, then fine-tune what is left.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "A channel's activation is its pooled feature, the one number that the head reads; it is cut by zeroing "
             "the head's weights for it, so the network keeps its shape.",

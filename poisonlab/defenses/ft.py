@@ -14,6 +14,7 @@ from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
 
 BENCH = "BackdoorBench"
+HOLDS_CLEAN_IMAGES = "Defender holds the trained model and a few percent of clean images."
 NO_FLIPS = {"digits": False, "gtsrb": False}
 QUICK_STEPS = (
     "The preset quick has smaller batches and far fewer steps. They are larger, but smaller on CIFAR-10, whose victims "
@@ -111,7 +112,7 @@ class FT(Defense):
         ),
         summary="Train a little longer, on trusted images only, and hope that the model forgets the backdoor. It often "
         "does not: nothing in clean images speaks against the trigger. Every repair should beat this.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "Nesterov momentum, that of the common training loop.",
             QUICK_STEPS,

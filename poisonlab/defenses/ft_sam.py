@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import QUICK_STEPS, FTConfig, fine_tune
+from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, QUICK_STEPS, FTConfig, fine_tune
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -120,7 +120,7 @@ class FTSAM(Defense):
         ),
         summary="Fine-tune so that the loss stays low even when each weight is shifted in the worst direction, in "
         "proportion to its size. Backdoored neurons have large weights: they are shaken most and shrink.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "Nesterov momentum, that of the common training loop.",
             "T_w covers every parameter, batch norm and biases included.",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune, named
+from poisonlab.defenses.ft import BENCH, HOLDS_CLEAN_IMAGES, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, accuracy, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -130,7 +130,7 @@ class MCR(Defense):
         ),
         summary="Two networks that solve the same task are joined by a curve of networks that solve it, too. Trained "
         "on clean images only, the curve has no reason to keep the backdoor between its ends.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "The other end of the curve is a fine-tuned copy (BackdoorBench); the paper connects two trained models.",
             "The bend starts half way between the ends and learns by the common training loop.",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import FTConfig, fine_tune, named
+from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, FTConfig, fine_tune, named
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -151,7 +151,7 @@ class NAD(Defense):
         ),
         summary="Fine-tune a copy, then teach the original to look at the same places as the copy at every stage. "
         "A backdoored network stares at the trigger; its fine-tuned copy does so less.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "Attention is compared after the last block of each of the last three resolutions, whatever the network; "
             "the paper has the three groups of a WideResNet.",

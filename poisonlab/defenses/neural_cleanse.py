@@ -8,7 +8,7 @@ from torch import Tensor
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import BENCH, FTConfig, fine_tune
+from poisonlab.defenses.ft import BENCH, HOLDS_CLEAN_IMAGES, FTConfig, fine_tune
 from poisonlab.defenses.shared.sample_scores import ANOMALY_INDEX, anomaly_index
 from poisonlab.defenses.shared.trigger_search import SearchConfig, Triggers, find_triggers, paste
 from poisonlab.models.base import Classifier
@@ -94,7 +94,7 @@ class NeuralCleanse(Defense):
         ),
         summary="For each class, search for the smallest sticker that sends every image there. A backdoor is a "
         "shortcut: its class needs a far smaller sticker than the others. Then teach the model to ignore that sticker.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "All classes are searched together for a fixed number of rounds; the repository does one after the other "
             "and stops early.",

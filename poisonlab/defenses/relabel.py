@@ -5,7 +5,7 @@ import torch
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import named
-from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.ewc import HOLDS_SUSPECTS, flag, influence
 from poisonlab.defenses.shared.suspects import (
     RELABELED,
     SuspectsConfig,
@@ -39,7 +39,7 @@ class Relabel(Defense):
         ),
         summary="If a label is wrong, the image may still be useful: give every flagged image what a model trained "
         "without the suspects believes of it.",
-        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        threat_model=HOLDS_SUSPECTS,
         deviations=(
             "The paper relabels by its own influence function; here EWC influence flags, a model relabels.",
         ),

@@ -6,7 +6,7 @@ from torch import Tensor
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import named
-from poisonlab.defenses.shared.ewc import flag, influence
+from poisonlab.defenses.shared.ewc import HOLDS_SUSPECTS, flag, influence
 from poisonlab.defenses.shared.suspects import (
     KEPT_OUT,
     RELABELED,
@@ -72,7 +72,7 @@ class RetainBeneficial(Defense):
         summary="Whoever hunts harmful training images also catches harmless ones, and a repair that forgets all of "
         "them hurts the model. So train once without the suspects, ask that model about them, and take back those "
         "whose label it confirms.",
-        threat_model="Defender holds the trained model, its whole training set, and a few trusted images.",
+        threat_model=HOLDS_SUSPECTS,
         deviations=(
             "Of the 2023 paper only the abstract could be read. From it: a trusted set serves to find harmful data, "
             "what was found is separated into beneficial and detrimental information, and the beneficial part is used. "

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.ft import NO_FLIPS
+from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, NO_FLIPS
 from poisonlab.defenses.shared.layer_scores import show_channel_scores
 from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
 from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
@@ -205,7 +205,7 @@ class TSBD(Defense):
         ),
         summary="When a backdoored model unlearns clean images, the neurons of the backdoor change most. Their most "
         "changed weights are set to zero, and the model is trained again with a brake on large gradients.",
-        threat_model="Defender holds the trained model and a few percent of clean images.",
+        threat_model=HOLDS_CLEAN_IMAGES,
         deviations=(
             "Shortcuts are recognised as 1x1 convolutions.",
             "Changes keep full precision; the repository writes them with four decimals.",

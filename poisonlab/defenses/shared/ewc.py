@@ -27,6 +27,7 @@ from poisonlab.types import Bundle, ImageSet
 
 CHUNK = 128  # images whose gradients are held at once
 TANNO = "Tanno et al. 2022"
+HOLDS_SUSPECTS = "Defender holds the trained model, its whole training set, and a few trusted images."
 
 
 class InfluenceConfig(Config):
@@ -108,19 +109,24 @@ def drawn_fisher(model: Classifier, suspects: ImageSet, images: int, ctx: Contex
     return fisher_diagonal(model, suspects[order[: images or None]])
 
 
-def adapted(
-    model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context
-) -> Classifier:
-    """theta_S: a copy of ``model`` after anchored training on the trusted images, its batch norm untouched."""
-    recipe = FineTuneConfig(
-        epochs=config.adapt_epochs,
-        batch_size=config.adapt_batch,
-        lr=config.adapt_lr,
+def plain_recipe(epochs: int, batch_size: int, lr: float) -> FineTuneConfig:
+    """Training of all weights of a finished network, its batch norm untouched; only the elastic band regularizes."""
+    return FineTuneConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
         weight_decay=0.0,
         crop_padding=0,
         flip=False,
         frozen_norm=True,
     )
+
+
+def adapted(
+    model: Classifier, clean: ImageSet, suspects: ImageSet, config: InfluenceConfig, ctx: Context
+) -> Classifier:
+    """theta_S: a copy of ``model`` after anchored training on the trusted images, its batch norm untouched."""
+    recipe = plain_recipe(config.adapt_epochs, config.adapt_batch, config.adapt_lr)
     fisher = drawn_fisher(model, suspects, config.fisher_images, ctx)
     # the loop's loss is a mean over S: the sum's anchor is divided by |S|, too
     anchor = Anchor(model, fisher, config.kappa * len(suspects) / len(clean))
