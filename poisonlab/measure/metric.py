@@ -13,8 +13,6 @@ class Unit(StrEnum):
     """What a value is counted in; only rates are shown in percent."""
 
     RATE = "rate"
-    DECIBEL = "dB"
-    SECONDS = "seconds"
     COUNT = "count"
     NUMBER = "number"
 

@@ -34,14 +34,6 @@ def rename_parameters(spec: Json, kind: str, method: str, new_names: Mapping[str
     return spec | {kind: part | {"params": rename_keys(part["params"], new_names)}}
 
 
-def rename_method(spec: Json, kind: str, new_names: Mapping[str, str]) -> Json:
-    """A spec whose ``kind`` (``attack`` ...) is registered under another name today."""
-    part = spec.get(kind)
-    if not isinstance(part, dict) or not isinstance(part.get("name"), str):
-        return spec
-    return spec | {kind: part | {"name": new_names.get(part["name"], part["name"])}}
-
-
 def rename_metrics(record: Json, new_names: Mapping[str, str]) -> Json:
     """A record whose metrics have other names, the same in its curves."""
     changed = dict(record)

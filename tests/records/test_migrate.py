@@ -1,6 +1,5 @@
 """Records of older schemas under today's names: steps rename, and add nothing."""
 
-import copy
 import json
 
 import pytest
@@ -39,14 +38,6 @@ def test_a_record_without_schema_is_of_the_first(tmp_path):
     before = path.read_bytes()
     assert read_record(path.parent)[0] == record
     assert path.read_bytes() == before  # reading never changes the file
-
-
-def test_a_method_that_was_renamed_is_found_under_its_new_name():
-    spec = make_spec("digits", "badnets", "awm").model_dump(mode="json")
-    old = spec | {"attack": spec["attack"] | {"name": "badnet"}}
-    before = copy.deepcopy(old)
-    assert migrate.rename_method(old, "attack", {"badnet": "badnets"}) == spec
-    assert old == before
 
 
 def test_parameters_of_metapoison_that_were_renamed_are_found_under_their_new_names(tmp_path):
