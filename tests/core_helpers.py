@@ -1,7 +1,8 @@
 """Small images, networks and parameters for tests of the core."""
 
 import functools
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -150,6 +151,16 @@ def smooth_net() -> Classifier:
     return model.requires_grad_(False)
 
 
+def in_threads(work: Callable[[int], object], count: int) -> None:
+    """``work(0)``, ``work(1)`` and so on, all at once; returns when all have ended."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def rest_slow(values: Iterable[Any], now: int = 1) -> list[Any]:
     """Parameters of a test of which the first ``now`` run by default, the others with ``-m slow``."""
     return [
@@ -187,6 +198,27 @@ def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TINY = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60}
+
+TINY_DATA = {"dataset.train_images": 120, "dataset.test_images": 60, "dataset.reserve_images": 30}
+TINY_TARGETED = TINY_DATA | {
+    "dataset.head_images": 80,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "training.epochs": 4,
+    "head.epochs": 5,
+    "clean_images": 20,
+    "attack.targets": 3,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "defense.weights": "train",
+    "defense.updates": 2,
+    "defense.health_every": 1,
+    "defense.min_psnr": 0,
+    "defense.batch_size": 8,
+    "defense.bank_size": 16,
+    "defense.chain_steps": 2,
+    "defense.steps": 4,
+}
 
 
 def tiny_spec(defense: str = "none", seed: int = 0, **overrides: Any) -> ExperimentSpec:

@@ -1,38 +1,21 @@
 """Experiments that end in a second or two, and what a page says."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+from core_helpers import TINY_DATA, TINY_TARGETED
 from streamlit.testing.v1 import AppTest
 
+from poisonlab.records.record import RunRecord
+from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec, make_spec
 
-TINY_DATA = {"dataset.train_images": 120, "dataset.test_images": 60, "dataset.reserve_images": 30}
 TINY_BACKDOOR = TINY_DATA | {
     "training.epochs": 4,  # fewer, and a model gives one answer to everything: such runs do not count
     "clean_images": 20,
     "defense.rounds": 2,
     "defense.inner_epochs": 1,
 }
-TINY_TARGETED = TINY_DATA | {
-    "dataset.head_images": 80,
-    "dataset.pretrain_images": 300,
-    "dataset.public_images": 130,
-    "training.epochs": 4,
-    "head.epochs": 5,
-    "clean_images": 20,
-    "attack.targets": 3,
-    "attack.poisons": 3,
-    "attack.steps": 4,
-    "defense.weights": "train",
-    "defense.updates": 2,
-    "defense.health_every": 1,
-    "defense.min_psnr": 0,
-    "defense.batch_size": 8,
-    "defense.bank_size": 16,
-    "defense.chain_steps": 2,
-    "defense.steps": 4,
-}
-
 Open = Callable[..., AppTest]
 
 
@@ -42,6 +25,13 @@ def tiny_backdoor(seed: int = 0, **more: object) -> ExperimentSpec:
 
 def tiny_targeted(seed: int = 0) -> ExperimentSpec:
     return make_spec("digits", "bullseye_polytope", "puregen_ebm", seed=seed, overrides=TINY_TARGETED)
+
+
+def recorded(spec: ExperimentSpec, results: Path) -> RunRecord:
+    """A finished run of ``spec`` in a results folder."""
+    record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
+    assert record.state == "done", record.message
+    return record
 
 
 def words(app: AppTest) -> str:

@@ -103,7 +103,7 @@ class LocalRunner:
     def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
         """Queue all of ``specs``, in their order, or none."""
         self._check_device(device)
-        run_ids = self.store.jobs.enqueue_many(specs, device)
+        run_ids = self.store.jobs.enqueue(specs, device)
         self._wake.set()
         return run_ids
 

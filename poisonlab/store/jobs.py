@@ -79,19 +79,15 @@ class Jobs:
 
     # -- queueing -----------------------------------------------------------------------------------
 
-    def enqueue(self, spec: ExperimentSpec, device: str = "auto") -> str:
-        """Put a job at the end of the queue; its id becomes the run's.
+    def enqueue(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
+        """Put jobs at the end of the queue, all of them or none; their ids, in order, become the runs'.
 
         Args:
-            device: the only worker that may take it, or ``auto`` for any.
+            device: the only worker that may take them, or ``auto`` for any.
 
         Raises:
             QueueFull: too many wait already.
         """
-        return self.enqueue_many([spec], device)[0]
-
-    def enqueue_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
-        """All of ``specs``, in their order, or none."""
         jobs = [(new_run_id(), spec) for spec in specs]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:

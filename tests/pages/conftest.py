@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from page_helpers import TINY_BACKDOOR, Open, tiny_backdoor, tiny_targeted
+from page_helpers import TINY_BACKDOOR, Open, recorded, tiny_backdoor, tiny_targeted
 from streamlit.testing.v1 import AppTest
 
 from poisonlab.runner import runtime
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
 
@@ -26,8 +25,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "digits", "badnets", "none", overrides={k: v for k, v in TINY_BACKDOOR.items() if "defense." not in k}
     )
     for spec in (tiny_targeted(), undefended, tiny_backdoor(1), tiny_backdoor(0)):
-        record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
-        assert record.state == "done", record.message
+        recorded(spec, results)
     return results
 
 

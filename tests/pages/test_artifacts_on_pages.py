@@ -4,10 +4,10 @@ import ast
 from pathlib import Path
 
 import pytest
-from page_helpers import TINY_DATA, Open
+from core_helpers import TINY_DATA
+from page_helpers import Open, recorded
 
 from poisonlab.records.artifacts import KINDS
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import make_spec
 from poisonlab.ui import navigation
 
@@ -49,8 +49,7 @@ def three_trials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A results folder with a targeted attack of three trials, each victim repaired; and the run's id."""
     results = tmp_path_factory.mktemp("trials")
     spec = make_spec("digits", "gradient_matching", "rnp", overrides=FEW)
-    record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
-    assert record.state == "done", record.message
+    record = recorded(spec, results)
     trials = [item.trial for item in record.artifacts if item.name == "unlearned_predictions"]
     assert trials == [0, 1, 2]
     return results, record.run_id

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from core_helpers import rest_slow
-from page_helpers import Open, words
+from page_helpers import Open, recorded, words
 from published_helpers import OVER, toy_folder
 
 from poisonlab.published.specs import spec_of, specs_of
 from poisonlab.published.tables import published_tables
 from poisonlab.runner import runtime
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec
 
 
@@ -21,8 +20,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def measure(results: Path, *specs: ExperimentSpec) -> None:
     for spec in specs:
-        record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
-        assert record.state == "done", record.message
+        recorded(spec, results)
 
 
 def toy_spec(defense: str, **more: object) -> ExperimentSpec:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from page_helpers import TINY_DATA, Open, words
+from core_helpers import TINY_DATA
+from page_helpers import Open, recorded, words
 
 from poisonlab.figures.crafting import changes, curves, paths
 from poisonlab.records.artifacts import Crafting
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import make_spec
 from poisonlab.ui.crafting import held_back, outcome
 
@@ -31,8 +31,7 @@ def crafted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A results folder with a run of MetaPoison, and its id."""
     results = tmp_path_factory.mktemp("crafted")
     spec = make_spec("digits", "metapoison", "none", overrides=TINY)
-    record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
-    assert record.state == "done", record.message
+    record = recorded(spec, results)
     return results, record.run_id
 
 

@@ -149,7 +149,7 @@ def test_changing_a_run_becomes_a_link_that_needs_no_run(
 def test_a_failed_job_can_be_changed_and_run_again(open_page: Open, tmp_path: Path) -> None:
     open_page(tmp_path)
     spec = make_spec("digits", "badnets", "none", overrides={"attack.poison_rate": 0.07})
-    job = runtime.get().store.jobs.enqueue(spec, device="cuda:7")
+    (job,) = runtime.get().store.jobs.enqueue([spec], device="cuda:7")
 
     app = open_page(tmp_path, "experiment", like=job)
 

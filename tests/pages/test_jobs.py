@@ -105,7 +105,7 @@ def test_a_run_that_never_was_a_job_has_curves_and_log(open_page: Open, filled: 
 
 def test_unknown_job_gets_a_friendly_message(open_page: Open, filled: Path) -> None:
     open_page(filled)
-    runtime.get().store.jobs.enqueue(tiny_backdoor(5))
+    runtime.get().store.jobs.enqueue([tiny_backdoor(5)])
 
     app = open_page(filled, "jobs", job="../../secret")
 

@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from core_helpers import tiny_spec
-from page_helpers import TINY_TARGETED, Open, words
+from core_helpers import TINY_TARGETED, tiny_spec
+from page_helpers import Open, recorded, words
 
 from poisonlab.runner import runtime
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import make_spec
 
 OTHERS = {k: v for k, v in TINY_TARGETED.items() if not k.startswith("defense.")}
@@ -22,9 +21,7 @@ def several(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(filled / part, results / part)
     for name, overrides in (("puregen_ebm", TINY_TARGETED | {"defense.steps": 2}), ("jpeg", OTHERS)):
         spec = make_spec("digits", "bullseye_polytope", name, overrides=overrides)
-        assert (
-            run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache").state == "done"
-        )
+        recorded(spec, results)
     return results
 
 
@@ -142,8 +139,7 @@ def test_a_defense_without_an_energy_model_is_named_as_such(open_page: Open, tmp
     spec = tiny_spec(
         "puregen_ddpm", dataset__public_images=130, **{f"defense__{k}": v for k, v in few.items()}
     )
-    record = run_and_record(spec, tmp_path / "runs", device="cpu", cache_root=tmp_path / "cache")
-    assert record.state == "done", record.message
+    record = recorded(spec, tmp_path)
 
     app = open_page(tmp_path, "energy", run=record.run_id)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_helpers import TINY_DATA, Open, words
+from core_helpers import TINY_DATA
+from page_helpers import Open, recorded, words
 
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import make_spec
 
 FEW = TINY_DATA | {"training.epochs": 3, "clean_images": 20, "victim.width": 8}
@@ -26,8 +26,7 @@ def repaired(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     ids = {}
     for name, (defense, more) in settings.items():
         spec = make_spec("digits", "label_noise", defense, overrides=FEW | more)
-        record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
-        assert record.state == "done", record.message
+        record = recorded(spec, results)
         ids[name] = record.run_id
     return results, ids
 

@@ -34,29 +34,25 @@ def test_no_source_contains(pattern: str) -> None:
     assert not found
 
 
+def calls(names: set[str]) -> list[tuple[str, str, dict[str | None, ast.expr]]]:
+    """Of every call of a method of these names: the file, the method, and what it is given by keyword."""
+    return [
+        (path.name, call.func.attr, {k.arg: k.value for k in call.keywords})
+        for path in SOURCES
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in names
+    ]
+
+
 def test_images_are_sent_without_loss() -> None:
-    for path in SOURCES:
-        for call in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Attribute)
-                and call.func.attr == "image"
-            ):
-                options = {k.arg: k.value for k in call.keywords}
-                assert ast.literal_eval(options["output_format"]) == "PNG", path.name
-                assert "alt" in options, path.name
+    for file, _, options in calls({"image"}):
+        assert ast.literal_eval(options["output_format"]) == "PNG", file
+        assert "alt" in options, file
 
 
 def test_charts_and_tables_have_a_text_alternative() -> None:
-    wanted = {"plotly_chart", "dataframe", "mermaid_chart", "line_chart"}
-    for path in SOURCES:
-        for call in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Attribute)
-                and call.func.attr in wanted
-            ):
-                assert "alt" in {k.arg for k in call.keywords}, f"{path.name}: {call.func.attr}"
+    for file, method, options in calls({"plotly_chart", "dataframe", "mermaid_chart", "line_chart"}):
+        assert "alt" in options, f"{file}: {method}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)

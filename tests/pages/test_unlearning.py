@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from core_helpers import tiny_spec
-from page_helpers import Open, words
+from page_helpers import Open, recorded, words
 
 from poisonlab.records.artifacts import PredictionHistogram, RepairTrace
-from poisonlab.runner.recorder import run_and_record
 from poisonlab.ui.unlearning import named, path
 
 
@@ -17,7 +16,7 @@ def unlearned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A results folder with a run of TSBD, and its id."""
     results = tmp_path_factory.mktemp("unlearned")
     spec = tiny_spec("tsbd", clean_images=20, defense__unlearn_epochs=2, defense__epochs=1)
-    record = run_and_record(spec, results / "runs", device="cpu", cache_root=results / "cache")
+    record = recorded(spec, results)
     return results, record.run_id
 
 

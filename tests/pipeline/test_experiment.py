@@ -1,12 +1,11 @@
 """The pipeline on tiny specs: repeatable, cached stage by stage, cancelled cleanly, a control in every run."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from core_helpers import rest_slow, tiny_spec
+from core_helpers import TINY_TARGETED, in_threads, rest_slow, tiny_spec
 from torch import Tensor
 from torch.nn import Module
 
@@ -21,28 +20,7 @@ from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.training.protocols import Trainer
 from poisonlab.types import ImageSet, Poison, Splits
 
-TARGETED: dict[str, Any] = {
-    "dataset.head_images": 80,
-    "dataset.pretrain_images": 300,
-    "dataset.public_images": 130,
-    "dataset.test_images": 60,
-    "dataset.reserve_images": 30,
-    "training.epochs": 4,
-    "head.epochs": 5,
-    "attack.targets": 3,
-    "attack.poisons": 3,
-    "attack.steps": 4,
-    "defense.weights": "train",
-    "defense.updates": 2,
-    "defense.health_every": 1,
-    "defense.min_psnr": 0,
-    "defense.batch_size": 8,
-    "defense.bank_size": 16,
-    "defense.chain_steps": 2,
-    "defense.steps": 4,
-    "defense.architecture": "light",
-    "defense.filters": 4,
-}
+TARGETED = TINY_TARGETED | {"defense.architecture": "light", "defense.filters": 4}
 
 
 def backdoor(defense: str = "awm", **more: Any) -> ExperimentSpec:
@@ -156,14 +134,10 @@ def test_a_targeted_run_measures_three_models() -> None:
 def test_two_launches_at_once_compute_each_stage_once(tmp_path: Path) -> None:
     results: list[Any] = []
 
-    def launch() -> None:
+    def launch(_: int) -> None:
         results.append(run_experiment(backdoor(), Context(cache=StageCache(tmp_path))))
 
-    threads = [threading.Thread(target=launch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(launch, 2)
 
     assert results[0].metrics == results[1].metrics
     cached = [stage for result in results for stage in result.cached]

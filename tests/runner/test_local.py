@@ -123,7 +123,7 @@ def test_a_device_without_a_worker_is_refused(store, runner, spec):
 
 
 def test_jobs_whose_device_is_gone_fail_with_advice_instead_of_waiting(store, results, spec):
-    run_id = store.jobs.enqueue(spec(), device="cuda:1")
+    (run_id,) = store.jobs.enqueue([spec()], device="cuda:1")
     runner = LocalRunner(store, results, ["cpu"])
     runner.start()
     assert store.jobs.get(run_id).state == "failed"

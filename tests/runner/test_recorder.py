@@ -4,11 +4,11 @@ import errno
 import json
 import math
 import re
-import threading
 from pathlib import Path
 
 import pytest
 import torch
+from core_helpers import in_threads
 
 from poisonlab.context import Context
 from poisonlab.events import Cancelled, Event, Metric, StageStarted
@@ -67,15 +67,11 @@ def test_a_second_run_takes_its_stages_from_the_cache(results, spec):
 def test_two_threads_with_one_spec_compute_each_stage_once(results, spec):
     done = []
 
-    def run() -> None:
+    def run(_: int) -> None:
         shared = spec(training__epochs=4)
         done.append(run_and_record(shared, results / "runs", cache_root=results / "cache"))
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(run, 2)
     assert [record.state for record in done] == ["done", "done"]
     for stage in ("poison", "control", "victim"):
         assert sum(stage in record.cached for record in done) == 1, stage

@@ -77,6 +77,6 @@ def test_an_unknown_setting_has_no_rows(store: Store) -> None:
 
 def test_waiting_jobs_are_known_by_group_and_seed(store: Store) -> None:
     spec = tiny_spec("rnp", 3)
-    store.jobs.enqueue(spec)
+    store.jobs.enqueue([spec])
 
     assert store.jobs.queued() == {(spec.group(), 3)}

@@ -3,10 +3,10 @@
 import errno
 import subprocess
 import sys
-import threading
 
 import duckdb
 import pytest
+from core_helpers import in_threads
 from store_helpers import add, record_of
 
 from poisonlab.store import Store, StoreError, StoreLocked
@@ -145,16 +145,12 @@ def test_readers_and_writers_in_many_threads_do_not_disturb_each_other(store, sp
 
     def work(number):
         try:
-            store.jobs.enqueue(spec(seed=number))
+            store.jobs.enqueue([spec(seed=number)])
             store.runs.find()
         except StoreError as error:
             problems.append(error)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 8)
     assert not problems and len(store.jobs.find()) == 8
 
 

@@ -2,10 +2,10 @@
 
 import json
 import math
-import threading
 
 import numpy as np
 import pytest
+from core_helpers import in_threads
 from store_helpers import add, record_of
 
 from poisonlab.measure import intervals
@@ -156,24 +156,20 @@ def test_estimates_come_from_the_most_alike_runs(store, spec):
 
 
 def test_jobs_are_claimed_once_each_and_in_order(store, spec):
-    run_ids = store.jobs.enqueue_many([spec(seed=s) for s in range(6)])
+    run_ids = store.jobs.enqueue([spec(seed=s) for s in range(6)])
     taken: list[str] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         while job := store.jobs.claim("cpu"):
             taken.append(job.run_id)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 3)
     assert sorted(taken) == sorted(run_ids)
     assert set(store.jobs.find().state) == {"running"}
 
 
 def test_a_job_knows_its_spec_progress_and_log(store, spec):
-    run_id = store.jobs.enqueue(spec())
+    (run_id,) = store.jobs.enqueue([spec()])
     store.jobs.claim("cpu")
     asked = store.jobs.update_progress(
         run_id, stage="victim", step=3, total=9, rate=math.inf, logs=[("victim", "info", "x")]
@@ -189,12 +185,12 @@ def test_a_job_knows_its_spec_progress_and_log(store, spec):
 def test_the_queue_has_a_limit(store, spec, monkeypatch):
     monkeypatch.setattr(jobs_module, "MAX_QUEUED", 2)
     with pytest.raises(QueueFull, match="limit of 2"):
-        store.jobs.enqueue_many([spec()] * 3)
+        store.jobs.enqueue([spec()] * 3)
     assert store.jobs.find().empty
 
 
 def test_only_unfinished_jobs_can_be_resumed(store, spec):
-    run_id = store.jobs.enqueue(spec())
+    (run_id,) = store.jobs.enqueue([spec()])
     with pytest.raises(StoreError, match="only jobs that are interrupted"):
         store.jobs.requeue(run_id)
     failed = add(store, record_of(spec(), state="failed"))  # never a job: from the command line
@@ -203,7 +199,7 @@ def test_only_unfinished_jobs_can_be_resumed(store, spec):
 
 
 def test_jobs_of_a_dead_process_become_interrupted(store, spec, monkeypatch):
-    mine, theirs = store.jobs.enqueue_many([spec(), spec()])
+    mine, theirs = store.jobs.enqueue([spec(), spec()])
     store.jobs.claim("cpu")
     monkeypatch.setattr(jobs_module, "PROCESS", "another")
     store.jobs.claim("cpu")
@@ -215,7 +211,7 @@ def test_jobs_of_a_dead_process_become_interrupted(store, spec, monkeypatch):
 
 
 def test_an_exception_rolls_back(store, spec):
-    store.jobs.enqueue(spec())
+    store.jobs.enqueue([spec()])
 
     def change(cursor) -> None:
         cursor.execute("DELETE FROM jobs")
@@ -227,7 +223,7 @@ def test_an_exception_rolls_back(store, spec):
 
 
 def test_job_specs_that_no_longer_fit_fail_without_stopping_the_queue(store, spec):
-    old, good = store.jobs.enqueue_many([spec(), spec()])
+    old, good = store.jobs.enqueue([spec(), spec()])
     changed = json.dumps(json.loads(spec().model_dump_json()) | {"gone": 1})
     store.db.rows("UPDATE jobs SET spec = ? WHERE run_id = ?", [changed, old])
     assert store.jobs.claim("cpu").run_id == good
