@@ -10,6 +10,12 @@ from poisonlab.spec.threats import THREATS
 from poisonlab.store import Store
 from poisonlab.store.pack import pack
 
+# of a targeted attack before any defense
+POISONED = {
+    "clean_accuracy_undefended": 0.9,
+    "poison_success_undefended": 0.75,
+    "poison_success_control": 0.0,
+}
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from core_helpers import TINY, tiny_spec
-from store_helpers import add, record_of
+from store_helpers import POISONED, add, record_of
 
 from poisonlab.figures.purification import strength_curve
 from poisonlab.records.artifacts import ModelHealth
@@ -15,13 +15,8 @@ from poisonlab.store.purification import by_strength
 def targeted(store: Store, defense: str, seed: int = 0, success: float = 0.2, **values: object) -> RunRecord:
     overrides = TINY | {name.replace("__", "."): value for name, value in values.items()}
     spec = make_spec("digits", "bullseye_polytope", defense, seed=seed, overrides=overrides)
-    rates = {
-        "clean_accuracy_undefended": 0.9,
-        "poison_success_undefended": 0.75,
-        "poison_success_control": 0.0,
-    }
     record = record_of(
-        spec, clean_accuracy=0.8, poison_success=success, targets=20.0, surviving_share=0.5, **rates
+        spec, clean_accuracy=0.8, poison_success=success, targets=20.0, surviving_share=0.5, **POISONED
     )
     folder = store.index.runs / record.run_id
     folder.mkdir(parents=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from core_helpers import TINY, tiny_spec
-from store_helpers import add, record_of
+from store_helpers import POISONED, add, record_of
 
 from poisonlab.figures.trials import class_success, target_intervals
 from poisonlab.measure.intervals import bootstrap_interval, proportion_interval, sign_test
@@ -30,12 +30,9 @@ def backdoor(
 
 def targeted(store: Store, defense: str, seed: int, success: float, targets: int = 20) -> None:
     spec = make_spec("digits", "bullseye_polytope", defense, seed=seed, overrides=TINY)
-    rates = {
-        "clean_accuracy_undefended": 0.9,
-        "poison_success_undefended": 0.75,
-        "poison_success_control": 0.0,
-    }
-    add(store, record_of(spec, clean_accuracy=0.8, poison_success=success, targets=float(targets), **rates))
+    add(
+        store, record_of(spec, clean_accuracy=0.8, poison_success=success, targets=float(targets), **POISONED)
+    )
 
 
 def test_runs_that_differ_in_target_class_seed_and_defense_are_one_setting(store: Store) -> None:
