@@ -56,10 +56,10 @@ cells[1].metric(
 for cell, kind in zip(cells[2:], ("attack", "defense", "dataset"), strict=True):
     measured = sorted(set(names.get(kind, [])) - {"none"})
     cell.metric(
-        f"{kind.capitalize()}s measured",
+        f"{kind.capitalize()}s",
         len(measured),
         border=True,
-        help=f"Page Methods lists all there are. Measured: {', '.join(measured) or 'none yet'}.",
+        help=f"With finished runs; page Methods lists all there are. These: {', '.join(measured) or 'none yet'}.",
     )
 
 st.subheader("Running now", anchor=False)
