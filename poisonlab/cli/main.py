@@ -2,7 +2,8 @@
 ``multilevel``, whose games have specs of their own; ``python -m poisonlab`` is the same.
 
 Results go to stdout, messages to stderr. Exit codes: 0 done, 1 a run failed or the
-machine refused, 2 a command that cannot be, always with one line that says what is allowed.
+machine refused, 2 a command that cannot be, always with one line that says what is allowed;
+130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
@@ -15,7 +16,18 @@ from typing import Any, NoReturn, Protocol
 import poisonlab
 from poisonlab import machine
 from poisonlab.cli import multilevel, pack, reproduce, results, run, ui
-from poisonlab.cli.terminal import FAILED, INTERRUPTED, USAGE, UsageError, check_results, one_line, say
+from poisonlab.cli.terminal import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    Terminated,
+    UsageError,
+    check_results,
+    ends_on_sigterm,
+    one_line,
+    say,
+)
 from poisonlab.multilevel.spec import ORDERS
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
@@ -37,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         if options.command is not results.doctor:  # which says so itself, among all else
             check_results(options.results)
-        return int(options.command(options))
+        with ends_on_sigterm():
+            return int(options.command(options))
     except (UsageError, UnknownName, SpecError, machine.DeviceError) as error:
         say(f"poisonlab: {one_line(error)}")
         return USAGE
@@ -49,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, OSError, RecordError, PublishedError) as error:
         say(f"poisonlab: {one_line(error)}")
         return FAILED
+    except Terminated as error:
+        say(f"poisonlab: {error}; finished stages stay in the cache")
+        return TERMINATED
     except KeyboardInterrupt:
         say("poisonlab: cancelled; finished stages stay in the cache")
         return INTERRUPTED

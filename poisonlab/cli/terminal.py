@@ -2,10 +2,14 @@
 
 import math
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from poisonlab.events import Event, Log, Progress, StageFinished, StageStarted
@@ -15,6 +19,31 @@ OK = 0
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a batch system or an administrator ends the program, and it ends as on Ctrl-C."""
+
+
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises :class:`Terminated`, so that a run leaves its record and no half of a folder.
+
+    Only a main thread gets signals; in another one nothing changes.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated("stopped by SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class UsageError(ValueError):

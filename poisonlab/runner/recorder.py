@@ -110,8 +110,8 @@ def run_and_record(
         raise
     except Cancelled:
         return recorder.finish("cancelled", "cancelled on request")
-    except KeyboardInterrupt:
-        recorder.finish("cancelled", "cancelled from the keyboard")
+    except KeyboardInterrupt as stop:  # it names what stopped the run where that was no key
+        recorder.finish("cancelled", str(stop) or "cancelled from the keyboard")
         raise
     except Exception as error:  # whatever a method raises, the run keeps its message and the queue goes on
         return recorder.fail(error)

@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from poisonlab.cli import main
+from poisonlab.cli import main, run
 from poisonlab.cli import results as results_commands
+from poisonlab.events import StageStarted
+from poisonlab.records.record import read_record
 from poisonlab.store import Store, StoreLocked
 
 RUN = ["run", "--dataset", "digits", "--attack", "badnets", "--defense", "none"]
@@ -188,3 +192,37 @@ def test_a_run_needs_none_of_the_app(results):
     assert done.returncode == 0, done.stderr
     assert "duckdb is not installed" in done.stderr
     assert (results / "runs" / json.loads(done.stdout)["run_id"] / "run.json").exists()
+
+
+# -- signals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+@pytest.mark.parametrize(
+    ("number", "code", "said", "recorded"),
+    (
+        (signal.SIGTERM, 143, "stopped by SIGTERM", "stopped by SIGTERM"),
+        (signal.SIGINT, 130, "cancelled", "cancelled from the keyboard"),
+    ),
+)
+def test_a_signal_in_a_run_ends_it_with_a_record(results, capsys, monkeypatch, number, code, said, recorded):
+    def stop(line, event) -> None:
+        if event == StageStarted("control"):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(run.ProgressLine, "__call__", stop)
+    before = signal.getsignal(number)
+    ended, out, err = run_cli(capsys, *RUN, *TINY)
+    assert (ended, out) == (code, "") and said in err.splitlines()[-1]
+    (folder,) = (results / "runs").iterdir()
+    record, _ = read_record(folder)
+    assert record.state == "cancelled" and record.message == recorded
+    assert signal.getsignal(number) is before
+
+
+def test_a_command_in_another_thread_leaves_signals_alone(results, capsys):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main.main(["list", "attacks"])))
+    thread.start()
+    thread.join()
+    assert codes == [0] and "badnets" in capsys.readouterr().out
