@@ -67,7 +67,8 @@ def _how_to_save_memory(spec: ExperimentSpec, stage: str) -> str:
 
 
 def disk_message(error: Exception, folder: Path) -> str:
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left on device" in str(error):
         remedy = "free some space or choose another folder with --results, then resume"
         return f"the disk is full at {folder}: {remedy}"
     reason = getattr(error, "strerror", None) or str(error)

@@ -8,14 +8,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from poisonlab import machine
 from poisonlab.records.record import RecordError
+from poisonlab.runner.failures import disk_message
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted, run_and_record
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.store import Job, Store
+from poisonlab.store import Job, Store, StoreError
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
@@ -40,6 +42,7 @@ class LocalRunner:
         self.results = Path(results)
         self.devices = list(machine.worker_devices() if devices is None else devices)
         self._listeners: dict[str, Listener] = {}
+        self._ends: dict[str, tuple[str, str, int]] = {}  # state, message and attempt, not stored yet
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -81,10 +84,10 @@ class LocalRunner:
             self._threads = []
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for run_id in list(
-            self._listeners
-        ):  # deep in something that cannot be stopped: it ends with the process
-            self.store.jobs.set_state(run_id, "interrupted", STOPPED)
+        # deep in something that cannot be stopped: these end with the process
+        for run_id in list(self._listeners):
+            with suppress(StoreError):  # the next start finds them without an owner
+                self.store.jobs.set_state(run_id, "interrupted", STOPPED)
         return not any(thread.is_alive() for thread in threads)
 
     # -- asking -------------------------------------------------------------------------------------
@@ -108,12 +111,17 @@ class LocalRunner:
         return run_ids
 
     def cancel(self, run_id: str) -> str | None:
-        """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then."""
-        state = self.store.jobs.request_cancel(run_id)
-        listener = self._listeners.get(run_id)
-        if listener:
-            listener.cancelled.set()
-        return state
+        """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then.
+
+        Raises:
+            StoreError: the database cannot be written; a running job is stopped all the same.
+        """
+        try:
+            return self.store.jobs.request_cancel(run_id)
+        finally:
+            listener = self._listeners.get(run_id)
+            if listener:
+                listener.cancelled.set()
 
     def resume(self, run_id: str) -> None:
         """Queue a job that did not finish again, under its id and for its device; finished stages are cached.
@@ -149,18 +157,20 @@ class LocalRunner:
         while not self._stopping.is_set():
             job = None
             try:
+                self._store_ends()
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     self.store.index.refresh()
                 job = self.store.jobs.claim(device)
                 if job:
                     self._run(job, device)
-            except Exception:  # a worker outlives whatever happens to a job or to the database
+            except Exception as error:  # a worker outlives whatever happens to a job or to the database
                 if self._stopping.is_set():
                     return
-                log.exception("worker %s goes on after an error", device)
+                expected = isinstance(error, StoreError)
+                log.error("worker %s goes on after: %s", device, error, exc_info=None if expected else error)
                 if job:
-                    self._give_up(job)
+                    self._end(job, "failed", self._reason(error))
                 self._stopping.wait(POLL_SECONDS)
             if job is None:
                 self._wake.wait(POLL_SECONDS)
@@ -179,20 +189,34 @@ class LocalRunner:
                 send=listener,
             )
         except Interrupted:
-            self.store.jobs.set_state(job.run_id, "interrupted", STOPPED, attempt=job.attempt)
+            self._end(job, "interrupted", STOPPED)
             return
         finally:
             self._listeners.pop(job.run_id, None)
         try:
             self.store.index.add(record)
-        except RecordError as error:  # no folder: the disk is full, say
+        except (RecordError, StoreError) as error:  # the disk is full, say; a later look finds a whole folder
             log.warning("run %s is not indexed: %s", job.run_id, error)
-        self.store.jobs.set_state(job.run_id, record.state, record.message, attempt=job.attempt)
+        self._end(job, record.state, record.message)
         self.store.db.checkpoint()
 
-    def _give_up(self, job: Job) -> None:
-        try:
-            text = "the runner itself failed on this job; its log has the details"
-            self.store.jobs.set_state(job.run_id, "failed", text, attempt=job.attempt)
-        except Exception:
-            log.exception("job %s keeps its state", job.run_id)
+    def _end(self, job: Job, state: str, message: str) -> None:
+        """How a job ended: stored at once, or as soon as the database can be written again."""
+        self._ends[job.run_id] = (state, message, job.attempt)
+        self._store_ends()
+
+    def _store_ends(self) -> None:
+        for run_id, (state, message, attempt) in list(self._ends.items()):
+            try:
+                self.store.jobs.set_state(run_id, state, message, attempt=attempt)
+                self._ends.pop(run_id, None)
+            except Exception as error:  # a full disk most likely
+                log.warning("how job %s ended is stored later: %s", run_id, error)
+
+    def _reason(self, error: Exception) -> str:
+        """Why a job failed without a record that says so."""
+        if isinstance(error, StoreError):
+            return str(error)
+        if isinstance(error, OSError):
+            return disk_message(error, self.results)
+        return "the runner itself failed on this job; its log has the details"

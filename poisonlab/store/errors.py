@@ -6,7 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-_FULL = re.compile(r"no space left|disk full|disk is full|not enough space", re.IGNORECASE)
+_FULL = re.compile(r"no space left|disk full|disk is full|not enough space|quota exceeded", re.IGNORECASE)
+_FILE = re.compile(r"could not (read|write|sync|truncate)", re.IGNORECASE)
 _HELD = re.compile(r"conflicting lock|could not set lock|being used by another process", re.IGNORECASE)
 _DENIED = re.compile(r"permission denied|read-only file system|access is denied", re.IGNORECASE)
 _NEWER = re.compile(r"database file with version number|storage version", re.IGNORECASE)
@@ -58,10 +59,11 @@ def explained(error: BaseException, path: Path, *, opening: bool = False) -> Sto
             wrong then, so whatever DuckDB complains of is in the file.
     """
     text = _first_line(error)
-    if isinstance(error, duckdb.TransactionException) and not opening:
+    # a commit that the disk refused is a TransactionException too, and trying it again at once does not help
+    if isinstance(error, duckdb.TransactionException) and not opening and not _FILE.search(text):
         return Conflict(f"{path.name}: another change came first ({text}): try again")
     kind = Invalidated if isinstance(error, duckdb.FatalException) else StoreError
-    if _FULL.search(text) or getattr(error, "errno", None) == errno.ENOSPC:
+    if _FULL.search(text) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return kind(
             f"the disk that holds {path.parent} is full: free some space, then go on; nothing is lost"
         )

@@ -58,9 +58,11 @@ class RunIndex:
             if candidates:
                 candidates -= {i for (i,) in self.db.rows("SELECT run_id::VARCHAR FROM own_runs")}
             complete = {name for name in candidates if is_run_folder(self.runs / name)}
+            count = self._index([self.runs / name for name in sorted(complete - self.skipped.keys())])
+            # only now: what could not be written, on a full disk for example, is looked for again
             self._incomplete = candidates - complete
             self._seen = modified
-            return self._index([self.runs / name for name in sorted(complete - self.skipped.keys())])
+            return count
 
     def fill_settings(self) -> None:
         """The column of runs that were indexed before there was one; a spec of another version stays without."""

@@ -58,13 +58,8 @@ class Jobs:
             StoreError: its spec does not fit this version of the program.
         """
         with self.db.cursor() as cursor:
-            cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [check_run_id(run_id)])
-            columns = [c[0] for c in cursor.description or ()]
-            row = cursor.fetchone()
-            said = cursor.execute(
-                "SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]
-            ).fetchall()
-        return None if row is None else to_job(dict(zip(columns, row, strict=True)), said)
+            found = _stored(cursor, check_run_id(run_id))
+        return None if found is None else to_job(*found)
 
     def queued(self) -> set[tuple[str, int]]:
         """Group and seed of every job that waits or is at work."""
@@ -126,32 +121,39 @@ class Jobs:
     # -- working ------------------------------------------------------------------------------------
 
     def claim(self, device: str) -> Job | None:
-        """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same."""
+        """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same.
+
+        Raises:
+            StoreError: the database cannot be used; the job still waits.
+        """
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> tuple[dict[str, Any], list[Any]] | None:
+            taken = cursor.execute(
+                """UPDATE jobs SET state = 'running', owner = ?, ran_on = ?,
+                    attempt = attempt + 1, started = ?, finished = NULL
+                WHERE state = 'queued' AND run_id = (
+                    SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?)
+                    ORDER BY position LIMIT 1)
+                RETURNING run_id::VARCHAR""",
+                [PROCESS, device, utc_now(), device],
+            ).fetchone()
+            # read in the same transaction: a job that was taken and cannot be read would run for ever
+            return None if taken is None else _stored(cursor, taken[0])
+
         while True:
-            taken = self.db.write(
-                lambda cursor: cursor.execute(
-                    """UPDATE jobs SET state = 'running', owner = ?, ran_on = ?,
-                        attempt = attempt + 1, started = ?, finished = NULL
-                    WHERE state = 'queued' AND run_id = (
-                        SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?)
-                        ORDER BY position LIMIT 1)
-                    RETURNING run_id::VARCHAR""",
-                    [PROCESS, device, utc_now(), device],
-                ).fetchone()
-            )
-            if taken is None:
+            found = self.db.write(change)
+            if found is None:
                 return None
+            run_id = str(found[0]["run_id"])
             try:
-                job = self.get(taken[0])
-                if job is not None:
-                    job.spec.experiment()
+                job = to_job(*found)
+                job.spec.experiment()
                 return job
             except NotRunnable as error:
-                self.set_state(
-                    taken[0], "failed", f"this spec does not fit this version of the program: {error}"
-                )
+                text = f"this spec does not fit this version of the program: {error}"
+                self.set_state(run_id, "failed", text)
             except StoreError as error:
-                self.set_state(taken[0], "failed", str(error))
+                self.set_state(run_id, "failed", str(error))
 
     def update_progress(
         self,
@@ -248,6 +250,19 @@ class Jobs:
 
 
 # -- rows -----------------------------------------------------------------------------------------
+
+
+def _stored(
+    cursor: duckdb.DuckDBPyConnection, run_id: str
+) -> tuple[dict[str, Any], list[tuple[str, str, str]]] | None:
+    """The row of a job and the rows of its log, or ``None``."""
+    cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [run_id])
+    columns = [c[0] for c in cursor.description or ()]
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    said = cursor.execute("SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]).fetchall()
+    return dict(zip(columns, row, strict=True)), said
 
 
 def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:

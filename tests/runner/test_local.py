@@ -1,14 +1,19 @@
 """The in-process runner, on experiments of a fraction of a second."""
 
+import errno
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import duckdb
 import pytest
 
 from poisonlab.machine import DeviceError
 from poisonlab.runner import local, runtime
 from poisonlab.runner.local import LocalRunner
-from poisonlab.store import Store
+from poisonlab.store import Store, StoreError
+from poisonlab.store.errors import explained
 
 
 @pytest.fixture
@@ -144,3 +149,88 @@ def test_the_runtime_is_one_for_the_process(results, tmp_path):
         runtime.stop()
     runtime.stop()  # a second time does nothing
     assert runtime._runtime is None
+
+
+def no_room(store: Store, monkeypatch, change: str) -> None:
+    """Every ``UPDATE`` that holds ``change`` meets a full disk, as DuckDB reports it."""
+    execute_in = store.db.transaction
+
+    @contextmanager
+    def transaction():
+        with execute_in() as cursor:
+            yield FullDisk(cursor, change, store.db.path)
+
+    monkeypatch.setattr(store.db, "transaction", transaction)
+
+
+class FullDisk:
+    """A cursor on a disk without room."""
+
+    def __init__(self, cursor, change, path) -> None:
+        self.cursor = cursor
+        self.change = change
+        self.path = path
+
+    def __getattr__(self, name):
+        return getattr(self.cursor, name)
+
+    def execute(self, sql, *values):
+        if self.change in sql:
+            error = duckdb.TransactionException(
+                "Failed to commit: Could not write file: No space left on device"
+            )
+            raise explained(error, self.path)
+        return self.cursor.execute(sql, *values)
+
+
+def test_a_job_that_ended_on_a_full_disk_is_stored_once_there_is_room(store, results, spec, monkeypatch):
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(local, "LOOK_SECONDS", 0.02)
+    runner = LocalRunner(store, results, ["cpu"])
+    first, second = runner.submit_many([spec(), spec(seed=1)])
+    with monkeypatch.context() as full:
+        no_room(store, full, "UPDATE jobs SET state = ?")
+        no_room(store, full, "INSERT OR REPLACE INTO own_runs")
+        runner.start()
+        deadline = time.monotonic() + 30
+        while not (results / "runs" / first / "run.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert store.jobs.get(first).state == "running" and store.runs.find().empty
+
+    assert wait_for(store, first, "done", "failed") == "done"
+    assert wait_for(store, second, "done", "failed") == "done"
+    deadline = time.monotonic() + 10
+    while len(store.runs.find()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert {*store.runs.find().run_id} == {first, second}
+    assert runner.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    (
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (explained(duckdb.IOException("No space left on device"), Path("x/y")), "free some space"),
+        (KeyError("x"), "its log has the details"),
+    ),
+)
+def test_a_job_whose_run_leaves_no_record_says_why(store, runner, spec, monkeypatch, error, words):
+    def broken(*args, **named):
+        raise error
+
+    monkeypatch.setattr(local, "run_and_record", broken)
+    run_id = runner.submit(spec())
+    assert wait_for(store, run_id, "done", "failed") == "failed"
+    assert words in store.jobs.get(run_id).message
+
+
+def test_a_job_that_cannot_be_read_after_it_was_taken_still_waits(store, spec, monkeypatch):
+    run_id = store.jobs.enqueue(spec())
+    with monkeypatch.context() as full:
+        no_room(store, full, "SELECT * FROM jobs")
+        with pytest.raises(StoreError, match="free some space"):
+            store.jobs.claim("cpu")
+    assert store.jobs.get(run_id).state == "queued"
+    assert store.jobs.claim("cpu").run_id == run_id

@@ -95,6 +95,12 @@ def test_a_damaged_file_is_called_damaged(results, tmp_path, sound, how):
         (duckdb.OutOfMemoryException("failed to allocate"), StoreError, "memory"),
         (duckdb.BinderException("no column x"), Refused, "report this"),
         (duckdb.TransactionException("Conflict on update!"), Conflict, "try again"),
+        (
+            duckdb.TransactionException("Failed to commit: Could not write file: No space left on device"),
+            StoreError,
+            "free some space",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), StoreError, "free some space"),
     ),
 )
 def test_every_error_is_one_sentence_with_its_advice(tmp_path, error, kind, words):

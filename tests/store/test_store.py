@@ -79,6 +79,22 @@ def test_folders_written_by_others_are_indexed_and_bad_ones_skipped(store, spec)
     assert list(store.skipped) == [bad.name]
 
 
+def test_run_folders_that_could_not_be_indexed_for_want_of_room_are_looked_for_again(
+    store, spec, monkeypatch
+):
+    def full(change):
+        raise StoreError("the disk is full")
+
+    record = record_of(spec())
+    write_record(record, store.index.runs / record.run_id)
+    with monkeypatch.context() as without_room:
+        without_room.setattr(store.db, "write", full)
+        with pytest.raises(StoreError):
+            store.index.refresh()
+    assert store.index.refresh() == 1
+    assert store.runs.find().run_id.tolist() == [record.run_id] and not store.skipped
+
+
 # -- leaderboard ------------------------------------------------------------------------------------------
 
 
