@@ -95,6 +95,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     finally:
         store.close()
+    for reason in store.skipped.values():  # a table with a run less must not pass for the whole
+        say(f"left out: {reason}")
     if options.parquet:
         board.to_parquet(options.parquet, index=False)
         say(f"{len(board)} rows in {options.parquet}")

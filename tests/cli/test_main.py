@@ -144,6 +144,18 @@ def test_an_evil_folder_is_refused(results, capsys, tmp_path, evil):
     assert not list((other / "runs").glob("*")) and not (tmp_path / "escaped").exists()
 
 
+def test_the_leaderboard_names_runs_that_it_leaves_out(results, capsys):
+    for seed in ("0", "1"):
+        run_cli(capsys, *RUN, *TINY, "--seed", seed)
+    cut = next((results / "runs").iterdir())
+    record = cut / "run.json"
+    record.write_bytes(record.read_bytes()[:-40])
+    (results / "poisonlab.duckdb").unlink()
+    code, out, err = run_cli(capsys, "leaderboard", "--json")
+    assert code == 0 and [row["n"] for row in json.loads(out)] in ([1], [0])
+    assert "left out:" in err and cut.name in err and len(err.splitlines()) == 1
+
+
 def test_a_running_app_does_not_stop_a_run(results, capsys, monkeypatch):
     def locked(self, results: Path, reference: Path = results) -> None:
         raise StoreLocked(results / "poisonlab.duckdb", 4711)
