@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.ui import experiment, matrix, page
+from poisonlab.ui import experiment, link, matrix, page
 
 page.header(
     "Experiment",
@@ -10,13 +10,12 @@ page.header(
     "Every value shown decides the result and is stored with it, so anybody can measure the same again.",
 )
 experiment.start_from_run()
-mode = st.segmented_control(
+mode = link.segments(
+    st,
     "What to queue",
     ["one experiment", "matrix"],
     default="one experiment",
-    required=True,
     key="mode",
-    bind="query-params",
     help="A matrix queues every combination of several choices, with the preset's values.",
 )
 if mode == "matrix":

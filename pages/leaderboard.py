@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab.figures import board as figures
 from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
-from poisonlab.ui import board, glossary, navigation, page, selector
+from poisonlab.ui import board, glossary, link, navigation, page, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
@@ -38,14 +38,13 @@ if selected is not None:
 
 st.subheader("Attack × defense", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
-metric = left.segmented_control(
+metric = link.segments(
+    left,
     "Metric",
     [metric.name for metric in catalogue.comparable()],
     default=catalogue.SUCCESS,
-    required=True,
     format_func=glossary.label,
     key="metric",
-    bind="query-params",
 )
 of_one = board.of_one_dataset(rows, right)
 st.caption(

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.ui import beside, galleries, glossary, navigation, page, purification, selector
+from poisonlab.ui import beside, galleries, glossary, link, navigation, page, purification, selector
 
 page.header(
     "Purification",
@@ -37,13 +37,12 @@ if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
     traces = beside.shared(trace, [shown for _, _, shown in runs[1:]])
     runs = [(label, other, shown) for (label, other, _), shown in zip(runs, traces, strict=True)]
     purification.numbers(runs)
-    which = st.segmented_control(
+    which = link.segments(
+        st,
         "Images",
         ["poisoned", "untouched"],
         default="poisoned",
-        required=True,
         key="which",
-        bind="query-params",
         help="Poisoned images should lose their perturbation; untouched ones should stay as they are.",
     )
     rows = (traces[0].poisoned if which == "poisoned" else ~traces[0].poisoned).nonzero().squeeze(1)

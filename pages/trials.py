@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.figures.trials import class_success, target_intervals
 from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets
-from poisonlab.ui import glossary, page, trials
+from poisonlab.ui import glossary, link, page, trials
 
 page.header(
     "Trials",
@@ -13,13 +13,12 @@ page.header(
     "One percentage hides how few trials are behind it and how much they differ: an attack that owns one class and "
     "fails on nine is not an attack of 10 %.",
 )
-view = st.segmented_control(
+view = link.segments(
+    st,
     "Trials are",
     list(trials.THREATS),
     default="targets",
-    required=True,
     key="view",
-    bind="query-params",
     help="Targets of a targeted poison, or target classes of a backdoor. " + glossary.help_for("trials"),
 )
 setting = trials.choose(view)

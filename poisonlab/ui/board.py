@@ -55,13 +55,12 @@ def _read_from_the_better_end() -> None:
 def order() -> tuple[str, str, bool]:
     """Kind of threat, sort column and direction, all in the URL."""
     left, middle, right = st.columns([3, 2, 1], vertical_alignment="bottom")
-    threat = left.segmented_control(
+    threat = link.segments(
+        left,
         "Threat",
         ["all", *THREATS],
         default="all",
-        required=True,
         key="threat",
-        bind="query-params",
         help="Backdoors are measured by ASR, targeted poisons by poison success, corruptions by lost accuracy: compare "
         "within one kind.",
     )

@@ -39,13 +39,12 @@ def choose() -> tuple[PublishedTable, Recipe]:
         key="table",
         help="What was read in papers, repositories and logs; each table names its source.",
     )
-    recipe = right.segmented_control(
+    recipe = link.segments(
+        right,
         "Training of the measured victims",
         RECIPES,
         default="faster",
-        required=True,
         key="recipe",
-        bind="query-params",
         disabled=known[name].reproduce is None,
         help="faster: fewer epochs, as the setting below says. published: as many epochs as there.",
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from poisonlab.figures.purification import ZOOMS, energy_histogram
 from poisonlab.measure.metrics import auroc, psnr
 from poisonlab.records.artifacts import EnergyHistogram, ModelHealth, PurificationTrace
-from poisonlab.ui import glossary
+from poisonlab.ui import glossary, link
 from poisonlab.ui.wording import NONE, escape, number, percent
 
 HELP = glossary.help_for("energy")
@@ -33,13 +33,12 @@ def histogram(energies: EnergyHistogram) -> None:
     columns[2].metric(
         meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text
     )
-    zoom = st.segmented_control(
+    zoom = link.segments(
+        st,
         "Show",
         list(ZOOMS),
         default=next(iter(ZOOMS)),
-        required=True,
         key="zoom",
-        bind="query-params",
         help="Poison can lie so far out that the other two become one bar.",
     )
     st.plotly_chart(

@@ -7,7 +7,7 @@ import streamlit as st
 
 from poisonlab.figures import purification as figures
 from poisonlab.records.artifacts import LangevinTrace
-from poisonlab.ui import glossary
+from poisonlab.ui import glossary, link
 from poisonlab.ui.galleries import AT_ONCE
 from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape
@@ -42,13 +42,12 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
         recorded: images that the run on the page recorded, before those were left out that another run lacks.
     """
     count = trace.clean_images.shape[1]
-    image = st.segmented_control(
+    image = link.segments(
+        st,
         "Image",
         list(range(1, count + 1)),
         default=1,
-        required=True,
         key="image",
-        bind="query-params",
         help="The image whose paths are drawn below; its row of images is shown.",
     )
     text = f"Walks of {recorded} poisoned training images were recorded in this run, no others."

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from poisonlab.ui.wording import escape
+
+T = TypeVar("T")
 
 # of a list in the URL
 MAX_VALUES = 200
@@ -82,6 +84,38 @@ def number(place: Any, label: str, low: int, high: int, *, key: str, help: str, 
         _hint(f"{label.lower()} {asked[:60]!r}; allowed: whole numbers from {low} to {high}")
         st.query_params.pop(key, None)
     return int(value)
+
+
+def segments(
+    place: Any,
+    label: str,
+    options: Sequence[T],
+    *,
+    key: str,
+    default: T,
+    format_func: Callable[[Any], Any] = str,
+    help: str | None = None,
+    disabled: bool = False,
+) -> T:
+    """One of a few options side by side, bound to the URL, where an empty value stands for the usual option.
+
+    Streamlit takes an empty value for no choice at all, even where it lets nobody take a choice back.
+    """
+    empty = st.query_params.get(key) == ""
+    chosen: T | None = place.segmented_control(
+        label,
+        options,
+        default=default,
+        required=True,
+        format_func=format_func,
+        key=key,
+        bind=None if empty else "query-params",
+        help=help,
+        disabled=disabled,
+    )
+    if empty:
+        st.query_params.pop(key, None)
+    return default if chosen is None else chosen
 
 
 def _hint(problem: str) -> None:

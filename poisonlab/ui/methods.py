@@ -78,10 +78,14 @@ def choose() -> list[Entry]:
     with st.container(border=True):
         left, right = st.columns([3, 2], vertical_alignment="bottom")
         link.hint_choice("kind", "kind", plurals)
-        plural = left.segmented_control(
-            "Kind", plurals, default="attacks", required=True, key="kind", bind="query-params"
+        plural = link.segments(
+            left,
+            "Kind",
+            plurals,
+            default="attacks",
+            key="kind",
         )
-        kind = PLURALS.get(plural or ALL, ALL)
+        kind = PLURALS.get(plural, ALL)
         words = right.text_input(
             "Search",
             max_chars=80,

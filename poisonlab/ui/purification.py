@@ -14,7 +14,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
-from poisonlab.ui import glossary, series, tables
+from poisonlab.ui import glossary, link, series, tables
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 
@@ -69,13 +69,12 @@ def strengths(record: Any) -> None:
     )
     knob = knobs[0]
     if len(knobs) > 1:
-        knob = st.segmented_control(
+        knob = link.segments(
+            st,
             "Vary",
             list(knobs),
             default=knob,
-            required=True,
             key="knob",
-            bind="query-params",
             help="What tells the runs below apart; all else is equal.",
         )
     own = getattr(defense.params, knob)

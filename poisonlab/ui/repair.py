@@ -71,8 +71,12 @@ def gallery(found: FlagReview) -> None:
     present = [name for number, name in enumerate(FATES) if bool((found.fate == number).any())]
     options = [ANY, *present]
     link.hint_choice("fate", "fate", options)
-    chosen = st.segmented_control(
-        "Show", options, default=ANY, required=True, key="fate", bind="query-params"
+    chosen = link.segments(
+        st,
+        "Show",
+        options,
+        default=ANY,
+        key="fate",
     )
     wanted = torch.ones_like(found.is_bad) if chosen == ANY else found.fate == FATES.index(str(chosen))
     rows = wanted.nonzero().squeeze(1)

@@ -214,3 +214,27 @@ def test_a_run_whose_files_are_gone_is_an_explained_error(
     app = open_page(copy, "triggers")
 
     assert "gone or damaged" in app.error[0].value
+
+
+SEGMENTS = {
+    "trials": "view",
+    "leaderboard": "metric",
+    "claims": "recipe",
+    "methods": "kind",
+    "experiment": "mode",
+    "energy": "zoom",
+    "langevin": "image",
+    "purification": "which",
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_an_empty_value_in_a_link_stands_for_the_usual_segment(
+    open_page: Open, filled: Path, name: str
+) -> None:
+    key = SEGMENTS[name]
+    usual = open_page(filled, name)
+    empty = open_page(filled, name, **{key: ""})
+
+    assert not empty.exception
+    assert empty.segmented_control(key).value == usual.segmented_control(key).value is not None

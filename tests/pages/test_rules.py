@@ -44,6 +44,12 @@ def calls(names: set[str]) -> list[tuple[str, str, dict[str | None, ast.expr]]]:
     ]
 
 
+def test_segments_are_drawn_in_one_place_which_knows_what_an_empty_link_means() -> None:
+    drawn = [path.name for path in SOURCES if ".segmented_control(" in path.read_text()]
+
+    assert drawn == ["link.py"]
+
+
 def test_images_are_sent_without_loss() -> None:
     for file, _, options in calls({"image"}):
         assert ast.literal_eval(options["output_format"]) == "PNG", file
