@@ -227,7 +227,7 @@ def test_a_job_whose_run_leaves_no_record_says_why(store, runner, spec, monkeypa
 
 
 def test_a_job_that_cannot_be_read_after_it_was_taken_still_waits(store, spec, monkeypatch):
-    run_id = store.jobs.enqueue(spec())
+    (run_id,) = store.jobs.enqueue([spec()])
     with monkeypatch.context() as full:
         no_room(store, full, "SELECT * FROM jobs")
         with pytest.raises(StoreError, match="free some space"):
