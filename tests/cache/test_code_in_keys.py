@@ -27,7 +27,7 @@ TRANSFER = {
     "dataset.test_images": 60,
     "clean_images": 20,
 }
-LEARNED = {"weights": "train", "ddpm_updates": 2, "ddpm_batch_size": 8, "ddpm_steps": 2}
+LEARNED = {"weights": "train", "ddpm_updates": 2, "ddpm_batch_size": 8, "ddpm_steps": 2, "ddpm_levels": 4}
 SPECS = {
     "mask": make_spec("digits", "badnets", "awm", overrides=FEW | {"defense.rounds": 1}),
     "prune": make_spec("digits", "badnets", "anp", overrides=FEW | {"defense.iterations": 2}),
@@ -84,14 +84,17 @@ class Recording(StageCache):
         return super().get_or_compute(name, key, ctx, compute)
 
 
+Asked = tuple[str, tuple[str, Any, Context]]  # the key of a stage, and what it was formed from
+
+
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Any, Context]]:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
     """``experiment.stage`` -> how it was asked for; of several stages of one name the last."""
     cache, found = Recording(tmp_path_factory.mktemp("cache")), {}
     for experiment, spec in SPECS.items():
         cache.asked.clear()
         run_experiment(spec, Context(cache=cache))
-        found |= {f"{experiment}.{stage[0]}": stage for stage in cache.asked}
+        found |= {f"{experiment}.{about[0]}": (stage_id(*about), about) for about in cache.asked}
     return found
 
 
@@ -99,11 +102,10 @@ def file_of(module: str) -> Path:
     return code_version.package_modules()[f"poisonlab.{module}"]
 
 
-def changed(asked: dict[str, tuple[str, Any, Context]], module: str) -> set[str]:
+def changed(asked: dict[str, Asked], module: str) -> set[str]:
     """The stages whose key changes with the code of a module."""
-    before = {stage: stage_id(*about) for stage, about in asked.items()}
     with edited(file_of(module), f"{file_of(module).read_text()}\nEDITED = 1\n"):
-        return {stage for stage, about in asked.items() if stage_id(*about) != before[stage]}
+        return {stage for stage, (before, about) in asked.items() if stage_id(*about) != before}
 
 
 def of(asked: dict[str, Any], experiments: str, *but: str) -> set[str]:
