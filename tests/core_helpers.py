@@ -52,6 +52,7 @@ SMALL: dict[str, Any] = {
     "ddpm_updates": 4,
     "ddpm_batch_size": 8,
     "ddpm_steps": 3,
+    "ddpm_levels": 4,  # after training, as many steps are walked to see how well it does
     "repetitions": 2,
     "weights": "train",
 }

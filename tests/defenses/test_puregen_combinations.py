@@ -41,6 +41,7 @@ TARGETED = {
     "defense.ddpm_batch_size": 8,
     "defense.steps": 2,
     "defense.ddpm_steps": 2,
+    "defense.ddpm_levels": 4,
     "defense.weights": "train",
 }
 

@@ -135,7 +135,7 @@ def test_energies_come_with_both_aurocs_and_the_models_health(open_page: Open, f
 
 
 def test_a_defense_without_an_energy_model_is_named_as_such(open_page: Open, tmp_path: Path) -> None:
-    few = {"ddpm_updates": 2, "ddpm_batch_size": 8, "ddpm_steps": 2, "weights": "train"}
+    few = {"ddpm_updates": 2, "ddpm_batch_size": 8, "ddpm_steps": 2, "ddpm_levels": 4, "weights": "train"}
     spec = tiny_spec(
         "puregen_ddpm", dataset__public_images=130, **{f"defense__{k}": v for k, v in few.items()}
     )
