@@ -79,8 +79,7 @@ def shown(events: list[Event], kind: type) -> list[tuple[int, Any]]:
 
 
 def test_each_trial_has_its_findings_and_its_artifacts_cold_and_warm(tmp_path: Path) -> None:
-    settings = {"defense.unlearn_epochs": 1, "defense.recover_epochs": 1}
-    spec = three_trials("rnp", **settings)
+    spec = three_trials("rnp", **{f"defense.{name}": value for name, value in SHORT["rnp"].items()})
     ctx, cold = listening(cache=StageCache(tmp_path))
     first = run_experiment(spec, ctx).metrics
     ctx, warm = listening(cache=StageCache(tmp_path))
