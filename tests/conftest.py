@@ -1,6 +1,7 @@
 """What tests share: a results folder of their own and experiments that take a fraction of a second."""
 
 import os
+import shutil
 
 # Before torch is imported; small tensors gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,7 @@ from poisonlab.pipeline.experiment import Result
 from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store
+from poisonlab.store.store import DATABASE
 
 MOST_WORKERS = 4  # each imports torch and holds a copy of the small networks that tests share
 
@@ -65,9 +67,19 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store that was just made; a copy of it opens faster than one is made."""
+    folder = tmp_path_factory.mktemp("new")
+    Store(folder, reference=folder / "no reference").close()
+    return folder / DATABASE
+
+
 @pytest.fixture
-def store(results: Path, tmp_path: Path) -> Iterator[Store]:
+def store(results: Path, tmp_path: Path, new_database: Path) -> Iterator[Store]:
     """A store of its own, without the shipped runs."""
+    results.mkdir()
+    shutil.copy(new_database, results)
     opened = Store(results, reference=tmp_path / "reference")
     yield opened
     opened.close()

@@ -57,12 +57,15 @@ def run_all(made: Path) -> None:
 
 @pytest.fixture
 def in_results(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, new_database: Path
 ) -> Iterator[Callable[[Path], runtime.Runtime]]:
     """Open a runtime in a results folder, without the runs that ship with the program."""
 
     def begin(results: Path) -> runtime.Runtime:
         runtime.stop()
+        results.mkdir(exist_ok=True)
+        if not (results / new_database.name).exists():
+            shutil.copy(new_database, results)
         monkeypatch.setenv("POISONLAB_RESULTS", str(results))
         monkeypatch.setattr(runtime, "Store", functools.partial(Store, reference=tmp_path / "no reference"))
         return runtime.start()

@@ -22,6 +22,9 @@ FEW = TINY_DATA | {
     "attack.steps": 2,
     "defense.unlearn_epochs": 1,
     "defense.recover_epochs": 1,
+    "defense.repeats": 1,
+    "defense.rounds": 1,
+    "defense.search_batch": 4,
 }
 
 
