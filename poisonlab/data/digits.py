@@ -1,9 +1,11 @@
 """Handwritten digits that come with scikit-learn: the embedded default, no download."""
 
+import functools
 from typing import Any, ClassVar
 
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import derive
@@ -37,6 +39,13 @@ _RECIPE: dict[str, Any] = {
 }
 
 
+@functools.cache
+def _scanned() -> tuple[Tensor, Tensor]:
+    """Images, 0 to 16, float32 ``(1797, 8, 8)``, and labels; read once a process, as a sweep asks again and again."""
+    raw = load_digits()
+    return torch.from_numpy(raw.images).float(), torch.from_numpy(raw.target).long()
+
+
 @dataset("digits")
 class Digits:
     """1,797 gray 8x8 digits (UCI, via scikit-learn), enlarged; 1,400 for training, 397 for tests."""
@@ -63,11 +72,11 @@ class Digits:
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """The training pool (1,400) and the test set (397), uint8 ``(n, 1, size, size)``."""
-        raw = load_digits()
-        small = torch.from_numpy(raw.images).float()[:, None] * (255 / 16)  # (1797, 1, 8, 8), 0 to 255
+        images, labels = _scanned()
+        small = images[:, None] * (255 / 16)  # (1797, 1, 8, 8), 0 to 255
         large = F.interpolate(small, size=self.config.size, mode="bilinear", align_corners=False)
         x = large.round().clamp(0, 255).to(torch.uint8)
-        y = torch.from_numpy(raw.target).long()
+        y = labels.clone()
         classes = tuple(str(d) for d in range(10))
         # scikit-learn's order goes writer by writer: shuffle once, so that both parts know all hands
         order = balanced_order(y, derive(0, "digits"))

@@ -92,20 +92,29 @@ def measure_models(
     """
     out: dict[str, float | None] = {}
     collapsed: list[ModelName] = []
+    measured: dict[int, tuple[dict[str, float | None], bool]] = {}
     for done, (suffix, victims) in enumerate(models.items(), 1):
-        predicted = victims.predict(test.x)
-        out[f"clean_accuracy{suffix}"] = metrics.share(predicted == test.y)
-        if metrics.collapsed(predicted, test.y):
+        if id(victims) not in measured:  # where a defense changes no model, the defended are the undefended
+            measured[id(victims)] = _rates(victims, test, threat)
+        rates, fallen = measured[id(victims)]
+        out |= {f"{name}{suffix}": value for name, value in rates.items()}
+        if fallen:
             collapsed.append(MODELS[suffix])
             ctx.log(
                 f"the {MODELS[suffix]} model collapsed: it gives nearly one answer to all test images",
                 "warning",
             )
-        if isinstance(threat, Backdoor):
-            measured = metrics.backdoor_metrics(victims.predict, test, threat)
-            out |= {f"{name}{suffix}": value for name, value in measured.items()}
         ctx.progress(done, len(models))
     return out | _compared(out, test, threat, models, recovered, ctx), tuple(collapsed)
+
+
+def _rates(victims: Victims, test: ImageSet, threat: Threat) -> tuple[dict[str, float | None], bool]:
+    """What victims are right and wrong about, and whether they collapsed."""
+    predicted = victims.predict(test.x)
+    rates: dict[str, float | None] = {"clean_accuracy": metrics.share(predicted == test.y)}
+    if isinstance(threat, Backdoor):
+        rates |= metrics.backdoor_metrics(victims.predict, test, threat)
+    return rates, metrics.collapsed(predicted, test.y)
 
 
 def _compared(

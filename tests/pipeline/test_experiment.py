@@ -18,6 +18,7 @@ from poisonlab.pipeline.poison import craft, train_with_attacker
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.training.protocols import Trainer
+from poisonlab.training.victims import Victims
 from poisonlab.types import ImageSet, Poison, Splits
 
 TARGETED = TINY_TARGETED | {"defense.architecture": "light", "defense.filters": 4}
@@ -63,6 +64,22 @@ def test_a_cached_run_gives_the_metrics_of_the_first(spec: ExperimentSpec, tmp_p
     assert again.metrics == first.metrics
     assert set(again.cached) == set(again.timings) - {"evaluate"}
     assert all(again.timings[stage] == 0 for stage in again.cached)
+
+
+def test_models_that_no_defense_changed_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = Victims.predict
+
+    def predict(self: Victims, x: Tensor) -> Tensor:
+        asked.append(self)
+        return real(self, x)
+
+    monkeypatch.setattr(Victims, "predict", predict)
+    found = run_experiment(backdoor("none"), Context()).metrics
+
+    assert len(asked) == 4  # control and victim, without the trigger and with it
+    for name in ("clean_accuracy", "asr", "robust_accuracy"):
+        assert found[name] == found[f"{name}_undefended"]
 
 
 def test_a_second_defense_takes_poison_and_victims_from_the_cache(tmp_path: Path) -> None:
