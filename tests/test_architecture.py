@@ -1,6 +1,7 @@
 """The shape of the house: who may import whom, what is never used, and that the core runs alone."""
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -43,6 +44,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Full names of all that a file imports, at its top or inside a function."""
     found: set[str] = set()
@@ -54,6 +56,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@functools.cache
 def calls(path: Path) -> set[str]:
     """Dotted names of all that a file calls."""
     return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
