@@ -63,7 +63,7 @@ def in_results(
 
     def begin(results: Path) -> runtime.Runtime:
         runtime.stop()
-        results.mkdir(exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
         if not (results / new_database.name).exists():
             shutil.copy(new_database, results)
         monkeypatch.setenv("POISONLAB_RESULTS", str(results))
