@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,4 +68,5 @@ def from_environment() -> dict[str, str | int | bool]:
 app = st.App(MAIN, lifespan=lifespan)
 
 if __name__ == "__main__":
-    app.run(config=from_environment())
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how one ends a server
+        app.run(config=from_environment())

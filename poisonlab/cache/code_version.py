@@ -15,6 +15,7 @@ import ast
 import functools
 import hashlib
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -186,9 +187,13 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _edited_since_start(path: Path) -> bool:
-    return path in _STAMPS and _STAMPS[path] != _stamp(path)
+    if path in _STAMPS:
+        return _STAMPS[path] != _stamp(path)
+    found = path.stat()  # of another package, which was loaded after this module
+    return max(found.st_mtime_ns, found.st_ctime_ns) > _STARTED
 
 
+_STARTED = time.time_ns()
 _STAMPS = {
     path: _stamp(path) for path in package_modules().values()
 }  # taken when this process loads the package

@@ -19,7 +19,6 @@ from poisonlab.measure.galleries import (
     show_targets,
     show_trigger,
 )
-from poisonlab.measure.metric import ORACLE
 from poisonlab.models.base import Classifier, identity, predict
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.poison import Attacked
@@ -217,7 +216,7 @@ def measure_settings(
         else:
             show_setting_sweep(sweep, accuracies, asr, oracle, inner)
             chosen = rates[oracle] | {"setting": float(sweep.settings[oracle])}
-        return Bundle(data={f"{name}{ORACLE.suffix}": value for name, value in chosen.items()})
+        return Bundle(data={f"{name}_oracle": value for name, value in chosen.items()})
 
     packed = pack(sweep)
     key = [

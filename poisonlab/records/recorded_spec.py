@@ -20,6 +20,7 @@ MAX_DEPTH = 8
 MAX_ENTRIES = 5_000
 MAX_TEXT = 20_000
 MAX_INTEGER = 2**63  # what a column of the database holds
+MAX_SEED = 2**31 - 1  # the same of the column of seeds
 _KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -201,8 +202,8 @@ def _check(values: Mapping[str, Any]) -> None:
             raise ValueError(f"spec.{kind}.params must be an object")
     seed = values.get("seed")
     preset = values.get("preset")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError("spec.seed must be a whole number from 0")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"spec.seed must be a whole number from 0 to {MAX_SEED}")
     if not isinstance(preset, str) or not _NAME.fullmatch(preset):
         raise ValueError("spec.preset must be a name")
 
@@ -230,6 +231,8 @@ def _check_scalar(value: Any) -> None:
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise ValueError(f"a text in a spec has at most {MAX_TEXT} characters")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError(f"the text {ascii(value)[:60]} in a spec holds half a character")
     elif isinstance(value, int):
         if abs(value) >= MAX_INTEGER:
             raise ValueError(f"the number {str(value)[:30]} in a spec is too large")

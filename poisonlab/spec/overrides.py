@@ -51,7 +51,7 @@ def changed(spec: Dumped) -> dict[str, Any]:
     for key, value in asked.items():
         if key in idle or key not in usual:
             continue
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not isinstance(usual[key], dict):
             if value != usual[key]:
                 found[key] = value
             continue

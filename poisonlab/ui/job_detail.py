@@ -150,7 +150,8 @@ def curves(points: pd.DataFrame, run_id: str) -> None:
 
 def logs(lines: Sequence[tuple[str, str, str]]) -> None:
     """The log of the run, oldest first."""
-    with st.expander(f"Log ({len(lines)} lines)", icon=":material/notes:"):
+    count = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+    with st.expander(f"Log ({count})", icon=":material/notes:"):
         if lines:
             st.code(
                 "\n".join(f"{level:7} {stage}: {text}" for stage, level, text in lines),

@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -252,6 +254,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(code_version, "_STARTED", time.time_ns() + 10**9)  # files date from before the start
     importlib.import_module("plugin_of_test.attack")
     yield folder
     for name in [name for name in sys.modules if name.startswith("plugin_of_test")]:
@@ -283,6 +286,22 @@ def test_an_edit_of_another_package_counts_where_the_method_reaches_it(
         changed = method_code("plugin_of_test.attack") != before
 
     assert changed == counts
+
+
+def test_another_package_that_was_edited_after_it_was_loaded_is_taken_for_no_other(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear()
+    unchanged = method_code("plugin_of_test.attack")
+    helper = plugin / "constants.py"
+    os.utime(helper, ns=(0, 0))  # an editor may keep the date; the time of change tells
+    monkeypatch.setattr(code_version, "_STARTED", helper.stat().st_ctime_ns - 1)
+    found = []
+    for _ in range(2):  # two processes
+        clear()
+        found.append(method_code("plugin_of_test.attack"))
+
+    assert len({unchanged, *found}) == 3
 
 
 def test_a_method_whose_source_cannot_be_read_is_taken_for_no_other() -> None:

@@ -1,10 +1,12 @@
 """``poisonlab ui`` runs ``app.py`` where it lies, with what the command line says."""
 
 import os
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 import poisonlab
 from poisonlab.cli.main import main
@@ -41,3 +43,12 @@ def test_without_options_streamlit_keeps_its_own_settings(app: Path) -> None:
     assert main(["ui"]) == 0
 
     assert os.environ["STREAMLIT_SERVER_PORT"] == "" and os.environ["STREAMLIT_SERVER_ADDRESS"] == ""
+
+
+def test_ctrl_c_ends_the_app_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: object, config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(st.App, "run", interrupted)
+
+    runpy.run_path(str(poisonlab.app_folder() / "app.py"), run_name="__main__")

@@ -80,6 +80,14 @@ def test_an_unknown_parameter_is_listed_among_the_settings():
     assert changed(RecordedSpec(old)) == {"defense.turns": 3}
 
 
+@pytest.mark.parametrize("change", [{"clean_images": {"a": 1}}, {"training": 5}])
+def test_a_value_of_another_shape_is_listed_among_the_settings(change):
+    recorded = RecordedSpec(values(**change))
+    (name, value), *_ = change.items()
+
+    assert changed(recorded)[name] == value and written(recorded)
+
+
 def test_equal_specs_are_equal_whatever_the_order():
     first = values()
     second = dict(reversed(first.items()))
@@ -104,7 +112,9 @@ def deep(levels):
         {"attack": {"name": "badnets", "params": {"rate": float("nan")}}},
         {"attack": {"name": "badnets", "params": {"count": 10**30}}},
         {"attack": {"name": "badnets", "params": {"text": "x" * 20_001}}},
+        {"attack": {"name": "badnets", "params": {"text": "half of an emoji: \ud83d"}}},
         {"seed": -1},
+        {"seed": 2**31},
         {"seed": True},
         {"preset": 3},
     ],
