@@ -200,9 +200,11 @@ def _load_plugin(point: EntryPoint) -> Plugin:
 
 def _check(kind: str, name: str, method: Any) -> None:
     """Raises:
-    TypeError: a method that pages and the command line could not describe.
+    TypeError: a method that pages, the command line or the record of a run could not describe.
     """
     if not isinstance(getattr(method, "card", None), Card):
         raise TypeError(f"{kind} {name!r} has no card")
     if not isinstance(getattr(method, "Config", None), type):
         raise TypeError(f"{kind} {name!r} has no class Config of its parameters")
+    if kind == "attack":
+        method.threat_kind()

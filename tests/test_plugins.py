@@ -85,6 +85,10 @@ def test_a_name_that_exists_is_refused_and_what_came_with_it_is_left_out(install
             METHOD.format(name="mute").replace("    card =", "    other ="),
             "TypeError: attack 'mute' has no card",
         ),
+        (
+            METHOD.format(name="mute") + "    def threat(self, poison, classes): ...",
+            "TypeError: Mine.threat must be annotated with what it returns, such as -> Backdoor",
+        ),
     ],
 )
 def test_a_broken_plugin_is_named_in_one_line_and_the_others_work(

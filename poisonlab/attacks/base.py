@@ -128,7 +128,17 @@ class Attack:
 
     @classmethod
     def threat_kind(cls) -> ThreatKind | None:
-        """The kind of threat that the attack poses, known before it has run; ``None`` where it may be of several."""
-        returned = typing.get_type_hints(cls.threat)["return"]
+        """The kind of threat that the attack poses, known before it has run; ``None`` where it may be of several.
+
+        Raises:
+            TypeError: nothing says what :meth:`threat` returns, or only for a type checker.
+        """
+        try:
+            returned = typing.get_type_hints(cls.threat)["return"]
+        except (KeyError, NameError) as error:
+            raise TypeError(
+                f"{cls.__name__}.threat must be annotated with what it returns, such as -> Backdoor, by a name that is "
+                "imported at run time: the kind of threat is read there"
+            ) from error
         kind: ThreatKind | None = getattr(returned, "kind", None)
         return kind
