@@ -35,6 +35,9 @@ selected = board.table(rows)
 board.downloads(rows)
 if selected is not None:
     board.selection(selected)
+if (rows["n"] == 0).all():
+    page.all_collapsed()
+    st.stop()
 
 st.subheader("Attack × defense", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from poisonlab.figures import repair as figures
 from poisonlab.runner import runtime
 from poisonlab.ui import detection, glossary, page, repair, selector, trial
 
@@ -33,16 +32,10 @@ if change := found.get("ConfusionChange"):
 rows = runtime.get().store.flags.rows(record.run_id)
 if rows["flag_share"].notna().any():
     st.subheader("What over-flagging costs", anchor=False, help=glossary.help_for("flagged"))
-    st.plotly_chart(
-        figures.over_flagging(rows),
-        key="flagging",
-        alt="Clean accuracy by share of training images flagged, by defense",
-    )
-    st.caption(
-        "All runs that differ from this one in their defense and seed alone. Small marks are seeds, lines their means. "
-        "Flat lines: defenses that flag nothing, the model before any repair, one retrained with perfect knowledge. "
-        "Run a repair with other values of flag_share to add points."
-    )
+    if rows["clean_accuracy"].isna().all():
+        page.all_collapsed()
+    else:
+        repair.over_flagging(rows)
 
 page.other_views(record, here="repair")
 page.reproduce(record)

@@ -155,6 +155,9 @@ def over_flagging(rows: pd.DataFrame) -> go.Figure:
     levels = {str(line): part["clean_accuracy"].mean() for line, part in flat.groupby("line", sort=True)}
     for name in ("undefended", "retrained"):
         levels[name] = rows[f"clean_accuracy_{name}"].mean()
+    levels = {
+        name: level for name, level in levels.items() if pd.notna(level)
+    }  # all collapsed, or none retrained
     seen = [*rows["clean_accuracy"].dropna(), *levels.values()]
     for names, level in _together(levels, LABEL * (np.nanmax(seen) - np.nanmin(seen))):
         figure.add_hline(

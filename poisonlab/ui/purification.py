@@ -14,7 +14,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
-from poisonlab.ui import glossary, link, series, tables
+from poisonlab.ui import glossary, link, page, series, tables
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 
@@ -84,7 +84,9 @@ def strengths(record: Any) -> None:
     st.markdown(f"`{knob}`: {escape(described)}. This run: **{own}**.")
     rows = runtime.get().store.purification.strengths(record.run_id, knob)
     measured = rows.dropna(subset=["clean_accuracy", "success"])
-    if measured["value"].nunique() < 2:
+    if measured.empty and not rows.empty:
+        page.all_collapsed()
+    elif measured["value"].nunique() < 2:
         st.info(
             f"Only one value of {escape(knob)} was measured, with all else equal. Queue others below, to see what more "
             "or less purification gives."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import pandas as pd
 import streamlit as st
 import torch
 
@@ -112,3 +113,21 @@ def confusions(found: ConfusionChange) -> None:
             key=f"confusion-{after}",
             alt=f"Confusion matrix {name.lower()}: true class by answer",
         )
+
+
+def over_flagging(rows: pd.DataFrame) -> None:
+    """Accuracy against the share of images that was flagged, for all repairs of one attack.
+
+    Args:
+        rows: of ``store.flags``, at least one with a clean accuracy.
+    """
+    st.plotly_chart(
+        figures.over_flagging(rows),
+        key="flagging",
+        alt="Clean accuracy by share of training images flagged, by defense",
+    )
+    st.caption(
+        "All runs that differ from this one in their defense and seed alone. Small marks are seeds, lines their means. "
+        "Flat lines: defenses that flag nothing, the model before any repair, one retrained with perfect knowledge. "
+        "Run a repair with other values of flag_share to add points."
+    )

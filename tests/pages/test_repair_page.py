@@ -1,5 +1,7 @@
 """The page of repairs that flag training images, and pages of runs where nobody attacked."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,17 @@ def test_the_leaderboard_shows_corruptions_by_lost_accuracy(
     rows = app.dataframe[0].value
     assert set(rows["threat"]) == {"corruption"} and len(rows) == 4
     assert rows["success"].notna().all() and rows["success_undefended"].notna().all()
+
+
+@pytest.mark.parametrize("name", ["repair", "leaderboard"])
+def test_figures_of_runs_that_all_collapsed_give_way_to_the_reason(
+    open_page: Open, repaired: tuple[Path, dict[str, str]], tmp_path: Path, name: str
+) -> None:
+    results, ids = repaired
+    shutil.copytree(results / "runs", tmp_path / "runs")
+    for file in (tmp_path / "runs").glob("*/run.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"collapsed": ["control"]}))
+
+    app = open_page(tmp_path, name, **({"run": ids["less"]} if name == "repair" else {}))
+
+    assert "so there is nothing to draw" in words(app)
