@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,9 +11,29 @@ from poisonlab.registry import Card, victim
 from poisonlab.spec.config import Config, param
 from poisonlab.spec.papers import RESNET
 
-# On CPUs without AVX-512, oneDNN writes out of bounds in the gradient of a strided 1x1 convolution in channels_last
-# with fewer input channels (torch 2.14).
+# In the gradient of a strided 1x1 convolution in channels_last, oneDNN writes out of bounds where there are few input
+# channels (torch 2.14; how few depends on the processor and on the number of threads).
 NARROWEST = 8
+FEW_CHANNELS = 16
+
+
+class Strided1x1(nn.Conv2d):
+    """A 1x1 convolution of every second pixel, taken first: the same numbers without oneDNN's strided kernel."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.every = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        every = self.every
+        return super().forward(x[:, :, ::every, ::every].contiguous(memory_format=torch.channels_last))
+
+
+def projection(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
+    """The 1x1 convolution of a shortcut."""
+    if stride > 1 and inputs < FEW_CHANNELS:
+        return Strided1x1(inputs, outputs, stride)
+    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
 class BasicBlock(nn.Module):
@@ -26,9 +47,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(projection(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))

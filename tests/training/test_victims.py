@@ -1,17 +1,25 @@
 """Victim networks: published sizes, any side and channel count, and what each family promises."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from core_helpers import network, noise_images, state_of
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
 from poisonlab.models.base import Classifier, initialize
 from poisonlab.models.hyperlight import DiracConv
+from poisonlab.models.resnet import Strided1x1, projection
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [(1, 16, 16), (3, 16, 16), (3, 32, 32), (3, 64, 64)]
 # parameters at ten classes and 3 channels, and features
 SIZES = {
@@ -139,3 +147,29 @@ def test_an_image_too_small_for_hyperlight_is_refused_with_its_side() -> None:
     assert untrained("hyperlight", (1, 9, 9)).eval()(torch.rand(2, 1, 9, 9)).shape == (2, 10)
     with pytest.raises(ValueError, match="images of side 9 or more, got 8x8"):
         untrained("hyperlight", (1, 8, 8))
+
+
+def test_a_narrow_projection_gives_what_a_strided_convolution_gives() -> None:
+    layer = projection(8, 12, 2)
+    x = torch.randn(3, 8, 7, 7, generator=derive(0, "x"))
+
+    assert isinstance(layer, Strided1x1) and not isinstance(projection(16, 32, 2), Strided1x1)
+    assert torch.allclose(layer(x), F.conv2d(x, layer.weight, stride=2), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_narrow_network_learns_on_two_threads() -> None:
+    """In a process of its own: oneDNN's strided kernel ended it, within three epochs."""
+    code = """
+from poisonlab.context import Context
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import make_spec
+small = {"dataset.train_images": 120, "dataset.test_images": 60, "training.epochs": 3, "victim.width": 8}
+for seed in range(3):
+    run_experiment(make_spec("digits", "label_noise", "none", seed=seed, overrides=small), Context())
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+
+    assert ended.returncode == 0
