@@ -86,7 +86,8 @@ class InputCorruption(Attack):
         count = round(cfg.poison_rate * len(candidates))
         if count == 0:
             raise ValueError(
-                f"poison_rate={cfg.poison_rate} corrupts none of the {len(candidates)} candidate images"
+                f"poison_rate={cfg.poison_rate} corrupts none of the {len(candidates)} candidate images; "
+                "raise attack.poison_rate"
             )
         rows = candidates[torch.randperm(len(candidates), generator=draws, device=device)[:count]]
         chosen = train[rows]

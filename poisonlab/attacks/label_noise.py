@@ -90,7 +90,8 @@ class LabelNoise(Attack):
         count = round(cfg.poison_rate * len(candidates))
         if count == 0:
             raise ValueError(
-                f"poison_rate={cfg.poison_rate} flips none of the {len(candidates)} affected labels"
+                f"poison_rate={cfg.poison_rate} flips none of the {len(candidates)} affected labels; "
+                "raise attack.poison_rate"
             )
         order = torch.randperm(len(candidates), generator=ctx.generator(self.name, "index"), device=device)
         rows = candidates[order[:count]]

@@ -113,7 +113,8 @@ class BackdoorAttack(Attack):
         count = round(cfg.poison_rate * int(shared.sum()))
         if not 1 <= count <= len(candidates):
             raise ValueError(
-                f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images"
+                f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images; "
+                f"{'lower' if count else 'raise'} attack.poison_rate"
             )
         draws = ctx.generator(self.name, "index")
         order = torch.randperm(len(candidates), generator=draws, device=train.y.device)
