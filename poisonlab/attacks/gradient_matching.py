@@ -17,7 +17,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
-from poisonlab.training.loop import augment
+from poisonlab.training.augmentation import augment
 from poisonlab.types import Bundle, Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"

@@ -14,7 +14,8 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
-from poisonlab.training.loop import augment, batches, fit, steps_in_epoch
+from poisonlab.training.augmentation import augment
+from poisonlab.training.loop import batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
 REPOSITORY = "Narcissus repository"

@@ -7,6 +7,7 @@ import torch
 from torchvision.datasets import CIFAR10 as Archive
 
 from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
+from poisonlab.data.shared.recipes import AIRBENCH
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, param
@@ -60,6 +61,12 @@ class Cifar10:
             "victim": "resnet8",
             "training": _QUICK | {"epochs": 8},
             "backdoor": _QUICK | {"epochs": 24, "weight_decay": 2e-3},
+            "head": {},
+            "clean_images": 500,
+        },
+        "full": {
+            "victim": "hyperlight",
+            "training": AIRBENCH,
             "head": {},
             "clean_images": 500,
         },

@@ -68,6 +68,12 @@ class Cifar3(Cifar10):
             "head": {},
             "clean_images": 90,
         },
+        "full": {
+            "victim": "convnet",
+            "training": _RECIPE | {"epochs": 100, "batch_size": 125, "schedule": "cosine"},
+            "head": {},
+            "clean_images": 300,
+        },
         "paper": {
             "victim": "convnet",
             "training": _RECIPE | {"epochs": 100, "batch_size": 125, "schedule": "cosine"},

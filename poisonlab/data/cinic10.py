@@ -8,6 +8,7 @@ import torch
 from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
 from poisonlab.data.cifar10 import CLASSES
 from poisonlab.data.shared.image_folder import pictures_in, read_pictures, state_of_files, visible
+from poisonlab.data.shared.recipes import AIRBENCH
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -70,6 +71,12 @@ class Cinic10:
             "training": {"epochs": 20, "lr": 0.2, "schedule": "one_cycle", "crop_padding": 1},
             "head": {},
             "clean_images": 250,
+        },
+        "full": {
+            "victim": "hyperlight",
+            "training": AIRBENCH,
+            "head": {},
+            "clean_images": 500,
         },
         "paper": {
             "victim": "resnet18",

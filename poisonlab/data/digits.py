@@ -65,7 +65,11 @@ class Digits:
         "a minute or two, large enough that attacks and defenses behave as they should.",
     )
     class_count: ClassVar[int] = 10
-    presets: ClassVar[dict[Preset, dict[str, Any]]] = {"quick": _RECIPE, "paper": _RECIPE}
+    presets: ClassVar[dict[Preset, dict[str, Any]]] = {
+        "quick": _RECIPE,
+        "full": _RECIPE,
+        "paper": _RECIPE,
+    }
 
     def __init__(self, config: DigitsConfig) -> None:
         self.config = config

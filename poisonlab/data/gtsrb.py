@@ -12,6 +12,7 @@ from torchvision.datasets import GTSRB as Archive
 
 from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
 from poisonlab.data.shared.image_folder import read_table, state_of_files, visible
+from poisonlab.data.shared.recipes import AIRBENCH
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -119,6 +120,12 @@ class Gtsrb:
             },
             "head": {},
             "clean_images": 344,
+        },
+        "full": {
+            "victim": "hyperlight",
+            "training": AIRBENCH | {"epochs": 20, "flip": False, "alternate_flip": False},
+            "head": {},
+            "clean_images": 1_320,
         },
         "paper": {
             "victim": "resnet18",

@@ -13,6 +13,7 @@ from poisonlab.data.shared.image_folder import (
     state_of_files,
     visible,
 )
+from poisonlab.data.shared.recipes import AIRBENCH
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.citation import Reference
@@ -82,6 +83,12 @@ class TinyImageNet:
             },
             "head": {},
             "clean_images": 100,
+        },
+        "full": {
+            "victim": "hyperlight",
+            "training": AIRBENCH,
+            "head": {},
+            "clean_images": 5_000,
         },
         "paper": {
             "victim": "resnet18",

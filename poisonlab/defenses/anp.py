@@ -11,7 +11,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
-from poisonlab.training.loop import augment
+from poisonlab.training.augmentation import augment
 from poisonlab.types import ImageSet
 
 REPOSITORY = "ANP repository"

@@ -15,7 +15,8 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
-from poisonlab.training.loop import augment, batches, evaluation_is_due, steps_in_epoch
+from poisonlab.training.augmentation import augment
+from poisonlab.training.loop import batches, evaluation_is_due, steps_in_epoch
 from poisonlab.types import Detection, ImageSet
 
 REPOSITORY = "RNP repository"

@@ -17,7 +17,8 @@ from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import TrainingConfig, param
-from poisonlab.training.loop import TrainingHook, learning_rate
+from poisonlab.training.loop import TrainingHook
+from poisonlab.training.optimizers import learning_rate
 from poisonlab.types import Detection, ImageSet
 
 LEAST_SPREAD = 0.02  # of the shares of flagged images

@@ -9,6 +9,7 @@ from poisonlab.cache.stage_key import fingerprint
 from poisonlab.spec.config import VictimPart
 
 EVALUATION_BATCH = 1000
+LEARNED_FROM = 5000  # images, at most, that a first layer takes its weights from
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -94,6 +95,20 @@ def initialize(model: Network, generator: torch.Generator) -> Network:
         if isinstance(module, nn.Conv2d | nn.Linear) and bias is not None:
             nn.init.zeros_(bias)
     return model
+
+
+def learn_from_images(model: Classifier, x: Tensor) -> None:
+    """Let layers with a method ``learn(normalized images)`` take their weights from the training images.
+
+    Only a first layer can have it: it is handed the images as :class:`Normalize` gives them.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``.
+    """
+    for module in model.body.modules():
+        learn = getattr(module, "learn", None)
+        if learn:
+            learn(model.normalize(as_floats(x[:LEARNED_FROM])))
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

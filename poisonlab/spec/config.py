@@ -9,13 +9,23 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from poisonlab import registry
 
-Preset = Literal["quick", "paper"]
+Preset = Literal["quick", "full", "paper"]
 Protocol = Literal["from_scratch", "linear_transfer", "fine_tune_transfer"]
-PRESETS: tuple[Preset, ...] = ("quick", "paper")
+PRESETS: tuple[Preset, ...] = ("quick", "full", "paper")
 
 _UNSET: Any = object()
 
@@ -24,10 +34,34 @@ class Config(BaseModel):
     """Base of every configuration: immutable, no unknown fields, defaults checked like any value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    neutral: ClassVar[
+        dict[str, Any]
+    ] = {}  # parameters that came later -> the value as if they were not there
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.neutral = {
+            name: field.json_schema_extra["neutral"]
+            for name, field in cls.model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and "neutral" in field.json_schema_extra
+        }
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_neutral(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        """In JSON, a parameter that is not made use of is left out: the experiment is that of older records."""
+        values = write(self)
+        if info.mode == "json" and self.neutral:
+            return {
+                name: value
+                for name, value in values.items()
+                if name not in self.neutral or value != self.neutral[name]
+            }
+        return values
 
     @classmethod
     def for_preset(cls, preset: Preset, dataset: str) -> Self:
-        """The published values for ``dataset``, or those with the ``quick`` replacements."""
+        """The published values for ``dataset``; under ``quick`` and ``full`` with the replacements of that preset."""
         values: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             extra = field.json_schema_extra
@@ -36,9 +70,9 @@ class Config(BaseModel):
             published: Any = extra.get("elsewhere", {})
             if dataset in published:
                 values[name] = published[dataset]
-            if preset == "quick" and "quick" in extra:
-                quick: Any = extra["quick"]
-                values[name] = quick.get(dataset, quick["*"]) if isinstance(quick, Mapping) else quick
+            if preset in extra:
+                own: Any = extra[preset]
+                values[name] = own.get(dataset, own["*"]) if isinstance(own, Mapping) else own
         return cls(**values)
 
     def canonical(self) -> str:
@@ -60,21 +94,25 @@ def param(
     description: str,
     *,
     quick: Any = _UNSET,
+    full: Any = _UNSET,
     elsewhere: Mapping[str, Any] | None = None,
     unit: str = "",
     source: str = "",
+    neutral: Any = _UNSET,
     **bounds: Any,
 ) -> Any:
-    """A parameter of a method: the published value, what a 2-core laptop uses instead, and why.
+    """A parameter of a method: the published value, what smaller presets use instead, and why.
 
     Args:
         paper: the published value, used by the preset ``paper``.
         description: what the number means, in one line.
         quick: the value of the preset ``quick`` where it differs; a mapping from dataset name to
             value gives each dataset its own and needs a ``"*"`` entry for all others.
+        full: the same for the preset ``full``, whose networks and images have the published sizes.
         elsewhere: dataset name -> the published value there, where it differs.
         unit: ``"1/255"``, ``"pixels"``, ``"images"``; empty for plain numbers.
         source: where the published value stands.
+        neutral: of a parameter that came later: the value that stands for what was before it.
         bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``.
     """
     extra: dict[str, Any] = {"unit": unit, "source": source}
@@ -82,6 +120,10 @@ def param(
         extra["elsewhere"] = dict(elsewhere)
     if quick is not _UNSET:
         extra["quick"] = quick
+    if full is not _UNSET:
+        extra["full"] = full
+    if neutral is not _UNSET:
+        extra["neutral"] = neutral
     return Field(paper, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -137,12 +179,47 @@ class TrainingConfig(Config):
     lr: float = param(0.1, "Peak learning rate", gt=0, le=10)
     momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1)
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
-    schedule: Literal["cosine", "one_cycle", "constant"] = param("cosine", "Learning rate over the steps")
+    schedule: Literal["cosine", "one_cycle", "constant", "triangle"] = param(
+        "cosine", "Learning rate over the steps"
+    )
+    peak_at: float = param(
+        0.23,
+        "Share of the steps in which a triangular rate rises, from 0.2 of the peak; it falls to 0.07 of it",
+        gt=0,
+        lt=1,
+        neutral=0.23,
+        source="airbench94",
+    )
+    norm_bias_factor: float = param(
+        1.0,
+        "Learning rate of the batch norms' biases, times the others'; what decays in a step is the same",
+        gt=0,
+        le=1000,
+        neutral=1.0,
+        source="airbench94: 64",
+    )
+    lookahead: float = param(
+        0.0,
+        "Weights are drawn back to their running average, in the end with this to the fifth power; 0 for not at all",
+        ge=0,
+        lt=1,
+        neutral=0.0,
+        source="airbench94: 0.95",
+    )
     label_smoothing: float = param(0.0, "Probability mass spread over all classes", ge=0, lt=1)
     crop_padding: int = param(
         4, "Random crop after padding by this much; 0 for none", ge=0, le=16, unit="pixels"
     )
+    crop_fill: Literal["zeros", "reflect"] = param(
+        "zeros", "What the padding before a crop holds", neutral="zeros", source="airbench94: reflect"
+    )
     flip: bool = param(True, "Mirror images left to right half of the time")
+    alternate_flip: bool = param(
+        False,
+        "An image is drawn as mirrored or not once, and is then the other in every second epoch",
+        neutral=False,
+        source="airbench94",
+    )
 
 
 class HeadConfig(Config):

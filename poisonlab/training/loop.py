@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
+from poisonlab.training.augmentation import Views
 from poisonlab.training.checkpoint import Checkpoint
+from poisonlab.training.lookahead import Lookahead
+from poisonlab.training.optimizers import learning_rate, parameter_groups
 from poisonlab.types import ImageSet
 
 EVALUATIONS = 10  # at most, of the model on the way through one phase of a repair
@@ -74,28 +77,6 @@ def backward(forward: Callable[[], Tensor]) -> Tensor:
     return value.detach()
 
 
-def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random crop after zero padding, and mirroring, drawn for each image on its own.
-
-    Args:
-        x: uint8 ``(n, c, h, w)``; not modified.
-    """
-    n, c, h, w = x.shape
-    if not padding and not flip:
-        return x
-    dy = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
-    dx = torch.randint(2 * padding + 1, (n, 1), generator=generator, device=x.device)
-    rows = torch.arange(h, device=x.device) + dy  # (n, h)
-    columns = torch.arange(w, device=x.device).expand(n, w)
-    if flip:
-        mirrored = torch.rand((n, 1), generator=generator, device=x.device) < 0.5
-        columns = torch.where(mirrored, w - 1 - columns, columns)
-    columns = columns + dx  # (n, w)
-    padded = F.pad(x, (padding,) * 4).flatten(2)  # (n, c, (h + 2p) (w + 2p))
-    place = rows[:, :, None] * (w + 2 * padding) + columns[:, None, :]  # (n, h, w), positions in it
-    return padded.gather(2, place.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
-
-
 def batches(n: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row indices of each step: every row once an epoch, batches of nearly equal length."""
     for _ in range(epochs):
@@ -120,6 +101,7 @@ class Minimizer:
         gradient: computes what a step follows, for methods that need more than one pass.
         draws: all that batches are drawn from; given, an interrupted stage that is nothing but this training continues
             where it was: the caller passes over the batches for which :meth:`was_taken` is true.
+        lookahead: draws the weights back to their average.
 
     Raises:
         Diverged: by :meth:`step` and :meth:`pass_over`, when the mean loss since the last report is not finite.
@@ -134,8 +116,10 @@ class Minimizer:
         ctx: Context,
         gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
         draws: Sequence[torch.Generator] | None = None,
+        lookahead: Lookahead | None = None,
     ) -> None:
         self.optimizer = optimizer
+        self.lookahead = lookahead
         self.schedule = schedule
         self.total = total
         self.ctx = ctx
@@ -145,6 +129,8 @@ class Minimizer:
         self.loss_sum = torch.zeros((), device=ctx.device)  # since the last report
         self.loss_count = 0
         tensors = {**model.state_dict(), "loss": self.loss_sum}
+        if lookahead:
+            tensors |= {f"slow.{name}": value for name, value in lookahead.slow.items()}
         self.checkpoint = Checkpoint(tensors, optimizer, draws or (), schedule)
         self.taken_before = 0  # steps of an interrupted attempt
         kept = ctx.resume() if self.resumable else None
@@ -169,6 +155,8 @@ class Minimizer:
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += self.gradient(partial(self._autocast, forward))
         self.optimizer.step()
+        if self.lookahead:
+            self.lookahead.after(self.done + 1)
         self.loss_count += 1
         self._advance()
 
@@ -246,13 +234,16 @@ def train_network(
 ) -> None:
     """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
 
+    A factor on the rate of the norms' biases, Lookahead, a triangular rate and alternating flips are those of
+    airbench94 (K. Jordan, arXiv:2404.00498). A loss is the mean over a batch, not the sum.
+
     Args:
         phase: the model may be evaluated after epochs, under this name; empty for not at all.
         whole_stage: the stage is nothing but this training, so that without a hook it continues after an interruption.
     """
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer = torch.optim.SGD(
-        model.parameters(),
+        parameter_groups(model, config),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -271,6 +262,7 @@ def train_network(
         hook or TrainingHook(),
         phase=phase,
         label_smoothing=config.label_smoothing,
+        lookahead=Lookahead(model, total, config.lookahead) if config.lookahead else None,
         resumable=whole_stage and hook is None,  # a hook may have learned something
     )
 
@@ -327,6 +319,7 @@ def _learn(
     *,
     phase: str = "",
     label_smoothing: float = 0.0,
+    lookahead: Lookahead | None = None,
     resumable: bool = False,
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
@@ -347,16 +340,16 @@ def _learn(
         ctx,
         gradient=partial(hook.backward, model),
         draws=[augmentation] if resumable else None,
+        lookahead=lookahead,
     )
+    look = Views(config, len(data), augmentation, ctx)
     for epoch in range(1, config.epochs + 1):
         drawn = hook.epoch(epoch, data)
         for index in batches(len(drawn), config.batch_size, 1, order):
             if minimizer.was_taken():
                 continue
             model.train(mode)  # a hook may have evaluated it in another
-            x = drawn.x[index]
-            if not isinstance(config, HeadConfig):
-                x = augment(x, config.crop_padding, config.flip, augmentation)
+            x = look.at(drawn.x[index], index, epoch)
             x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
             x, y = hook.batch(x, drawn.y[index], index)
             minimizer.step(partial(_loss_of, model, loss, x, y))
@@ -366,18 +359,6 @@ def _learn(
             ctx.observe(phase, epoch, model)
     hook.end(ctx)
     model.eval()
-
-
-def learning_rate(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig, total: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    if config.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=total + 1, cycle_momentum=False
-    )
 
 
 class HeadStack(nn.Module):

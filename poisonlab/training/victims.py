@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from poisonlab.cache.stage_cache import run_stage
 from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, channel_statistics, extract, initialize, logits
+from poisonlab.models.base import (
+    Classifier,
+    channel_statistics,
+    extract,
+    initialize,
+    learn_from_images,
+    logits,
+)
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
 from poisonlab.training.own_weights import refuse_own_weights
@@ -116,7 +123,9 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
     network.victim = spec.victim
-    return initialize(network, ctx.generator("init")).to(memory_format=torch.channels_last)
+    initialize(network, ctx.generator("init"))
+    learn_from_images(network, data.x)
+    return network.to(memory_format=torch.channels_last)
 
 
 def train_from_scratch(

@@ -8,7 +8,6 @@ from core_helpers import listening, network, noise_images, same_state
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from poisonlab.context import Context, derive
 from poisonlab.events import Event, Metric, Progress
@@ -19,9 +18,7 @@ from poisonlab.training.loop import (
     HeadStack,
     Minimizer,
     TrainingHook,
-    augment,
     batches,
-    learning_rate,
     steps_in_epoch,
     train_heads,
     train_network,
@@ -76,87 +73,6 @@ def test_epochs_come_in_different_orders() -> None:
     first, second = batches(50, 50, 2, derive(0, "batches"))
 
     assert not torch.equal(first, second)
-
-
-def test_no_padding_and_no_flip_is_the_identity() -> None:
-    x = noise_images().x
-
-    assert torch.equal(augment(x, 0, False, derive(0)), x)
-
-
-def test_augmentation_leaves_its_input_alone() -> None:
-    x = noise_images().x
-    before = x.clone()
-
-    augment(x, 2, True, derive(0))
-
-    assert torch.equal(x, before)
-
-
-def shifts(image: Tensor, padding: int) -> list[Tensor]:
-    h, w = image.shape[-2:]
-    padded = F.pad(image, (padding,) * 4)
-    places = range(2 * padding + 1)
-    return [padded[:, i : i + h, j : j + w] for i in places for j in places]
-
-
-def test_every_crop_is_a_shift_of_its_image() -> None:
-    x = noise_images(30, (3, 8, 6)).x
-    for image, crop in zip(x, augment(x, 2, False, derive(0)), strict=True):
-        assert any(torch.equal(crop, shift) for shift in shifts(image, 2))
-
-
-def test_all_shifts_occur_about_equally_often() -> None:
-    image = noise_images(1).x
-    crops = augment(image.expand(9000, -1, -1, -1), 1, False, derive(0))
-    counts = [int((crops == shift).flatten(1).all(1).sum()) for shift in shifts(image[0], 1)]
-
-    assert sum(counts) == 9000 and min(counts) > 850 and max(counts) < 1150
-
-
-def test_a_flip_mirrors_left_to_right_half_of_the_time() -> None:
-    x = noise_images(400, (2, 5, 7)).x
-    out = augment(x, 0, True, derive(0))
-    same, mirrored = (out == x).flatten(1).all(1), (out == x.flip(-1)).flatten(1).all(1)
-
-    assert bool((same ^ mirrored).all())
-    assert 0.4 < mirrored.float().mean() < 0.6
-
-
-def test_crop_and_flip_together_give_mirrored_shifts() -> None:
-    x = noise_images(30).x
-    for image, crop in zip(x, augment(x, 1, True, derive(0)), strict=True):
-        assert any(torch.equal(crop, s) for s in [*shifts(image, 1), *shifts(image.flip(-1), 1)])
-
-
-def rates(schedule: str, total: int) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
-    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule), total)
-    seen = []
-    for _ in range(total):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        steps.step()
-    return seen
-
-
-def test_cosine_falls_from_the_peak_to_nearly_nothing() -> None:
-    seen = rates("cosine", 100)
-
-    assert seen[0] == pytest.approx(0.4) and seen[50] == pytest.approx(0.2) and seen[-1] < 0.001
-    assert seen == sorted(seen, reverse=True)
-
-
-def test_one_cycle_rises_to_the_peak_and_falls() -> None:
-    seen = rates("one_cycle", 100)
-
-    assert max(seen) == pytest.approx(0.4, rel=0.01) and 25 < seen.index(max(seen)) < 35
-    assert seen[0] < 0.02 and seen[-1] < 0.005
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
-def test_a_single_step_is_enough_for_a_schedule(schedule: str) -> None:
-    assert len(rates(schedule, 1)) == 1
 
 
 class Broken(TrainingHook):

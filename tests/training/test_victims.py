@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
-from poisonlab.models.base import Classifier, initialize
-from poisonlab.models.hyperlight import DiracConv
+from poisonlab.models.base import Classifier, as_floats, initialize, learn_from_images
+from poisonlab.models.hyperlight import DiracConv, Whitening
 from poisonlab.models.resnet import Strided1x1, projection
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
+from poisonlab.types import ImageSet
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [(1, 16, 16), (3, 16, 16), (3, 32, 32), (3, 64, 64)]
@@ -173,3 +174,26 @@ for seed in range(3):
     ended = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
 
     assert ended.returncode == 0
+
+
+def test_whitened_patches_are_uncorrelated_and_of_variance_one() -> None:
+    images = smooth_photographs()
+    model = network(images, "hyperlight", whitening=True, **SMALL["hyperlight"])
+    learn_from_images(model, images.x)
+    layer = next(m for m in model.modules() if isinstance(m, Whitening))
+    out = layer(model.normalize(as_floats(images.x)))[:, :12].transpose(0, 1).flatten(1)
+    covariance = out @ out.T / out.shape[1]
+
+    large = covariance.diagonal() > 0.9  # directions whose variance is far above what is added to it
+    assert int(large.sum()) >= 6 and not layer.weight.requires_grad
+    assert torch.allclose(covariance[large][:, large], torch.eye(int(large.sum())), atol=0.05)
+    assert torch.equal(layer.weight[:12], -layer.weight[12:])
+
+
+def smooth_photographs() -> ImageSet:
+    """Noise whose neighboring pixels are alike, as those of photographs are."""
+    coarse = torch.rand(200, 3, 8, 8, generator=derive(0, "coarse"))
+    x = F.interpolate(coarse, size=(16, 16), mode="bilinear") * 200 + 20 * torch.rand(
+        200, 3, 16, 16, generator=derive(0, "fine")
+    )
+    return ImageSet(x.to(torch.uint8), torch.arange(200) % 10, tuple("abcdefghij"))

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.records import artifacts
-from poisonlab.training.loop import augment, batches, evaluation_is_due, fit, steps_in_epoch
+from poisonlab.training.augmentation import augment
+from poisonlab.training.loop import batches, evaluation_is_due, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
 

@@ -1,0 +1,64 @@
+"""Learning rates over the steps, and the biases of norms with a rate of their own."""
+
+import pytest
+import torch
+from core_helpers import network, noise_images
+from torch import nn
+
+from poisonlab.spec.config import TrainingConfig
+from poisonlab.training.optimizers import learning_rate, parameter_groups, triangle
+
+
+def rates(schedule: str, total: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule), total)
+    seen = []
+    for _ in range(total):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        steps.step()
+    return seen
+
+
+def test_cosine_falls_from_the_peak_to_nearly_nothing() -> None:
+    seen = rates("cosine", 100)
+
+    assert seen[0] == pytest.approx(0.4) and seen[50] == pytest.approx(0.2) and seen[-1] < 0.001
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_one_cycle_rises_to_the_peak_and_falls() -> None:
+    seen = rates("one_cycle", 100)
+
+    assert max(seen) == pytest.approx(0.4, rel=0.01) and 25 < seen.index(max(seen)) < 35
+    assert seen[0] < 0.02 and seen[-1] < 0.005
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "triangle"])
+def test_a_single_step_is_enough_for_a_schedule(schedule: str) -> None:
+    assert len(rates(schedule, 1)) == 1
+
+
+def test_a_triangle_has_the_published_corners() -> None:
+    seen = rates("triangle", 476)  # steps of airbench94
+
+    assert seen[0] == pytest.approx(0.2 * 0.4) and max(seen) == pytest.approx(0.4)
+    assert seen.index(max(seen)) == 109  # 23 % of 476
+    assert triangle(476, 0.23)(476) == pytest.approx(0.07)
+
+
+def test_biases_of_norms_learn_faster_and_decay_alike() -> None:
+    model = network(noise_images(), width=8)
+    recipe = TrainingConfig(lr=1.5, weight_decay=1.33e-3, norm_bias_factor=64)
+    others, biases = parameter_groups(model, recipe)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    assert [id(p) for p in biases["params"]] == [id(norm.bias) for norm in norms]
+    assert len(others["params"]) + len(biases["params"]) == len(list(model.parameters()))
+    assert biases["lr"] == 96 and biases["lr"] * biases["weight_decay"] == pytest.approx(1.5 * 1.33e-3)
+
+
+def test_without_a_factor_there_is_one_group() -> None:
+    (group,) = parameter_groups(network(noise_images(), width=8), TrainingConfig())
+
+    assert set(group) == {"params"}
