@@ -29,6 +29,8 @@ SIZES = {
     "mobilenetv2": (2_296_922, 1280),
     "densenet121": (6_956_298, 1024),
     "hyperlight": (1_972_816 + 10, 256),  # and the bias of the head
+    "preact_resnet18": (11_171_146, 512),
+    "vgg19_bn": (20_040_522, 512),
 }
 SMALL = {
     "resnet34": {
@@ -37,6 +39,8 @@ SMALL = {
     "mobilenetv2": {"width": 0.25},
     "densenet121": {"growth": 4},
     "hyperlight": {"first": 8, "others": 16},
+    "preact_resnet18": {"width": 16},
+    "vgg19_bn": {"width": 8},
 }
 
 every_new_victim = pytest.mark.parametrize("name", SMALL)
