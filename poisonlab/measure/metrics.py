@@ -4,6 +4,8 @@ A measure over no image is undefined: it is ``None``, and so is every number tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,19 +52,37 @@ def _one_answer(answers: Tensor, y: Tensor) -> bool:
     return bool(others < OTHER_ANSWERS * (y != favorite).sum())
 
 
-def backdoor_metrics(predict: Predict, test: ImageSet, threat: Backdoor) -> dict[str, float | None]:
-    """``asr`` and ``robust_accuracy`` on triggered test images.
+@dataclass(frozen=True)
+class Triggered:
+    """Test images with the trigger, made once for all models that are shown them.
 
-    All-to-one: images of the target class are left out of both. All-to-all: every image counts.
-    ``asr`` is the share given the attacker's label, ``robust_accuracy`` the share given the true one.
+    All-to-one: images of the target class are left out. All-to-all: every image counts.
+
+    Attributes:
+        x: uint8 ``(n, c, h, w)``. true, adversarial: int64 ``(n,)``.
     """
-    victims = test if threat.target_class is None else test[test.y != threat.target_class]
-    if not len(victims):
+
+    x: Tensor
+    true: Tensor
+    adversarial: Tensor
+
+    @classmethod
+    def of(cls, test: ImageSet, threat: Backdoor) -> Self:
+        """The test images that the trigger is put on."""
+        victims = test if threat.target_class is None else test[test.y != threat.target_class]
+        if not len(victims):
+            return cls(victims.x, victims.y, victims.y)
+        return cls(threat.trigger(victims.x), victims.y, threat.relabel(victims.y))
+
+
+def backdoor_metrics(predict: Predict, triggered: Triggered) -> dict[str, float | None]:
+    """``asr``, the share given the attacker's label, and ``robust_accuracy``, the share given the true one."""
+    if not len(triggered.x):
         return {"asr": None, "robust_accuracy": None}
-    predicted = predict(threat.trigger(victims.x))
+    predicted = predict(triggered.x)
     return {
-        "asr": share(predicted == threat.relabel(victims.y)),
-        "robust_accuracy": share(predicted == victims.y),
+        "asr": share(predicted == triggered.adversarial),
+        "robust_accuracy": share(predicted == triggered.true),
     }
 
 

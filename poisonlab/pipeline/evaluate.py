@@ -92,9 +92,10 @@ def measure_models(
     out: dict[str, float | None] = {}
     collapsed: list[ModelName] = []
     measured: dict[int, tuple[dict[str, float | None], bool]] = {}
+    triggered = metrics.Triggered.of(test, threat) if isinstance(threat, Backdoor) else None
     for done, (suffix, victims) in enumerate(models.items(), 1):
         if id(victims) not in measured:  # where a defense changes no model, the defended are the undefended
-            measured[id(victims)] = _rates(victims, test, threat)
+            measured[id(victims)] = _rates(victims, test, triggered)
         rates, fallen = measured[id(victims)]
         out |= {f"{name}{suffix}": value for name, value in rates.items()}
         if fallen:
@@ -107,12 +108,14 @@ def measure_models(
     return out | _compared(out, test, threat, models, recovered, ctx), tuple(collapsed)
 
 
-def _rates(victims: Victims, test: ImageSet, threat: Threat) -> tuple[dict[str, float | None], bool]:
+def _rates(
+    victims: Victims, test: ImageSet, triggered: metrics.Triggered | None
+) -> tuple[dict[str, float | None], bool]:
     """What victims are right and wrong about, and whether they collapsed."""
     predicted = victims.predict(test.x)
     rates: dict[str, float | None] = {"clean_accuracy": metrics.share(predicted == test.y)}
-    if isinstance(threat, Backdoor):
-        rates |= metrics.backdoor_metrics(victims.predict, test, threat)
+    if triggered:
+        rates |= metrics.backdoor_metrics(victims.predict, triggered)
     return rates, metrics.collapsed(predicted, test.y)
 
 
@@ -204,10 +207,11 @@ def measure_settings(
 
     def compute(inner: Context) -> Bundle:
         rates = []
+        triggered = metrics.Triggered.of(test, threat)
         for position in inner.track(range(len(sweep.settings)), len(sweep.settings)):
             predictor = partial(_one_trial, sweep.apply(model, position))
             accuracy = metrics.clean_accuracy(predictor, test)
-            rates.append({"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, test, threat))
+            rates.append({"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, triggered))
         accuracies = [found["clean_accuracy"] for found in rates]
         asr = [found["asr"] for found in rates]
         oracle = metrics.oracle(accuracies, asr)

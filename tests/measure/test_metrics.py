@@ -49,18 +49,23 @@ def test_clean_accuracy_is_the_mean_over_trials() -> None:
 
 def test_asr_leaves_out_the_target_class() -> None:
     """A model that gives each image its true class has ASR 0, though two images are of the target class."""
-    measured = metrics.backdoor_metrics(lambda x: x[:, 0, 0, 0].long()[None], marked(), ALL_TO_ONE)
+    measured = metrics.backdoor_metrics(
+        lambda x: x[:, 0, 0, 0].long()[None], metrics.Triggered.of(marked(), ALL_TO_ONE)
+    )
 
     assert measured == {"asr": 0.0, "robust_accuracy": 1.0}
 
 
 def test_a_fully_fooled_model_has_asr_one() -> None:
-    assert metrics.backdoor_metrics(fooled, marked(), ALL_TO_ONE) == {"asr": 1.0, "robust_accuracy": 0.0}
+    assert metrics.backdoor_metrics(fooled, metrics.Triggered.of(marked(), ALL_TO_ONE)) == {
+        "asr": 1.0,
+        "robust_accuracy": 0.0,
+    }
 
 
 def test_all_to_all_counts_every_image() -> None:
     """Always saying 2 is what the attacker wants for class 1 only, and true for class 2 only."""
-    measured = metrics.backdoor_metrics(fooled, marked(), ALL_TO_ALL)
+    measured = metrics.backdoor_metrics(fooled, metrics.Triggered.of(marked(), ALL_TO_ALL))
 
     assert measured == {"asr": pytest.approx(0.2), "robust_accuracy": pytest.approx(0.2)}
 
