@@ -90,7 +90,7 @@ class RNPConfig(SearchConfig, PruningRule):
     )
     false_alarms: float = param(
         0.05,
-        "Detection: share of the clean images that may look as sure of their label as an flagged image does",
+        "Detection: share of the clean images that may look as sure of their label as a flagged image does",
         gt=0,
         lt=1,
         source=OURS,
@@ -126,8 +126,8 @@ class RNP(Defense):
         "belong to it, and are cut off.",
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
         deviations=(
-            "The number of pruned channels weighs accuracy on the clean images against the success of a pattern "
-            "recovered from them; the repository sweeps thresholds and has no rule.",
+            "Unless choose_by says otherwise, the number of pruned channels weighs accuracy on the clean images "
+            "against the success of a pattern recovered from them; the repository sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes. Before a repair, the "
             "preset quick unlearns CIFAR-10 ten times more slowly and seldom gets that far: from a network of 336 "
             "channels that has forgotten everything, the masks recover nothing.",

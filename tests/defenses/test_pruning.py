@@ -220,3 +220,31 @@ def test_a_run_reports_the_rule_and_the_oracle_side_by_side() -> None:
     assert found["asr_oracle"] == pytest.approx(float(curve.asr[curve.oracle]))
     assert found["clean_accuracy"] == pytest.approx(float(curve.accuracy[curve.chosen]))
     assert found["setting"] == float(curve.settings[curve.chosen])
+
+
+@pytest.mark.parametrize(
+    ("rule", "pruned"),
+    [
+        ({"choose_by": "threshold", "threshold": 0.2}, 3),  # 0.20004 is 0.2000 to four decimals
+        ({"choose_by": "threshold", "threshold": 0.0}, 1),
+        ({"choose_by": "number", "number": 0}, 0),
+        ({"choose_by": "number", "number": 4}, 5),  # two masks of 0.5 go together
+        ({"choose_by": "number", "number": 99_999}, 100),
+    ],
+)
+def test_a_threshold_or_a_number_prunes_what_it_says(rule: dict[str, Any], pruned: int) -> None:
+    mask = torch.ones(100)
+    mask[:6] = torch.tensor([0.0, 0.1, 0.20004, 0.5, 0.5, 0.7])
+
+    assert PruningRule(**rule).given_count(mask) == pruned
+    assert PruningRule().given_count(mask) is None
+
+
+@pytest.mark.parametrize("defense", [ANP, RNP])
+def test_a_given_threshold_is_used_and_shown_as_a_parameter(defense: Any) -> None:
+    short = {"choose_by": "threshold", "threshold": 0.5}
+    repair = small(defense, **short).repair(clean_model(), digits().reserve, Context())
+    sweep = repair.result
+
+    assert not sweep.by_rule and len(sweep.stand_in) == 0
+    assert sweep.settings[sweep.chosen] == int((repair.findings.channels.values <= 0.5).sum())

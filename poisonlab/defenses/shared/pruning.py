@@ -6,6 +6,7 @@ away; pruned is the original network.
 """
 
 import copy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.func import functional_call
 from poisonlab.context import Context
 from poisonlab.defenses.base import Repair
 from poisonlab.defenses.shared.layer_scores import show_channel_scores
-from poisonlab.defenses.shared.surrogate_trigger import sweep_by_rule
+from poisonlab.defenses.shared.surrogate_trigger import sweep_by_parameter, sweep_by_rule
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import Config, param
 from poisonlab.types import ChannelScores, Findings, ImageSet
@@ -74,6 +75,29 @@ def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
 class PruningRule(Config):
     """What decides how many channels go; shared by the defenses that prune them."""
 
+    choose_by: Literal["rule", "threshold", "number"] = param(
+        "rule",
+        "What decides how many channels are pruned: a rule that looks at clean images, a threshold on the masks as in "
+        "the papers' repositories, or a number",
+        neutral="rule",
+        source="the repositories sweep thresholds or numbers and choose none",
+    )
+    threshold: float = param(
+        0.2,
+        "Channels whose mask, to four decimals, is at most this are pruned, if choose_by is threshold",
+        neutral=0.2,
+        ge=0,
+        le=1,
+        source="ANP paper, on CIFAR-10; the repositories sweep 0 to 0.90",
+    )
+    number: int = param(
+        20,
+        "So many channels with the smallest masks are pruned, if choose_by is number; equal masks go together",
+        neutral=20,
+        ge=0,
+        le=100_000,
+        source="not published",
+    )
     accuracy_price: float = param(
         10.0,
         "Points of a recovered pattern's success that a point of accuracy on the clean images is worth",
@@ -86,9 +110,18 @@ class PruningRule(Config):
         """Price of the accuracy that each setting loses against the first."""
         return self.accuracy_price * (score[0] - score).clamp_min(0)
 
+    def given_count(self, mask: Tensor) -> int | None:
+        """How many channels a threshold or a number prunes; ``None`` where the rule decides."""
+        if self.choose_by == "rule":
+            return None
+        if self.choose_by == "threshold":
+            return int(((mask * 1e4).round() / 1e4 <= self.threshold).sum())
+        last = min(self.number, len(mask))
+        return int((mask <= mask.sort().values[last - 1]).sum()) if last else 0
+
 
 def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule, ctx: Context) -> Repair:
-    """Prune ``model``'s channels in the order of their masks, as many as the rule finds right.
+    """Prune ``model``'s channels in the order of their masks, as many as ``rule`` says.
 
     Args:
         mask: ``(channels,)`` in [0, 1]; small ones go first.
@@ -97,7 +130,11 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
     # channels with equal masks go together: their order would mean nothing
     ranked = mask.sort().values
     marks = [round(share * channels.count) for share in SHARES]
-    counts = sorted({int((mask <= ranked[mark - 1]).sum()) if mark else 0 for mark in marks})
+    given = rule.given_count(mask)
+    counts = sorted(
+        {int((mask <= ranked[mark - 1]).sum()) if mark else 0 for mark in marks}
+        | ({given} if given is not None else set())
+    )
     kept = torch.stack([mask > (ranked[count - 1] if count else -1) for count in counts]).float()
     gammas = (kept * channels.gamma).split(channels.sizes, dim=1)
     variants = {f"{name}.weight": gamma for name, gamma in zip(channels.names, gammas, strict=True)}
@@ -110,5 +147,9 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
         values=mask.detach().float(),
     )
     show_channel_scores("masks", scores, ctx)
-    sweep = sweep_by_rule("channels pruned", settings, variants, model, clean, rule.price, ctx)
+    name = "channels pruned"
+    if given is None:
+        sweep = sweep_by_rule(name, settings, variants, model, clean, rule.price, ctx)
+    else:
+        sweep = sweep_by_parameter(name, settings, variants, model, clean, counts.index(given))
     return Repair(sweep, Findings(channels=scores))

@@ -179,6 +179,28 @@ def sweep_by_rule(
     return replace(sweep, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
 
+def sweep_by_parameter(
+    setting_name: str,
+    settings: Tensor,
+    variants: dict[str, Tensor],
+    model: Classifier,
+    clean: ImageSet,
+    chosen: int,
+) -> SettingSweep:
+    """The same settings, of which a parameter of the method names one; no stand-in is searched for.
+
+    Args:
+        chosen: position of the setting that is used.
+    """
+    sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), chosen, variants, by_rule=False)
+    turned = copy.deepcopy(model)
+    score = torch.zeros(len(settings))
+    for position in range(len(settings)):
+        sweep.turn(turned, position)
+        score[position] = accuracy(turned, clean.x, clean.y)
+    return replace(sweep, clean_score=score)
+
+
 def choose(success: Tensor, cost: Tensor) -> tuple[int, int]:
     """The clean-data rule: pattern p and setting i with the smallest  s_pi / s_p0 + cost_i, the first of equals.
 
