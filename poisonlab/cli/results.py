@@ -50,6 +50,7 @@ def list_(options: argparse.Namespace) -> int:
                 (
                     p["name"],
                     _plain(p["paper"]),
+                    _plain(p["full"]),
                     _plain(p["quick"]),
                     describe.allowed(p),
                     p["unit"],
@@ -58,7 +59,8 @@ def list_(options: argparse.Namespace) -> int:
                 for p in method["parameters"]
             ]
             print(
-                table(("parameter", "paper", "quick", "allowed", "unit", "meaning"), rows) or "no parameters"
+                table(("parameter", "paper", "full", "quick", "allowed", "unit", "meaning"), rows)
+                or "no parameters"
             )
             print()
     return OK

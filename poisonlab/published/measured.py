@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from poisonlab.published.tables import Key, PublishedError, Text, read_form
-from poisonlab.spec.config import Config
+from poisonlab.spec.config import Config, Preset
 
 FOLDER = Path(__file__).parent / "measured"
 
@@ -29,7 +29,7 @@ class Figure(Config):
     """
 
     dataset: Text
-    preset: Literal["quick", "full", "paper"]
+    preset: Preset
     what: Text
     value: float | None = None
     of: Annotated[int, Field(ge=1)] | None = None

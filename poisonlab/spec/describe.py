@@ -48,9 +48,9 @@ def describe(name: str, method: Any) -> dict[str, Any]:
 
 
 def parameters(config: type[Config]) -> list[dict[str, Any]]:
-    """Name, type, published and quick values, bounds, choices, unit, source and meaning of each field.
+    """Name, type, published values and those of the smaller presets, bounds, choices, unit, source and meaning of each field.
 
-    ``quick`` is a value, or a mapping from dataset to value whose ``"*"`` stands for all others.
+    ``quick`` and ``full`` are values, or mappings from dataset to value whose ``"*"`` stands for all others.
     """
     return [_parameter(name, field) for name, field in config.model_fields.items()]
 
@@ -66,6 +66,7 @@ def _parameter(name: str, field: FieldInfo) -> dict[str, Any]:
         "name": name,
         "type": "choice" if choices else getattr(field.annotation, "__name__", str(field.annotation)),
         "paper": field.default,
+        "full": extra.get("full", field.default),
         "quick": extra.get("quick", field.default),
         "bounds": {
             k: getattr(m, k) for m in field.metadata for k, kind in _BOUNDS.items() if isinstance(m, kind)

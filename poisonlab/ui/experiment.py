@@ -105,7 +105,8 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
         PRESETS,
         key="new_preset",
         bind="query-params",
-        help="quick: what a 2-core laptop does in minutes. paper: the published values, for a GPU.",
+        help="quick: what a 2-core laptop does in minutes. full: real resolution, a fast network; half an hour a "
+        "victim on two cores. paper: the published values, for a GPU.",
     )
     key = _victim_key(chosen["dataset"], chosen["preset"])
     options = _first(_usual_victim(chosen["dataset"], chosen["preset"]), registry.victim)
@@ -119,6 +120,10 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
     )
     if chosen["preset"] == "paper" and chosen["dataset"] != "digits":
         st.caption("The preset paper takes the published values: hours on a GPU, days on a laptop.")
+    if chosen["preset"] == "full" and chosen["dataset"] != "digits":
+        st.caption(
+            "The preset full takes all images at their real size: about half an hour a network on two cores."
+        )
     return chosen, _seeds(columns[2], columns[3])
 
 
