@@ -48,7 +48,7 @@ def describe(name: str, method: Any) -> dict[str, Any]:
 
 
 def parameters(config: type[Config]) -> list[dict[str, Any]]:
-    """Name, type, published values and those of the smaller presets, bounds, choices, unit, source and meaning of each field.
+    """Each field: name, type, values of the presets, bounds, choices, unit, source and meaning.
 
     ``quick`` and ``full`` are values, or mappings from dataset to value whose ``"*"`` stands for all others.
     """

@@ -66,7 +66,7 @@ def test_no_cache_neither_reads_nor_writes_it(results, capsys):
         ([*RUN, "--set", "training.lr=NaN"], "training.lr"),
         ([*RUN, "--set", "epochs"], "a setting is part.param=value"),
         ([*RUN, "--seed", "-1"], "greater than or equal to 0"),
-        ([*RUN, "--preset", "huge"], "'quick', 'paper'"),
+        ([*RUN, "--preset", "huge"], "'quick', 'full', 'paper'"),
         ([*RUN, "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
         (RUN[:3], "--attack, --defense"),
         (["nonsense"], "'run'"),
