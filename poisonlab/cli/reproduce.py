@@ -129,6 +129,13 @@ def _key(record: RunRecord) -> tuple[str, int]:
     return record.spec.group(), record.spec.seed
 
 
+def in_order(jobs: list[Job]) -> list[Job]:
+    """All defenses of one attacked model after each other: its poison and its victim are in the cache then."""
+    attacks = list(dict.fromkeys(job.attack for job in jobs))
+    parts = list(dict.fromkeys(job.part for job in jobs))
+    return sorted(jobs, key=lambda job: (attacks.index(job.attack), parts.index(job.part), job.spec.seed))
+
+
 # -- work ---------------------------------------------------------------------------------------------
 
 
@@ -139,7 +146,7 @@ def _work(
 
     done = {_key(record): record for record in past if record.state == "done"}
     failed_before = {_key(record) for record in past if record.state == "failed"}
-    open_jobs = [job for job in jobs if job.key not in done]
+    open_jobs = in_order([job for job in jobs if job.key not in done])
     open_jobs.sort(key=lambda job: job.key in failed_before)  # what failed before is tried again last
     time_slice = TimeSlice(60 * options.minutes, ProgressLine())
     kind = machine.resolve_device(options.device).type

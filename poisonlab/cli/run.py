@@ -101,7 +101,10 @@ def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
 
 
 def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
-    """The specs of a sweep in order; combinations that cannot be are reported, none at all is an error."""
+    """The specs of a sweep; combinations that cannot be are reported, none at all is an error.
+
+    All defenses of one attack and seed come after each other: its poison and its victim are in the cache then.
+    """
     names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
     seeds = _whole_numbers("--seed", options.seed)
     given = parse_settings(options.set)
@@ -114,8 +117,9 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
         ]
     specs = []
     problems = []
-    methods = itertools.product(names["dataset"], names["attack"], names["defense"])
-    for (dataset, attack, defense), budget, seed in itertools.product(methods, budgets, seeds):
+    attacked = itertools.product(names["dataset"], names["attack"], seeds)
+    defended = itertools.product(names["defense"], budgets)
+    for (dataset, attack, seed), (defense, budget) in itertools.product(attacked, defended):
         try:
             specs.append(_spec(options, dataset, attack, defense, seed, budget))
         except SpecError as error:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -112,6 +113,26 @@ def test_sweep_runs_what_fits_and_reports_the_rest(results, capsys):
     code, out, _ = run_cli(capsys, "leaderboard", "--csv")
     (row,) = csv.DictReader(io.StringIO(out))
     assert code == 0 and row["n"] == "2"
+
+
+def test_a_sweep_takes_all_defenses_of_one_attack_and_seed_together():
+    options = main._parser().parse_args(
+        [
+            "sweep",
+            "--dataset",
+            "digits",
+            "--attack",
+            "badnets,blend",
+            "--defense",
+            "none,awm",
+            "--seed",
+            "0,1",
+        ]
+    )
+
+    order = [(s.attack.name, s.seed, s.defense.name) for s in run._matrix(options)]
+
+    assert order == list(itertools.product(("badnets", "blend"), (0, 1), ("none", "awm")))
 
 
 def test_exported_runs_come_back_checked(results, capsys, tmp_path):

@@ -96,6 +96,22 @@ def test_a_cell_of_several_runs_is_their_mean(
     assert out.splitlines()[2].endswith("1 of 2 done")
 
 
+def test_every_stage_is_computed_once_in_a_cache_that_holds_one_victim(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All defenses of one target class come before the next class: its victim is not needed again then."""
+    monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "over", **OVER))
+    monkeypatch.setenv("POISONLAB_CACHE_GB", str(300_000 / 2**30))
+
+    code, _, _ = run_cli(capsys, *TOY)
+
+    found = records(results)
+    assert code == 0 and [r.spec.attack.params.target_class for r in found] == [0, 0, 0, 7, 7, 7]
+    assert [r.spec.attack.params.target_class for r in found if "victim" not in r.cached] == [0, 7]
+    kept = [path.name for path in (results / "cache").glob("victim-*")]
+    assert len(kept) == 1  # the other victim had to go
+
+
 def test_groups_of_trials_are_seeds_that_no_repeat_shares(tmp_path: Path) -> None:
     replaced = {'name = "badnets" }': 'name = "badnets", over = { seed = [0, 1, 2] } }'}
     table = published_tables(toy_folder(tmp_path / "seeds", **replaced))["toy"]
