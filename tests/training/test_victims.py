@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
-from poisonlab.models.base import Classifier, as_floats, initialize, learn_from_images
+from poisonlab.models.base import Classifier, as_floats, initialize, learn_from_images, logits
 from poisonlab.models.hyperlight import DiracConv, Whitening
 from poisonlab.models.resnet import Strided1x1, projection
 from poisonlab.spec.config import TrainingConfig
@@ -146,6 +146,16 @@ def test_hyperlight_starts_as_the_identity_and_learns_no_scales() -> None:
         and not any(m.weight.requires_grad for m in norms)
         and all(m.bias.requires_grad for m in norms)
     )
+
+
+def test_the_pieces_of_an_evaluation_change_no_logit() -> None:
+    images = noise_images(300, (3, 16, 16))
+    model = network(images)
+
+    with torch.inference_mode():
+        at_once = model(as_floats(images.x))
+
+    assert torch.equal(logits(model, images.x), at_once)
 
 
 def test_an_image_too_small_for_hyperlight_is_refused_with_its_side() -> None:
