@@ -122,7 +122,8 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def evaluation_batches(x: Tensor) -> tuple[Tensor, ...]:
     """Images in the pieces in which their device runs a network fastest; in eval mode, any pieces give the same."""
-    return x.split(CPU_BATCH if x.device.type == "cpu" else EVALUATION_BATCH)
+    pieces: tuple[Tensor, ...] = x.split(CPU_BATCH if x.device.type == "cpu" else EVALUATION_BATCH)
+    return pieces
 
 
 def logits(model: Classifier, x: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def test_a_setting_that_cannot_be_is_explained_and_the_others_count(
         ({"repeats": "0"}, "allowed: whole numbers from 1 to 20"),
         ({"repeats": "99"}, "allowed: whole numbers from 1 to 20"),
         ({"new_attack": "<script>"}, "attack '<script>'; there is: badnets"),
-        ({"new_preset": "fast"}, "preset 'fast'; there is: quick, paper"),
+        ({"new_preset": "fast"}, "preset 'fast'; there is: quick, full, paper"),
     ],
 )
 def test_a_choice_that_cannot_be_is_explained(
