@@ -197,6 +197,15 @@ def _add_transfer(command: Command) -> None:
         "source", type=Path, help="a results folder, a folder of run folders, or an earlier pack"
     )
     packing.add_argument("target", type=Path, help="a new folder, or that of an earlier pack")
+    packing.add_argument(
+        "--with",
+        dest="more",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="pack the runs of this source, too",
+    )
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:

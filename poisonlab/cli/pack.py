@@ -9,7 +9,7 @@ from poisonlab.records.record import RecordError
 def pack(options: argparse.Namespace) -> int:
     from poisonlab.store.pack import pack as pack_runs  # noqa: PLC0415 - the core works without a database
 
-    packed = pack_runs(options.source, options.target)
+    packed = pack_runs(options.source, options.target, options.more)
     for folder, reason in packed.refused.items():
         say(f"{folder} left out: {one_line(RecordError(reason))}")
     size = sum(file.stat().st_size for file in options.target.rglob("*") if file.is_file())

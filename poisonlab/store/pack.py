@@ -53,8 +53,11 @@ class Found:
     folder: Path | None
 
 
-def pack(source: Path, target: Path) -> Packed:
+def pack(source: Path, target: Path, more: Sequence[Path] = ()) -> Packed:
     """Pack every run of ``source``, a results folder, a folder of run folders or an earlier pack, into ``target``.
+
+    Args:
+        more: other sources; of a run that several hold, the first counts.
 
     Raises:
         RecordError: there is no run, or ``target`` holds something else than a pack. OSError: the disk refuses.
@@ -62,7 +65,11 @@ def pack(source: Path, target: Path) -> Packed:
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise RecordError(f"{target} holds other files: name a new folder, or that of an earlier pack")
     refused: dict[str, str] = {}
-    found = sorted(_collect(source, refused), key=lambda one: one.record.run_id)
+    runs: dict[str, Found] = {}
+    for place in (source, *more):
+        for one in _collect(place, refused):
+            runs.setdefault(one.record.run_id, one)
+    found = [run for _, run in sorted(runs.items())]
     if not found:
         raise RecordError(f"{source} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
     temporary = target.with_name(f".{target.name}.tmp")

@@ -62,6 +62,20 @@ def test_the_same_runs_give_the_same_bytes_whether_from_folders_or_from_a_pack(t
     assert contents(tmp_path / "first") == contents(tmp_path / "second") == contents(tmp_path / "third")
 
 
+def test_new_runs_are_added_to_a_pack_and_none_counts_twice(tmp_path, spec):
+    runs_with_pictures(tmp_path / "old", [spec(seed=seed) for seed in range(3)])
+    shutil.copytree(tmp_path / "old", tmp_path / "all")
+    new = runs_with_pictures(tmp_path / "new", [spec(seed=seed) for seed in (3, 4)])
+    for record in new:
+        shutil.copytree(tmp_path / "new" / record.run_id, tmp_path / "all" / record.run_id)
+    pack(tmp_path / "old", tmp_path / "grown")
+
+    packed = pack(tmp_path / "grown", tmp_path / "grown", [tmp_path / "new", tmp_path / "old"])
+    pack(tmp_path / "all", tmp_path / "at once")
+
+    assert packed.runs == 5 and contents(tmp_path / "grown") == contents(tmp_path / "at once")
+
+
 def test_a_packed_record_is_the_one_that_was_written(results, tmp_path, reference, spec):
     (record,) = runs_with_pictures(tmp_path / "runs", [spec()])
     pack(tmp_path / "runs", reference)
