@@ -12,6 +12,7 @@ from poisonlab.spec.papers import PUREGEN
 
 LEAST_VARIANCE = 5e-4  # added to the variance of each direction before it is divided by
 STEM = 24  # filters of a first convolution that is learned
+PIECE = 500  # images whose patches are looked at together
 SMALLEST = 9  # side of an image that three halvings leave something of
 
 
@@ -42,8 +43,12 @@ class Whitening(nn.Conv2d):
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
         """Set the filters from normalized images ``(n, c, h, w)``."""
-        patches = F.unfold(x, 2).transpose(1, 2).flatten(0, 1).double()  # (n places, 4 c)
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        size = 4 * self.in_channels
+        covariance = torch.zeros(size, size, dtype=torch.float64, device=x.device)
+        for part in x.split(PIECE):  # all patches at once take half a gigabyte
+            patches = F.unfold(part, 2).transpose(0, 1).flatten(1).double()  # (4 c, places of all images)
+            covariance += patches @ patches.T / patches.shape[1] * len(part) / len(x)
+        variances, directions = torch.linalg.eigh(covariance)
         filters = (directions / (variances + LEAST_VARIANCE).sqrt()).T.flip(0)  # the largest first
         filters = filters.view(-1, self.in_channels, 2, 2).to(self.weight)
         self.weight.copy_(torch.cat([filters, -filters]))

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.resnet import projection, stages
 from poisonlab.registry import Card, victim
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 
 BLOCKS = (2, 2, 2, 2)  # of each stage
-NARROWEST = (
-    16  # fewer crash oneDNN on images of 64 pixels: strided 1x1 convolutions in channels_last (torch 2.14)
-)
+# Fewer crash oneDNN on images of 64 pixels: strided 1x1 convolutions in channels_last (torch 2.14).
+NARROWEST = 16
 
 
 class PreActBlock(nn.Module):
@@ -25,7 +25,7 @@ class PreActBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.shortcut: nn.Module | None = None
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
@@ -65,13 +65,7 @@ class PreActResNet18:
 
     def network(self, shape: tuple[int, int, int], classes: int, mean: Tensor, std: Tensor) -> Classifier:
         width = self.config.width
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, 1, 1, bias=False)]
-        inputs = width
-        for stage, count in enumerate(BLOCKS):
-            outputs = width * 2**stage
-            for block in range(count):
-                stride = 2 if stage and not block else 1
-                layers.append(PreActBlock(inputs, outputs, stride))
-                inputs = outputs
-        body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Classifier(body, inputs, classes, mean, std)
+        stem = nn.Conv2d(shape[0], width, 3, 1, 1, bias=False)
+        residual, features = stages(width, BLOCKS, PreActBlock)
+        body = nn.Sequential(stem, *residual, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return Classifier(body, features, classes, mean, std)

@@ -1,5 +1,6 @@
 """CIFAR-style residual networks (He et al. 2016, arXiv:1512.03385): 3x3 stem, no max-pooling."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -53,20 +54,30 @@ class BasicBlock(nn.Module):
         return F.relu(out + self.shortcut(x))
 
 
-def resnet_body(channels: int, width: int, blocks: tuple[int, ...]) -> tuple[nn.Module, int]:
-    """Stem and stages of widths ``width, 2 width, ...``; returns the body and its feature count."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, width, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    ]
+def stages(
+    width: int, blocks: Sequence[int], block: Callable[[int, int, int], nn.Module]
+) -> tuple[list[nn.Module], int]:
+    """Residual blocks of widths ``width, 2 width, ...``, and the last width; all stages but the first halve the side.
+
+    Args:
+        blocks: how many each stage has.
+        block: input channels, output channels, stride -> a block.
+    """
+    layers: list[nn.Module] = []
     inputs = width
     for stage, count in enumerate(blocks):
         outputs = width * 2**stage
-        for block in range(count):
-            layers.append(BasicBlock(inputs, outputs, stride=2 if stage and not block else 1))
+        for number in range(count):
+            layers.append(block(inputs, outputs, 2 if stage and not number else 1))
             inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+    return layers, inputs
+
+
+def resnet_body(channels: int, width: int, blocks: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Stem and stages of widths ``width, 2 width, ...``; returns the body and its feature count."""
+    stem = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    residual, features = stages(width, blocks, BasicBlock)
+    return nn.Sequential(*stem, *residual, nn.AdaptiveAvgPool2d(1), nn.Flatten()), features
 
 
 class ResNet:

@@ -205,9 +205,10 @@ def measure_settings(
         attack: decides what a trigger should lead to.
     """
 
+    triggered = metrics.Triggered.of(test, threat)
+
     def compute(inner: Context) -> Bundle:
         rates = []
-        triggered = metrics.Triggered.of(test, threat)
         for position in inner.track(range(len(sweep.settings)), len(sweep.settings)):
             predictor = partial(_one_trial, sweep.apply(model, position))
             accuracy = metrics.clean_accuracy(predictor, test)
@@ -227,7 +228,7 @@ def measure_settings(
         identity(model),
         fingerprint(*(value for _, value in sorted(packed.tensors.items()))),
         fingerprint_images([test]),
-        fingerprint(threat.trigger(test.x), threat.relabel(test.y)),
+        fingerprint(triggered.x, triggered.true, triggered.adversarial),
         [packed.data, attack],
     ]
     of_oracle = run_stage(ctx, Stage.SETTINGS, key, compute).data

@@ -168,13 +168,7 @@ def sweep_by_rule(
     """
     stand_ins = find_stand_ins(model, clean, ctx)
     sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
-    turned = copy.deepcopy(model)
-    score = torch.zeros(len(settings))
-    success = torch.zeros(len(stand_ins), len(settings))
-    for position in range(len(settings)):
-        sweep.turn(turned, position)
-        score[position] = accuracy(turned, clean.x, clean.y)
-        success[:, position] = torch.tensor([found.success(turned, clean) for found in stand_ins])
+    score, success = _at_every_setting(sweep, model, clean, stand_ins)
     pattern, chosen = choose(success, cost(score))
     return replace(sweep, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
@@ -193,12 +187,22 @@ def sweep_by_parameter(
         chosen: position of the setting that is used.
     """
     sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), chosen, variants, by_rule=False)
+    score, _ = _at_every_setting(sweep, model, clean, [])
+    return replace(sweep, clean_score=score)
+
+
+def _at_every_setting(
+    sweep: SettingSweep, model: Classifier, clean: ImageSet, stand_ins: list[StandIn]
+) -> tuple[Tensor, Tensor]:
+    """Accuracy on the clean images ``(s,)`` and success of each stand-in ``(p, s)``."""
     turned = copy.deepcopy(model)
-    score = torch.zeros(len(settings))
-    for position in range(len(settings)):
+    score = torch.zeros(len(sweep.settings))
+    success = torch.zeros(len(stand_ins), len(sweep.settings))
+    for position in range(len(sweep.settings)):
         sweep.turn(turned, position)
         score[position] = accuracy(turned, clean.x, clean.y)
-    return replace(sweep, clean_score=score)
+        success[:, position] = torch.tensor([found.success(turned, clean) for found in stand_ins])
+    return score, success
 
 
 def choose(success: Tensor, cost: Tensor) -> tuple[int, int]:
