@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -57,7 +58,7 @@ class Context:
         seed: root of all randomness below.
         send: takes every event; raises ``Cancelled`` when the run should stop.
         cache: finished stages; ``None`` computes everything anew. No method's business.
-        precision: autocast type of network passes on CUDA.
+        precision: autocast type of network passes that are made for it, where the device has it.
         stage_name: the stage being computed, attached to every event.
         observer: takes phase, step and model before a run ends; changes neither of them, nor any random state.
         partial: the unfinished work of the stage being computed; ``None`` where nothing is cached.
@@ -174,11 +175,25 @@ class Context:
 
     # -- precision --------------------------------------------------------------------------------
 
+    @property
+    def autocast_type(self) -> torch.dtype:
+        """``precision`` where the device computes in it: a GPU, or a processor with instructions for it."""
+        if self.device.type == "cuda" or has_bfloat16():
+            return self.precision
+        return torch.float32
+
     def autocast(self) -> Any:
         """Mixed precision for network passes where the device has it; nothing elsewhere."""
-        if self.device.type == "cuda" and self.precision != torch.float32:
-            return torch.autocast("cuda", dtype=self.precision)
-        return nullcontext()
+        if self.autocast_type == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_type)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; others would only imitate it, more slowly than in float32."""
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may lack it
+    return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def derive(seed: int, *names: str, device: torch.device | str = "cpu") -> torch.Generator:

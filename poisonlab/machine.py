@@ -1,5 +1,6 @@
 """What a run needs to know about the machine: device, threads, memory, free disk."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -14,6 +15,11 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 DEVICES = ("auto", "cpu", "cuda")
+
+# parameters of glibc's mallopt, and the largest number it takes
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+LARGEST = 2**31 - 1
 
 
 class DeviceError(RuntimeError):
@@ -78,10 +84,29 @@ def peak_memory_mb(device: torch.device) -> float | None:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def keep_memory() -> None:
+    """Let freed memory be used again instead of going back to the system at once, where the C library is glibc.
+
+    A training step otherwise asks for all its memory anew, page by page: a quarter of its time on a CPU.
+    """
+    change = getattr(_c_library(), "mallopt", None)
+    if change:
+        change(M_MMAP_THRESHOLD, LARGEST)
+        change(M_TRIM_THRESHOLD, LARGEST)
+
+
 def release_memory() -> None:
-    """Give cached GPU memory back, after a run that may have ended in the middle of anything."""
+    """Give unused memory back, after a run that may have ended in the middle of anything."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """The C library of this process; Windows has none of that name."""
+    return ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def free_disk_gb(folder: Path) -> float:

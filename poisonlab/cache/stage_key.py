@@ -22,7 +22,7 @@ def stage_id(name: str, key: Any, ctx: Context) -> str:
         key: see :func:`canonical_key`.
     """
     torch_version = ".".join(torch.__version__.split(".")[:2])
-    where = [torch_version, ctx.device.type, str(ctx.precision)]
+    where = [torch_version, ctx.device.type, str(ctx.autocast_type)]
     depends = [name, canonical_key(key), core_code(), where]
     return f"{name}-{hashlib.sha256(canonical_json(depends).encode()).hexdigest()[:20]}"
 

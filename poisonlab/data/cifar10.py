@@ -69,6 +69,7 @@ class Cifar10:
             "training": AIRBENCH,
             "head": {},
             "clean_images": 500,
+            "precision": "bfloat16",
         },
         "paper": {
             "victim": "resnet18",

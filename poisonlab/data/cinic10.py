@@ -77,6 +77,7 @@ class Cinic10:
             "training": AIRBENCH,
             "head": {},
             "clean_images": 500,
+            "precision": "bfloat16",
         },
         "paper": {
             "victim": "resnet18",

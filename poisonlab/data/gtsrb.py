@@ -126,6 +126,7 @@ class Gtsrb:
             "training": AIRBENCH | {"epochs": 20, "flip": False, "alternate_flip": False},
             "head": {},
             "clean_images": 1_320,
+            "precision": "bfloat16",
         },
         "paper": {
             "victim": "resnet18",

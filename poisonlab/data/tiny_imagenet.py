@@ -89,6 +89,7 @@ class TinyImageNet:
             "training": AIRBENCH,
             "head": {},
             "clean_images": 5_000,
+            "precision": "bfloat16",
         },
         "paper": {
             "victim": "resnet18",

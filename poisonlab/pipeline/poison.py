@@ -65,6 +65,9 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
         poison = attack.finalize(poison, undefended.learned[-1], train)
         show_poison(train, poison, ctx)
         threat = attack.threat(poison, len(train.classes))
+    elif not attack.poisons:
+        threat = attack.threat(poison, len(train.classes))
+        undefended = control
     else:
         threat = attack.threat(poison, len(train.classes))
         target_hits = TargetHits.of(Stage.VICTIM, threat, ctx)

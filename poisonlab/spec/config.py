@@ -291,7 +291,8 @@ class ExperimentSpec(Config):
         0, ge=0, le=2**31 - 1, description="Seed of every random draw but the dataset's division"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Autocast type of training on CUDA"
+        "float32",
+        description="Autocast type of training, on GPUs and on processors with instructions for it",
     )
     preset: Preset = Field("quick", description="Where the values started from; changes nothing by itself")
 
