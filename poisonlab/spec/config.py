@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from poisonlab import registry
+from poisonlab.spec.shares import Shares
 
 Preset = Literal["quick", "full", "paper"]
 Protocol = Literal["from_scratch", "linear_transfer", "fine_tune_transfer"]
@@ -179,8 +180,14 @@ class TrainingConfig(Config):
     lr: float = param(0.1, "Peak learning rate", gt=0, le=10)
     momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1)
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
-    schedule: Literal["cosine", "one_cycle", "constant", "triangle"] = param(
+    schedule: Literal["cosine", "one_cycle", "constant", "triangle", "steps"] = param(
         "cosine", "Learning rate over the steps"
+    )
+    drops: Shares = param(
+        "0.5, 0.75",
+        "Where a rate that falls in steps is multiplied by 0.1, as shares of the epochs",
+        neutral="0.5, 0.75",
+        source="PureGen, 200 epochs: at 100 and 150",
     )
     peak_at: float = param(
         0.23,
@@ -233,7 +240,12 @@ class HeadConfig(Config):
         source="Bullseye Polytope repository, linear transfer",
     )
     batch_size: int = param(64, "Images in a step", ge=2, le=4096, unit="images")
-    lr: float = param(0.1, "Adam learning rate, x0.1 at 1/2 and 3/4 of the epochs", gt=0, le=10)
+    lr: float = param(0.1, "Adam learning rate in the first epochs", gt=0, le=10)
+    drops: Shares = param(
+        "0.5, 0.75",
+        "Where the learning rate is multiplied by 0.1, as shares of the epochs",
+        neutral="0.5, 0.75",
+    )
     weight_decay: float = param(0.0, "L2 weight decay", ge=0, le=0.1)
 
 
@@ -246,10 +258,16 @@ class FineTuneConfig(Config):
     batch_size: int = param(128, "Images in a step", quick=50, ge=2, le=4096, unit="images", source="PureGen")
     lr: float = param(
         1e-4,
-        "Adam learning rate, x0.1 at 1/4, 1/2 and 3/4 of the epochs",
+        "Adam learning rate in the first epochs",
         quick=2e-3,
         gt=0,
         le=1,
+        source="PureGen",
+    )
+    drops: Shares = param(
+        "0.25, 0.5, 0.75",
+        "Where the learning rate is multiplied by 0.1, as shares of the epochs",
+        neutral="0.25, 0.5, 0.75",
         source="PureGen",
     )
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1, source="PureGen")

@@ -17,7 +17,7 @@ from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.training.augmentation import Views
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.lookahead import Lookahead
-from poisonlab.training.optimizers import learning_rate, parameter_groups
+from poisonlab.training.optimizers import falling, learning_rate, parameter_groups
 from poisonlab.types import ImageSet
 
 EVALUATIONS = 10  # at most, of the model on the way through one phase of a repair
@@ -278,7 +278,7 @@ def fine_tune(
             module.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [total // 4, total // 2, total * 3 // 4])
+    schedule = falling(optimizer, config.drops, total)
     _learn(model, data, config, optimizer, schedule, ctx, hook or TrainingHook())
 
 
@@ -305,7 +305,7 @@ def _of_heads(
     parameters: list[nn.Parameter], config: HeadConfig, total: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     optimizer = torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [total // 2, total * 3 // 4])
+    return optimizer, falling(optimizer, config.drops, total)
 
 
 def _learn(

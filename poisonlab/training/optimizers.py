@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from poisonlab.spec.config import TrainingConfig
+from poisonlab.spec.shares import parse_shares
 
 # A triangular learning rate, as shares of its peak (airbench94).
 TRIANGLE_START = 0.2
@@ -39,6 +40,13 @@ def triangle(total: int, peak_at: float) -> Callable[[int], float]:
     return share
 
 
+def falling(optimizer: torch.optim.Optimizer, drops: str, total: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """A tenth of the rate before from each of ``drops`` on, shares of ``total`` steps."""
+    # a product that should be whole may come out a little less
+    milestones = [math.floor(share * total + 1e-6) for share in parse_shares(drops)]
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+
+
 def learning_rate(
     optimizer: torch.optim.Optimizer, config: TrainingConfig, total: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
@@ -46,6 +54,8 @@ def learning_rate(
         return torch.optim.lr_scheduler.LambdaLR(optimizer, triangle(total, config.peak_at))
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    if config.schedule == "steps":
+        return falling(optimizer, config.drops, total)
     if config.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(

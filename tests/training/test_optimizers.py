@@ -5,13 +5,13 @@ import torch
 from core_helpers import network, noise_images
 from torch import nn
 
-from poisonlab.spec.config import TrainingConfig
-from poisonlab.training.optimizers import learning_rate, parameter_groups, triangle
+from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
+from poisonlab.training.optimizers import falling, learning_rate, parameter_groups, triangle
 
 
-def rates(schedule: str, total: int) -> list[float]:
+def rates(schedule: str, total: int, **recipe: str) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
-    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule), total)
+    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule, **recipe), total)
     seen = []
     for _ in range(total):
         seen.append(optimizer.param_groups[0]["lr"])
@@ -34,7 +34,26 @@ def test_one_cycle_rises_to_the_peak_and_falls() -> None:
     assert seen[0] < 0.02 and seen[-1] < 0.005
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "triangle"])
+def test_steps_fall_at_the_published_epochs_of_gradient_matching() -> None:
+    """40 epochs of 391 steps, divided by 10 at 14, 24 and 35."""
+    seen = rates("steps", 40 * 391, drops="0.35, 0.6, 0.875")
+    falls = [i for i in range(1, len(seen)) if seen[i] != seen[i - 1]]
+
+    assert falls == [14 * 391, 24 * 391, 35 * 391]
+    assert [seen[i] for i in [0, *falls]] == pytest.approx([0.4, 0.04, 0.004, 0.0004])
+
+
+@pytest.mark.parametrize("total", [2, 5, 7, 40, 391, 1173])
+def test_the_usual_drops_are_those_of_older_records(total: int) -> None:
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    head = falling(optimizer, HeadConfig().drops, total)
+    fine_tune = falling(optimizer, FineTuneConfig().drops, total)
+
+    assert sorted(head.milestones.elements()) == [total // 2, total * 3 // 4]
+    assert sorted(fine_tune.milestones.elements()) == [total // 4, total // 2, total * 3 // 4]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "triangle", "steps"])
 def test_a_single_step_is_enough_for_a_schedule(schedule: str) -> None:
     assert len(rates(schedule, 1)) == 1
 

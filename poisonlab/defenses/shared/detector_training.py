@@ -44,7 +44,7 @@ class OwnTrainingConfig(TrainingConfig):
         le=10,
         source=BENCH,
     )
-    schedule: Literal["cosine", "one_cycle", "constant"] = param(
+    schedule: Literal["cosine", "one_cycle", "constant", "steps"] = param(
         "cosine", "Own networks: learning rate over the steps", quick="one_cycle", source=BENCH
     )
     crop_padding: int = param(
