@@ -178,7 +178,10 @@ class TrainingConfig(Config):
     epochs: int = param(100, "Passes over the training set", ge=1, le=1000, source="BackdoorBench recipe")
     batch_size: int = param(128, "Images in a step", ge=2, le=4096, unit="images")
     lr: float = param(0.1, "Peak learning rate", gt=0, le=10)
-    momentum: float = param(0.9, "Nesterov momentum", ge=0, lt=1)
+    momentum: float = param(0.9, "Momentum of SGD", ge=0, lt=1)
+    nesterov: bool = param(
+        True, "The momentum is Nesterov's", neutral=True, source="PureGen's victims from scratch: no"
+    )
     weight_decay: float = param(5e-4, "L2 weight decay on all parameters", ge=0, le=0.1)
     schedule: Literal["cosine", "one_cycle", "constant", "triangle", "steps"] = param(
         "cosine", "Learning rate over the steps"

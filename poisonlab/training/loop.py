@@ -232,7 +232,7 @@ def train_network(
     phase: str = "",
     whole_stage: bool = False,
 ) -> None:
-    """Train ``model`` on ``data`` in place: SGD with Nesterov momentum, crops and flips on the device.
+    """Train ``model`` on ``data`` in place: SGD with momentum, crops and flips on the device.
 
     A factor on the rate of the norms' biases, Lookahead, a triangular rate and alternating flips are those of
     airbench94 (K. Jordan, arXiv:2404.00498). A loss is the mean over a batch, not the sum.
@@ -247,7 +247,7 @@ def train_network(
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,
         fused=True,
     )
     schedule = learning_rate(optimizer, config, total)

@@ -218,3 +218,23 @@ def test_steps_without_a_batch_change_the_learning_rate_alone() -> None:
     assert torch.equal(weight.weight, after_a_step)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
     assert [(e.step, e.total) for e in events if isinstance(e, Progress)][-1] == (4, 4)
+
+
+class GradientOfOnes(TrainingHook):
+    def backward(self, model: nn.Module, forward: Any) -> Tensor:
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize(
+    ("nesterov", "moved"),
+    [(True, 0.1 * (1.9 + 2.71)), (False, 0.1 * (1 + 1.9))],  # 1 + 0.9 v after v = 1, 1.9; v itself
+)
+def test_two_steps_along_a_constant_gradient(nesterov: bool, moved: float) -> None:
+    recipe = {"epochs": 1, "batch_size": 20, "schedule": "constant", "weight_decay": 0.0}
+    start = network(noise_images(), width=8)
+    after = trained(hook=GradientOfOnes(), nesterov=nesterov, **recipe)
+
+    for before, now in zip(start.parameters(), after.parameters(), strict=True):
+        assert torch.allclose(before - now, torch.full_like(before, moved), atol=1e-6)
