@@ -1,8 +1,7 @@
 """FT-SAM: fine-tuning towards weights whose neighborhood is good, too."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, QUICK_STEPS, FTConfig, fine_tune
+from poisonlab.defenses.shared.resting_statistics import resting_statistics
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -59,20 +59,6 @@ def worst_step(weights: list[Tensor], gradients: list[Tensor], rho: float) -> li
     scaled = [w.abs() * g for w, g in zip(weights, gradients, strict=True)]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(s) for s in scaled]))
     return [rho * w.abs() * s / norm.clamp_min(SMALLEST_NORM) for w, s in zip(weights, scaled, strict=True)]
-
-
-@contextmanager
-def resting_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norm still uses the batch's statistics, but the running ones stay."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 class SharpnessAware(TrainingHook):

@@ -33,7 +33,11 @@ class RNPConfig(SearchConfig, PruningRule):
         source=REPOSITORY,
     )
     unlearn_epochs: int = param(
-        20, "Most passes of unlearning; lr / 10 after 10", ge=1, le=1000, source=REPOSITORY
+        21,
+        "Most passes of unlearning, lr / 10 after 10 and after 20; the repository's loop over 20 takes one more",
+        ge=1,
+        le=1000,
+        source=REPOSITORY,
     )
     stop_chance: float = param(
         2.0,
@@ -140,7 +144,7 @@ class RNP(Defense):
     )
 
     def _unlearning(self, classes: int) -> Unlearning:
-        return Unlearning.of(self.config, classes, self.config.weight_decay, milestones=(10, 20))
+        return Unlearning.of(self.config, classes, weight_decay=self.config.weight_decay, milestones=(10, 20))
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         cfg = self.config
@@ -176,6 +180,7 @@ class RNP(Defense):
         draws = ctx.generator("rnp")
         per_epoch = steps_in_epoch(len(clean), cfg.batch_size)
         total = cfg.recover_epochs * per_epoch
+        loss_sum = torch.zeros((), device=ctx.device)  # of an epoch: to read a loss is to wait for the device
         ctx.observe("recovering", 0, unlearned)
         for step, rows in enumerate(batches(len(clean), cfg.batch_size, cfg.recover_epochs, draws), 1):
             x = as_floats(augment(clean.x[rows], cfg.crop_padding, cfg.flip, draws))
@@ -185,8 +190,11 @@ class RNP(Defense):
             optimizer.step()
             with torch.no_grad():
                 mask.clamp_(0, 1)
-            ctx.metric("recovering_loss", step, loss.item() / cfg.alpha)
+            loss_sum += loss.detach()
             epoch, rest = divmod(step, per_epoch)
+            if rest == 0:
+                ctx.metric("recovering_loss", epoch, loss_sum.item() / per_epoch / cfg.alpha)
+                loss_sum.zero_()
             if rest == 0 and evaluation_is_due(epoch, cfg.recover_epochs):
                 ctx.observe("recovering", epoch, logits.holding(channels.scaled(mask.detach())))
             ctx.progress(step, total)

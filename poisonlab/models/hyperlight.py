@@ -27,6 +27,13 @@ class DiracConv(nn.Conv2d):
         nn.init.dirac_(self.weight.data[: self.in_channels])
 
 
+def fix(module: nn.Module, name: str) -> None:
+    """Turn a parameter into a buffer: neither training nor a repair moves it, pruning may still replace it."""
+    value = getattr(module, name).detach()
+    delattr(module, name)
+    module.register_buffer(name, value)
+
+
 class Whitening(nn.Conv2d):
     """A fixed 2x2 convolution whose outputs, for patches of the training images, are uncorrelated and of variance 1.
 
@@ -35,7 +42,7 @@ class Whitening(nn.Conv2d):
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2 * 4 * inputs, 2)
-        self.weight.requires_grad_(False)
+        fix(self, "weight")
 
     def initialize(self, generator: torch.Generator) -> None:
         nn.init.zeros_(self.weight)
@@ -59,7 +66,7 @@ class Norm(nn.BatchNorm2d):
 
     def __init__(self, channels: int, momentum: float) -> None:
         super().__init__(channels, eps=1e-12, momentum=momentum)
-        self.weight.requires_grad_(False)
+        fix(self, "weight")
 
 
 def conv_group(inputs: int, outputs: int, momentum: float) -> list[nn.Module]:

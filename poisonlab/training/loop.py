@@ -62,12 +62,23 @@ class TrainingHook:
         """
         return backward(forward)
 
+    def stepped(self, forward: Callable[[], Tensor]) -> None:
+        """After a step: the batch may be shown to the changed model once more.
+
+        Args:
+            forward: runs the model on the batch and returns its loss.
+        """
+
     def learned(self) -> dict[str, Tensor]:
         """After the last step: what the hook's owner needs later, by name; kept beside the trained network."""
         return {}
 
     def end(self, ctx: Context) -> None:
         """After the last step: results may be reported."""
+
+
+def nothing_more(forward: Callable[[], Tensor]) -> None:
+    """What most trainings do with a batch after its step."""
 
 
 def backward(forward: Callable[[], Tensor]) -> Tensor:
@@ -99,6 +110,7 @@ class Minimizer:
     Args:
         total: steps in all, those without a batch included.
         gradient: computes what a step follows, for methods that need more than one pass.
+        stepped: what is done with the batch after its step.
         draws: all that batches are drawn from; given, an interrupted stage that is nothing but this training continues
             where it was: the caller passes over the batches for which :meth:`was_taken` is true.
         lookahead: draws the weights back to their average.
@@ -115,6 +127,7 @@ class Minimizer:
         total: int,
         ctx: Context,
         gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
+        stepped: Callable[[Callable[[], Tensor]], None] = nothing_more,
         draws: Sequence[torch.Generator] | None = None,
         lookahead: Lookahead | None = None,
     ) -> None:
@@ -124,6 +137,7 @@ class Minimizer:
         self.total = total
         self.ctx = ctx
         self.gradient = gradient
+        self.stepped = stepped
         self.resumable = draws is not None
         self.done = 0  # steps of the schedule
         self.loss_sum = torch.zeros((), device=ctx.device)  # since the last report
@@ -153,10 +167,12 @@ class Minimizer:
             forward: runs the model on a batch and returns its loss; may be called again.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss_sum += self.gradient(partial(self._autocast, forward))
+        run = partial(self._autocast, forward)
+        self.loss_sum += self.gradient(run)
         self.optimizer.step()
         if self.lookahead:
             self.lookahead.after(self.done + 1)
+        self.stepped(run)
         self.loss_count += 1
         self._advance()
 
@@ -339,6 +355,7 @@ def _learn(
         config.epochs * steps_an_epoch,
         ctx,
         gradient=partial(hook.backward, model),
+        stepped=hook.stepped,
         draws=[augmentation] if resumable else None,
         lookahead=lookahead,
     )

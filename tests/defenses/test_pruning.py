@@ -1,6 +1,7 @@
 """Pruning by channel masks: what is removed, who may choose how much, the inner steps of ANP and RNP."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_netw
 from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
-from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.types import ImageSet, SettingSweep
 
@@ -198,6 +199,17 @@ def test_unlearning_stops_at_the_accuracy_asked_for() -> None:
     reached = [e.value for e in heard if getattr(e, "name", "") == "unlearning_accuracy"]
     assert 1 <= len(reached) < 50 and reached[-1] <= 0.2 and all(a > 0.2 for a in reached[:-1])
     assert not forgotten.training
+
+
+def test_unlearning_may_be_judged_by_the_finished_network() -> None:
+    how = Unlearning(0.05, 0.9, 0.0, (), 1, 10, 0.0, 0, False)
+    found = {}
+    for counted in ("on the way", "after"):
+        ctx, heard = listening()
+        forgotten = unlearn(clean_model(), CLEAN, replace(how, counted=counted), ctx)
+        found[counted] = [e.value for e in heard if getattr(e, "name", "") == "unlearning_accuracy"]
+
+    assert found["after"] == [accuracy(forgotten, CLEAN.x, CLEAN.y)] != found["on the way"]
 
 
 @pytest.mark.parametrize("method", [ANP, RNP])

@@ -1,15 +1,27 @@
 """What is special about TSBD: which weights go, and the gradient of its second stage."""
 
 import torch
-from core_helpers import clean_model, digits, listening, small
+from core_helpers import clean_model, digits, listening, network, noise_images, small
 from torch import nn
 from torch.nn import functional as F
 
-from poisonlab.context import derive
+from poisonlab.context import Context, derive
 from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialize
 from poisonlab.events import ArtifactReady
+from poisonlab.models.base import Classifier
+from poisonlab.spec.config import TrainingConfig
+from poisonlab.training.loop import train_network
+from poisonlab.types import ImageSet
 
 CLEAN = digits().reserve[:20]
+# of test_fine_tuning_takes_the_steps_of_the_official_code: running means and variances, scales, shifts, head's bias
+OFFICIAL = (
+    *(0.298793603, -0.795173637, -0.344850415),
+    *(0.826055301, 0.804225992, 0.760632807),
+    *(-1.486443877, -1.601639115, 0.160898096),
+    *(-0.96160302, -1.297214147, -1.248875795),
+    *(0.041922757, 1.035212537, 0.988940962),
+)
 
 
 def test_weight_change_counts_every_convolution_but_shortcuts() -> None:
@@ -20,6 +32,33 @@ def test_weight_change_counts_every_convolution_but_shortcuts() -> None:
     assert not any("shortcut" in name for name in change)
     kernels = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert sum(len(rows) for rows in change.values()) == sum(m.out_channels for m in kernels)
+
+
+def test_pointwise_convolutions_count_unless_they_are_shortcuts() -> None:
+    model = network(noise_images(8, (3, 16, 16)), "mobilenetv2", width=0.25)
+    change = neuron_weight_change(model, model)
+
+    kernels = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    shortcuts = {name for name in kernels if "shortcut" in name}
+    assert shortcuts and set(change) == {f"{name}.weight" for name in kernels if name not in shortcuts}
+    pointwise = sum(m.weight.numel() for m in kernels.values() if m.kernel_size == (1, 1))
+    assert pointwise / sum(m.weight.numel() for m in kernels.values()) > 0.8
+
+
+def test_neurons_and_weights_are_counted_downwards() -> None:
+    model = clean_model()
+    change = {n: torch.zeros_like(rows) for n, rows in neuron_weight_change(model, model).items()}
+    first = list(change)[0]
+    width = change[first].shape[1]
+    change[first][0] = torch.linspace(1, 2, width)
+    neurons = sum(len(rows) for rows in change.values())
+
+    renewed = reinitialize(
+        model, change, 1.9 / neurons, 4.9 / width
+    )  # int() in the repository: one neuron, 4 weights
+
+    before, after = model.state_dict(), renewed.state_dict()
+    assert sum(int((before[name] != after[name]).sum()) for name in change) == 4
 
 
 def test_reinitialization_zeroes_the_most_changed_weights_of_the_most_changed_neurons() -> None:
@@ -102,3 +141,24 @@ def test_weight_changes_are_shown_for_every_neuron() -> None:
     (shown,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "weight_change"]
     change = neuron_weight_change(clean_model(), clean_model())
     assert int(shown.histogram.sum()) == sum(len(rows) for rows in change.values())
+
+
+def test_fine_tuning_takes_the_steps_of_the_official_code() -> None:
+    """Three steps on six images; the numbers are those of linweiii/TSBD @ 3718c67, tsbd.py:235-275, in float64."""
+    body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten())
+    model = Classifier(body, 12, 3, torch.zeros(1), torch.ones(1)).double()
+    for number, weight in enumerate(model.parameters()):
+        nn.init.normal_(weight, generator=derive(number, "weights"))
+    recipe = TrainingConfig(
+        epochs=3, batch_size=6, lr=0.01, momentum=0.9, nesterov=False, weight_decay=0, schedule="constant"
+    )
+    images = torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8)
+    few = ImageSet(images, torch.arange(6) % 3, ("a", "b", "c"))
+
+    whole = recipe.model_copy(update={"crop_padding": 0, "flip": False})
+    train_network(model, few, whole, Context(), ActivenessAware(0.05, 0.7))
+
+    norm = model.body[1]
+    found = torch.cat([norm.running_mean, norm.running_var, norm.weight, norm.bias, model.head.bias]).detach()
+    expected = torch.tensor(OFFICIAL, dtype=torch.float64)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-7)

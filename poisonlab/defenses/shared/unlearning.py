@@ -6,14 +6,14 @@ The backdoor is not on the way: triggered images keep their answer, which is wha
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, as_floats, predict
+from poisonlab.models.base import Classifier, accuracy, as_floats, predict
 from poisonlab.records import artifacts
 from poisonlab.training.augmentation import augment
 from poisonlab.training.loop import batches, evaluation_is_due, fit, steps_in_epoch
@@ -26,7 +26,9 @@ class Unlearning:
 
     Attributes:
         milestones: epochs after which the learning rate falls to a tenth.
-        stop_at: the ascent ends with the first epoch whose accuracy, measured on the way, is at most this.
+        stop_at: the ascent ends with the first epoch whose accuracy is at most this.
+        counted: that accuracy is taken on the way, in train mode (RNP), or of the network after the epoch, in eval
+            mode on images augmented anew (TSBD).
     """
 
     lr: float
@@ -38,10 +40,17 @@ class Unlearning:
     stop_at: float
     crop_padding: int
     flip: bool
+    counted: Literal["on the way", "after"] = "on the way"
 
     @classmethod
     def of(
-        cls, config: Any, classes: int, weight_decay: float = 0.0, milestones: tuple[int, ...] = ()
+        cls,
+        config: Any,
+        classes: int,
+        *,
+        weight_decay: float = 0.0,
+        milestones: tuple[int, ...] = (),
+        counted: Literal["on the way", "after"] = "on the way",
     ) -> Self:
         """What the config of a defense that unlearns says, by the names that such configs share.
 
@@ -58,6 +67,7 @@ class Unlearning:
             stop_at=config.stop_chance / classes,
             crop_padding=config.crop_padding,
             flip=config.flip,
+            counted=counted,
         )
 
 
@@ -72,26 +82,37 @@ def unlearn(model: Classifier, clean: ImageSet, how: Unlearning, ctx: Context) -
     draws = ctx.generator("unlearning")
     right = torch.zeros((), device=ctx.device)
 
+    def augmented(x: Tensor) -> Tensor:
+        return augment(x, how.crop_padding, how.flip, draws)
+
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
-        return as_floats(augment(clean.x[index], how.crop_padding, how.flip, draws)), clean.y[index]
+        return as_floats(augmented(clean.x[index])), clean.y[index]
 
     def ascent(logits: Tensor, y: Tensor) -> Tensor:
         right.add_((logits.argmax(1) == y).sum())
         return -F.cross_entropy(logits.float(), y)
+
+    def counted_accuracy() -> float:
+        if how.counted == "on the way":
+            return right.item() / len(clean)
+        network.eval()
+        after = accuracy(network, augmented(clean.x), clean.y)
+        network.train()
+        return after
 
     def steps() -> Iterator[Tensor]:
         ctx.observe("unlearning", 0, model)
         for epoch in range(1, how.epochs + 1):
             right.zero_()
             yield from batches(len(clean), how.batch_size, 1, draws)
-            accuracy = right.item() / len(clean)
-            ctx.metric("unlearning_accuracy", epoch, accuracy)
-            forgotten = accuracy <= how.stop_at
+            kept = counted_accuracy()
+            ctx.metric("unlearning_accuracy", epoch, kept)
+            forgotten = kept <= how.stop_at
             if forgotten or evaluation_is_due(epoch, how.epochs):
                 ctx.observe("unlearning", epoch, network)
             if forgotten:
                 return
-        ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {accuracy:.2f}", "warning")
+        ctx.log(f"unlearning stopped after {how.epochs} epochs at accuracy {kept:.2f}", "warning")
 
     fit(network, prepare, ascent, optimizer, schedule, steps(), how.epochs * per_epoch, ctx)
     return network.eval().requires_grad_(False)
