@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol, Self, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch.nn import Module
 
-from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Observed, Progress
+from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Progress, SetAside
 from poisonlab.types import Bundle
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Context:
     stage_name: str = ""
     observer: Callable[[str, int, Module], None] | None = None
     partial: PartialResult | None = None
-    _observed: list[float] = field(default_factory=list, repr=False)  # seconds of each look of the observer
+    _apart: list[float] = field(default_factory=list, repr=False)  # seconds that are not the present stage's
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
 
     # -- randomness -----------------------------------------------------------------------------
@@ -83,7 +83,7 @@ class Context:
 
     def for_stage(self, name: str) -> Self:
         """The same context for the computation of a stage, whose name its events carry."""
-        return dataclasses.replace(self, stage_name=name, partial=None, _observed=[])
+        return dataclasses.replace(self, stage_name=name, partial=None, _apart=[])
 
     def reseeded(self, seed: int) -> Self:
         """The same context for work that must not depend on the run's seed (shared generative models)."""
@@ -161,17 +161,29 @@ class Context:
         """
         if self.observer is None:
             return
-        if self.device.type == "cuda":  # the method's own work in flight is not the observer's time
-            torch.cuda.synchronize(self.device)
+        with self.apart("observing"):  # Stage.OBSERVING, a name of the layer above
+            self.observer(phase, step, model)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def apart(self, stage: str) -> Iterator[None]:
+        """What is done in here takes time of another stage, not of the present one."""
+        self._finish_work()  # what is in flight belongs to the present stage
         started = time.perf_counter()
-        self.observer(phase, step, model)
-        self._observed.append(time.perf_counter() - started)
-        self.emit(Observed(self.stage_name, self._observed[-1]))
+        yield
+        self._finish_work()
+        self._apart.append(time.perf_counter() - started)
+        self.emit(SetAside(self.stage_name, self._apart[-1], stage))
+
+    def _finish_work(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     @property
-    def observed_seconds(self) -> float:
-        """Seconds of the present stage that were the observer's."""
-        return sum(self._observed)
+    def seconds_apart(self) -> float:
+        """Seconds of the present stage that were another's."""
+        return sum(self._apart)
 
     # -- precision --------------------------------------------------------------------------------
 

@@ -60,11 +60,12 @@ class StageFinished:
 
 
 @dataclass(frozen=True)
-class Observed:
-    """The experimenter looked at a model in mid-stage; these ``seconds`` are not the method's."""
+class SetAside:
+    """In mid-stage something else was done: these ``seconds`` count as those of the stage ``of``."""
 
     stage: str
     seconds: float
+    of: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Kept:
     stage: str
 
 
-Event = Kept | Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished | Observed
+Event = Kept | Progress | Metric | ArtifactReady | Log | StageStarted | StageFinished | SetAside
 
 
 class Cancelled(Exception):  # noqa: N818 - a request, not an error

@@ -53,7 +53,7 @@ def run_stage(ctx: Context, name: str, key: Any, compute: Callable[[Context], Bu
         cached = False
     else:
         bundle, cached = ctx.cache.get_or_compute(name, key, inner, compute)
-    seconds = 0.0 if cached else time.perf_counter() - started - inner.observed_seconds
+    seconds = 0.0 if cached else time.perf_counter() - started - inner.seconds_apart
     ctx.emit(StageFinished(name, seconds, cached))
     return bundle.to(ctx.device)
 

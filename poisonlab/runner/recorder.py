@@ -24,7 +24,7 @@ from poisonlab.events import (
     Event,
     Log,
     Metric,
-    Observed,
+    SetAside,
     StageFinished,
     StageStarted,
 )
@@ -45,7 +45,6 @@ from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.records.revision import revision
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.spec.stages import Stage
 
 __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at", "run_and_record"]
 
@@ -175,8 +174,8 @@ class _Recorder:
                 self._open.append((time.perf_counter(), 0.0))
             case StageFinished(stage, _, cached):
                 self._close(stage, cached)
-            case Observed(_, seconds) if self._open:
-                self._set_aside(seconds)
+            case SetAside(_, seconds, stage) if self._open:
+                self._set_aside(stage, seconds)
         self.forward(event)
 
     def _save(self, event: ArtifactReady) -> None:
@@ -195,9 +194,9 @@ class _Recorder:
             outer, inside = self._open[-1]
             self._open[-1] = (outer, inside + whole)
 
-    def _set_aside(self, seconds: float) -> None:
-        """Time of the experimenter is that of a stage of its own, within the one being computed."""
-        self.timings[Stage.OBSERVING] = self.timings.get(Stage.OBSERVING, 0.0) + seconds
+    def _set_aside(self, stage: str, seconds: float) -> None:
+        """Time of what is no part of the open stage is that of a stage of its own, within it."""
+        self.timings[stage] = self.timings.get(stage, 0.0) + seconds
         start, within = self._open[-1]
         self._open[-1] = (start, within + seconds)
 

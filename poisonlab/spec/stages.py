@@ -77,6 +77,7 @@ class Stage(StrEnum):
     RETRAINED = "retrained"
     EVALUATE = "evaluate"
     SETTINGS = "settings"
+    CHOOSING = "choosing"
     OBSERVING = "observing"
 
     @property
@@ -152,6 +153,7 @@ _INFO = {
     Stage.RETRAINED: StageInfo(Work.TRAIN, "Retrained model", Scope.ATTACK_AND_CLEAN, *_BY_RECIPE),
     Stage.EVALUATE: StageInfo(Work.EVALUATE, "Evaluation", Scope.UNCACHED, _ON_IMAGES, _ON_IMAGES),
     Stage.SETTINGS: StageInfo(Work.EVALUATE, "Sweep of settings", Scope.BOTH, _ON_IMAGES, _ON_IMAGES),
+    Stage.CHOOSING: StageInfo(Work.REPAIR, "Choice of a setting", Scope.BOTH, time=("clean_images",)),
     Stage.OBSERVING: StageInfo(Work.EVALUATE, "Observation of the repair", Scope.UNCACHED, _ON_IMAGES),
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 from poisonlab.cache.stage_cache import StageCache, run_stage
 from poisonlab.context import Context
 from poisonlab.defenses.rnp import RNP
+from poisonlab.defenses.shared import surrogate_trigger
 from poisonlab.defenses.tsbd import TSBD
-from poisonlab.events import ArtifactReady, StageFinished
+from poisonlab.events import ArtifactReady, SetAside, StageFinished
 from poisonlab.measure.monitor import Observer
 from poisonlab.models.base import predict
 from poisonlab.pipeline.experiment import run_experiment
@@ -130,15 +132,38 @@ def test_a_cached_repair_shows_its_trace_again_and_another_test_set_is_looked_at
 
 def test_observing_does_not_count_in_the_seconds_of_the_stage() -> None:
     ctx, heard = listening(observer=lambda phase, step, model: time.sleep(0.2))
+    model = clean_model()
 
     def compute(inner: Context) -> Bundle:
-        inner.observe("unlearning", 1, clean_model())
+        inner.observe("unlearning", 1, model)
         return Bundle()
 
     run_stage(ctx, "repair", None, compute)
 
     (finished,) = [e for e in heard if isinstance(e, StageFinished)]
     assert finished.seconds < 0.1
+
+
+def test_the_choice_of_a_setting_is_timed_apart_from_the_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surrogate_trigger, "find_stand_ins", lambda *rest: time.sleep(0.4) or [])
+    monkeypatch.setattr(surrogate_trigger, "choose", lambda *rest: (0, 0))
+    monkeypatch.setattr(
+        surrogate_trigger, "_at_every_setting", lambda sweep, *rest: (torch.ones(1), torch.ones(1, 1))
+    )
+    sweep = partial(surrogate_trigger.sweep_by_rule, "n", torch.zeros(1), {}, clean_model(), digits().reserve)
+    ctx, heard = listening()
+
+    def compute(inner: Context) -> Bundle:
+        sweep(lambda score: score, inner)
+        return Bundle()
+
+    run_stage(ctx, "repair", None, compute)
+
+    (finished,) = [e for e in heard if isinstance(e, StageFinished)]
+    (apart,) = [e for e in heard if isinstance(e, SetAside)]
+    assert (apart.stage, apart.of) == ("repair", "choosing") and apart.seconds >= 0.4 > finished.seconds
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from poisonlab.context import Context
 from poisonlab.defenses.awm import MaskedModel, ascend
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
+from poisonlab.spec.stages import Stage
 from poisonlab.training.loop import batches
 from poisonlab.types import ImageSet, SettingSweep
 
@@ -166,10 +167,11 @@ def sweep_by_rule(
         settings: float ``(s,)``; the first changes nothing.
         cost: accuracy of each setting on the clean images ``(s,)`` -> what :func:`choose` weighs against success.
     """
-    stand_ins = find_stand_ins(model, clean, ctx)
-    sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
-    score, success = _at_every_setting(sweep, model, clean, stand_ins)
-    pattern, chosen = choose(success, cost(score))
+    with ctx.apart(Stage.CHOOSING):
+        stand_ins = find_stand_ins(model, clean, ctx)
+        sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
+        score, success = _at_every_setting(sweep, model, clean, stand_ins)
+        pattern, chosen = choose(success, cost(score))
     return replace(sweep, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
 
