@@ -25,9 +25,9 @@ class EPICConfig(Config):
     )
     drop_after: int = param(
         10,
-        "Epochs of plain training first",
+        "Epochs of plain training first; 0 for dropping before the first",
         quick={"*": 2, "digits": 4},
-        ge=1,
+        ge=0,
         le=1000,
         source="PureGen repository",
     )
@@ -73,10 +73,34 @@ def medoids(similarity: Tensor, count: int) -> Tensor:
     return torch.stack(chosen)
 
 
+def similarities(gradients: Tensor) -> Tensor:
+    """s_ij = exp(-||g_i - g_j|| / d), float ``(n, n)``, of rows ``(n, d)``: that of submodlib, which EPIC calls."""
+    distance = torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist")  # exact near 0
+    return distance.div_(-gradients.shape[1]).exp_()
+
+
+def medoids_of_classes(sizes: Tensor, subset: float, generator: torch.Generator) -> Tensor:
+    """How many of B = int(subset N) medoids each class gets: its share, rounded up; random classes give one back.
+
+    Args:
+        sizes: int64 ``(classes,)``, images of each class, N in all.
+
+    Returns:
+        int64 ``(classes,)``, B in all.
+    """
+    total = int(sizes.sum())
+    budget = int(subset * total)
+    counts = (sizes.double() / total * budget).ceil().long()
+    surplus = int(counts.sum()) - budget
+    having = counts.nonzero().squeeze(1)
+    order = torch.randperm(len(having), generator=generator, device=sizes.device)
+    counts[having[order[:surplus]]] -= 1
+    return counts
+
+
 def isolated(gradients: Tensor, count: int) -> Tensor:
     """The medoids whose cluster holds nobody else, int64 rows of ``gradients`` ``(n, classes)``."""
-    distance = torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist")  # exact near 0
-    similarity = distance.max() - distance
+    similarity = similarities(gradients)
     centers = medoids(similarity, count)
     cluster = similarity[:, centers].argmax(1)
     return centers[torch.bincount(cluster, minlength=count) == 1]
@@ -85,8 +109,9 @@ def isolated(gradients: Tensor, count: int) -> Tensor:
 class DropIsolated(TrainingHook):
     """Attributes: ``kept`` bool ``(n,)``, images that were never alone so far."""
 
-    def __init__(self, config: EPICConfig) -> None:
+    def __init__(self, config: EPICConfig, ctx: Context) -> None:
         self.config = config
+        self.ctx = ctx
 
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         if self.config.drop_after >= epochs:
@@ -94,6 +119,7 @@ class DropIsolated(TrainingHook):
                 f"drop_after={self.config.drop_after} leaves none of the {epochs} epochs of training; lower it"
             )
         self.model = model
+        self.draws = self.ctx.generator("epic", "medoids of classes")
         self.kept = torch.ones_like(data.y, dtype=torch.bool)
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
@@ -108,9 +134,12 @@ class DropIsolated(TrainingHook):
         self.model.eval()
         gradients = last_layer_gradients(self.model, data)  # type: ignore[arg-type]
         self.model.train(mode)
-        for rows in (torch.nonzero(data.y == c).squeeze(1) for c in data.y.unique()):
-            count = max(1, round(self.config.subset * len(rows)))
-            self.kept[rows[isolated(gradients[rows], count)]] = False
+        classes, sizes = data.y.unique(return_counts=True)
+        counts = medoids_of_classes(sizes, self.config.subset, self.draws)
+        for c, count in zip(classes.tolist(), counts.tolist(), strict=True):
+            if count:
+                rows = torch.nonzero(data.y == c).squeeze(1)
+                self.kept[rows[isolated(gradients[rows], count)]] = False
         if not bool(self.kept.any()):
             raise ValueError(
                 f"subset={self.config.subset} dropped every training image as isolated; lower it"
@@ -150,7 +179,6 @@ class EPIC(Defense):
         threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "
         "clean images.",
         deviations=(
-            "A class's share of the medoids is rounded.",
             "Transfer has the parameters of training from scratch; its repository takes s = 0.2 every epoch up to the "
             "tenth for a linear head, s = 0.6 every epoch after the fifth for fine-tuning.",
             "The preset quick starts after 2 epochs of 8 (digits: 4) and goes on every 2 (digits: 4).",
@@ -158,4 +186,4 @@ class EPIC(Defense):
     )
 
     def training_hook(self, ctx: Context) -> TrainingHook:
-        return DropIsolated(self.config)
+        return DropIsolated(self.config, ctx)
