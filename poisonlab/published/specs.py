@@ -33,6 +33,7 @@ def specs_of(
     settings = {**plan.settings, **chosen}
     for method in methods.values():
         settings |= method.settings | (method.faster if recipe == "faster" else {})
+    settings |= table.cell_settings.get(attack, {}).get(defense, {})
     choices = table.attacks[attack].choices()
     specs = []
     for choice in choices:

@@ -135,13 +135,17 @@ class Reproduce(Config):
     deviations: tuple[Text, ...] = ()
 
 
-def _check_known(key: str, known: Collection[str]) -> None:
+def _check_known(part: str, key: str, known: Collection[str]) -> None:
     if key not in known:
-        raise ValueError(f"values name {key!r}, which is not among: {', '.join(known)}")
+        raise ValueError(f"{part} name {key!r}, which is not among: {', '.join(known)}")
 
 
 class PublishedTable(Config):
-    """A table of accuracy and attack success, attack by defense."""
+    """A table of accuracy and attack success, attack by defense.
+
+    Attributes:
+        cell_settings: attack -> defense -> settings of that cell alone, over those of both.
+    """
 
     id: Key
     title: Text
@@ -156,14 +160,16 @@ class PublishedTable(Config):
     reproduce: Reproduce | None = None
     attacks: dict[Key, AttackMethod]
     defenses: dict[Key, Method]
+    cell_settings: dict[Key, dict[Key, Settings]] = {}
     values: dict[Key, dict[Key, Number]]
 
     @model_validator(mode="after")
     def _names_what_it_lists(self) -> "PublishedTable":
-        for attack, row in self.values.items():
-            _check_known(attack, self.attacks)
-            for defense in row:
-                _check_known(defense, self.defenses)
+        for part, cells in (("values", self.values), ("cell_settings", self.cell_settings)):
+            for attack, row in cells.items():
+                _check_known(part, attack, self.attacks)
+                for defense in row:
+                    _check_known(part, defense, self.defenses)
         return self
 
     @property

@@ -1,15 +1,33 @@
 """Published numbers: the files are whole, add up, and say where they come from; broken ones are explained."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from published_helpers import toy_folder
 
 from poisonlab import registry
+from poisonlab.context import Context
+from poisonlab.defenses.friends import STATED_BATCH
 from poisonlab.measure.metrics import der
+from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.published.specs import NotRunnable, cells, spec_of, specs_of
-from poisonlab.published.tables import PublishedError, published_tables
+from poisonlab.published.tables import PublishedError, Recipe, published_tables
+from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
+
+SMALL_TRANSFER: dict[str, Any] = {
+    "dataset.head_images": 60,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "dataset.test_images": 60,
+    "dataset.reserve_images": 30,
+    "training.epochs": 4,
+    "attack.targets": 2,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "victim.width": 8,
+}
 
 # The averages that the papers print themselves, in percent: (ACC, ASR) a defense, and the average DER.
 AVERAGES = {
@@ -149,6 +167,79 @@ def test_purification_goes_as_far_as_published_for_its_scenario(
     assert (ebm.defense.params.filters, ddpm.defense.params.ddpm_network) == (128, "L")
 
 
+@pytest.mark.parametrize(
+    ("table", "attack", "epic", "friends", "recipe"),
+    [  # EPIC: drop_after, every; FRIENDS: step over the batch it is a mean over; epochs, batch, lr, drops
+        ("puregen_linear", "black", (1, 1), 100 / 64, (40, 64, 0.1, "0.375, 0.625, 0.875")),  # 15, 25, 35
+        ("puregen_linear", "white", (0, 1), 100 / 64, (40, 64, 0.01, "0.75")),  # 30
+        ("puregen_fine_tune", "bp", (0, 1), 100 / 128, (60, 128, 1e-4, "0.25, 0.5, 0.75")),  # 15, 30, 45
+    ],
+)
+def test_baselines_in_transfer_have_the_settings_of_the_repository(
+    table: str, attack: str, epic: tuple[int, int], friends: float, recipe: tuple[int, int, float, str]
+) -> None:
+    mine, theirs = (spec_of(published_tables()[table], attack, name) for name in ("epic", "friends"))
+    dropping, noise = mine.defense.params, theirs.defense.params
+    victim = mine.fine_tune if mine.protocol == "fine_tune_transfer" else mine.head
+
+    assert (dropping.subset, dropping.drop_after, dropping.every) == (0.1, *epic)
+    assert (noise.epoch, noise.steps, noise.mu, noise.eps) == (0, 20, 16, 16)
+    assert (noise.noise, noise.noise_eps, noise.lr / STATED_BATCH) == ("bernoulli", 8, friends)
+    assert (victim.epochs, victim.batch_size, victim.lr, victim.drops) == recipe
+    assert victim.weight_decay == 5e-4
+
+
+@pytest.mark.parametrize("recipe", ["faster", "published"])
+@pytest.mark.parametrize(
+    "table", ["scratch", "scratch_80", "mobilenetv2", "densenet121", "sources", "cinic10", "tiny_imagenet"]
+)
+def test_victims_from_scratch_have_the_optimizer_of_the_repository(table: str, recipe: Recipe) -> None:
+    published = published_tables()[f"puregen_{table}"]
+    training = spec_of(published, next(iter(published.attacks)), "none", recipe).training
+    drops = {200: "0.5, 0.75", 80: "0.375, 0.625, 0.875"}  # 100, 150; 30, 50, 70
+
+    assert (training.lr, training.momentum, training.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (training.batch_size, training.crop_padding, training.label_smoothing) == (128, 4, 0)
+    assert not training.nesterov
+    if training.epochs in drops:  # the faster recipe of Tiny-ImageNet is our own
+        assert (training.schedule, training.drops) == ("steps", drops[training.epochs])
+
+
+@pytest.mark.parametrize(
+    ("table", "attack", "defense"),
+    [
+        ("puregen_linear", "white", "epic"),
+        ("puregen_linear", "black", "friends"),
+        ("puregen_fine_tune", "bp", "epic"),
+        ("puregen_fine_tune", "bp", "friends"),
+    ],
+)
+def test_baselines_in_transfer_run(table: str, attack: str, defense: str) -> None:
+    """The cell's defense and recipe of the victim, on 60 digits for 4 epochs."""
+    cell = spec_of(published_tables()[table], attack, defense)
+    small = make_spec("digits", "bullseye_polytope", defense, overrides=SMALL_TRANSFER)
+    four = {"epochs": 4}
+    spec = small.model_copy(
+        update={
+            "protocol": cell.protocol,
+            "defense": cell.defense,
+            "head": cell.head.model_copy(update=four),
+            "fine_tune": cell.fine_tune.model_copy(update=four),
+        }
+    )
+
+    found = run_experiment(spec, Context()).metrics
+
+    assert 0 <= found["clean_accuracy"] <= 1 and 0 <= found["poison_success"] <= 1
+
+
+def test_settings_of_a_cell_are_over_those_of_its_methods(tmp_path: Path) -> None:
+    own = '[cell_settings.badnets]\ntuned = { "defense.epochs" = 3 }\n\n[values]'
+    table = published_tables(toy_folder(tmp_path, **{"[values]": own}))["toy"]
+
+    assert spec_of(table, "badnets", "tuned").defense.params.epochs == 3
+
+
 def test_poisons_are_the_published_share() -> None:
     tables = published_tables()
     scratch, tiny = (
@@ -188,6 +279,10 @@ def test_no_key_of_a_method_shadows_another_method() -> None:
             "provenance: Input should be 'read' or 'recalled'",
         ),
         ({'place = "Table 7"': 'site = "Table 7"'}, "place: Field required"),
+        (
+            {"[values]": "[cell_settings.nobody]\n\n[values]"},
+            "cell_settings name 'nobody', which is not among: badnets, other",
+        ),
         ({'id = "toy"': 'id = "other"'}, "id 'other' must be the file's name, 'toy'"),
         ({'id = "toy"': "id = "}, "toy.toml: Invalid value"),
     ],
