@@ -148,11 +148,15 @@ class Friends(Defense):
         threat_model="Defender trains or fine-tunes the model, on a training set that may be poisoned, without any "
         "clean images.",
         deviations=(
-            "The noise is optimized with batch norm in eval mode, as its authors do; PureGen leaves it in train mode.",
-            "Images with their friendly noise are rounded to 8 bits.",
-            "Fresh noise is added after crop and flip, so the border of a crop gets it, too.",
-            "Transfer has the parameters of training from scratch; its repository makes the noise before the first "
-            "epoch there.",
+            "The noise is optimized with batch norm in eval mode, as its authors do; PureGen takes a copy of the "
+            "network in train mode.",
+            "The step is stated for means over 128 images. PureGen's means are over the training batch: where that is "
+            "64, as in its linear transfer, lr 200 here is its 100.",
+            "Images with their friendly noise are rounded to 8 bits; PureGen truncates them.",
+            "Fresh noise is added after crop and flip, so the border of a crop gets it, too. PureGen then shifts by up "
+            "to 4 pixels, bilinearly, and flips, in transfer as well; nothing follows here.",
+            "Transfer has the parameters of training from scratch; the repositories make the noise before the first "
+            "epoch there, as do the published tables here.",
             "The preset quick makes the noise after 2 epochs of 8 (digits: 4).",
         ),
     )
