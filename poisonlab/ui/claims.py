@@ -10,7 +10,8 @@ from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec, TrainingConfig
+from poisonlab.spec.shares import parse_shares
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.tables import dicts
@@ -163,8 +164,15 @@ def _here(spec: ExperimentSpec) -> list[str]:
         title,
         f"{poisoned} ({spec.attack.name})",
         f"{spec.clean_images:,}, held out",
-        f"{training.epochs} (SGD {training.lr:g}, {training.schedule.replace('_', ' ')}, batch {training.batch_size})",
+        f"{training.epochs} (SGD {training.lr:g}, {_schedule(training)}, batch {training.batch_size})",
     ]
+
+
+def _schedule(training: TrainingConfig) -> str:
+    if training.schedule != "steps":
+        return training.schedule.replace("_", " ")
+    epochs = [f"{share * training.epochs:g}" for share in parse_shares(training.drops)]
+    return f"divided by 10 at {', '.join(epochs)}"
 
 
 _OF = {"all": "all training images", "non-target": "the non-target images", "target": "the target class"}
