@@ -91,6 +91,15 @@ def test_recalled_numbers_of_anp_give_the_averages_that_are_known() -> None:
     assert table.provenance == "recalled"
 
 
+def test_the_table_of_anp_states_the_rule_that_its_cells_prune_by() -> None:
+    table = published_tables()["anp_cifar10"]
+    rule = spec_of(table, "badnets", "anp").defense.params
+
+    assert (rule.choose_by, rule.accuracy_price, rule.threshold) == ("rule", 10, 0.2)
+    assert "10 points are worth one of accuracy" in table.reproduce.deviations[0]
+    assert "threshold on the masks, 0.2" in table.reproduce.deviations[0]
+
+
 @pytest.mark.parametrize("name", published_tables())
 def test_every_cell_is_runnable_or_says_what_is_missing(name: str) -> None:
     """Under both recipes, so that a renamed parameter of a method shows here and not on a GPU."""
