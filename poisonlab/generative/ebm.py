@@ -97,6 +97,18 @@ def energy_network(config: EBMConfig, channels: int, generator: torch.Generator)
     return network.to(memory_format=torch.channels_last)
 
 
+ADAM_EPSILON = 1e-8  # torch's, and that of the released trainer
+
+
+def adam_epsilon(config: EBMConfig, sampler: LangevinConfig) -> float:
+    """Epsilon under which Adam takes the steps of the released trainer, whose loss is divided by tau.
+
+    Adam divides that factor out again but for its epsilon. With a penalty the loss is our own, of which nothing
+    was released.
+    """
+    return ADAM_EPSILON if config.energy_penalty else ADAM_EPSILON * sampler.temperature
+
+
 @dataclass(frozen=True)
 class Health:
     """Measured on images held out from training; PSNR in dB after ``HEALTH_STEPS`` steps."""
@@ -165,7 +177,9 @@ class _Training:
         self.draws = ctx.generator("ebm", "draws")
         self.energy = energy_network(config, data.shape[1], ctx.generator("ebm", "init"))
         self.averaged = AveragedModel(self.energy, multi_avg_fn=running_mean(config.weight_averaging))
-        self.optimizer = torch.optim.Adam(self.energy.parameters(), lr=config.lr)
+        self.optimizer = torch.optim.Adam(
+            self.energy.parameters(), lr=config.lr, eps=adam_epsilon(config, sampler)
+        )
         self.bank = self.noisy_data(config.bank_size)  # (bank_size, c, h, w) in [-1, 1]
         self.update = 0
         self.lr_factor = 1.0

@@ -1,5 +1,6 @@
 """The energy model: its sizes, and that a diverging one is never used."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,42 @@ def test_training_ends_healthy_and_frozen() -> None:
 
     assert health.sound(EBMConfig(**TINY))
     assert not any(p.requires_grad for p in network.parameters())
+
+
+def steps_of_released_loss(positives: Tensor, negatives: Tensor, start: nn.Module, tau: float) -> nn.Module:
+    """Three steps of Adam on (mean E(x+) - mean E(x-)) / tau, as the repository takes them."""
+    energy = copy.deepcopy(start)
+    optimizer = torch.optim.Adam(energy.parameters(), lr=1e-4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ((energy(positives).mean() - energy(negatives).mean()) / tau).backward()
+        optimizer.step()
+    return energy
+
+
+@pytest.mark.parametrize(("penalty", "epsilon"), [(0.0, 1e-12), (1.0, 1e-8)])
+def test_epsilon_is_scaled_where_the_loss_is_the_released_one(penalty: float, epsilon: float) -> None:
+    """A loss with a penalty of our own, under which the shipped weights were trained, keeps torch's."""
+    config = EBMConfig(filters=4, bank_size=16, batch_size=8, energy_penalty=penalty)
+    training = ebm._Training(digits().public.x, config, LangevinConfig(), Context())
+    assert training.optimizer.param_groups[0]["eps"] == pytest.approx(epsilon, rel=1e-9)
+
+
+def test_steps_are_those_of_the_released_loss_divided_by_its_temperature() -> None:
+    config = EBMConfig(filters=4, bank_size=16, batch_size=8)
+    training = ebm._Training(digits().public.x, config, LangevinConfig(), Context())
+    positives = training.noisy_data(8)
+    negatives = training.noisy_data(8)
+    released = steps_of_released_loss(positives, negatives, training.energy, tau=1e-4)
+
+    for _ in range(3):
+        training._descend(positives, negatives)
+
+    apart = [
+        float((a - b).abs().max())
+        for a, b in zip(training.energy.parameters(), released.parameters(), strict=True)
+    ]
+    assert max(apart) < 1e-7  # of 3e-4 that a weight moves; with torch's own epsilon 3.5e-6
 
 
 def test_averaging_of_weights() -> None:
