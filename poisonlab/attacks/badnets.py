@@ -67,6 +67,8 @@ class BadNets(BackdoorAttack):
         deviations=(
             "The paper stamps MNIST digits and traffic signs; here any image set, in the 3x3 corner form of "
             "BackdoorBench.",
+            "The dark squares of the checkerboard are 0; in BackdoorBench they are 1. In the ANP repository its upper "
+            "left pixel is dark, too.",
             SPARES_THE_TARGET.format("BackdoorBench"),
         ),
     )

@@ -14,7 +14,8 @@ from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.types import ImageSet
 
-CORNER = ((-1, -1, 1), (-1, 1, -1), (1, -1, 1))  # lower right; the other corners are its mirror images
+# On the right, above as below; on the left its mirror image.
+CORNER = ((-1, -1, 1), (-1, 1, -1), (1, -1, 1))
 
 
 class CLBConfig(CleanLabelConfig):
@@ -64,7 +65,7 @@ def corners(h: int, w: int) -> Tensor:
     signs = torch.zeros(h, w)
     signs[-3:, -3:] = torch.tensor(CORNER, dtype=torch.float32)
     signs[-3:, :3] = signs[-3:, -3:].flip(1)
-    signs[:3] = signs[-3:].flip(0)
+    signs[:3] = signs[-3:]
     return signs
 
 

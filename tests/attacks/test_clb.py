@@ -9,13 +9,17 @@ from poisonlab.context import Context
 from poisonlab.models.base import predict
 
 
-def test_the_lower_right_corner_is_the_published_grid() -> None:
-    gray = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
-    stamped = CLB(CLBConfig()).trigger(gray, {})[0, 0]
+def test_the_four_corners_are_those_of_backdoorbench() -> None:
+    """``utils/bd_img_transform/lc.py``: upper corners repeat the rows of the lower ones, they do not mirror them."""
+    gray = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
+    stamped = CLB(CLBConfig()).trigger(gray, {})[0]
+    left = [[255, 0, 0], [0, 255, 0], [255, 0, 255]]
+    right = [[0, 0, 255], [0, 255, 0], [255, 0, 255]]
 
-    assert stamped[-3:, -3:].tolist() == [[0, 0, 255], [0, 255, 0], [255, 0, 255]]
-    assert torch.equal(stamped, stamped.flip(0)) and torch.equal(stamped, stamped.flip(1))
-    assert bool((stamped[3:5] == 100).all() and (stamped[:, 3:5] == 100).all())
+    for channel in stamped:
+        assert channel[:3, :3].tolist() == left and channel[-3:, :3].tolist() == left
+        assert channel[:3, -3:].tolist() == right and channel[-3:, -3:].tolist() == right
+    assert bool((stamped[:, 3:29] == 100).all() and (stamped[:, :, 3:29] == 100).all())
 
 
 def test_a_small_amplitude_adds_to_the_pixels() -> None:
