@@ -44,15 +44,20 @@ class LFConfig(DirtyLabelConfig):
 
 
 def gaussian(size: int, smoothness: float) -> Tensor:
-    """A Gaussian filter along an axis as a matrix ``(size, size)``, cut off at 2.5 standard deviations.
+    """A Gaussian filter along an axis as a matrix ``(size, size)``, five standard deviations wide.
 
-    Its weights sum to 1; those that fall beyond the image meet zeros.
+    Its taps sum to 1; those that fall beyond the image meet zeros. An even number of them, such as 30 at 32 pixels, has
+    no middle: they stand at the offsets -14 to 15, and the image is shifted by half a pixel.
     """
     sigma = smoothness * size
-    distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
-    reach = int(2.5 * sigma)
-    total = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2)).sum()
-    return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach) / total
+    count = max(1, round(5 * sigma))
+    from_middle = torch.arange(count) - (count - 1) / 2
+    taps = torch.exp(-(from_middle**2) / (2 * sigma**2))
+    taps = taps / taps.sum()
+    pixels = torch.arange(size)
+    offset = pixels - pixels[:, None]  # (size, size), of a pixel from the one it is added to
+    number = offset + (count - 1) // 2
+    return taps[number.clamp(0, count - 1)] * ((number >= 0) & (number < count))
 
 
 def low_pass(x: Tensor, smoothness: float) -> Tensor:
@@ -152,8 +157,8 @@ class LowFrequency(BackdoorAttack):
         threat_model=TRAINS_A_MODEL,
         deviations=(
             "After BackdoorBench, whose stored pattern for CIFAR-10 is as strong on average.",
-            "The images the pattern is made from are of other classes than the target class. The filter's width scales "
-            "with the image.",
+            "The images the pattern is made from are of other classes than the target class, and come in the same "
+            "order in each pass, where BackdoorBench shuffles them. The filter's width scales with the image.",
             "The quick preset lets the pattern reach 77 on all images but digits: a small network trained for few "
             "epochs learns 51 in part only, and loses more of its accuracy. The pattern is a soft spot of a color "
             "that suits the target class, and a clean model may follow it: read the control.",
