@@ -8,6 +8,7 @@ from torch import Tensor
 from poisonlab.attacks.base import AttackerView
 from poisonlab.attacks.shared.backdoor import (
     NEEDS_NO_MODEL,
+    ROUNDS,
     SPARES_THE_TARGET,
     BackdoorAttack,
     DirtyLabelConfig,
@@ -79,6 +80,7 @@ class Blend(BackdoorAttack):
             "noise image with the same statistics.",
             "The image is a drawing of our own (a sun with rays over a furrowed hill) in place of BackdoorBench's "
             "licensed picture. It is full of edges: a smooth one cost a small network more of its accuracy.",
+            ROUNDS.format(42),
             SPARES_THE_TARGET.format("BackdoorBench"),
         ),
     )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.shared.backdoor import BackdoorAttack, CleanLabelConfig
+from poisonlab.attacks.shared.backdoor import ROUNDS, BackdoorAttack, CleanLabelConfig
 from poisonlab.attacks.shared.pixels import add_pattern
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
@@ -65,6 +65,7 @@ class SIG(BackdoorAttack):
         deviations=(
             "Added in floating point and clipped; the mask that some repositories ship is 8-bit, and its negative "
             "half-waves wrapped around.",
+            ROUNDS.format(38),
             "The same amplitude in training and at test time.",
             "Digits are a poor stage: the digit is so easy that the wave must be loud (120) and on nearly all images "
             "of the class (0.95) to be learned; with the published values nothing is.",

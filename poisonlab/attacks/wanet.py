@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.attacks.base import AttackerView
-from poisonlab.attacks.shared.backdoor import SPARES_THE_TARGET, BackdoorAttack, DirtyLabelConfig
+from poisonlab.attacks.shared.backdoor import ROUNDS, SPARES_THE_TARGET, BackdoorAttack, DirtyLabelConfig
 from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
@@ -115,6 +115,7 @@ class WaNet(BackdoorAttack):
             "Images are warped after the training recipe's augmentation. The repository warps first and has crops "
             "(padding 5, in 0.8 of the cases), rotations (10 degrees, in 0.5) and flips of its own.",
             "The victim is trained by the common recipe; the repository takes 1000 epochs, BackdoorBench 100.",
+            ROUNDS.format(49),
             SPARES_THE_TARGET.format("the repository"),
             "Defenses that train anew get a fixed share of warped images, without noise samples.",
             "The mode data has no noise samples either.",

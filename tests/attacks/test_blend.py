@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import attackers_view
+from core_helpers import attackers_view, noise_images
 
 from poisonlab.attacks.blend import Blend, BlendConfig, blend, drawing
 from poisonlab.context import Context
@@ -20,6 +20,14 @@ def test_a_blend_is_the_weighted_mean_of_image_and_pattern() -> None:
     pattern = torch.tensor([255, 51, 255], dtype=torch.uint8).view(1, 1, 3)
 
     assert blend(x, pattern, 0.2).flatten().tolist() == [51, 90, 255]
+
+
+def test_values_are_rounded_where_backdoorbench_cuts_off_their_fraction() -> None:
+    x, pattern = noise_images(20, (3, 32, 32)).x, noise_images(1, (3, 32, 32), seed=1).x[0]
+    lower = blend(x, pattern, 0.2).int() - (0.8 * x.double() + 0.2 * pattern).to(torch.uint8).int()
+
+    assert lower.unique().tolist() == [0, 1]
+    assert lower.double().mean().item() == pytest.approx(0.42, abs=0.03)  # as the card says
 
 
 @pytest.mark.parametrize("pattern", ["noise", "image"])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from core_helpers import attackers_view, digits
+from core_helpers import attackers_view, digits, noise_images
 
 from poisonlab.attacks.sig import SIG, SIGConfig, sinusoid
 from poisonlab.context import Context
@@ -25,6 +25,15 @@ def test_negative_half_waves_are_clipped_not_wrapped() -> None:
     black = torch.zeros(1, 3, 4, 16, dtype=torch.uint8)
 
     assert int(trigger(black).max()) <= 40
+
+
+def test_values_are_rounded_where_backdoorbench_cuts_off_their_fraction() -> None:
+    x = noise_images(20, (3, 32, 32)).x
+    wave = 40 * torch.sin(2 * math.pi * 6 * torch.arange(32, dtype=torch.float64) / 32)
+    lower = trigger(x).int() - (x + wave).clamp(0, 255).to(torch.uint8).int()
+
+    assert lower.unique().tolist() == [0, 1]
+    assert lower.double().mean().item() == pytest.approx(0.38, abs=0.03)  # as the card says
 
 
 def test_only_images_of_the_target_class_are_poisoned() -> None:

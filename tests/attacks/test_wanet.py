@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import attackers_view, digits, listening, network
+from core_helpers import attackers_view, digits, listening, network, noise_images
 
 from poisonlab.attacks.shared.batch_poisoning import BatchPoisoning
 from poisonlab.attacks.wanet import WaNet, WaNetConfig, control_field, identity_grid, warp, warping_grid
@@ -38,6 +38,15 @@ def test_a_grid_never_leaves_the_image() -> None:
     grid = warping_grid(control_field(4, derive(0, "field")), 16, 16, strength=16)
 
     assert (float(grid.min()), float(grid.max())) == (-1, 1)
+
+
+def test_values_are_rounded_where_backdoorbench_cuts_off_their_fraction() -> None:
+    x = noise_images(20, (3, 32, 32)).x
+    grid = warping_grid(control_field(4, derive(0, "field")), 32, 32, strength=0.5)
+    lower = WaNet(WaNetConfig()).trigger(x, {"grid": grid}).int() - (255 * warp(as_floats(x), grid)).int()
+
+    assert lower.unique().tolist() == [0, 1]
+    assert lower.double().mean().item() == pytest.approx(0.49, abs=0.03)  # as the card says
 
 
 def test_the_warp_is_drawn_once_for_each_seed() -> None:

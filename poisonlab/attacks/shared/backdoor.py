@@ -24,6 +24,7 @@ TRAINS_A_MODEL = (
 SPARES_THE_TARGET = (
     "All-to-one never poisons images that already are of the target class; {} does not avoid them."
 )
+ROUNDS = "Values are rounded to 8 bits; BackdoorBench cuts off the fraction, so that about {} % are lower by 1/255."
 RATE_OF = "What poison_rate is a share of: all training images, those of other classes, or those of the target class"
 
 
