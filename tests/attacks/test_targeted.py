@@ -22,7 +22,7 @@ from poisonlab.attacks.shared.surrogates import DropoutTraining, features_at, pa
 from poisonlab.attacks.shared.targeted import TargetedAttack
 from poisonlab.context import Context, derive
 from poisonlab.models.base import Classifier
-from poisonlab.spec.config import SpecError, TrainingConfig, VictimPart, make_spec
+from poisonlab.spec.config import PRESETS, SpecError, TrainingConfig, VictimPart, make_spec
 from poisonlab.training.loop import train_network
 
 NAMES = [name for name in registry.attack if issubclass(registry.attack[name], TargetedAttack)]
@@ -35,6 +35,15 @@ def refused(**overrides: Any) -> str:
             "digits", "bullseye_polytope", "none", overrides={f"attack.{k}": v for k, v in overrides.items()}
         )
     return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["bullseye_polytope", "convex_polytope"])
+def test_the_published_step_is_a_share_of_a_standard_deviation(name: str) -> None:
+    """BullseyePoison moves normalized pixels by 0.04; CIFAR-10's deviations are 0.2023, 0.1994 and 0.2010 there."""
+    step = {p: make_spec("cifar10", name, "none", preset=p).attack.params.step_size for p in PRESETS}
+
+    assert step == {"quick": 1.275, "full": 2.04, "paper": 2.04}
+    assert step["paper"] == pytest.approx(0.04 * 255 * (0.2023 + 0.1994 + 0.2010) / 3, rel=0.005)
 
 
 @every_targeted_attack

@@ -100,13 +100,13 @@ class DescentConfig(TargetedConfig):
 
     steps: int = param(1200, "Adam steps", quick={"*": 200, "digits": 150}, ge=1, le=10_000, source=BENCHMARK)
     step_size: float = param(
-        10.2,
+        2.04,
         "Adam learning rate",
         quick={"*": 1.275, "digits": 5.1},
         gt=0,
         le=255,
         unit="1/255",
-        source="BullseyePoison repository: 0.04 of [0, 1]",
+        source="BullseyePoison repository: 0.04 standard deviations of a channel, each about 0.2 of [0, 1]",
     )
     depths: int = param(
         1,
