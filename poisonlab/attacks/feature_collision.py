@@ -40,13 +40,13 @@ class FeatureCollisionConfig(TargetedConfig):
     )
     steps: int = param(120, "Forward-backward steps", quick=60, ge=1, le=12_000, source=BENCHMARK)
     step_size: float = param(
-        1e-3, "First gradient step on normalized images", quick=1.0, gt=0, le=1000, source=BENCHMARK
+        1e-3, "First gradient step on images in [0, 1]", quick=0.06, gt=0, le=1000, source=BENCHMARK
     )
     decay: float = param(
         0.2, "Factor on an image's step when its objective would rise", gt=0, lt=1, source=BENCHMARK
     )
     tolerance: float = param(
-        1e-5, "Relative change of the objective that ends an image", ge=0, lt=1, source=BENCHMARK
+        1e-5, "Relative change of an image that ends its search", ge=0, lt=1, source=BENCHMARK
     )
 
 
@@ -74,10 +74,12 @@ class FeatureCollision(TargetedAttack):
         "the pretrained extractor (white box), or trains surrogates of its own on the same images (black box).",
         deviations=(
             *DEVIATIONS,
-            "A step that would raise an image's objective is not taken; its step is shortened instead.",
+            "A step that would raise an image's objective is not taken; its step is shortened instead. Within eps the "
+            "benchmark takes it, and then stays there until its steps are over.",
             "The preset follows the poisoning-benchmark: many poisons within eps. The paper's transfer attack is one "
             "poison of the proximal form: bound=proximal, poisons=1, opacity=0.",
-            "Several surrogates: the objective is their mean, with the mean of their beta.",
+            "The proximal form weighs pixels in [0, 1], as in the benchmark; the paper's code has 0 to 255.",
+            "Several surrogates: the objective is their mean, with the mean of their beta; in the benchmark their sum.",
         ),
     )
 
@@ -102,6 +104,12 @@ def pull(config: FeatureCollisionConfig, surrogates: Sequence[Surrogate], pixels
     return config.beta * sum(shares) / len(shares)
 
 
+def length(x: Tensor) -> Tensor:
+    """L2 norm of each image, ``(n,)``."""
+    norms: Tensor = x.flatten(1).norm(dim=1)
+    return norms
+
+
 def collide(
     base: Tensor,
     target: Tensor,
@@ -116,8 +124,6 @@ def collide(
         base, target: float ``(n, c, h, w)`` in [0, 1]; not modified.
         losses: L of each surrogate, ``(n, c, h, w)`` -> ``(n,)``.
     """
-    # one step on normalized images is this many in [0, 1]
-    variance = surrogates[0].model.normalize.std.square()
     beta = pull(config, surrogates, base[0].numel())
     eps = config.eps / 255
 
@@ -129,7 +135,7 @@ def collide(
 
     def objective(x: Tensor) -> tuple[Tensor, Tensor]:
         value, gradient = mean_gradient(losses, x.detach().requires_grad_())
-        return value + beta * ((x - base).square() / variance).flatten(1).sum(1), gradient
+        return value + beta * (x - base).flatten(1).square().sum(1), gradient
 
     step = base.new_full((len(base), 1, 1, 1), config.step_size)
     x = config.opacity * target + (1 - config.opacity) * base
@@ -137,11 +143,10 @@ def collide(
     value, gradient = objective(x)
     ended = torch.zeros_like(value, dtype=torch.bool)
     for number in ctx.track(range(1, config.steps + 1), config.steps):
-        forward = x - step * variance * gradient
-        moved = backward(forward, step)
+        moved = backward(x - step * gradient, step)
         new_value, new_gradient = objective(moved)
         better = (new_value <= value) & ~ended
-        ended |= better & (value - new_value <= config.tolerance * value)
+        ended |= better & (length(moved - x) < config.tolerance * length(x))
         step = torch.where(better.view_as(step), step, config.decay * step)
         taken = better.view_as(step)
         x = torch.where(taken, moved, x)

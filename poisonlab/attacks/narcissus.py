@@ -171,8 +171,8 @@ class Narcissus(BackdoorAttack):
             "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
             "same in all three stages. The repository's is a ResNet-18 with 201 outputs, trained for 200 epochs by SGD "
             "with a rate of 0.1 that falls as a cosine, in batches of 350.",
-            "Adam optimizes the trigger at the published rate; RAdam, as published, is slow in its first hundred steps, a "
-            "third of the quick preset.",
+            "Adam, at the published rate, optimizes the trigger; the repository's RAdam is slow in its first hundred "
+            "steps, a third of the quick preset.",
             "All passes over the target class are taken; the repository ends them once the trigger's gradient is 0.",
             "Images are normalized by the training set's statistics; the repository's lie in [-1, 1].",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",

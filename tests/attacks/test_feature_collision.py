@@ -1,5 +1,8 @@
 """What is special about Feature Collision: every poison alone meets the target, by steps that never cost it."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from core_helpers import clean_model, digits, listening, smooth_net, surrogate
@@ -54,20 +57,42 @@ def test_loss_is_the_squared_distance_and_its_gradient_equals_finite_differences
     assert torch.autograd.gradcheck(lambda at: collision_loss(victim, target, at), x)
 
 
-def test_a_proximal_step_is_the_papers_update() -> None:
-    base = torch.full((1, 1, 6, 6), 0.5, dtype=torch.float64)
-    slope = torch.linspace(-1, 1, 36, dtype=torch.float64).view(1, 1, 6, 6)
-    victim = surrogate(smooth_net())  # 4 features, 36 pixels; normalized by a deviation of 0.3
-    config = FeatureCollisionConfig(
-        bound="proximal", beta=8100, opacity=0, step_size=0.05, steps=1, tolerance=0
-    )
+BASE = torch.full((1, 1, 6, 6), 0.5, dtype=torch.float64)
+SLOPE = torch.linspace(-1, 1, 36, dtype=torch.float64).view(1, 1, 6, 6)
 
-    moved = collide(base, base, [lambda x: (x * slope).flatten(1).sum(1)], [victim], config, Context())  # type: ignore[list-item]
+
+def along_the_slope(base: torch.Tensor, **params: Any) -> torch.Tensor:
+    """Descent on <x, SLOPE>, whose gradient is SLOPE everywhere; networks normalize by a deviation of 0.3."""
+    config = FeatureCollisionConfig(opacity=0, eps=255, **params)
+    loss = partial(lambda slope, x: (x * slope).flatten(1).sum(1), SLOPE)
+    return collide(base, base, [loss], [surrogate(smooth_net())], config, Context())
+
+
+def test_a_step_is_a_share_of_the_gradient_by_the_image_in_0_to_1() -> None:
+    """As in poisoning-benchmark, ``craft_poisons_fc.py``: no deviation of a channel comes in."""
+    moved = along_the_slope(BASE, step_size=1e-3, steps=1)
+
+    assert torch.allclose(BASE - moved, 1e-3 * SLOPE, rtol=1e-6)
+
+
+def test_an_image_ends_when_a_step_changes_it_by_less_than_the_tolerance() -> None:
+    """||x - x'|| / ||x||, here 0.05 * |SLOPE| / (0.5 * 6) for the first step, and about that for all others."""
+    change = 0.05 * float(SLOPE.norm()) / 3
+
+    once, often = (along_the_slope(BASE, step_size=0.05, steps=4, tolerance=f * change) for f in (1.01, 0.9))
+
+    assert torch.allclose(BASE - once, 0.05 * SLOPE) and torch.allclose(BASE - often, 4 * 0.05 * SLOPE)
+
+
+def test_a_proximal_step_is_the_papers_update() -> None:
+    victim = surrogate(smooth_net())  # 4 features, 36 pixels
+    config = FeatureCollisionConfig(bound="proximal", beta=8100)
+
+    moved = along_the_slope(BASE, bound="proximal", beta=8100, step_size=0.05, steps=1)
 
     beta = 8100 * (4 / 36) ** 2
     assert pull(config, [victim], 36) == pytest.approx(beta) == pytest.approx(100)
-    forward = base - 0.05 * 0.09 * slope
-    assert torch.allclose(moved, (forward + 0.05 * beta * base) / (1 + 0.05 * beta))
+    assert torch.allclose(moved, (BASE - 0.05 * SLOPE + 0.05 * beta * BASE) / (1 + 0.05 * beta))
 
 
 def test_the_pull_keeps_poisons_near_their_bases() -> None:
