@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from poisonlab import registry
 from poisonlab.spec.shares import Shares
@@ -71,6 +72,8 @@ class Config(BaseModel):
             published: Any = extra.get("elsewhere", {})
             if dataset in published:
                 values[name] = published[dataset]
+            elif "published" in extra:
+                values[name] = extra["published"]
             if preset in extra:
                 own: Any = extra[preset]
                 values[name] = own.get(dataset, own["*"]) if isinstance(own, Mapping) else own
@@ -113,7 +116,8 @@ def param(
         elsewhere: dataset name -> the published value there, where it differs.
         unit: ``"1/255"``, ``"pixels"``, ``"images"``; empty for plain numbers.
         source: where the published value stands.
-        neutral: of a parameter that came later: the value that stands for what was before it.
+        neutral: of a parameter that came later: the value that stands for what was before it, and so for its absence;
+            the default, whatever the published value.
         bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``.
     """
     extra: dict[str, Any] = {"unit": unit, "source": source}
@@ -123,9 +127,16 @@ def param(
         extra["quick"] = quick
     if full is not _UNSET:
         extra["full"] = full
-    if neutral is not _UNSET:
-        extra["neutral"] = neutral
-    return Field(paper, description=description, json_schema_extra=extra, **bounds)
+    if neutral is _UNSET:
+        return Field(paper, description=description, json_schema_extra=extra, **bounds)
+    extra |= {"neutral": neutral, "published": paper}
+    return Field(neutral, description=description, json_schema_extra=extra, **bounds)
+
+
+def published_value(field: FieldInfo) -> Any:
+    """What the preset ``paper`` takes, on datasets for which nothing else is published."""
+    extra = field.json_schema_extra
+    return extra.get("published", field.default) if isinstance(extra, dict) else field.default
 
 
 class Part(Config):

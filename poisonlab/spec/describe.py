@@ -7,7 +7,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from poisonlab.registry import KINDS
-from poisonlab.spec.config import Config
+from poisonlab.spec.config import Config, published_value
 
 PLURALS = {"attacks": "attack", "defenses": "defense", "datasets": "dataset", "victims": "victim"}
 _BOUNDS = {
@@ -65,9 +65,9 @@ def _parameter(name: str, field: FieldInfo) -> dict[str, Any]:
     return {
         "name": name,
         "type": "choice" if choices else getattr(field.annotation, "__name__", str(field.annotation)),
-        "paper": field.default,
-        "full": extra.get("full", field.default),
-        "quick": extra.get("quick", field.default),
+        "paper": published_value(field),
+        "full": extra.get("full", published_value(field)),
+        "quick": extra.get("quick", published_value(field)),
         "bounds": {
             k: getattr(m, k) for m in field.metadata for k, kind in _BOUNDS.items() if isinstance(m, kind)
         },

@@ -9,7 +9,7 @@ import annotated_types as at
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from poisonlab.spec.config import Config
+from poisonlab.spec.config import Config, published_value
 from poisonlab.ui.wording import escape
 
 COLUMNS = 3
@@ -55,11 +55,12 @@ def explain_field(field: FieldInfo, preset_value: Any) -> str:
     lines = [escape(field.description or "")]
     if not _choices(field) and field.annotation is not bool and field.annotation is not str:
         lines.append(f"Allowed: {escape(bounds(field))}{escape(unit)}")
-    published = f"Paper: {escape(field.default)}{escape(unit)}"
+    paper = published_value(field)
+    published = f"Paper: {escape(paper)}{escape(unit)}"
     if extra.get("source"):
         published += f" ({escape(extra['source'])})"
     lines.append(published)
-    if preset_value != field.default:
+    if preset_value != paper:
         lines.append(f"This preset: {escape(preset_value)}{escape(unit)}")
     return "  \n".join(lines)
 

@@ -21,7 +21,7 @@ from poisonlab.training.victims import train_from_scratch
 from poisonlab.types import Bundle
 
 Work = Callable[[Context], Bundle]
-SCHEDULES = ("triangle", "cosine", "one_cycle", "constant")
+SCHEDULES = ("triangle", "cosine", "one_cycle", "constant", "steps")
 
 
 def diffusion(ctx: Context) -> Bundle:

@@ -9,7 +9,17 @@ from pydantic import ValidationError
 
 from poisonlab import registry
 from poisonlab.registry import Registry, UnknownName
-from poisonlab.spec.config import Config, ExperimentSpec, SpecError, TrainingConfig, digest, make_spec, param
+from poisonlab.spec.config import (
+    PRESETS,
+    Config,
+    ExperimentSpec,
+    SpecError,
+    TrainingConfig,
+    digest,
+    make_spec,
+    param,
+    published_value,
+)
 
 
 def refused(**overrides: Any) -> str:
@@ -230,6 +240,22 @@ def test_a_parameter_that_came_later_changes_no_older_experiment() -> None:
     assert used.model_dump(mode="json")["training"] == written | {"lookahead": 0.95}
     assert used.group() != spec.group()
     assert ExperimentSpec.model_validate(used.model_dump(mode="json")) == used
+
+
+def test_a_later_parameter_may_have_a_published_value_that_its_absence_does_not_stand_for() -> None:
+    class Method(Config):
+        recipe: str = param("published", "How", quick="own", neutral="own")
+
+    presets = {preset: Method.for_preset(preset, "cifar10") for preset in PRESETS}
+
+    assert {p: c.recipe for p, c in presets.items()} == {
+        "quick": "own",
+        "full": "published",
+        "paper": "published",
+    }
+    assert published_value(Method.model_fields["recipe"]) == "published"
+    assert presets["quick"].canonical() == "{}" and Method.model_validate({}) == presets["quick"]
+    assert Method.model_validate_json(presets["paper"].model_dump_json()) == presets["paper"]
 
 
 def test_the_preset_full_has_its_own_values_and_else_the_published_ones() -> None:
