@@ -10,14 +10,14 @@ from torch import Tensor
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier
 from poisonlab.registry import Card
-from poisonlab.spec.config import Config, Protocol, VictimPart
+from poisonlab.spec.config import Config, Protocol, TrainingConfig, VictimPart
 from poisonlab.spec.threats import ThreatKind
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison, Threat
 
 
 class SurrogateTrainer(typing.Protocol):
-    """Trains the attacker's networks from scratch by the victim's recipe, each from its own random start."""
+    """Trains the attacker's networks from scratch, each from its own random start."""
 
     def __call__(
         self,
@@ -25,6 +25,7 @@ class SurrogateTrainer(typing.Protocol):
         images: ImageSet | None = None,
         victim: VictimPart | None = None,
         dropout: float = 0.0,
+        recipe: Callable[[str], TrainingConfig] | None = None,
     ) -> Classifier:
         """A network in eval mode.
 
@@ -33,6 +34,7 @@ class SurrogateTrainer(typing.Protocol):
             images: its training set; by default that of the extractor, from scratch the training set.
             victim: its kind, one that the parameter ``surrogates`` names; by default the victim's.
             dropout: share of activations dropped while it learns.
+            recipe: from the name of its kind to how it is trained; by default as the victim is.
         """
 
 

@@ -1,5 +1,6 @@
 """The attacker's moment: what an attack may look at and train, its poison, and the victims before any defense."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ from poisonlab.context import Context
 from poisonlab.measure.galleries import show_poison
 from poisonlab.measure.monitor import TargetHits
 from poisonlab.models.base import Classifier
-from poisonlab.spec.config import ExperimentSpec, VictimPart
+from poisonlab.spec.config import ExperimentSpec, TrainingConfig, VictimPart
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims, train_from_scratch
@@ -147,10 +148,16 @@ def _view(
         return clean_model() if spec.protocol == "from_scratch" else trainer.extractor().member(0)
 
     def surrogate(
-        number: int, images: ImageSet | None = None, victim: VictimPart | None = None, dropout: float = 0.0
+        number: int,
+        images: ImageSet | None = None,
+        victim: VictimPart | None = None,
+        dropout: float = 0.0,
+        recipe: Callable[[str], TrainingConfig] | None = None,
     ) -> Classifier:
         reseeded, ctx = trainer.reseeded(first + 1 + number)
-        reseeded = reseeded.model_copy(update={"victim": victim or spec.victim})
+        kind = victim or spec.victim
+        training = recipe(kind.name) if recipe else spec.training
+        reseeded = reseeded.model_copy(update={"victim": kind, "training": training})
         shared = splits.train if spec.protocol == "from_scratch" else splits.pretrain
         data = shared if images is None else images
         make_hook = partial(DropoutTraining.of, dropout)

@@ -2,14 +2,14 @@
 
 import copy
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from core_helpers import attackers_view, clean_model, digits, listening, small
+from core_helpers import TINY_TARGETED, attackers_view, clean_model, digits, listening, small
 from torch import Tensor, nn
 
-from poisonlab import registry
 from poisonlab.attacks.gradient_matching import (
     GradientMatching,
     GradientMatchingConfig,
@@ -21,7 +21,9 @@ from poisonlab.attacks.gradient_matching import (
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.models.base import Classifier, predict
-from poisonlab.spec.config import make_spec
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import PRESETS, ExperimentSpec, Preset, TrainingConfig, make_spec
+from poisonlab.training.victims import Victims, train_from_scratch
 from poisonlab.types import Poison
 
 
@@ -29,10 +31,10 @@ def poison(**params: Any) -> Poison:
     return small(GradientMatching, **params).poison(attackers_view(), Context(seed=3))
 
 
-def setup() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sixteen threes, and a test image that is no three but should become one."""
+def setup(count: int = 16) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Some threes, and a test image that is no three but should become one."""
     train, test = digits().train, digits().test
-    own = train[(train.y == 3).nonzero().squeeze(1)[:16]]
+    own = train[(train.y == 3).nonzero().squeeze(1)[:count]]
     other = int((test.y != 3).nonzero()[0])
     return own.x, own.y, test.x[other : other + 1], torch.tensor([3])
 
@@ -95,19 +97,84 @@ def test_the_rate_falls_tenfold_after_three_five_and_seven_eighths() -> None:
     assert moved == pytest.approx([1.0] * 6 + [0.1] * 4 + [0.01] * 4 + [0.001] * 2, rel=1e-3)
 
 
-@pytest.mark.parametrize("dataset", sorted(registry.dataset))
-def test_the_steps_of_the_quick_preset_could_cross_the_bound_whatever_the_number_of_poisons(
-    dataset: str,
-) -> None:
-    config = make_spec(dataset, "gradient_matching", "none").attack.params
-    rate = config.step_size * config.poisons / 512
+@pytest.mark.parametrize("count", [3, 16])
+def test_the_published_rate_does_not_fall_with_the_number_of_poisons(count: int) -> None:
+    """The repository's ``pbatch`` is the option, 512 of 512, however many poisons there are."""
+    after, before = (crafted(steps=n, step_size=0.1, count=count)[0].int() for n in (1, 0))
+    std = float(clean_model().normalize.std)
 
-    assert 0.375 * config.steps * rate * 0.2 > config.eps / 255  # a standard deviation is at least 0.2
+    assert int((after - before).abs().max()) == pytest.approx(0.1 * std * 255, abs=1)  # rounded twice
+    for preset in PRESETS:
+        assert make_spec("digits", "gradient_matching", "none", preset=preset).attack.params.step_size == 0.1
+
+
+def test_the_start_is_clipped_to_the_bound_and_not_to_the_range_of_pixels() -> None:
+    seen: list[Tensor] = []
+    surrogate = copy.deepcopy(clean_model()).requires_grad_(True)
+    surrogate.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    config = GradientMatchingConfig(eps=48, steps=1, crop_padding=0, flip=False)
+
+    craft([surrogate], *setup(), config, derive(0, "craft"))
+
+    moved = seen[1] - setup()[0] / 255  # after the target, the poisons as they start
+    assert float(moved.abs().max()) == pytest.approx(48 / 255) and float(seen[1].min()) < -40 / 255
+
+
+def recipe_of(preset: Preset) -> Any:
+    """What the attack asks its surrogate to be trained by."""
+    asked: list[Any] = []
+
+    def train(number: int, recipe: Any) -> Classifier:
+        asked.append(recipe)
+        return clean_model()
+
+    config = make_spec("cifar10", "gradient_matching", "none", preset=preset).attack.params
+    few = config.model_copy(update={"targets": 1, "poisons": 1, "steps": 0, "restarts": 1})
+    GradientMatching(few).poison(replace(attackers_view(), surrogate=train), Context())
+    return asked[0]
+
+
+def test_the_preset_paper_trains_surrogates_by_the_published_recipe() -> None:
+    recipe = recipe_of("paper")
+
+    assert recipe("resnet18") == TrainingConfig(
+        epochs=40,
+        batch_size=128,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="steps",
+        drops="0.35, 0.6, 0.875",
+        crop_padding=4,
+        flip=True,
+    )
+    assert [recipe(victim).lr for victim in ("convnet", "mobilenetv2", "vgg19_bn")] == [0.01] * 3
+    assert recipe_of("quick") is recipe_of("full") is None
+
+
+def test_a_surrogate_is_trained_by_the_recipe_and_the_victim_by_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipes: list[TrainingConfig] = []
+
+    def train(name: str, spec: ExperimentSpec, *args: Any) -> Victims:
+        recipes.append(spec.training)
+        return train_from_scratch(name, spec, *args)
+
+    monkeypatch.setattr("poisonlab.pipeline.poison.train_from_scratch", train)
+    few = {name: value for name, value in TINY_TARGETED.items() if not name.startswith("defense.")}
+    published = {"attack.surrogate_recipe": "published", "attack.crop_padding": 0}
+    spec = make_spec("digits", "gradient_matching", "none", overrides=few | published)
+
+    run_experiment(spec, Context())
+
+    assert [(r.epochs, r.schedule, r.crop_padding) for r in recipes] == [(40, "steps", 0)]
+    assert (spec.training.epochs, spec.training.schedule) == (4, "one_cycle")
 
 
 @pytest.mark.parametrize("eps", [1, 7.9, 16.5])
 def test_crafted_images_stay_within_eps_in_8_bits_and_keep_their_labels(eps: float) -> None:
-    train, made = digits().train, poison(eps=eps, step_size=10)
+    train, made = digits().train, poison(eps=eps, step_size=0.3)
     moved = (made.images.int() - train.x[made.index].int()).abs()
 
     assert made.images.dtype == torch.uint8 and 0 < int(moved.max()) <= eps
@@ -121,10 +188,12 @@ def test_targets_are_test_images_that_the_surrogate_gets_right() -> None:
     assert torch.equal(predict(clean_model(), state["target_images"]), state["true_labels"])
 
 
-def crafted(steps: int, models: int = 1, step_size: float = 4, draws: int = 0) -> tuple[Tensor, list[float]]:
+def crafted(
+    steps: int, models: int = 1, step_size: float = 0.125, draws: int = 0, count: int = 16
+) -> tuple[Tensor, list[float]]:
     config = GradientMatchingConfig(eps=48, steps=steps, step_size=step_size, crop_padding=0, flip=False)
     surrogate = copy.deepcopy(clean_model()).requires_grad_(True)
-    attempt = craft([surrogate] * models, *setup(), config, derive(draws, "craft"))
+    attempt = craft([surrogate] * models, *setup(count), config, derive(draws, "craft"))
     return attempt.images, attempt.losses
 
 
@@ -142,8 +211,8 @@ def test_without_steps_the_random_start_remains() -> None:
 
 
 def test_a_model_twice_is_an_ensemble_of_half_the_rate() -> None:
-    alone, losses = crafted(steps=4, step_size=2)
-    twice, again = crafted(steps=4, models=2, step_size=4)
+    alone, losses = crafted(steps=4, step_size=0.1)
+    twice, again = crafted(steps=4, models=2, step_size=0.2)
 
     assert torch.equal(alone, twice) and again == pytest.approx(losses)
 
