@@ -27,13 +27,13 @@ st.plotly_chart(
 claims.missing(table, recipe, rows, attack)
 
 st.subheader("Setting", anchor=False)
-claims.setting(table, next((own[0] for cell, own in specs.items() if cell[0] == attack), None))
+claims.setting(table, recipe, next((own[0] for cell, own in specs.items() if cell[0] == attack), None))
 
 st.subheader("Every cell", anchor=False)
 st.caption(
     "Measured values are means over n runs with the preset paper and exactly these settings: over seeds, or over the "
     "target classes or groups of targets that a cell stands for. Runs of the preset quick never stand beside published "
-    "numbers."
+    "numbers; those of the preset full do only where they are asked for, as another network's."
 )
 claims.table_of(rows, table)
 navigation.link("leaderboard", "Every measured run", preset="paper")

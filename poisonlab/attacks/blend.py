@@ -23,7 +23,10 @@ from poisonlab.spec.config import param
 class BlendConfig(DirtyLabelConfig):
     alpha: float = param(0.2, "Weight of the pattern", gt=0, le=1, source="BackdoorBench; ANP repository")
     pattern: Literal["noise", "image"] = param(
-        "noise", "What shines through: uniform noise drawn once, or a drawing", source="ANP repository"
+        "noise",
+        "What shines through: uniform noise drawn once, or a drawing",
+        full="image",
+        source="ANP repository; BackdoorBench blends in a picture",
     )
 
 

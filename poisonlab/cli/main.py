@@ -127,11 +127,22 @@ def _add_reproduce(command: Command) -> None:
     again.add_argument(
         "--minutes", type=float, default=9.0, help="starts nothing that would be lost at their end"
     )
-    again.add_argument(
+    recipe = again.add_mutually_exclusive_group()
+    recipe.add_argument(
         "--published-epochs",
-        action="store_true",
+        action="store_const",
+        dest="recipe",
+        const="published",
         help="train as long as the publication, not the faster recipe",
     )
+    recipe.add_argument(
+        "--full",
+        action="store_const",
+        dest="recipe",
+        const="full",
+        help="the preset full: another network, values of our own; no reproduction",
+    )
+    again.set_defaults(recipe="faster")
     again.add_argument("--device", choices=machine.DEVICES, default="auto")
 
 

@@ -13,7 +13,7 @@ from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, table
 from poisonlab.cli.wording import compared, measured
 from poisonlab.published.specs import NotRunnable, cells, specs_of
-from poisonlab.published.tables import Method, PublishedTable, Recipe, Settings, published_tables
+from poisonlab.published.tables import Method, PublishedTable, Settings, published_tables
 from poisonlab.records.record import RECORD, RecordError, RunRecord, new_run_id, read_record
 from poisonlab.spec.config import ExperimentSpec
 
@@ -77,7 +77,6 @@ def _jobs(
     published: PublishedTable, options: argparse.Namespace
 ) -> tuple[list[Job], list[tuple[str, str, str]]]:
     """What can be measured, attack by attack, and what cannot: (attack, defense, why)."""
-    recipe: Recipe = "published" if options.published_epochs else "faster"
     attacks = _chosen("--only", options.only, published.attacks)
     defenses = _chosen("--defenses", options.defenses, published.defenses)
     jobs = []
@@ -85,7 +84,7 @@ def _jobs(
     for attack, defense in cells(published):
         if (attacks is None or attack in attacks) and (defenses is None or defense in defenses):
             try:
-                specs = specs_of(published, attack, defense, recipe, options.seed)
+                specs = specs_of(published, attack, defense, options.recipe, options.seed)
             except NotRunnable as reason:
                 quoted.append((attack, defense, str(reason)))
                 continue
@@ -120,7 +119,7 @@ def _past(runs: Path, keys: set[tuple[str, int]]) -> list[RunRecord]:
             record, _ = read_record(path.parent)
         except RecordError:
             continue  # the index tells of it
-        if record.spec.preset == "paper" and _key(record) in keys:
+        if record.spec.preset != "quick" and _key(record) in keys:
             found.append(record)
     return found
 

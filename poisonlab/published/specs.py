@@ -1,8 +1,12 @@
-"""From a cell of a published table to the experiments that would measure it here."""
+"""From a cell of a published table to the experiments that would measure it here.
+
+The recipes ``faster`` and ``published`` are the preset ``paper`` under the table's setting. ``full`` is the preset of
+that name: the table's attack on another network, with values of our own; no reproduction of the table.
+"""
 
 from poisonlab import registry
-from poisonlab.published.tables import Method, PublishedTable, Recipe
-from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.published.tables import Method, PublishedTable, Recipe, Settings
+from poisonlab.spec.config import ExperimentSpec, Preset, SpecError, make_spec
 
 
 class NotRunnable(ValueError):
@@ -12,7 +16,7 @@ class NotRunnable(ValueError):
 def specs_of(
     table: PublishedTable, attack: str, defense: str, recipe: Recipe = "faster", seed: int = 0
 ) -> list[ExperimentSpec]:
-    """The specs of a cell, preset ``paper``: one for each choice of its attack, of which the cell is the mean.
+    """The specs of a cell: one for each choice of its attack, of which the cell is the mean.
 
     Args:
         attack, defense: the table's own keys.
@@ -29,11 +33,14 @@ def specs_of(
             raise NotRunnable(f"there is no {kind} {name} here")
     methods: dict[str, Method] = {"attack": table.attacks[attack], "defense": table.defenses[defense]}
     names = {kind: _registered(kind, method) for kind, method in methods.items()}
-    chosen = plan.faster if recipe == "faster" else plan.published
-    settings = {**plan.settings, **chosen}
-    for method in methods.values():
-        settings |= method.settings | (method.faster if recipe == "faster" else {})
-    settings |= table.cell_settings.get(attack, {}).get(defense, {})
+    if recipe == "full":
+        preset: Preset = "full"
+        victim = None
+        settings = dict(methods["attack"].settings)
+    else:
+        preset = "paper"
+        victim = plan.victim
+        settings = _settings(table, attack, defense, recipe)
     choices = table.attacks[attack].choices()
     specs = []
     for choice in choices:
@@ -41,13 +48,21 @@ def specs_of(
             choice["seed"] = int(choice["seed"]) + seed * len(table.attacks[attack].over["seed"])
         own = settings | choice
         try:
-            spec = make_spec(
-                plan.dataset, **names, preset="paper", seed=seed, victim=plan.victim, overrides=own
-            )
+            spec = make_spec(plan.dataset, **names, preset=preset, seed=seed, victim=victim, overrides=own)
         except SpecError as error:
             raise NotRunnable(f"the spec does not fit: {error}") from None
         specs.append(spec)
     return specs
+
+
+def _settings(table: PublishedTable, attack: str, defense: str, recipe: Recipe) -> Settings:
+    """All that the table sets for a cell: its own recipe, the attack's, the defense's, the cell's."""
+    plan = table.reproduce
+    assert plan is not None
+    settings = plan.settings | (plan.faster if recipe == "faster" else plan.published)
+    for method in (table.attacks[attack], table.defenses[defense]):
+        settings |= method.settings | (method.faster if recipe == "faster" else {})
+    return settings | table.cell_settings.get(attack, {}).get(defense, {})
 
 
 def spec_of(

@@ -19,7 +19,7 @@ from poisonlab.spec.config import Config, explain
 FOLDER = Path(__file__).parent / "tables"
 
 Provenance = Literal["read", "recalled"]
-Recipe = Literal["faster", "published"]
+Recipe = Literal["faster", "published", "full"]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Text = Annotated[str, Field(min_length=1)]

@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 
 from poisonlab.published.tables import Number, PublishedTable, published_tables
-from poisonlab.spec.config import digest
+from poisonlab.spec.config import Preset, digest
 from poisonlab.store.database import Database
 from poisonlab.store.leaderboard import student
 
@@ -28,7 +28,7 @@ WITH said AS (
     SELECT unnest(?::VARCHAR[]) AS attack, unnest(?::VARCHAR[]) AS defense, unnest(?::VARCHAR[]) AS spec_group
 ), seeds AS (
     SELECT spec_group, clean_accuracy, success FROM runs
-    WHERE latest AND preset = 'paper' AND spec_group IN (SELECT spec_group FROM asked)
+    WHERE latest AND preset = ? AND spec_group IN (SELECT spec_group FROM asked)
     QUALIFY row_number() OVER (PARTITION BY spec_group, seed ORDER BY finished DESC, run_id DESC) = 1
 ), found AS (
     SELECT attack, defense, count(*) AS n, avg(clean_accuracy) AS clean_accuracy, avg(success) AS success,
@@ -50,8 +50,10 @@ class Published:
     def __init__(self, db: Database) -> None:
         self.db = db
 
-    def claims(self, table_id: str, groups: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
-        """One row a cell of a published table: what it reports, and what runs of the preset ``paper`` measured.
+    def claims(
+        self, table_id: str, groups: Sequence[tuple[str, str, str]], preset: Preset = "paper"
+    ) -> pd.DataFrame:
+        """One row a cell of a published table: what it reports, and what runs of ``preset`` measured.
 
         Args:
             groups: attack and defense by the table's own keys, and the ``group()`` of a spec that measures the cell;
@@ -64,7 +66,7 @@ class Published:
             half.
         """
         columns = [list(column) for column in zip(*groups, strict=True)] if groups else [[], [], []]
-        rows = self.db.frame(_CLAIMS, [table_id, *columns])
+        rows = self.db.frame(_CLAIMS, [table_id, *columns, preset])
         for name in ("clean_accuracy", "success"):
             rows[f"{name}_low"], rows[f"{name}_high"] = student(rows[name], rows[f"{name}_sd"], rows["n"])
         return rows

@@ -10,20 +10,21 @@ from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
-from poisonlab.spec.config import ExperimentSpec, TrainingConfig
+from poisonlab.spec.config import ExperimentSpec, Preset, TrainingConfig
 from poisonlab.spec.shares import parse_shares
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape
 
-RECIPES = ("faster", "published")
+RECIPES: tuple[Recipe, ...] = ("faster", "published", "full")
 FIRST = "ftsam_cifar10"
 BOTH = "both"
 ONLY_PUBLISHED = "published only"
 ONLY_MEASURED = "measured only"
 TO_MEASURE = "not measured yet"
 IN_PART = "measured in part"  # some of the runs that the cell is the mean of
+ANOTHER = "another network"  # stands beside the published number and never counts as its reproduction
 OPEN = (TO_MEASURE, IN_PART)
 
 
@@ -47,9 +48,10 @@ def choose() -> tuple[PublishedTable, Recipe]:
         default="faster",
         key="recipe",
         disabled=known[name].reproduce is None,
-        help="faster: fewer epochs, as the setting below says. published: as many epochs as there.",
+        help="faster: fewer epochs, as the setting below says. published: as many epochs as there. full: the preset "
+        "full, another network with values of our own, which is no reproduction.",
     )
-    return known[name], "published" if recipe == "published" else "faster"
+    return known[name], recipe
 
 
 def cells_of(
@@ -71,7 +73,8 @@ def cells_of(
     groups = [
         (*cell, group) for cell, own in specs.items() for group in sorted({spec.group() for spec in own})
     ]
-    rows = runtime.get().store.published.claims(table.id, groups)
+    preset: Preset = "full" if recipe == "full" else "paper"
+    rows = runtime.get().store.published.claims(table.id, groups, preset)
     rows["cell"] = list(zip(rows["attack"], rows["defense"], strict=True))
     rows["wanted"] = [len(specs.get(cell, ())) for cell in rows["cell"]]
     highest = {(attack, defense): number.success_max for attack, defense, number in table.numbers()}
@@ -83,7 +86,8 @@ def cells_of(
     rows["label"] = rows["defense"].map(lambda key: table.defenses[key].label)
     for name in ("clean_accuracy", "success"):
         rows[f"{name}_difference"] = 100 * (rows[name] - rows[f"{name}_published"])
-    rows["state"] = [_state(row, reasons) for row in dicts(rows)]
+    both = ANOTHER if recipe == "full" else BOTH
+    rows["state"] = [_state(row, reasons, both) for row in dicts(rows)]
     rows["why"] = rows["cell"].map(reasons)
     return rows, specs
 
@@ -96,12 +100,12 @@ def _rate(percent: float | None) -> float:
     return float("nan") if percent is None else percent / 100
 
 
-def _state(row: dict[str, Any], reasons: dict[tuple[str, str], str]) -> str:
+def _state(row: dict[str, Any], reasons: dict[tuple[str, str], str], both: str) -> str:
     published = not (pd.isna(row["success_published"]) and pd.isna(row["clean_accuracy_published"]))
     if 0 < row["n"] < row["wanted"]:
         return IN_PART
     if row["n"]:
-        return BOTH if published else ONLY_MEASURED
+        return both if published else ONLY_MEASURED
     return ONLY_PUBLISHED if row["cell"] in reasons else TO_MEASURE
 
 
@@ -130,7 +134,7 @@ def source(table: PublishedTable) -> None:
         st.caption(escape(note))
 
 
-def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
+def setting(table: PublishedTable, recipe: Recipe, spec: ExperimentSpec | None) -> None:
     """The published setting beside the one here, and every known deviation."""
     setting = table.setting
     here = [NONE] * 5 if spec is None else _here(spec)
@@ -142,7 +146,12 @@ def setting(table: PublishedTable, spec: ExperimentSpec | None) -> None:
             + [f"| **{name}** | {escape(there)} | {escape(mine)} |" for name, there, mine in lines]
         )
     )  # wraps, as no data frame does
-    if table.reproduce:
+    if recipe == "full":
+        st.markdown(
+            "**Differs here**\n- Every line above whose two halves differ, and the values of attack and defense, which "
+            "are those of the preset full: another network, so that no number here reproduces one there."
+        )
+    elif table.reproduce:
         st.markdown(
             "**Differs here**\n" + "\n".join(f"- {escape(line)}" for line in table.reproduce.deviations)
         )
@@ -251,7 +260,7 @@ def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: s
     """What is not measured yet, and the command that does it."""
     states = rows["state"]
     open_cells = int(states.isin(OPEN).sum())
-    measured = int(states.isin((BOTH, ONLY_MEASURED)).sum())
+    measured = int(states.isin((BOTH, ANOTHER, ONLY_MEASURED)).sum())
     begun = int((rows["n"] > 0).sum())
     if open_cells + measured == 0:
         st.info("None of this table can be measured here; its numbers are quoted only.")

@@ -74,4 +74,5 @@ def reproduce_command(table: str, recipe: str, only: str | None = None) -> str:
     """``python -m poisonlab reproduce ...``, on a GPU."""
     parts = [PROGRAM, "reproduce", shlex.quote(table), "--device cuda"]
     parts += [f"--only {shlex.quote(only)}"] if only else []
-    return " ".join(parts + (["--published-epochs"] if recipe == "published" else []))
+    option = {"published": ["--published-epochs"], "full": ["--full"]}
+    return " ".join(parts + option.get(recipe, []))

@@ -10,7 +10,7 @@ from published_helpers import OVER, toy_folder
 from poisonlab.published.specs import spec_of, specs_of
 from poisonlab.published.tables import published_tables
 from poisonlab.runner import runtime
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec, make_spec
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_without_a_measurement_the_page_shows_the_numbers_and_the_command(
     cells = app.dataframe[-1].value
     row = cells[(cells["attack"] == "BadNets") & (cells["label"] == "FT")].iloc[0]
     assert (row["clean_accuracy_published"], row["success_published"]) == (0.9029, 0.017)
-    assert "Table 1" in words(app) and "Another network" in words(app)
+    assert "Table 1" in words(app) and "Blended mixes in a drawing of our own" in words(app)
 
 
 @pytest.mark.parametrize("name", rest_slow(published_tables(), now=3))
@@ -113,6 +113,24 @@ def test_the_same_numbers_under_the_preset_quick_are_not_shown(open_page: Open, 
     app = open_page(tmp_path, "claims")
 
     assert list(app.dataframe[-1].value["n"].unique()) == [0]
+
+
+@pytest.mark.usefixtures("toy")
+def test_runs_of_the_preset_full_stand_beside_published_numbers_as_another_networks(
+    open_page: Open, tmp_path: Path
+) -> None:
+    own = toy_spec("none", recipe="full")
+    assert own == make_spec("digits", "badnets", "none", preset="full")
+    measure(tmp_path, own)
+
+    faster = open_page(tmp_path, "claims")
+    assert list(faster.dataframe[-1].value["n"].unique()) == [0]
+    app = open_page(tmp_path, "claims", recipe="full")
+
+    cells = app.dataframe[-1].value.set_index(["attack", "label"])
+    none = cells.loc[("BadNets", "No defense")]
+    assert (none["n"], none["state"]) == (1, "another network")
+    assert "no number here reproduces one there" in words(app) and app.code[0].value.endswith("--full")
 
 
 def test_a_cell_over_target_classes_shows_mean_deviation_and_how_many(
