@@ -1,6 +1,7 @@
 """Fine-pruning: cut the channels that sleep on clean images, then fine-tune."""
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,7 +22,7 @@ from poisonlab.types import ImageSet
 class FPConfig(FTConfig):
     accuracy_drop: float = param(
         0.1,
-        "Pruning stops before the accuracy on the clean images has fallen by more than this",
+        "Pruning stops before the accuracy on the clean images has fallen by this share of itself",
         ge=0,
         le=1,
         source="BackdoorBench",
@@ -45,6 +46,18 @@ def pruning_curve(
         kept[:, order[:count]] = 0
         accuracies.append((head(kept).argmax(1) == y).double().mean())
     return counts, torch.stack(accuracies).cpu()
+
+
+def last_allowed(accuracy: Tensor, drop: float) -> int:
+    """The position before the first at which accuracy has fallen by the share ``drop`` of what it was, or more.
+
+    Args:
+        accuracy: ``(s,)``, the first before any pruning, which is always allowed.
+    """
+    fallen = (accuracy[0] - accuracy) / accuracy[0]
+    kept = fallen < drop
+    kept[0] = True
+    return int(kept.long().cumprod(0).sum()) - 1
 
 
 class StayPruned(TrainingHook):
@@ -91,7 +104,10 @@ class FP(Defense):
         deviations=(
             "A channel's activation is its pooled feature, the one number that the head reads; it is cut by zeroing "
             "the head's weights for it, so the network keeps its shape.",
-            "The accuracy that stops pruning is measured on the defender's images, not on test images.",
+            "The accuracy that stops pruning is measured on the defender's images, not on test images, and only a fall "
+            "of it counts. BackdoorBench stops at a rise as large, too.",
+            "Fine-tuning starts from the last network whose accuracy held. BackdoorBench cuts one channel fewer than "
+            "it counts, and starts from the first whose accuracy did not hold: its copies are one object.",
             "Nesterov momentum, that of the common training loop.",
         ),
     )
@@ -101,11 +117,9 @@ class FP(Defense):
         tuned = copy.deepcopy(model).requires_grad_(False)
         features = extract(tuned, clean.x)
         order = features.mean(0).argsort(stable=True)  # the least active first
-        step = max(1, round(cfg.prune_step * len(order)))
+        step = math.ceil(cfg.prune_step * len(order))
         counts, accuracy = pruning_curve(features, clean.y, tuned.head, order, step)
-        kept = accuracy >= accuracy[0] - cfg.accuracy_drop
-        until = int(kept.long().cumprod(0).sum()) - 1  # the last before the first that falls too far
-        pruned = order[: int(counts[until])]
+        pruned = order[: int(counts[last_allowed(accuracy, cfg.accuracy_drop)])]
         tuned.head.weight[:, pruned] = 0
         ctx.log(f"pruned {len(pruned)} of {len(order)} channels")
         ctx.artifact(

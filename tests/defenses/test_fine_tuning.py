@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
-from poisonlab.defenses.fp import FP, pruning_curve
+from poisonlab.defenses.fp import FP, last_allowed, pruning_curve
 from poisonlab.defenses.ft import FT
 from poisonlab.defenses.ft_sam import FTSAM, SharpnessAware, resting_statistics, worst_step
 from poisonlab.defenses.nad import NAD, attention, attention_loss, stages, watching
@@ -163,13 +163,32 @@ def test_the_least_active_channels_are_cut_and_stay_cut() -> None:
     assert 0 < int(cut.sum()) < len(cut) and set(order[: int(cut.sum())].tolist()) == set(
         cut.nonzero().flatten().tolist()
     )
-    assert isinstance(curve, Curve) and curve.y[0, int(cut.sum())] >= curve.y[0, 0] - 0.3
+    assert isinstance(curve, Curve) and curve.y[0, int(cut.sum())] > 0.7 * curve.y[0, 0]
 
 
-def test_without_room_for_loss_fine_pruning_keeps_all_that_matters() -> None:
-    model, heard = repaired(FP, accuracy_drop=0.0)
-    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady)]
-    cut = int((model.head.weight == 0).all(0).sum())
+# What the loop of SCLBD/BackdoorBench f02e353, defense/fp.py, calls its last allowed count of channels, handed these
+# accuracies in place of measured ones; in the third set an absolute fall of 0.1 would allow 36.
+@pytest.mark.parametrize(
+    ("accuracies", "step", "count"),
+    [
+        ([0.625, 0.61, 0.6, 0.58, 0.57, 0.565, 0.56, 0.55, 0.5], 1, 5),
+        ([0.95, 0.94, 0.9, 0.87, 0.86, 0.85, 0.8], 1, 4),
+        ([0.5, 0.5, 0.48, 0.46, 0.455, 0.449, 0.44], 6, 24),
+    ],
+)
+def test_pruning_ends_before_a_tenth_of_the_accuracy_is_lost(
+    accuracies: list[float], step: int, count: int
+) -> None:
+    assert last_allowed(torch.tensor(accuracies, dtype=torch.float64), 0.1) * step == count
 
-    assert bool((curve.y[0, : cut + 1] >= curve.y[0, 0]).all())
+
+def test_an_accuracy_that_rises_allows_more_and_one_of_nothing_allows_none() -> None:
+    assert last_allowed(torch.tensor([0.5, 0.6, 0.7, 0.4]), 0.1) == 2
+    assert last_allowed(torch.zeros(3), 0.1) == 0
+
+
+def test_without_room_for_loss_fine_pruning_is_fine_tuning() -> None:
+    model, _ = repaired(FP, accuracy_drop=0.0)
+
+    assert not (model.head.weight == 0).all(0).any()
     assert not same_state(state_of(model), state_of(clean_model()))
