@@ -152,6 +152,31 @@ def smooth_net() -> Classifier:
     return model.requires_grad_(False)
 
 
+def normed_net() -> Classifier:
+    """Two convolutions with batch norm in double precision, 3 classes of 1x6x6 images, for numbers of other programs.
+
+    Its weights are drawn uniformly: every machine draws the same.
+    """
+    body = nn.Sequential(
+        nn.Conv2d(1, 2, 3, bias=False),
+        nn.BatchNorm2d(2),
+        nn.Softplus(),
+        nn.Conv2d(2, 3, 3, bias=False),
+        nn.BatchNorm2d(3),
+        nn.Softplus(),
+        nn.Flatten(),
+    )
+    model = Classifier(body, 12, 3, torch.full((1,), 0.4), torch.full((1,), 0.3)).double()
+    draws = derive(0, "normed net")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(2 * torch.rand(weight.shape, generator=draws, dtype=torch.float64) - 1)
+        for name, buffer in model.body.named_buffers():
+            if "running" in name:
+                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=draws, dtype=torch.float64))
+    return model.eval()
+
+
 def in_threads(work: Callable[[int], object], count: int) -> None:
     """``work(0)``, ``work(1)`` and so on, all at once; returns when all have ended."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]

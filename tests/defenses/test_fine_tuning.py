@@ -4,19 +4,45 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, noise_images, same_state, small, state_of
-from torch import nn
+from core_helpers import (
+    clean_model,
+    digits,
+    listening,
+    noise_images,
+    normed_net,
+    same_state,
+    small,
+    state_of,
+)
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
 from poisonlab.defenses.fp import FP, last_allowed, pruning_curve
 from poisonlab.defenses.ft import FT
-from poisonlab.defenses.ft_sam import FTSAM, SharpnessAware, resting_statistics, worst_step
-from poisonlab.defenses.nad import NAD, attention, attention_loss, stages, watching
+from poisonlab.defenses.ft_sam import (
+    FTSAM,
+    SharpnessAware,
+    over_all_classes,
+    resting_statistics,
+    worst_step,
+)
+from poisonlab.defenses.nad import NAD, Distillation, attention, attention_loss, stages, watching
 from poisonlab.events import ArtifactReady, Metric
 from poisonlab.models.base import Classifier, extract, predict
 from poisonlab.records.artifacts import Curve
+
+
+def two_batches() -> list[tuple[Tensor, Tensor]]:
+    """Of four images of ``normed_net`` each, in double precision."""
+    data = noise_images(8, (1, 6, 6), classes=3)
+    x = data.x.double() / 255
+    return [(x[:4], data.y[:4]), (x[4:], data.y[4:])]
+
+
+def numbers(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
@@ -89,6 +115,65 @@ def test_the_second_pass_leaves_the_running_statistics() -> None:
     assert norm.momentum == 0.1 and bool((norm.running_mean == 0).all())
 
 
+def test_steps_are_those_of_backdoorbench() -> None:
+    """Numbers from SCLBD/BackdoorBench f02e353, utils/defense_utils/sam: rho 2, SGD 0.01, momentum 0.9, decay 5e-4."""
+    model, batches = normed_net().train(), two_batches()
+    norm = model.body[1]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    smoothing = over_all_classes(0.1, classes=3)
+    hook = SharpnessAware(2.0)
+    weights = []
+    for x, y in [*batches, batches[0]]:
+        optimizer.zero_grad()
+        hook.backward(model, lambda x=x, y=y: hook.loss(model(x), y, smoothing))  # type: ignore[misc]
+        optimizer.step()
+        schedule.step()
+        weights.append((model.head.bias.detach().clone(), norm.weight.detach().clone()))
+
+    for (bias, scale), (expected_bias, expected_scale) in zip(
+        [weights[0], weights[2]],
+        [
+            (
+                numbers(-0.898864084213, 0.0606823283405, 0.451301472569),
+                numbers(-0.807466746148, -0.263996291649),
+            ),
+            (
+                numbers(-0.916737058589, 0.0768026465697, 0.453063040226),
+                numbers(-0.807684465101, -0.262319257821),
+            ),
+        ],
+        strict=True,
+    ):
+        assert torch.allclose(bias, expected_bias, rtol=0, atol=1e-10)
+        assert torch.allclose(scale, expected_scale, rtol=0, atol=1e-10)
+    assert torch.allclose(norm.running_mean, numbers(0.871356255168, 0.552289781241), atol=1e-10)
+
+
+def test_the_worst_step_is_that_of_backdoorbench() -> None:
+    """The repository as above: what the first step adds to the head's biases and to the scales of the first norm."""
+    model, (x, y) = normed_net().train(), two_batches()[0]
+    F.cross_entropy(model(x), y, label_smoothing=over_all_classes(0.1, classes=3)).backward()
+    weights = dict(model.named_parameters())
+    gradients = [p.grad for p in weights.values() if p.grad is not None]
+
+    step = dict(zip(weights, worst_step([p.detach() for p in weights.values()], gradients, 2.0), strict=True))
+
+    assert torch.allclose(
+        step["head.bias"], numbers(0.335517126208, -0.00233121821898, 0.0550355884104), atol=1e-10
+    )
+    assert torch.allclose(step["body.1.weight"], numbers(-0.0629518881301, -0.00539331358155), atol=1e-10)
+
+
+def test_smoothing_takes_its_mass_from_the_given_class() -> None:
+    """The gradient of ``smooth_crossentropy`` in SCLBD/BackdoorBench f02e353, utils/defense_utils/sam/util.py."""
+    logits = numbers(0.5, -1.0, 2.0)[None].requires_grad_()
+    loss = F.cross_entropy(logits, torch.tensor([1]), label_smoothing=over_all_classes(0.1, classes=3))
+    (gradient,) = torch.autograd.grad(loss, logits)
+
+    assert torch.allclose(gradient[0], numbers(0.12529039214, -0.860887426729, 0.735597034589), atol=1e-10)
+
+
 def test_a_vanishing_radius_is_fine_tuning() -> None:
     sam = repaired(FTSAM, rho=1e-9, label_smoothing=0.0)[0].head.weight
 
@@ -111,6 +196,40 @@ def test_attention_loss_weighs_the_stages() -> None:
     one = F.mse_loss(attention(a, 2.0), attention(b, 2.0))
 
     assert torch.allclose(attention_loss([a, a, a], [b, a, b], [2.0, 100.0, 5.0], 2.0), 7 * one)
+
+
+def test_attention_is_that_of_the_repository() -> None:
+    """Numbers from bboylyg/NAD f17b713, at.py, with p = 2; it adds 1e-6 to the norm."""
+    one = torch.tensor([[[[1.0, -2.0], [0.5, 0.0]], [[3.0, 1.0], [-1.0, 2.0]]]])
+    other = torch.tensor([[[[0.0, 1.0], [2.0, -1.0]], [[1.0, -3.0], [0.5, 1.0]]]])
+
+    expected = numbers(0.837524098992, 0.418762049496, 0.104690512374, 0.335009639597).float().view(1, 2, 2)
+    assert torch.allclose(attention(one, 2.0), expected, rtol=1e-6)
+    assert F.mse_loss(attention(one, 2.0), attention(other, 2.0)).item() == pytest.approx(
+        0.22325322, rel=1e-6
+    )
+
+
+def test_steps_of_the_student_are_those_of_the_repository() -> None:
+    """Numbers from ``train_step`` of bboylyg/NAD f17b713, main.py: two batches, SGD 0.01, betas 5, 10 and 10."""
+    student, teacher = normed_net().train(), normed_net()
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.mul_(0.9)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    names = ["0", "2", "5"]
+    with watching(student, names) as of_student, watching(teacher, names) as of_teacher:
+        hook = Distillation(teacher, (of_student, of_teacher), (5.0, 10.0, 10.0), 2.0)
+        for x, y in two_batches():
+            hook.batch(x, y, y)
+            optimizer.zero_grad()
+            hook.loss(student(x), y, 0.0).backward()
+            optimizer.step()
+
+    assert torch.allclose(
+        student.head.bias, numbers(-0.90351888639, 0.071975470607, 0.444662981594), atol=1e-8
+    )
+    assert torch.allclose(student.body[1].weight, numbers(-0.80551717194, -0.261783600177), atol=1e-7)
 
 
 @pytest.mark.parametrize(
