@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, noise_images, small
+from core_helpers import clean_model, digits, listening, noise_images, normed_net, small
 from torch import nn
 
 from poisonlab import registry
@@ -33,6 +33,25 @@ def test_the_bound_is_the_spectral_norm_of_kernel_and_scale() -> None:
             convolution.weight[k].reshape(4, 9) * norm.weight[k] / (norm.running_var[k] + norm.eps).sqrt()
         )
         assert sigma.item() == pytest.approx(torch.linalg.svdvals(kernel)[0].item(), rel=1e-5)
+
+
+def test_bounds_and_cuts_are_those_of_the_repository() -> None:
+    """Numbers from rkteddy/channel-Lipschitzness-based-pruning 5209c83, defense.py, with u = 1.
+
+    It has no eps under the root; here the norms have none. SCLBD/BackdoorBench f02e353, defense/clp.py, gives the same.
+    """
+    model = normed_net().requires_grad_(False)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eps = 0.0
+
+    bounds = torch.cat([lipschitz_bounds(c, n) for _, c, n in pairs(model, (1, 6, 6))])
+    repaired = small(CLP, u=1.0).repair(model, noise_images(2, (1, 6, 6)), Context()).model(model)
+
+    expected = [1.50183296425, 0.428968319716, 0.431266842573, 0.39443661272, 0.731911987732]
+    assert bounds.tolist() == pytest.approx(expected, rel=1e-10)
+    cut = [m.weight == 0 for m in repaired.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [c.nonzero().flatten().tolist() for c in cut] == [[], [2]]
 
 
 @pytest.mark.parametrize(
