@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from core_helpers import digits, network
-from torch import Tensor
+from core_helpers import digits, network, noise_images, normed_net
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
@@ -97,6 +97,72 @@ def test_a_training_reports_what_was_set_aside() -> None:
     rows = hook.learned()[ISOLATED]
     assert len(rows) == 2 and hook.losses.shape == (20,)
     assert float(hook.losses[rows].max()) <= float(hook.losses.sort().values[1])
+
+
+FEW = noise_images(8, (1, 6, 6), classes=3)
+
+
+def stepped(hook: AntiBackdoorLearning, model: nn.Module, lr: float) -> None:
+    """Two steps of four images each: the repository's optimizer, double precision."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    hook.losses = hook.losses.double()
+    for rows in torch.arange(8).split(4):
+        x, y = hook.batch(FEW.x[rows].double() / 255, FEW.y[rows], rows)
+        optimizer.zero_grad()
+        hook.loss(model(x), y, 0.0).backward()
+        optimizer.step()
+
+
+def before_isolation(gamma: float = 0.5, rate: float = 0.4) -> AntiBackdoorLearning:
+    hook = AntiBackdoorLearning(
+        ABLConfig(isolation_epochs=1, unlearning_epochs=1, isolation_rate=rate, gamma=gamma),
+        torch.Generator(),
+    )
+    hook.begin(normed_net(), FEW, steps_an_epoch=2, epochs=2)
+    return hook
+
+
+# Numbers from bboylyg/ABL 3fd736c: biases of the head after two steps of ``train_step`` in backdoor_isolation.py. Its
+# default, flooding at gamma, gives the same: both have the gradient sign(L - gamma) dL.
+@pytest.mark.parametrize(
+    ("gamma", "biases"),
+    [
+        (0.05, [-0.969816258853, 0.184473958375, 0.398477917894]),  # both batches descend
+        (5.0, [-0.791662374868, -0.0876909781535, 0.492488970438]),  # both ascend
+    ],
+)
+def test_early_steps_are_those_of_the_repository(gamma: float, biases: list[float]) -> None:
+    model = normed_net().train()
+    stepped(before_isolation(gamma), model, lr=0.1)
+
+    assert model.head.bias.tolist() == pytest.approx(biases, abs=1e-10)
+
+
+def test_of_the_same_losses_the_same_rows_are_set_aside() -> None:
+    """Rows from ``compute_loss_value`` and ``isolate_data`` of bboylyg/ABL 3fd736c, 0.4 of eight images."""
+    hook = before_isolation()
+    logits = normed_net()(FEW.x.double() / 255)
+    hook.losses = F.cross_entropy(logits, FEW.y, reduction="none").detach()
+    hook._isolate()
+
+    assert hook.isolated.tolist() == [3, 0, 6]
+
+
+def test_the_ascent_is_that_of_the_repository() -> None:
+    """Numbers from ``train_step_unlearning`` of bboylyg/ABL 3fd736c, where nothing descends beside it."""
+    hook = before_isolation()
+    hook.isolated = torch.arange(8)
+    model = normed_net().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=5e-4, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    for rows in torch.arange(8).split(4):
+        hook.descending = 4
+        logits = model(FEW.x[rows].double() / 255)
+        optimizer.zero_grad()
+        hook.loss(torch.cat([logits.detach(), logits]), FEW.y[rows].repeat(2), 0.0).backward()
+        optimizer.step()
+
+    expected = [-0.89406517604, 0.0573578894937, 0.449825158008]
+    assert model.head.bias.tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_a_second_training_with_the_same_hook_starts_anew() -> None:
