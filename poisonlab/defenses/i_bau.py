@@ -161,6 +161,8 @@ class IBAU(Defense):
         deviations=(
             "The fixed-point map uses the images of the step; the repository always uses its first batch.",
             "The fixed-point iteration has no early stop.",
+            "The perturbation is on the first images of a batch drawn at random, on one at least. The repository draws "
+            "them in batches that stay the same, and of fewer than 100 images it takes none.",
         ),
     )
 

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, small, state_of
+from core_helpers import clean_model, digits, listening, noise_images, normed_net, small, state_of
 from torch import nn
+from torch.nn import functional as F
 
 from poisonlab.context import Context, derive
+from poisonlab.defenses import i_bau
 from poisonlab.defenses.i_bau import IBAU, Unlearning, hypergradient, inner_loss
 from poisonlab.events import ArtifactReady, Metric, Progress
 from poisonlab.models.base import Classifier
@@ -77,6 +79,32 @@ def test_hypergradient_equals_finite_differences_of_a_solved_network() -> None:
         with torch.no_grad():
             kernel[place] += 1e-5
         assert found[place].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4, abs=1e-8)
+
+
+def test_perturbation_and_hypergradient_are_those_of_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers from YiZeng623/I-BAU d4bfa52: the inner loop of defense.py over two batches of four images, then
+    ``fixed_point`` of hypergrad.py on the first, with one of its images perturbed, a = 0.1 and K = 5.
+    """
+    monkeypatch.setattr(i_bau, "as_floats", lambda x: x.double() / 255)
+    monkeypatch.setattr(i_bau, "batches", lambda n, *rest: torch.arange(n).split(4))
+    model = normed_net()
+    config = small(IBAU, batch_size=4, share=0.25).config
+    unlearning = Unlearning(model, noise_images(8, (1, 6, 6), classes=3), config, Context())
+    x, y = unlearning.prepare(torch.arange(4))
+    unlearning.gradient(lambda: F.cross_entropy(model(x), y))
+
+    # fmt: off
+    perturbation = [-0.0313253661304, -0.351820603252, -0.670460991822, -0.000351448110738, 0.586256533514,
+                    -0.441111581651]
+    # fmt: on
+    assert unlearning.delta[0, 0, 0].tolist() == pytest.approx(perturbation, abs=1e-9)
+    assert unlearning.delta.norm().item() == pytest.approx(14.8056763853)
+    gradient = {name: p.grad for name, p in model.named_parameters()}
+    assert gradient["head.bias"].tolist() == pytest.approx(
+        [0.0877275965991, -0.239742274851, 0.152014678252], abs=1e-9
+    )
+    row = [-0.771947940821, -0.175081218365, -0.19588109674]  # without the implicit part -0.63, -0.12, -0.31
+    assert gradient["body.0.weight"][0, 0, 0].tolist() == pytest.approx(row, abs=1e-9)
 
 
 def test_the_perturbation_is_put_on_a_share_of_the_batch() -> None:
