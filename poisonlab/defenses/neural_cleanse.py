@@ -98,6 +98,9 @@ class NeuralCleanse(Defense):
         deviations=(
             "All classes are searched together for a fixed number of rounds; the repository does one after the other "
             "and stops early.",
+            "Of the rounds that succeed, the one with the smallest mask at its end is kept, and the last one where "
+            "none does. BackdoorBench goes by the mean norm along a round, and keeps the first. It starts from 0.88 in "
+            "mask and pattern, not at random, and its median of an even number of norms is the lower middle one.",
             "Unlearning is that of BackdoorBench: fine-tuning with a fifth of the images triggered.",
             "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: "
             "the norms of a small network's classes differ so much that an empty mask would hardly stand out.",

@@ -1,11 +1,13 @@
 """What is special about Neural Cleanse: the search for the smallest trigger, and unlearning it."""
 
+import pytest
 import torch
 from core_helpers import listening, noise_images
 from torch import Tensor, nn
 
 from poisonlab.context import Context
 from poisonlab.defenses.neural_cleanse import NCConfig, NeuralCleanse, Vaccination
+from poisonlab.defenses.shared.sample_scores import anomaly_index
 from poisonlab.defenses.shared.trigger_search import SearchConfig, Triggers, paste, search
 from poisonlab.models.base import Classifier
 from poisonlab.types import Detection, ImageSet
@@ -51,6 +53,27 @@ def test_classes_are_searched_independently_of_each_other() -> None:
     alone = search(planted(), striped(), torch.tensor([TARGET]), config, Context())
 
     assert torch.allclose(together.masks[TARGET], alone.masks[0], atol=1e-5)
+
+
+def test_the_search_is_that_of_backdoorbench() -> None:
+    """Numbers from ``train_mask`` of SCLBD/BackdoorBench f02e353, defense/nc.py, in double precision, handed our start
+    and our batches: 14 rounds in which lambda falls two or three times by 2^1.5 and rises four times by 2.
+
+    Classes for which both keep the same round; after it the mask's norm, and its corner pixel.
+    """
+    config = SearchConfig(rounds=14, steps=4, search_batch=8, patience=2)
+    found = search(planted(), striped(), torch.tensor([1, 3, 4]), config, Context())
+
+    assert found.l1_norm.tolist() == pytest.approx([34.8910646, 32.5455071, 32.3066128], rel=1e-5)
+    assert found.masks[:, 0, 7, 7].tolist() == pytest.approx([0.3180110, 0.3508850, 0.3502079], rel=1e-5)
+    assert found.patterns[:, 0, 7, 7].tolist() == pytest.approx([0.1681051, 0.1813730, 0.1810729], rel=1e-4)
+
+
+def test_the_anomaly_index_is_that_of_backdoorbench() -> None:
+    """``outlier_detection`` of the same file; of an even number of norms it takes the lower middle one as median."""
+    norms = torch.tensor([30.0, 42.5, 28.0, 35.0, 12.0, 50.0, 33.0, 38.0, 41.0], dtype=torch.float64)
+
+    assert anomaly_index(norms)[4].item() == pytest.approx(2.585547911326948)
 
 
 def detected(model: Classifier) -> Detection:
