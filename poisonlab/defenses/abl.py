@@ -24,7 +24,7 @@ class ABLConfig(Config):
         quick={"*": 3, "digits": 9},
         ge=1,
         le=1000,
-        source=REPOSITORY,
+        source=f"BackdoorBench; 10 in the {REPOSITORY}",
     )
     unlearning_epochs: int = param(
         5,
@@ -154,7 +154,8 @@ class ABL(Defense):
         threat_model="Defender trains the model, on a training set that may be poisoned, without any clean images.",
         deviations=(
             "The three phases share one training and its learning rate; the repository trains three times.",
-            "An image's loss is the one it had when last seen in the first phase, augmented and in train mode.",
+            "An image's loss is the one it had when last seen in the first phase, augmented and in train mode; the "
+            "repository does not augment there, and looks at all images once more, in eval mode.",
             "The ascent is weighed against the descent on the other images (the paper's objective); the repository "
             "only ascends, with a small learning rate of its own.",
             "The preset quick lets an image ascend to the loss of a guess only: without a limit a short training ends "

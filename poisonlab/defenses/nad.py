@@ -32,7 +32,7 @@ class NADConfig(FTConfig):
         ge=2,
         le=4096,
         unit="images",
-        source=f"{REPOSITORY}, recalled",
+        source=REPOSITORY,
     )
     lr: float = param(
         0.1,
@@ -41,6 +41,9 @@ class NADConfig(FTConfig):
         gt=0,
         le=10,
         source=REPOSITORY,
+    )
+    weight_decay: float = param(
+        1e-4, "L2 weight decay on all parameters", quick=5e-4, ge=0, le=0.1, source=REPOSITORY
     )
     power: float = param(2.0, "p, exponent of the activations", gt=0, le=10, source=REPOSITORY)
     beta_1: float = param(
@@ -155,7 +158,9 @@ class NAD(Defense):
         deviations=(
             "Attention is compared after the last block of each of the last three resolutions, whatever the network; "
             "the paper has the three groups of a WideResNet.",
-            "The learning rate falls as a cosine, with Nesterov momentum: the common training loop.",
+            "The learning rate falls as a cosine, that of the common training loop; in the repository it falls to a "
+            "tenth after two epochs.",
+            "Images are not cut out; the repository blanks a square of 3x3 pixels in each.",
             "The preset quick takes smaller steps: the published ones cost a small network its accuracy.",
         ),
     )
