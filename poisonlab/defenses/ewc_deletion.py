@@ -79,9 +79,10 @@ class GuardedAscent(Anchor):
 
 @defense("ewc_deletion")
 class EWCDeletion(Defense):
-    """max over theta of  -log p(C | theta) / |C| - 1 / (2 gamma) (theta - theta^)' diag(F) (theta - theta^),
+    """max over theta of  -log p(C | theta) / |C| - 1 / gamma (theta - theta^)' diag(F) (theta - theta^),
 
-    stopped where the trusted images fare best: never worse on them than the model that was given.
+    stopped where the trusted images fare best: never worse on them than the model that was given. The second term is
+    N / 2 (theta - theta^)' diag(F) (theta - theta^), eq. 18, times 2 / (gamma N), as in the appendix.
     """
 
     Config = EWCDeletionConfig
@@ -110,7 +111,7 @@ class EWCDeletion(Defense):
         if not len(rows):
             return Repair(repaired, findings)
         fisher = drawn_fisher(model, suspects, cfg.fisher_images, ctx)
-        guard = GuardedAscent(repaired, fisher, 1 / cfg.gamma, clean)
+        guard = GuardedAscent(repaired, fisher, 2 / cfg.gamma, clean)
         recipe = plain_recipe(cfg.epochs, cfg.batch_size, cfg.lr)
         fine_tune(repaired.requires_grad_(True), suspects[rows], recipe, ctx, guard)
         repaired.load_state_dict(guard.best)

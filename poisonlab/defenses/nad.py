@@ -160,7 +160,7 @@ class NAD(Defense):
             "the paper has the three groups of a WideResNet.",
             "The learning rate falls as a cosine, that of the common training loop; in the repository it falls to a "
             "tenth after two epochs.",
-            "Images are not cut out; the repository blanks a square of 3x3 pixels in each.",
+            "No part of an image is blanked; the repository blanks a square of 2x2 pixels in each.",
             "The preset quick takes smaller steps: the published ones cost a small network its accuracy.",
         ),
     )

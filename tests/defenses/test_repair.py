@@ -10,6 +10,7 @@ from core_helpers import (
     digits,
     listening,
     noise_images,
+    normed_net,
     rest_slow,
     same_state,
     small,
@@ -98,6 +99,72 @@ def test_the_anchor_pulls_back_by_its_strength_times_fisher_times_distance() -> 
 
     assert torch.allclose(model.head.bias.grad, torch.full_like(model.head.bias, 4.0 * 0.5 * 0.25))
     assert not bool(model.head.weight.grad.any())
+
+
+@pytest.mark.parametrize("kappa", [0.0, 3.0])
+def test_scores_are_those_of_the_formula(kappa: float) -> None:
+    """theta_S = argmin of the sum of losses over S + kappa N / 2 (theta - theta^)' diag(F) (theta - theta^), by four
+    steps of Adam on all of S; r_S = l(z; theta_S) - l(z; theta^). All written down anew, in double precision.
+    """
+    model, clean, suspects = normed_net(), noise_images(6, (1, 6, 6), 3), noise_images(12, (1, 6, 6), 3, 1)
+    steps = {"adapt_epochs": 4, "adapt_batch": 6, "adapt_lr": 0.05, "fisher_images": 0}
+    config = small(RetainBeneficial, kappa=kappa, **steps).config
+    found = ewc.influence(model, clean, suspects, config, Context(seed=1))
+
+    def loss(at: Classifier, data: ImageSet) -> Tensor:
+        return F.cross_entropy(at(data.x.double() / 255), data.y, reduction="none")
+
+    moved = copy.deepcopy(model)
+    weights = [w for name, w in moved.named_parameters() if not name.startswith(("body.1.", "body.4."))]
+    start = [w.detach().clone() for w in weights]  # norms stay
+    each = [torch.autograd.grad(one, weights, retain_graph=True) for one in loss(moved, suspects)]
+    fisher = [torch.stack(squares).square().mean(0) for squares in zip(*each, strict=True)]
+    optimizer = torch.optim.Adam(weights, lr=0.05, betas=(0.9, 0.999))
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.1**step  # x0.1 at a quarter, half and three quarters
+        pull = [(f * (w - s).square()).sum() for f, w, s in zip(fisher, weights, start, strict=True)]
+        objective = loss(moved, clean).sum() + kappa * len(suspects) / 2 * torch.stack(pull).sum()
+        optimizer.zero_grad()
+        (objective / len(clean)).backward()
+        optimizer.step()
+
+    expected = (loss(moved, suspects) - loss(model, suspects)).detach()
+    assert float(expected.abs().max()) > 0.05
+    assert torch.allclose(found.double(), expected, rtol=0, atol=2e-6)
+
+
+def test_deletion_follows_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descends on  log p(C | theta) / |C| + 2 / (gamma N) N / 2 (theta - theta^)' diag(F) (theta - theta^)."""
+    model, suspects, gamma = normed_net(), noise_images(12, (1, 6, 6), 3), 0.05
+    x, y = suspects.x.double() / 255, suspects.y
+    losses = F.cross_entropy(model(x), y, reduction="none").detach()
+    given: list[Any] = []
+    monkeypatch.setattr(ewc_deletion, "influence", lambda *args: -losses)  # none above the loss of a guess
+    monkeypatch.setattr(ewc_deletion, "fine_tune", lambda *args: given.extend(args))
+    method = small(registry.defense["ewc_deletion"], gamma=gamma, flag_share=0.25, fisher_images=0)
+    method.repair_with_suspects(model, noise_images(6, (1, 6, 6), 3), suspects, Context())
+    moved, flagged, _, _, guard = given
+    rows = losses.argsort()[:3]
+    assert torch.equal(flagged.x, suspects.x[rows])
+
+    weights = list(moved.requires_grad_(True).parameters())
+    each = [
+        torch.autograd.grad(one, weights)
+        for one in (F.cross_entropy(moved(x[[i]]), y[[i]]) for i in range(12))
+    ]
+    fisher = [torch.stack(squares).square().mean(0) for squares in zip(*each, strict=True)]
+    with torch.no_grad():
+        for weight in weights:
+            weight.mul_(1.02)
+    pairs = zip(fisher, weights, model.parameters(), strict=True)
+    distance = torch.stack([(f * (w - s.detach()).square()).sum() for f, w, s in pairs]).sum()
+    likelihood = moved(x[rows]).log_softmax(1).gather(1, y[rows, None]).sum()
+    objective = likelihood / 3 + 2 / (gamma * 12) * 12 / 2 * distance
+    expected = torch.autograd.grad(objective, weights)
+
+    guard.backward(moved, lambda: guard.loss(moved(x[rows]), y[rows], 0.0))
+    for found, value in zip(weights, expected, strict=True):
+        assert found.grad is not None and torch.allclose(found.grad, value, rtol=1e-4, atol=1e-7)
 
 
 def test_a_stiff_anchor_keeps_the_weights_that_matter() -> None:
