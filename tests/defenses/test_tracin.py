@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, network
+from core_helpers import clean_model, digits, network, noise_images, normed_net
 from torch.nn import functional as F
 
 from poisonlab.context import Context
@@ -65,6 +65,25 @@ def test_influence_adds_up_over_the_checkpoints_and_leaves_the_network_as_it_was
 
     assert model.training
     assert torch.allclose(hook.total, 2 * 0.5 * self_influence(model.eval(), data), rtol=1e-4)
+
+
+def test_influence_over_given_checkpoints_is_that_of_captum() -> None:
+    """Numbers from ``TracInCP(..., layers=["head"])`` of captum 0.9.0 (the paper's repository holds notebooks for
+    ImageNet): three checkpoints that differ in scale, learning rates 0.1, 0.05 and 0.02.
+    """
+    data, model = noise_images(8, (1, 6, 6), classes=3), normed_net()
+    hook = Influence(TracInConfig(**RECIPE | {"epochs": 3, "checkpoints": 3}))  # type: ignore[arg-type]
+    hook.begin(model, data, steps_an_epoch=1, epochs=3)
+    hook.rates = {1: 0.1, 2: 0.05, 3: 0.02}
+    for number, scale in ((2, 1.0), (3, 0.9), (4, 0.8)):
+        model.load_state_dict(normed_net().state_dict())
+        with torch.no_grad():
+            model.body[3].weight.mul_(scale)
+            model.head.weight.mul_(scale)
+        hook.epoch(number, data)
+
+    expected = [0.5929973, 6.4652870, 6.9631622, 0.5278028, 6.8530634, 6.1124982, 0.7993979, 5.9868121]
+    assert hook.total.tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_mislabeled_digits_come_first_and_a_tenth_is_flagged() -> None:
