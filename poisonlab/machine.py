@@ -15,6 +15,8 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 DEVICES = ("auto", "cpu", "cuda")
+# of all memory that the processes of a container may have together: bytes, or "max"
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 # parameters of glibc's mallopt, and the largest number it takes
 M_TRIM_THRESHOLD = -1
@@ -82,6 +84,20 @@ def peak_memory_mb(device: torch.device) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """All memory of a GPU, or that this process may have; ``None`` where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = CONTAINER_LIMIT.read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def keep_memory() -> None:

@@ -5,8 +5,14 @@ from functools import partial
 
 from torch import Tensor
 
-from poisonlab.attacks.shared.surrogates import Surrogate
-from poisonlab.attacks.shared.targeted import DEVIATIONS, DescentConfig, TargetedAttack, descend
+from poisonlab.attacks.shared.surrogates import Loss, Surrogate
+from poisonlab.attacks.shared.targeted import (
+    DEVIATIONS,
+    DescentConfig,
+    TargetedAttack,
+    descend,
+    trials_at_once,
+)
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
@@ -76,5 +82,8 @@ class BullseyePolytope(TargetedAttack):
     )
 
     def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
-        losses = [partial(bullseye_loss, s, s.target_features(targets)) for s in surrogates]
-        return descend(base, losses, self.config, "relative_feature_distance", ctx)
+        def losses_of(group: Tensor) -> list[Loss]:
+            return [partial(bullseye_loss, s, s.target_features(group)) for s in surrogates]
+
+        at_once = trials_at_once(surrogates, base)
+        return descend(base, targets, losses_of, at_once, self.config, "relative_feature_distance", ctx)

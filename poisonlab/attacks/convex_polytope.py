@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.shared.surrogates import Surrogate
-from poisonlab.attacks.shared.targeted import BENCHMARK, DEVIATIONS, DescentConfig, TargetedAttack, descend
+from poisonlab.attacks.shared.targeted import (
+    BENCHMARK,
+    DEVIATIONS,
+    DescentConfig,
+    TargetedAttack,
+    descend,
+    trials_at_once,
+)
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
@@ -141,5 +148,8 @@ class ConvexPolytope(TargetedAttack):
     )
 
     def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
-        losses = [PolytopeLoss(s, targets, self.config) for s in surrogates]
-        return descend(base, losses, self.config, "polytope_loss", ctx)
+        def losses_of(group: Tensor) -> list[PolytopeLoss]:
+            return [PolytopeLoss(s, group, self.config) for s in surrogates]
+
+        at_once = trials_at_once(surrogates, base)
+        return descend(base, targets, losses_of, at_once, self.config, "polytope_loss", ctx)

@@ -1,16 +1,16 @@
 """Gradient matching: clean-label poisons whose training gradient is aligned with the attacker's."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from poisonlab.attacks.base import Attack, AttackerView
+from poisonlab.attacks.shared.alignment import mismatch_gradient, parameter_gradient, poisons_at_once
 from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.targeted import TargetChoice, draw_trials, targeted_threat
@@ -111,41 +111,6 @@ def published_recipe(victim: str, config: GradientMatchingConfig) -> TrainingCon
     )
 
 
-def parameter_gradient(
-    model: Classifier, x: Tensor, y: Tensor, differentiable: bool = False
-) -> tuple[Tensor, ...]:
-    """grad_theta of the mean cross-entropy, over all parameters.
-
-    Args:
-        x: float ``(n, c, h, w)`` in [0, 1].
-        y: int64 ``(n,)``.
-        differentiable: whether its own derivative by ``x`` will be asked for.
-    """
-    loss = F.cross_entropy(model(x), y)
-    return torch.autograd.grad(loss, tuple(model.parameters()), create_graph=differentiable)
-
-
-def alignment_loss(target_gradient: Iterable[Tensor], poison_gradient: Iterable[Tensor]) -> Tensor:
-    """B = 1 - <g_t, g_p> / (||g_t|| ||g_p||), inner product and norms over all parameters.
-
-    Returns:
-        A scalar in [0, 2]: 0 for equal directions, 1 for orthogonal, 2 for opposite ones.
-    """
-    products = []
-    target_squares = []
-    poison_squares = []
-    for t, p in zip(target_gradient, poison_gradient, strict=True):
-        products.append((t * p).sum())
-        target_squares.append(t.square().sum())
-        poison_squares.append(p.square().sum())
-    return 1 - total(products) / (total(target_squares) * total(poison_squares)).sqrt()
-
-
-def total(scalars: Sequence[Tensor]) -> Tensor:
-    """The sum, added in this order."""
-    return sum(scalars[1:], scalars[0])
-
-
 class SignedAdam:
     """Adam on the sign of the gradient; the rate falls tenfold after 3/8, 5/8 and 7/8 of the steps."""
 
@@ -231,16 +196,16 @@ def craft(
     delta = (noise * eps / std).requires_grad_()  # in standard deviations, as the step size
     target_gradients = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
     optimizer = SignedAdam(delta, config.step_size / len(models), config.steps)
+    at_once = poisons_at_once(models[0], x, labels)
     losses: list[Tensor] = []
     for _ in range(config.steps):
         gradient = torch.zeros_like(delta)
         loss = torch.zeros((), device=x.device)
         for model, target_gradient in zip(models, target_gradients, strict=True):
             augmented = augment(x + delta * std, config.crop_padding, config.flip, draws)
-            poison_gradient = parameter_gradient(model, augmented, labels, differentiable=True)
-            mismatch = alignment_loss(target_gradient, poison_gradient)
-            gradient += torch.autograd.grad(mismatch, delta)[0]  # double backward
-            loss += mismatch.detach() / len(models)
+            mismatch, by_image = mismatch_gradient(model, augmented, labels, target_gradient, at_once)
+            gradient += torch.autograd.grad(augmented, delta, by_image)[0]
+            loss += mismatch / len(models)
         losses.append(loss)
         optimizer.step(gradient)
         with torch.no_grad():

@@ -14,10 +14,9 @@ from poisonlab.attacks.gradient_matching import (
     GradientMatching,
     GradientMatchingConfig,
     SignedAdam,
-    alignment_loss,
     craft,
-    parameter_gradient,
 )
+from poisonlab.attacks.shared.alignment import alignment_loss, mismatch_gradient, parameter_gradient
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.models.base import Classifier, predict
@@ -46,6 +45,19 @@ def test_alignment_is_0_for_equal_1_for_orthogonal_and_2_for_opposite_directions
     assert alignment_loss(wanted, [5 * a, 5 * b]).item() == pytest.approx(0, abs=1e-6)
     assert alignment_loss(wanted, [torch.tensor([[0.0, 7.0]]), torch.zeros(1)]).item() == pytest.approx(1)
     assert alignment_loss(wanted, [-a, -b]).item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 15])
+def test_a_derivative_taken_in_parts_is_that_of_all_poisons_together(at_once: int) -> None:
+    base, labels, target, adversarial = setup()
+    model = copy.deepcopy(clean_model()).requires_grad_(True)
+    goal = parameter_gradient(model, target / 255, adversarial)
+    whole_loss, whole = mismatch_gradient(model, base / 255, labels, goal, at_once=16)
+
+    loss, parts = mismatch_gradient(model, base / 255, labels, goal, at_once)
+
+    assert loss.item() == pytest.approx(whole_loss.item(), abs=1e-6)
+    assert float((parts - whole).abs().max()) < 1e-6 < 1e-3 < float(whole.abs().max())
 
 
 def test_alignment_is_taken_over_all_parameters_at_once() -> None:
@@ -116,8 +128,8 @@ def test_the_start_is_clipped_to_the_bound_and_not_to_the_range_of_pixels() -> N
 
     craft([surrogate], *setup(), config, derive(0, "craft"))
 
-    moved = seen[1] - setup()[0] / 255  # after the target, the poisons as they start
-    assert float(moved.abs().max()) == pytest.approx(48 / 255) and float(seen[1].min()) < -40 / 255
+    moved = seen[-1] - setup()[0] / 255  # the one step sees the poisons as they start
+    assert float(moved.abs().max()) == pytest.approx(48 / 255) and float(seen[-1].min()) < -40 / 255
 
 
 def recipe_of(preset: Preset) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from poisonlab.attacks.base import AttackerView
+from poisonlab.attacks.shared import memory
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.spec.config import VictimPart, explain
@@ -138,6 +139,12 @@ class Surrogate:
         with torch.inference_mode(), self._dropping():
             found = features_at(self.model, as_floats(targets), self.depths)
         return [f.clone() for f in found]
+
+    def images_at_once(self, x: Tensor) -> int:
+        """How many images like ``x``, two or more, a graph through all draws may hold; draws no dropout."""
+        # dropout keeps its masks, as large as what they fall on
+        graphs = self.draws * (2 if self.dropout else 1)
+        return memory.images_at_once(lambda images: features_at(self.model, images, self.depths), x, graphs)
 
     @contextmanager
     def _dropping(self) -> Iterator[None]:

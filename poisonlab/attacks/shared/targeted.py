@@ -1,6 +1,6 @@
 """What clean-label attacks on one target image share: targets, base images, the bound, descent on pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from poisonlab.attacks.shared.surrogates import (
     surrogates_of,
 )
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier, predict
+from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.spec.config import Config, param
 from poisonlab.types import ImageSet, Poison, Targeted
 
@@ -225,12 +225,22 @@ def targeted_threat(poison: Poison) -> Targeted:
     return Targeted(state["target_images"], state["true_labels"], state["adversarial_labels"])
 
 
-def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric: str, ctx: Context) -> Tensor:
+def descend(
+    base: Tensor,
+    targets: Tensor,
+    losses_of: Callable[[Tensor], Sequence[Loss]],
+    trials_at_once: int,
+    config: DescentConfig,
+    metric: str,
+    ctx: Context,
+) -> Tensor:
     """Adam on the pixels from ``base``, clipped to the bound after each step.
 
     Args:
         base: uint8 ``(trials, k, c, h, w)``; not modified.
-        losses: one a surrogate; float images like ``base`` in [0, 1] -> ``(trials,)``.
+        targets: uint8 ``(trials, c, h, w)``.
+        losses_of: targets of some trials -> one loss a surrogate; float images like their ``base`` in [0, 1] ->
+            ``(trials,)``. Losses of trials are independent, so that they can be taken in groups.
         metric: name under which the mean loss is reported.
 
     Returns:
@@ -242,8 +252,12 @@ def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric:
     high = (x + eps).clamp_max(1)
     poisons = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([poisons], lr=config.step_size / 255)
+    losses_of_groups = [losses_of(group) for group in targets.split(trials_at_once)]
     for step in range(1, config.steps + 1):
-        loss, poisons.grad = mean_gradient(losses, poisons)
+        groups = zip(losses_of_groups, poisons.split(trials_at_once), strict=True)
+        found = [mean_gradient(losses, group) for losses, group in groups]
+        loss = torch.cat([values for values, _ in found])
+        poisons.grad = torch.cat([gradient for _, gradient in found])
         optimizer.step()
         with torch.no_grad():
             poisons.copy_(torch.minimum(torch.maximum(poisons, low), high))
@@ -251,3 +265,11 @@ def descend(base: Tensor, losses: Sequence[Loss], config: DescentConfig, metric:
             ctx.metric(metric, step, loss.mean().item())
         ctx.progress(step, config.steps)
     return round_within(poisons.detach(), base, config.eps)
+
+
+def trials_at_once(surrogates: Sequence[Surrogate], base: Tensor) -> int:
+    """How many trials, uint8 ``(trials, k, c, h, w)``, a graph through the largest surrogate may hold."""
+    x = as_floats(base.flatten(0, 1)[:2])
+    images = min(surrogate.images_at_once(x) for surrogate in surrogates)
+    trials, poisons = base.shape[:2]
+    return min(trials, max(1, images // poisons))
