@@ -41,10 +41,13 @@ def triangle(total: int, peak_at: float) -> Callable[[int], float]:
 
 
 def falling(optimizer: torch.optim.Optimizer, drops: str, total: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """A tenth of the rate before from each of ``drops`` on, shares of ``total`` steps."""
+    """A tenth of the rate before from each of ``drops`` on, shares of ``total`` steps.
+
+    The rates are those of ``MultiStepLR``, whose state is no JSON and so cannot be kept.
+    """
     # a product that should be whole may come out a little less
-    milestones = [math.floor(share * total + 1e-6) for share in parse_shares(drops)]
-    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    milestones = [max(1, math.floor(share * total + 1e-6)) for share in parse_shares(drops)]
+    return torch.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda step: 0.1 ** milestones.count(step))
 
 
 def learning_rate(

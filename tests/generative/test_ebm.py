@@ -100,7 +100,7 @@ def test_steps_are_those_of_the_released_loss_divided_by_its_temperature() -> No
         training._descend(positives, negatives)
 
     apart = [
-        float((a - b).abs().max())
+        float((a - b).detach().abs().max())
         for a, b in zip(training.energy.parameters(), released.parameters(), strict=True)
     ]
     assert max(apart) < 1e-7  # of 3e-4 that a weight moves; with torch's own epsilon 3.5e-6

@@ -1,9 +1,13 @@
 """Learning rates over the steps, and the biases of norms with a rate of their own."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from core_helpers import network, noise_images
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.training.optimizers import falling, learning_rate, parameter_groups, triangle
@@ -43,14 +47,28 @@ def test_steps_fall_at_the_published_epochs_of_gradient_matching() -> None:
     assert [seen[i] for i in [0, *falls]] == pytest.approx([0.4, 0.04, 0.004, 0.0004])
 
 
-@pytest.mark.parametrize("total", [2, 5, 7, 40, 391, 1173])
-def test_the_usual_drops_are_those_of_older_records(total: int) -> None:
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    head = falling(optimizer, HeadConfig().drops, total)
-    fine_tune = falling(optimizer, FineTuneConfig().drops, total)
+def stepped(make: Callable[[torch.optim.Optimizer], LRScheduler], total: int) -> list[float]:
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-4)
+    schedule = make(optimizer)
+    seen = []
+    for _ in range(total):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
 
-    assert sorted(head.milestones.elements()) == [total // 2, total * 3 // 4]
-    assert sorted(fine_tune.milestones.elements()) == [total // 4, total // 2, total * 3 // 4]
+
+@pytest.mark.parametrize("total", [4, 5, 7, 40, 391, 1173])
+def test_the_usual_drops_give_the_rates_of_older_records(total: int) -> None:
+    """To the last bit."""
+    marks = {
+        HeadConfig: [total // 2, total * 3 // 4],
+        FineTuneConfig: [total // 4, total // 2, total * 3 // 4],
+    }
+
+    for config, at in marks.items():
+        before = stepped(partial(MultiStepLR, milestones=at), total)
+        assert stepped(partial(falling, drops=config().drops, total=total), total) == before
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "triangle", "steps"])
