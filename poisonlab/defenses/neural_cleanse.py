@@ -25,7 +25,7 @@ class NCConfig(FTConfig, SearchConfig):
     lr: float = param(
         0.01,
         "Learning rate at the start, falling as a cosine",
-        quick={"*": 0.05, "cifar10": 0.02},
+        quick={"*": 0.05, "cifar10": 0.005},
         gt=0,
         le=10,
         source=BENCH,
@@ -34,6 +34,7 @@ class NCConfig(FTConfig, SearchConfig):
         ANOMALY_INDEX,
         "Anomaly index, in robust standard deviations below the median, above which a class is flagged",
         quick=2.4,
+        full=2.4,
         gt=0,
         le=100,
         source="the paper",
@@ -42,12 +43,14 @@ class NCConfig(FTConfig, SearchConfig):
         "norm",
         "What the anomaly index is of: the L1 norms of the masks, or their logarithms",
         quick="log_norm",
+        full="log_norm",
         source="the paper",
     )
     least_spread: float = param(
         0.0,
         "Robust standard deviations below this count as this",
         quick=0.35,
+        full=0.35,
         ge=0,
         le=100,
         source="the paper",

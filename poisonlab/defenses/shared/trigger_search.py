@@ -24,8 +24,8 @@ COST_DOWN = 1.5  # the cost falls by the factor's power of this
 
 
 class SearchConfig(Config):
-    rounds: int = param(80, "Rounds of the trigger search", quick=40, ge=1, le=2000, source=BENCH)
-    steps: int = param(31, "Steps in a round", quick=4, ge=1, le=1000, source=REPOSITORY)
+    rounds: int = param(80, "Rounds of the trigger search", quick=40, full=40, ge=1, le=2000, source=BENCH)
+    steps: int = param(31, "Steps in a round", quick=4, full=4, ge=1, le=1000, source=REPOSITORY)
     search_batch: int = param(
         32,
         "Images in a step, for each class",
@@ -42,6 +42,7 @@ class SearchConfig(Config):
         5,
         "Rounds in a row with (or without) success before lambda moves",
         quick=2,
+        full=2,
         ge=1,
         le=100,
         source=BENCH,
