@@ -16,7 +16,9 @@ from poisonlab.context import Context, derive
 from poisonlab.defenses import anp, rnp
 from poisonlab.defenses.anp import ANP, ascend
 from poisonlab.defenses.rnp import RNP
+from poisonlab.defenses.shared import surrogate_trigger
 from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.surrogate_trigger import StandIn
 from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
@@ -250,6 +252,30 @@ def test_a_threshold_or_a_number_prunes_what_it_says(rule: dict[str, Any], prune
 
     assert PruningRule(**rule).given_count(mask) == pruned
     assert PruningRule().given_count(mask) is None
+
+
+def test_where_no_pattern_speaks_for_pruning_channels_go_while_they_cost_little() -> None:
+    rule = PruningRule(free_loss=0.02)
+
+    assert rule.within_free_loss(torch.tensor([0.70, 0.70, 0.69, 0.67, 0.69])) == 2
+    assert rule.within_free_loss(torch.tensor([0.70, 0.71, 0.70])) == 2
+    assert rule.within_free_loss(torch.tensor([0.70, 0.60])) == 0
+    assert PruningRule().free_loss == 0 and small(ANP).config.free_loss == 0.02  # older records lack it
+
+
+def test_a_pattern_that_stays_leaves_the_choice_to_what_accuracy_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = StandIn(torch.zeros(1, *CLEAN.shape), 1)
+    monkeypatch.setattr(surrogate_trigger, "find_stand_ins", lambda *rest: [honest])
+    monkeypatch.setattr(StandIn, "success", lambda *rest: 0.9)
+    model = clean_model()
+    mask = torch.linspace(0, 1, Channels(model).count)
+
+    kept = prune_by(mask, model, CLEAN, PruningRule(free_loss=0.0, accuracy_price=100), Context()).result
+    pruned = prune_by(mask, model, CLEAN, PruningRule(free_loss=1.0), Context()).result
+
+    assert kept.clean_score[kept.chosen] >= kept.clean_score[0] and pruned.chosen == len(pruned.settings) - 1
 
 
 @pytest.mark.parametrize("defense", [ANP, RNP])

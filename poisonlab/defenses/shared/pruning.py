@@ -106,9 +106,24 @@ class PruningRule(Config):
         source="not published",
     )
 
+    free_loss: float = param(
+        0.02,
+        "Where no recovered pattern speaks for pruning, channels go as long as the accuracy on the clean images falls "
+        "by no more than this",
+        neutral=0.0,
+        ge=0,
+        le=1,
+        source="not published",
+    )
+
     def price(self, score: Tensor) -> Tensor:
         """Price of the accuracy that each setting loses against the first."""
         return self.accuracy_price * (score[0] - score).clamp_min(0)
+
+    def within_free_loss(self, score: Tensor) -> int:
+        """Position of the last setting before the first that loses too much against position 0."""
+        too_much = score < score[0] - self.free_loss
+        return int(too_much.float().argmax()) - 1 if too_much.any() else len(score) - 1
 
     def given_count(self, mask: Tensor) -> int | None:
         """How many channels a threshold or a number prunes; ``None`` where the rule decides."""
@@ -149,7 +164,9 @@ def prune_by(mask: Tensor, model: Classifier, clean: ImageSet, rule: PruningRule
     show_channel_scores("masks", scores, ctx)
     name = "channels pruned"
     if given is None:
-        sweep = sweep_by_rule(name, settings, variants, model, clean, rule.price, ctx)
+        sweep = sweep_by_rule(
+            name, settings, variants, model, clean, rule.price, ctx, otherwise=rule.within_free_loss
+        )
     else:
         sweep = sweep_by_parameter(name, settings, variants, model, clean, counts.index(given))
     return Repair(sweep, Findings(channels=scores))

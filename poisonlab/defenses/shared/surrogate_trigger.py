@@ -157,6 +157,7 @@ def sweep_by_rule(
     clean: ImageSet,
     cost: Callable[[Tensor], Tensor],
     ctx: Context,
+    otherwise: Callable[[Tensor], int] = lambda score: 0,
 ) -> SettingSweep:
     """The settings of a repair, of which the clean-data rule chooses one.
 
@@ -166,12 +167,14 @@ def sweep_by_rule(
     Args:
         settings: float ``(s,)``; the first changes nothing.
         cost: accuracy of each setting on the clean images ``(s,)`` -> what :func:`choose` weighs against success.
+        otherwise: the same accuracies -> the setting that is used where no pattern speaks for any.
     """
     with ctx.apart(Stage.CHOOSING):
         stand_ins = find_stand_ins(model, clean, ctx)
         sweep = SettingSweep(setting_name, settings, torch.zeros_like(settings), 0, variants)
         score, success = _at_every_setting(sweep, model, clean, stand_ins)
         pattern, chosen = choose(success, cost(score))
+        chosen = chosen or otherwise(score)
     return replace(sweep, clean_score=score, chosen=chosen, stand_in=success[pattern])
 
 
