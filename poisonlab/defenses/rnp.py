@@ -131,8 +131,8 @@ class RNP(Defense):
         threat_model="Defender holds the trained model and a few clean images (1 % of the training set).",
         deviations=(
             "Unless choose_by says otherwise, the number of pruned channels weighs accuracy on the clean images "
-            "against the success of a pattern recovered from them, or goes as far as two points of that accuracy where no "
-            "pattern answers; the repository sweeps thresholds and has no rule.",
+            "against the success of a pattern recovered from them, or goes as far as two points of that accuracy where "
+            "no pattern answers; the repository sweeps thresholds and has no rule.",
             "Unlearning stops at twice chance, which is the repository's 0.20 for ten classes. Before a repair, the "
             "preset quick unlearns CIFAR-10 ten times more slowly and seldom gets that far: from a network of 336 "
             "channels that has forgotten everything, the masks recover nothing.",
