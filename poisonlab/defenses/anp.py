@@ -86,8 +86,8 @@ class ANP(Defense):
         deviations=(
             "Unless choose_by says otherwise, the number of pruned channels weighs accuracy on the clean images "
             "against the success of a pattern recovered from them, or goes as far as two points of that accuracy where "
-            "no pattern answers; the paper fixes a threshold, and some benchmarks take the one with the lowest test ASR "
-            "(shown here as the oracle).",
+            "no pattern answers; the paper fixes a threshold, and some benchmarks take the one with the lowest test "
+            "ASR (shown here as the oracle).",
             "The preset quick learns few steps, in which single masks still jump: on photographs it prunes by their "
             "average over all steps, and shakes half as hard, for a network with few channels has little slack.",
             "Settings are counts of pruned channels, not thresholds: small networks have many equal masks.",
