@@ -217,6 +217,9 @@ def _add_transfer(command: Command) -> None:
         metavar="SOURCE",
         help="pack the runs of this source, too",
     )
+    packing.add_argument(
+        "--without", type=Path, metavar="FILE", help="leave out the runs whose ids this text file lists"
+    )
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:

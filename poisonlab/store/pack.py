@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,12 @@ class Found:
     folder: Path | None
 
 
-def pack(source: Path, target: Path, more: Sequence[Path] = ()) -> Packed:
+def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Container[str] = ()) -> Packed:
     """Pack every run of ``source``, a results folder, a folder of run folders or an earlier pack, into ``target``.
 
     Args:
         more: other sources; of a run that several hold, the first counts.
+        without: runs that are left out, such as those of code that has changed since.
 
     Raises:
         RecordError: there is no run, or ``target`` holds something else than a pack. OSError: the disk refuses.
@@ -69,7 +70,7 @@ def pack(source: Path, target: Path, more: Sequence[Path] = ()) -> Packed:
     for place in (source, *more):
         for one in _collect(place, refused):
             runs.setdefault(one.record.run_id, one)
-    found = [run for _, run in sorted(runs.items())]
+    found = [run for run_id, run in sorted(runs.items()) if run_id not in without]
     if not found:
         raise RecordError(f"{source} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
     temporary = target.with_name(f".{target.name}.tmp")

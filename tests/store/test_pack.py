@@ -76,6 +76,25 @@ def test_new_runs_are_added_to_a_pack_and_none_counts_twice(tmp_path, spec):
     assert packed.runs == 5 and contents(tmp_path / "grown") == contents(tmp_path / "at once")
 
 
+def test_runs_of_code_that_has_changed_are_taken_out(tmp_path, spec, capsys):
+    records = runs_with_pictures(tmp_path / "runs", [spec(seed=seed) for seed in range(3)])
+    (tmp_path / "old.txt").write_text(f"{records[0].run_id}\n{records[2].run_id}\n", encoding="utf-8")
+
+    main.main(
+        [
+            "results",
+            "pack",
+            str(tmp_path / "runs"),
+            str(tmp_path / "pack"),
+            "--without",
+            str(tmp_path / "old.txt"),
+        ]
+    )
+
+    assert capsys.readouterr().out.startswith("1 runs in")
+    assert shipped_ids(tmp_path / "pack") == {records[1].run_id}
+
+
 def test_a_packed_record_is_the_one_that_was_written(results, tmp_path, reference, spec):
     (record,) = runs_with_pictures(tmp_path / "runs", [spec()])
     pack(tmp_path / "runs", reference)
