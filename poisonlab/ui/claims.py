@@ -10,7 +10,7 @@ from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import PublishedTable, Recipe, published_tables
 from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
-from poisonlab.spec.config import ExperimentSpec, Preset, TrainingConfig
+from poisonlab.spec.config import ExperimentSpec, FineTuneConfig, HeadConfig, Preset, TrainingConfig
 from poisonlab.spec.shares import parse_shares
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.command import reproduce_command
@@ -26,6 +26,7 @@ TO_MEASURE = "not measured yet"
 IN_PART = "measured in part"  # some of the runs that the cell is the mean of
 ANOTHER = "another network"  # stands beside the published number and never counts as its reproduction
 OPEN = (TO_MEASURE, IN_PART)
+Trained = TrainingConfig | HeadConfig | FineTuneConfig
 
 
 def choose() -> tuple[PublishedTable, Recipe]:
@@ -160,7 +161,6 @@ def setting(table: PublishedTable, recipe: Recipe, spec: ExperimentSpec | None) 
 def _here(spec: ExperimentSpec) -> list[str]:
     params: Any = spec.dataset.params
     attack = spec.attack.params.model_dump()
-    training = spec.training
     share = attack.get("poison_rate")
     of = attack.get("rate_of", "all").replace("_", "-")
     poisoned = "as the attack's card says" if share is None else f"{100 * share:g} % of {_OF.get(of, of)}"
@@ -173,14 +173,25 @@ def _here(spec: ExperimentSpec) -> list[str]:
         title,
         f"{poisoned} ({spec.attack.name})",
         f"{spec.clean_images:,}, held out",
-        f"{training.epochs} (SGD {training.lr:g}, {_schedule(training)}, batch {training.batch_size})",
+        _training_here(spec),
     ]
 
 
-def _schedule(training: TrainingConfig) -> str:
-    if training.schedule != "steps":
-        return training.schedule.replace("_", " ")
-    epochs = [f"{share * training.epochs:g}" for share in parse_shares(training.drops)]
+def _training_here(spec: ExperimentSpec) -> str:
+    """The recipe of the victims on the poisoned images, by protocol."""
+    recipe: Trained = spec.training
+    if spec.protocol == "linear_transfer":
+        recipe = spec.head
+    if spec.protocol == "fine_tune_transfer":
+        recipe = spec.fine_tune
+    optimizer = "SGD" if isinstance(recipe, TrainingConfig) else "Adam"
+    return f"{recipe.epochs} ({optimizer} {recipe.lr:g}, {_schedule(recipe)}, batch {recipe.batch_size})"
+
+
+def _schedule(recipe: Trained) -> str:
+    if isinstance(recipe, TrainingConfig) and recipe.schedule != "steps":
+        return recipe.schedule.replace("_", " ")
+    epochs = [f"{share * recipe.epochs:g}" for share in parse_shares(recipe.drops)]
     return f"divided by 10 at {', '.join(epochs)}"
 
 
@@ -266,10 +277,11 @@ def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: s
         st.info("None of this table can be measured here; its numbers are quoted only.")
         return
     if not begun:
+        where = "They take half an hour a victim on two cores" if recipe == "full" else "They need a GPU"
         st.info(
-            f"Nothing of this table is measured yet: {open_cells} cells are open. They need a GPU; the command below "
-            "measures them in slices of nine minutes and goes on where it stopped. On a machine of its own, bring its "
-            "results here with `import`."
+            f"Nothing of this table is measured yet: {open_cells} cells are open. {where}; the command below measures "
+            "them in slices of nine minutes and goes on where it stopped. On a machine of its own, bring its results "
+            "here with `import`."
         )
     elif open_cells:
         st.caption(f"{measured} cells are measured, {open_cells} are open: this command measures them.")

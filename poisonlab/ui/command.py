@@ -71,8 +71,9 @@ def _direction(sort: str, descending: bool) -> list[str]:
 
 
 def reproduce_command(table: str, recipe: str, only: str | None = None) -> str:
-    """``python -m poisonlab reproduce ...``, on a GPU."""
-    parts = [PROGRAM, "reproduce", shlex.quote(table), "--device cuda"]
+    """``python -m poisonlab reproduce ...``, on a GPU unless the recipe fits a processor."""
+    parts = [PROGRAM, "reproduce", shlex.quote(table)]
+    parts += ["--device cuda"] if recipe != "full" else []
     parts += [f"--only {shlex.quote(only)}"] if only else []
     option = {"published": ["--published-epochs"], "full": ["--full"]}
     return " ".join(parts + option.get(recipe, []))
