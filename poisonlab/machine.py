@@ -100,6 +100,23 @@ def memory_bytes(device: torch.device) -> int | None:
     return min(physical, int(limit)) if limit.isdigit() else physical
 
 
+def settle_arithmetic(device: torch.device) -> None:
+    """On a GPU: kernels that give the same numbers each time, and matrix products in TF32, as its convolutions are.
+
+    An operation that has no such kernel warns and runs all the same. No kernel is chosen by timing it: the choice, and
+    with it the last digits, would change from run to run.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # nothing here reads memory that it did not write
+    )
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("high")
+
+
 def keep_memory() -> None:
     """Let freed memory be used again instead of going back to the system at once, where the C library is glibc.
 

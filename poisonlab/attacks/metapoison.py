@@ -18,7 +18,7 @@ from poisonlab.attacks.shared.surrogates import SurrogateNames, parse_surrogates
 from poisonlab.attacks.shared.targeted import Trials
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
-from poisonlab.context import Context
+from poisonlab.context import Context, derive
 from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialize
 from poisonlab.records.artifacts import Crafting
 from poisonlab.registry import Card, attack
@@ -185,7 +185,7 @@ class MetaPoison(SameBudget):
             ctx.generator("metapoison", "noise"),
         )
         place = _positions(trials, len(train))
-        chance = ctx.generator("metapoison", "share")
+        chance = derive(ctx.seed, "metapoison", "share")  # on the host, which decides by it
         counter = StepCounter(ctx, 0, cfg.steps * cfg.models * steps_in_epoch(len(train), cfg.batch))
         history = History(snapshots={0: self._bytes(perturbation, trials)[0]})
         for step in range(1, cfg.steps + 1):
@@ -239,7 +239,7 @@ class MetaPoison(SameBudget):
         derivative = torch.zeros_like(poisons)
         losses = []
         for ahead in consecutive(member.order(), cfg.unroll + 1):
-            if torch.rand((), generator=chance, device=chance.device) < cfg.share:
+            if torch.rand((), generator=chance) < cfg.share:
                 clean = [(as_floats(train.x[rows]), train.y[rows]) for rows in ahead]
                 for trial, which, inside in self._poisoned(ahead[0], place):
                     x, y = clean[0]
@@ -249,12 +249,12 @@ class MetaPoison(SameBudget):
                         member.weights, [first, *clean[1:]], inside
                     )
                     derivative[trial, which] += by_poison
-                    losses.append((unrolled, plain))
+                    losses.append(torch.stack([unrolled, plain]).float())
             member.step(ahead[0])
             advance()
         if cfg.normalize:
             derivative = F.normalize(derivative.flatten(2), dim=2).view_as(derivative)
-        mean = torch.tensor(losses).mean(0) if losses else torch.full((2,), torch.nan)
+        mean = torch.stack(losses).mean(0) if losses else torch.full((2,), torch.nan)
         return EpochResult(derivative, mean[0].item(), mean[1].item())
 
     @staticmethod

@@ -152,6 +152,7 @@ class _Recorder:
         self.device_shown = machine.device_name(self.device)
         machine.set_threads()
         machine.keep_memory()
+        machine.settle_arithmetic(self.device)
         machine.reset_peak_memory(self.device)
         cache = None if cache_root is None else cache_at(cache_root)
         result = run_experiment(self.spec, Context(device=self.device, cache=cache, send=self.hear))

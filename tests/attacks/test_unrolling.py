@@ -87,7 +87,7 @@ def test_the_recursion_equals_finite_differences(norm: bool, steps: int) -> None
     direction[POISONS] = torch.randn(3, 2, 4, 4, generator=derive(1, "direction"), dtype=torch.float64)
 
     def loss(step: float) -> float:
-        return look.hypergradient(start, [(x + step * direction, y), *batches[1:]], POISONS)[1]
+        return look.hypergradient(start, [(x + step * direction, y), *batches[1:]], POISONS)[1].item()
 
     found, *_ = look.hypergradient(start, batches, POISONS)
 

@@ -25,7 +25,8 @@ def carlini_wagner(logits: Tensor, label: Tensor) -> Tensor:
     """
     adversarial = F.one_hot(label, logits.shape[1]).bool()
     runner_up = logits.masked_fill(adversarial, -torch.inf).amax(1)
-    return (runner_up - logits[adversarial]).clamp_min(FLOOR).mean()
+    aimed_at = logits.gather(1, label[:, None]).squeeze(1)
+    return (runner_up - aimed_at).clamp_min(FLOOR).mean()
 
 
 def with_batch_statistics(model: Classifier) -> Classifier:
@@ -84,7 +85,7 @@ class LookAhead:
 
     def hypergradient(
         self, start: Weights, batches: Sequence[Batch], poisoned: Tensor
-    ) -> tuple[Tensor, float, float]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Derivative of the mean L_adv after each of K steps by the poisons in the first batch.
 
         With H_k the Hessian of L_train on batch k at theta_k and a_k = grad L_adv(theta_k) / K,
@@ -105,7 +106,7 @@ class LookAhead:
         x = batches[0][0].detach()
         poisons = x[poisoned].requires_grad_()
         with torch.no_grad():
-            before = self._adversarial(start, x).item()
+            before = self._adversarial(start, x)
 
         direction, first = self._first_step(leaves(start), x, batches[0][1], poisoned, poisons)
         path = [moved(start, first, -self.lr)]  # theta_1, ..., theta_K
@@ -115,14 +116,14 @@ class LookAhead:
 
         here = leaves(path[-1])
         after = self._adversarial(here, batches[-1][0]) / steps
-        total = after.item()
+        total = after.detach().double()
         v = gradient(after, here)
         for weights, (x, y) in zip(reversed(path[:-1]), reversed(batches[1:-1]), strict=True):
             here = leaves(weights)
             train, adversarial = self.losses(here, x, y)
             pulled = inner(gradient(train, here, differentiable=True), v)
             v = moved(v, gradient(adversarial / steps - self.lr * pulled, here), 1.0)
-            total += adversarial.item() / steps
+            total += adversarial.detach().double() / steps
         (found,) = torch.autograd.grad(-self.lr * inner(direction, v), poisons)
         return found, total, before
 
