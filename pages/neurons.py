@@ -4,6 +4,7 @@ import streamlit as st
 
 from poisonlab.figures.curves import curve as curve_figure
 from poisonlab.figures.settings import settings_curve
+from poisonlab.pipeline.evaluate import SWEPT
 from poisonlab.ui import glossary, neurons, page, selector, trial
 from poisonlab.ui.wording import percent
 
@@ -38,7 +39,8 @@ if curve := found.get("SettingsCurve"):
     )
     st.markdown(
         f"{neurons.who_chose(curve, used)} The **oracle**, which looks at the test set and the trigger, would have "
-        f"chosen {oracle}. Some published tables report the oracle; no defender has it."
+        f"chosen {oracle}. Some published tables report the oracle; no defender has it. Settings are measured on at most "
+        f"{SWEPT:,} test images, the numbers above on all."
     )
 
 if pruning := found.get("Curve"):

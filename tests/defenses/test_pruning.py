@@ -23,6 +23,7 @@ from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
+from poisonlab.pipeline import evaluate
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.types import ImageSet, SettingSweep
 
@@ -234,6 +235,21 @@ def test_a_run_reports_the_rule_and_the_oracle_side_by_side() -> None:
     assert found["asr_oracle"] == pytest.approx(float(curve.asr[curve.oracle]))
     assert found["clean_accuracy"] == pytest.approx(float(curve.accuracy[curve.chosen]))
     assert found["setting"] == float(curve.settings[curve.chosen])
+
+
+def test_settings_are_measured_on_some_images_and_what_the_oracle_names_on_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluate, "SWEPT", 7)
+    monkeypatch.setattr(metrics, "oracle", lambda accuracy, asr: 0)
+    heard: list[object] = []
+
+    found = run_experiment(tiny_spec("anp", defense__iterations=2), Context(send=heard.append)).metrics
+
+    (curve,) = [e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "settings"]
+    assert all(float(7 * share) == pytest.approx(round(float(7 * share))) for share in curve.accuracy)
+    assert found["clean_accuracy_oracle"] == found["clean_accuracy_undefended"]
+    assert found["asr_oracle"] == found["asr_undefended"]
 
 
 @pytest.mark.parametrize(
