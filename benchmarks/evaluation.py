@@ -30,6 +30,7 @@ def main() -> int:
     chosen = options(__doc__, steps=None, repeats=9)
     chosen.steps = 1
     machine.set_threads()
+    machine.keep_memory()
     ctx = Context(device=chosen.device)
     model = untrained(chosen, ctx)
     usual = untrained(chosen, ctx).to(memory_format=torch.contiguous_format)

@@ -39,8 +39,8 @@ if curve := found.get("SettingsCurve"):
     )
     st.markdown(
         f"{neurons.who_chose(curve, used)} The **oracle**, which looks at the test set and the trigger, would have "
-        f"chosen {oracle}. Some published tables report the oracle; no defender has it. Settings are measured on at most "
-        f"{SWEPT:,} test images, the numbers above on all."
+        f"chosen {oracle}. Some published tables report the oracle; no defender has it. Settings are measured on at "
+        f"most {SWEPT:,} test images, the numbers above on all."
     )
 
 if pruning := found.get("Curve"):
