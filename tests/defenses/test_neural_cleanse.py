@@ -5,6 +5,7 @@ import torch
 from core_helpers import listening, noise_images
 from torch import Tensor, nn
 
+from poisonlab import registry
 from poisonlab.context import Context
 from poisonlab.defenses.neural_cleanse import NCConfig, NeuralCleanse, Vaccination
 from poisonlab.defenses.shared.sample_scores import anomaly_index
@@ -106,3 +107,12 @@ def test_a_fifth_of_a_batch_carries_a_recovered_trigger_with_its_true_label() ->
 
     expected: Tensor = paste(x[:2], mask[0], triggers.patterns[0])
     assert torch.equal(changed[:2], expected) and torch.equal(changed[2:], x[2:]) and torch.equal(labels, y)
+
+
+def test_unlearning_on_photographs_has_the_rate_of_the_other_repairs_by_fine_tuning() -> None:
+    rates = {
+        name: registry.defense[name].Config.for_preset("quick", "cifar10").lr
+        for name in ("ft", "fp", "ft_sam")
+    }
+
+    assert {*rates.values(), NeuralCleanse.Config.for_preset("quick", "cifar10").lr} == {0.005}

@@ -20,6 +20,7 @@ from poisonlab.defenses.shared import surrogate_trigger
 from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_network, prune_by
 from poisonlab.defenses.shared.surrogate_trigger import StandIn
 from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
+from poisonlab.defenses.tsbd import TSBD
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
@@ -202,6 +203,11 @@ def test_unlearning_stops_at_the_accuracy_asked_for() -> None:
     reached = [e.value for e in heard if getattr(e, "name", "") == "unlearning_accuracy"]
     assert 1 <= len(reached) < 50 and reached[-1] <= 0.2 and all(a > 0.2 for a in reached[:-1])
     assert not forgotten.training
+
+
+def test_loops_of_the_repositories_run_once_more_than_they_say() -> None:
+    """Passes of unlearning (RNP) and of fine-tuning (TSBD): both count from 0 to 20."""
+    assert (RNP.Config().unlearn_epochs, TSBD.Config().epochs) == (21, 21)
 
 
 def test_unlearning_may_be_judged_by_the_finished_network() -> None:
