@@ -15,6 +15,7 @@ from poisonlab.models.base import EVALUATION_BATCH, Normalize, as_floats, channe
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook, backward, batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet, Poison
 
@@ -163,6 +164,10 @@ class JointTraining(BatchPoisoning):
         self.generator.train().requires_grad_(True)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self.config.lr, betas=(0.5, 0.9))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps_an_epoch * epochs)
+
+    def checkpoint(self) -> Checkpoint:
+        learned = self.generator.state_dict()
+        return Checkpoint(learned, self.optimizer, schedule=self.schedule, beside=super().checkpoint())
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         k = len(x)

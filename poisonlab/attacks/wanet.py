@@ -14,6 +14,7 @@ from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison
 
@@ -84,6 +85,9 @@ class NoiseMode(BatchPoisoning):
     def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
         super().begin(model, data, steps_an_epoch, epochs)
         self.draws = self.ctx.generator("wanet", "noise")
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint({}, generators=[self.draws], beside=super().checkpoint())
 
     def paste(self, x: Tensor, decoys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         n, _, h, w = decoys.shape

@@ -10,6 +10,7 @@ from poisonlab.models.base import Classifier, logits
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
@@ -126,7 +127,13 @@ class DropIsolated(TrainingHook):
         since = number - 1 - self.config.drop_after
         if since >= 0 and since % self.config.every == 0:
             self._drop(data)
+        return self.drawn(data)
+
+    def drawn(self, data: ImageSet) -> ImageSet:
         return data if bool(self.kept.all()) else data[self.kept]
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint({"kept": self.kept}, generators=[self.draws])
 
     def _drop(self, data: ImageSet) -> None:
         """All images are judged each time, dropped ones included: one stays that was never alone."""

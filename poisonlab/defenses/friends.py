@@ -12,6 +12,7 @@ from poisonlab.models.base import as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet
 
@@ -80,7 +81,7 @@ def friendly_noise(model: nn.Module, x: Tensor, config: FriendsConfig, generator
 
 
 class FriendlyNoise(TrainingHook):
-    """Attributes: ``friendly``, the training set with its noise, ``None`` before it is made."""
+    """Attributes: ``friendly``, the training set with its noise, once that is ``made``."""
 
     def __init__(self, config: FriendsConfig, ctx: Context) -> None:
         self.config = config
@@ -92,15 +93,23 @@ class FriendlyNoise(TrainingHook):
                 f"epoch={self.config.epoch} leaves none of the {epochs} epochs of training; lower it"
             )
         self.model = model
-        self.friendly: ImageSet | None = None
+        self.friendly = ImageSet(data.x.clone(), data.y, data.classes, data.split)
+        self.made = torch.zeros((), dtype=torch.bool)
         self.draws = self.ctx.generator("friends", "fresh noise")
 
     def epoch(self, number: int, data: ImageSet) -> ImageSet:
         if number == self.config.epoch + 1:
-            self.friendly = self._befriend(data)
-        return data if self.friendly is None else self.friendly
+            self.friendly.x.copy_(self._befriended(data))
+            self.made.fill_(True)
+        return self.drawn(data)
 
-    def _befriend(self, data: ImageSet) -> ImageSet:
+    def drawn(self, data: ImageSet) -> ImageSet:
+        return self.friendly if self.made else data
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint({"images": self.friendly.x, "made": self.made}, generators=[self.draws])
+
+    def _befriended(self, data: ImageSet) -> Tensor:
         draws = self.ctx.generator("friends", "start")
         trained = [p for p in self.model.parameters() if p.requires_grad]
         mode = self.model.training
@@ -113,7 +122,7 @@ class FriendlyNoise(TrainingHook):
         self.model.train(mode)
         for parameter in trained:
             parameter.requires_grad_()
-        return ImageSet(torch.cat(changed), data.y, data.classes, data.split)
+        return torch.cat(changed)
 
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         cfg = self.config

@@ -19,44 +19,64 @@ class Checkpoint:
         optimizer: its moments and learning rates.
         generators: all that the training draws from.
         schedule: of the learning rate; its state must be JSON, which that of ``MultiStepLR`` is not.
+        beside: what somebody else has a part in the same training.
     """
 
     tensors: Mapping[str, Tensor]
-    optimizer: torch.optim.Optimizer
-    generators: Sequence[torch.Generator]
+    optimizer: torch.optim.Optimizer | None = None
+    generators: Sequence[torch.Generator] = ()
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None
+    beside: "Checkpoint | None" = None
 
     def bundle(self, **more: Any) -> Bundle:
         """The present state, and ``more`` numbers to keep beside it."""
         tensors = {f"tensor.{name}": value for name, value in self.tensors.items()}
-        for number, parameter in self._parameters():
-            state = self.optimizer.state[parameter]
+        for number, _, state in self._moments():
             tensors |= {f"optimizer.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         tensors |= {f"generator.{number}": g.get_state() for number, g in enumerate(self.generators)}
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        schedule = self.schedule.state_dict() if self.schedule else None
-        return Bundle(tensors, {"rates": rates, "schedule": schedule, "more": more})
+        rates = [group["lr"] for group in self._groups()]
+        data = {
+            "rates": rates,
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "more": more,
+        }
+        if self.beside:
+            other = self.beside.bundle()
+            tensors |= {f"beside.{name}": value for name, value in other.tensors.items()}
+            data["beside"] = other.data
+        return Bundle(tensors, data)
 
     def load(self, kept: Bundle) -> dict[str, Any]:
         """Bring everything back to a kept state; returns the numbers kept beside it."""
         with torch.no_grad():
             for name, value in self.tensors.items():
                 value.copy_(kept.tensors[f"tensor.{name}"])
-        for number, parameter in self._parameters():
-            prefix = f"optimizer.{number}."
-            state = {k.removeprefix(prefix): v for k, v in kept.tensors.items() if k.startswith(prefix)}
-            self.optimizer.state[parameter].update({k: _like(parameter, v) for k, v in state.items()})
+        for number, parameter, state in self._moments():
+            moments = _below(f"optimizer.{number}.", kept.tensors)
+            state.update({k: _like(parameter, v) for k, v in moments.items()})
         for number, generator in enumerate(self.generators):
             generator.set_state(kept.tensors[f"generator.{number}"].cpu())
-        for group, rate in zip(self.optimizer.param_groups, kept.data["rates"], strict=True):
+        for group, rate in zip(self._groups(), kept.data["rates"], strict=True):
             group["lr"] = rate
         if self.schedule:
             self.schedule.load_state_dict(kept.data["schedule"])
+        if self.beside:
+            self.beside.load(Bundle(_below("beside.", kept.tensors), kept.data["beside"]))
         more: dict[str, Any] = kept.data["more"]
         return more
 
-    def _parameters(self) -> Iterator[tuple[int, Tensor]]:
-        return enumerate(p for group in self.optimizer.param_groups for p in group["params"])
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups if self.optimizer else []
+
+    def _moments(self) -> Iterator[tuple[int, Tensor, dict[str, Any]]]:
+        """Number, parameter and the optimizer's state of it."""
+        if self.optimizer:
+            for number, parameter in enumerate(p for group in self._groups() for p in group["params"]):
+                yield number, parameter, self.optimizer.state[parameter]
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

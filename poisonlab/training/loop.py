@@ -46,6 +46,14 @@ class TrainingHook:
         """
         return data
 
+    def drawn(self, data: ImageSet) -> ImageSet:
+        """The set of the present epoch once more, nothing changed: an interrupted training goes on in its midst."""
+        return data
+
+    def checkpoint(self) -> Checkpoint | None:
+        """After :meth:`begin`: all that it holds besides the model; ``None`` if its training cannot be interrupted."""
+        return None
+
     def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Change a batch: float ``x`` in [0, 1] after augmentation, ``y``, and their rows in the epoch's set."""
         return x, y
@@ -112,7 +120,9 @@ class Minimizer:
         gradient: computes what a step follows, for methods that need more than one pass.
         stepped: what is done with the batch after its step.
         draws: all that batches are drawn from; given, an interrupted stage that is nothing but this training continues
-            where it was: the caller passes over the batches for which :meth:`was_taken` is true.
+            where it was: the caller passes over the batches for which :meth:`was_taken` is true, or calls
+            :meth:`go_on`.
+        beside: what the caller wants to have kept and brought back with the rest.
         lookahead: draws the weights back to their average.
 
     Raises:
@@ -129,6 +139,7 @@ class Minimizer:
         gradient: Callable[[Callable[[], Tensor]], Tensor] = backward,
         stepped: Callable[[Callable[[], Tensor]], None] = nothing_more,
         draws: Sequence[torch.Generator] | None = None,
+        beside: Checkpoint | None = None,
         lookahead: Lookahead | None = None,
     ) -> None:
         self.optimizer = optimizer
@@ -145,7 +156,7 @@ class Minimizer:
         tensors = {**model.state_dict(), "loss": self.loss_sum}
         if lookahead:
             tensors |= {f"slow.{name}": value for name, value in lookahead.slow.items()}
-        self.checkpoint = Checkpoint(tensors, optimizer, draws or (), schedule)
+        self.checkpoint = Checkpoint(tensors, optimizer, draws or (), schedule, beside)
         self.taken_before = 0  # steps of an interrupted attempt
         kept = ctx.resume() if self.resumable else None
         if kept:
@@ -159,6 +170,10 @@ class Minimizer:
             return False
         self.done += 1
         return True
+
+    def go_on(self) -> None:
+        """The steps of an interrupted attempt count as taken: the caller itself begins after them."""
+        self.done = self.taken_before
 
     def step(self, forward: Callable[[], Tensor]) -> None:
         """One step.
@@ -175,6 +190,8 @@ class Minimizer:
         self.stepped(run)
         self.loss_count += 1
         self._advance()
+        if self.resumable and self.done < self.total:
+            self.ctx.keep(partial(self.checkpoint.bundle, step=self.done, taken=self.loss_count))
 
     def pass_over(self, steps: int) -> None:
         """Let ``steps`` steps pass for which there is no batch: the learning rate changes all the same."""
@@ -192,8 +209,6 @@ class Minimizer:
         if self.done % report_every == 0 or self.done == self.total:
             self._report_loss()
         self.ctx.progress(self.done, self.total)
-        if self.resumable and self.done < self.total:
-            self.ctx.keep(partial(self.checkpoint.bundle, step=self.done, taken=self.loss_count))
 
     def _report_loss(self) -> None:
         if not self.loss_count:
@@ -255,7 +270,8 @@ def train_network(
 
     Args:
         phase: the model may be evaluated after epochs, under this name; empty for not at all.
-        whole_stage: the stage is nothing but this training, so that without a hook it continues after an interruption.
+        whole_stage: the stage is nothing but this training, so that it continues after an interruption unless its hook
+            cannot.
     """
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer = torch.optim.SGD(
@@ -275,11 +291,11 @@ def train_network(
         optimizer,
         schedule,
         ctx,
-        hook or TrainingHook(),
+        hook,
         phase=phase,
         label_smoothing=config.label_smoothing,
         lookahead=Lookahead(model, total, config.lookahead) if config.lookahead else None,
-        resumable=whole_stage and hook is None,  # a hook may have learned something
+        whole_stage=whole_stage,
     )
 
 
@@ -295,7 +311,7 @@ def fine_tune(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
     schedule = falling(optimizer, config.drops, total)
-    _learn(model, data, config, optimizer, schedule, ctx, hook or TrainingHook())
+    _learn(model, data, config, optimizer, schedule, ctx, hook)
 
 
 def train_head(
@@ -314,7 +330,7 @@ def train_head(
     head.requires_grad_(True)
     total = config.epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer, schedule = _of_heads(list(head.parameters()), config, total)
-    _learn(model, data, config, optimizer, schedule, ctx, hook or TrainingHook())
+    _learn(model, data, config, optimizer, schedule, ctx, hook)
 
 
 def _of_heads(
@@ -331,23 +347,28 @@ def _learn(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     ctx: Context,
-    hook: TrainingHook,
+    given: TrainingHook | None,
     *,
     phase: str = "",
     label_smoothing: float = 0.0,
     lookahead: Lookahead | None = None,
-    resumable: bool = False,
+    whole_stage: bool = False,
 ) -> None:
     """Epochs over augmented batches of ``data``, with a hook in all its places; leaves the model in eval mode."""
+    hook = given or TrainingHook()
     steps_an_epoch = steps_in_epoch(len(data), config.batch_size)
     mode = model.training
     augmentation = ctx.generator("augmentation")
     order = ctx.generator("batches")
+    order_then = order.get_state()  # before the first batch of the epoch
+    position = torch.tensor([1, 0])  # the epoch, and how many of its steps are done
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         return hook.loss(logits.float(), y, label_smoothing)
 
     hook.begin(model, data, steps_an_epoch, config.epochs)
+    of_hook = hook.checkpoint()
+    resumable = whole_stage and (given is None or of_hook is not None)
     minimizer = Minimizer(
         model,
         optimizer,
@@ -357,19 +378,26 @@ def _learn(
         gradient=partial(hook.backward, model),
         stepped=hook.stepped,
         draws=[augmentation] if resumable else None,
+        beside=Checkpoint({"position": position, "order": order_then}, beside=of_hook),
         lookahead=lookahead,
     )
+    minimizer.go_on()
+    order.set_state(order_then)
+    first, done = position.tolist()
     look = Views(config, len(data), augmentation, ctx)
-    for epoch in range(1, config.epochs + 1):
-        drawn = hook.epoch(epoch, data)
-        for index in batches(len(drawn), config.batch_size, 1, order):
-            if minimizer.was_taken():
+    for epoch in range(first, config.epochs + 1):
+        drawn = hook.drawn(data) if done else hook.epoch(epoch, data)
+        order_then.copy_(order.get_state())
+        for number, index in enumerate(batches(len(drawn), config.batch_size, 1, order), 1):
+            if number <= done:
                 continue
+            position.copy_(torch.tensor([epoch, number]))
             model.train(mode)  # a hook may have evaluated it in another
             x = look.at(drawn.x[index], index, epoch)
             x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
             x, y = hook.batch(x, drawn.y[index], index)
             minimizer.step(partial(_loss_of, model, loss, x, y))
+        done = 0
         # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
         minimizer.pass_over(steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size))
         if phase and evaluation_is_due(epoch, config.epochs):

@@ -144,6 +144,49 @@ def test_a_victim_goes_on_in_mid_training(schedule: Any, tmp_path: Path) -> None
     assert all(torch.equal(pieces.tensors[k], v) for k, v in whole.tensors.items())
 
 
+def hooks(name: str) -> Callable[[Context], Any]:
+    """What takes part in a training, by the name of its method."""
+    if name in ("epic", "friends"):
+        more = (
+            {"drop_after": 0, "every": 1, "subset": 0.3} if name == "epic" else {"epoch": 0, "noise_steps": 2}
+        )
+        known = registry.defense[name].Config.model_fields
+        return small(registry.defense[name], **{k: v for k, v in more.items() if k in known}).training_hook  # type: ignore[no-any-return]
+    attack = small(registry.attack[name])
+    poison = attack.poison(attackers_view(), Context())
+    return lambda ctx: attack.training_hook(poison, ctx)
+
+
+@pytest.mark.parametrize("name", ["epic", "friends", "wanet", "iab"])
+def test_a_training_with_a_hook_goes_on_in_its_midst(name: str, tmp_path: Path) -> None:
+    recipe = TrainingConfig(epochs=3, batch_size=40, crop_padding=1)
+    spec = make_spec("digits", "badnets", "none", overrides={"victim.width": 8}).model_copy(
+        update={"training": recipe}
+    )
+    make_hook = hooks(name)
+
+    def run(listener: Callable[[Event], None], root: Path) -> tuple[Bundle, Any]:
+        ctx = Context(send=listener, cache=StageCache(root))
+        victims = train_from_scratch("victim", spec, [digits().train], ctx, make_hook, "hook")
+        return Bundle(victims.tensors()), victims.learned[0]
+
+    straight = Interruption(after=float("inf"))
+    whole, learned = run(straight, tmp_path / "straight")
+    found: list[Any] = []
+
+    def piece(listener: Interruption) -> Bundle:
+        bundle, at_last = run(listener, tmp_path / "pieces")
+        found.append(at_last)
+        return bundle
+
+    pieces, last, attempts = in_pieces(piece)
+
+    assert attempts > 2
+    assert all(torch.equal(pieces.tensors[k], v) for k, v in whole.tensors.items())
+    assert found[0].keys() == learned.keys() and all(torch.equal(found[0][k], v) for k, v in learned.items())
+    assert said(last.heard, "victim") == said(straight.heard, "victim")
+
+
 @pytest.mark.slow
 def test_energy_training_rolls_back_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check after the sixth update fails once in a whole training: in the pieces, at the same update."""

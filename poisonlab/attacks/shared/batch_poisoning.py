@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poisonlab.attacks.shared.backdoor import BackdoorAttack
 from poisonlab.context import Context
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook
 from poisonlab.types import ImageSet, Poison
 
@@ -39,9 +40,12 @@ class BatchPoisoning(TrainingHook):
         self.threat = self.attack.threat(self.poison, len(data.classes))
         self.share = self.poison.budget / len(data)
         self.steps_an_epoch = steps_an_epoch
-        self.step = 0
+        self.steps = torch.zeros((), dtype=torch.int64)
         # (true, false trigger) x (images given their label in training, images)
         self.counts = torch.zeros(2, 2, device=data.x.device)
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint({"steps": self.steps, "counts": self.counts})
 
     def rows(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in a batch, which is in random order: of true triggers, of false ones, and of other images."""
@@ -73,10 +77,11 @@ class BatchPoisoning(TrainingHook):
         """Once an epoch: how many images with the true and the false trigger got their label in training."""
         for sums, rows in zip(self.counts, (self.true, self.false), strict=True):
             sums += torch.stack([right[rows].sum(), torch.tensor(len(rows), device=right.device)])
-        self.step += 1
-        if self.step % self.steps_an_epoch == 0:
+        self.steps += 1
+        step = int(self.steps)  # on the host, like the tensor
+        if step % self.steps_an_epoch == 0:
             (hits, triggered), (kept, false) = self.counts.tolist()
-            self.ctx.metric("triggered_accuracy", self.step, hits / max(1, triggered))
+            self.ctx.metric("triggered_accuracy", step, hits / max(1, triggered))
             if false:
-                self.ctx.metric("cross_accuracy", self.step, kept / false)
+                self.ctx.metric("cross_accuracy", step, kept / false)
             self.counts.zero_()
