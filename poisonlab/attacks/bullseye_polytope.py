@@ -86,4 +86,6 @@ class BullseyePolytope(TargetedAttack):
             return [partial(bullseye_loss, s, s.target_features(group)) for s in surrogates]
 
         at_once = trials_at_once(surrogates, base)
-        return descend(base, targets, losses_of, at_once, self.config, "relative_feature_distance", ctx)
+        draws = [s.generator for s in surrogates]
+        metric = "relative_feature_distance"
+        return descend(base, targets, losses_of, at_once, self.config, metric, ctx, draws)

@@ -1,6 +1,7 @@
 """Narcissus: a clean-label trigger optimized towards the features by which a network knows a class."""
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.augmentation import augment
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import batches, fit, steps_in_epoch
 from poisonlab.types import ImageSet
 
@@ -115,8 +117,10 @@ def warm_up(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Cont
 def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> Tensor:
     """delta = argmin over ||delta||_inf <= eps of mean CE(f(clip(x + delta)), c), x of class c.
 
+    Interrupted, it continues where it was.
+
     Args:
-        model: the surrogate in train mode: its batch norms use the statistics of the batch at hand.
+        model: the surrogate, which is warmed up first; its batch norms use the statistics of the batch at hand.
         own: images of the target class; each is cropped and mirrored at random before delta is added.
 
     Returns:
@@ -126,10 +130,17 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
     order = ctx.generator("narcissus", "trigger batches")
     eps = config.eps / 255
     total = config.passes * steps_in_epoch(len(own), config.batch_size)
-    model.requires_grad_(False)
     delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=config.step_size / 255)
+    checkpoint = Checkpoint({**model.state_dict(), "delta": delta}, optimizer, [crops])
+    kept = ctx.resume()
+    taken = checkpoint.load(kept)["step"] if kept else 0
+    if not kept:
+        warm_up(model, own, config, ctx)
+    model.requires_grad_(False).train()
     for step, index in enumerate(batches(len(own), config.batch_size, config.passes, order), 1):
+        if step <= taken:
+            continue
         x = as_floats(augment(own.x[index], config.crop_padding, config.flip, crops))
         loss = F.cross_entropy(model((x + delta.clamp(-eps, eps)).clamp(0, 1)), own.y[index])
         (delta.grad,) = torch.autograd.grad(loss, delta)
@@ -137,6 +148,8 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
         if step % max(1, total // 100) == 0 or step == total:
             ctx.metric("trigger_loss", step, loss.item())
         ctx.progress(step, total)
+        if step < total:
+            ctx.keep(partial(checkpoint.bundle, step=step))
     whole = int(config.eps)  # as in 8-bit images, which hold no fractions
     return (delta.detach() * 255).round().clamp(-whole, whole).to(torch.int16)
 
@@ -186,7 +199,6 @@ class Narcissus(BackdoorAttack):
         own = view.train[view.train.y == cfg.target_class]
         images = surrogate_images(view.public, own, cfg.target_class, cfg.public_images)
         model = copy.deepcopy(view.surrogate(0, images))
-        warm_up(model, own, cfg, ctx)
         return {"delta": inward_trigger(model, own, cfg, ctx)}
 
     def trigger(self, x: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -55,6 +55,16 @@ def crafting(ctx: Context) -> Bundle:
     return Bundle(attack.poison(attackers_view(), ctx).tensors())
 
 
+def descent(ctx: Context) -> Bundle:
+    attack = small(registry.attack["bullseye_polytope"], targets=2, steps=6, dropout=0.2, draws=2)
+    return Bundle(attack.poison(attackers_view(), ctx).tensors())
+
+
+def inward(ctx: Context) -> Bundle:
+    attack = small(registry.attack["narcissus"], passes=4, batch_size=10, warmup_epochs=2)
+    return Bundle(attack.poison(attackers_view(), ctx).tensors())
+
+
 def purification(ctx: Context) -> Bundle:
     defense = small(registry.defense["puregen_ebm"], steps=2)
     defense.energy_model = ebm.energy_network(defense.config.ebm(), 1, ctx.generator("ebm"))
@@ -65,6 +75,8 @@ WORKS: dict[str, Work] = {
     "ddpm": diffusion,
     "ebm": energy,
     "crafting": crafting,
+    "descent": descent,
+    "trigger": inward,
     "purification": purification,
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -20,6 +21,7 @@ from poisonlab.attacks.shared.surrogates import (
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats, predict
 from poisonlab.spec.config import Config, param
+from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.types import ImageSet, Poison, Targeted
 
 BENCHMARK = "poisoning-benchmark, white-box linear transfer"
@@ -233,6 +235,7 @@ def descend(
     config: DescentConfig,
     metric: str,
     ctx: Context,
+    draws: Sequence[torch.Generator] | None = None,
 ) -> Tensor:
     """Adam on the pixels from ``base``, clipped to the bound after each step.
 
@@ -242,6 +245,8 @@ def descend(
         losses_of: targets of some trials -> one loss a surrogate; float images like their ``base`` in [0, 1] ->
             ``(trials,)``. Losses of trials are independent, so that they can be taken in groups.
         metric: name under which the mean loss is reported.
+        draws: all that the losses draw from, where they remember nothing else: an interrupted descent then continues
+            where it was.
 
     Returns:
         uint8 like ``base``, within ``eps`` of it and in [0, 255].
@@ -253,7 +258,10 @@ def descend(
     poisons = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([poisons], lr=config.step_size / 255)
     losses_of_groups = [losses_of(group) for group in targets.split(trials_at_once)]
-    for step in range(1, config.steps + 1):
+    checkpoint = Checkpoint({"poisons": poisons}, optimizer, draws or ())
+    kept = ctx.resume() if draws is not None else None
+    taken = checkpoint.load(kept)["step"] if kept else 0
+    for step in range(taken + 1, config.steps + 1):
         groups = zip(losses_of_groups, poisons.split(trials_at_once), strict=True)
         found = [mean_gradient(losses, group) for losses, group in groups]
         loss = torch.cat([values for values, _ in found])
@@ -264,6 +272,8 @@ def descend(
         if step % 10 == 0 or step == config.steps:
             ctx.metric(metric, step, loss.mean().item())
         ctx.progress(step, config.steps)
+        if draws is not None and step < config.steps:
+            ctx.keep(partial(checkpoint.bundle, step=step))
     return round_within(poisons.detach(), base, config.eps)
 
 
