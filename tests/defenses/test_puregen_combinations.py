@@ -76,6 +76,22 @@ def test_naive_walks_downhill_and_then_into_noise(monkeypatch: pytest.MonkeyPatc
     assert calls == [("ebm", 7), ("ddpm", 4)]
 
 
+def test_networks_may_compute_in_bfloat16_while_the_walk_stays_in_float32() -> None:
+    """On a machine without such instructions both walks are the same."""
+    defense = prepared("puregen_naive", steps=5, ddpm_steps=3)
+    x = to_model_range(digits().train.x[:8])
+
+    ends = {
+        precision: defense.psi(
+            x, (5, 3, 1), Context().generator("walk"), Context(precision=precision), lambda *_: None
+        )
+        for precision in (torch.float32, torch.bfloat16)
+    }
+
+    assert {end.dtype for end in ends.values()} == {torch.float32}
+    assert torch.allclose(*ends.values(), rtol=0, atol=0.02)
+
+
 def test_reps_repeats_both(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = order_of_calls("puregen_reps", monkeypatch, steps=2, ddpm_steps=3, repetitions=3)
 

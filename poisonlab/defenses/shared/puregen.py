@@ -191,7 +191,9 @@ class PureGen(Defense):
                 def after(step: int, x: Tensor, energy: Tensor, start: int = start) -> None:
                     visit(start + step, x)
 
-                x = langevin(self.energy_model, x, langevin_steps, self.config.purifier(), generator, after)
+                purifier = self.config.purifier()
+                with ctx.autocast():  # inside the network; the state stays float32
+                    x = langevin(self.energy_model, x, langevin_steps, purifier, generator, after)
             if noise_steps:
 
                 def within(step: int, x: Tensor, start: int = start + langevin_steps) -> None:
