@@ -2,8 +2,9 @@
 
     python benchmarks/evaluation.py --like cifar10 --victim resnet8
 
-Measured: ``predict`` on resident uint8 images. Beside it: pixel arrays, turned into PIL images and into tensors one by
-one, in batches of 128, on the same network in torch's usual memory layout.
+Measured: ``predict`` on resident uint8 images. Beside it: pixel arrays, turned into PIL images one by one and through
+torchvision's resizing, ``ToTensor`` and normalization as BackdoorBench does at test time, in batches of 128, on the
+same network in torch's usual memory layout.
 """
 
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision import transforms  # type: ignore[import-untyped]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -40,9 +42,13 @@ def main() -> int:
     )
     pixels = [np.ascontiguousarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in x.cpu()]
 
+    channels, *size = chosen.shape
+    unchanged = transforms.Normalize([0.0] * channels, [1.0] * channels)  # the network normalizes
+    chain = transforms.Compose([transforms.Resize(size), transforms.ToTensor(), unchanged])
+
     def decoded(image: np.ndarray) -> Tensor:
-        array = np.asarray(Image.fromarray(image), dtype=np.float32) / 255
-        return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
+        tensor: Tensor = chain(Image.fromarray(image))
+        return tensor
 
     def one_by_one() -> Tensor:
         answers = []
