@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab.figures.curves import curve as curve_figure
 from poisonlab.figures.settings import settings_curve
-from poisonlab.pipeline.evaluate import SWEPT
+from poisonlab.measure.metrics import SWEPT
 from poisonlab.ui import glossary, neurons, page, selector, trial
 from poisonlab.ui.wording import percent
 

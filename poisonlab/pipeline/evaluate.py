@@ -43,7 +43,6 @@ MODELS: dict[str, ModelName] = {
     "_undefended": "undefended",
     "": "defended",
 }  # by suffix
-SWEPT = 4000  # test images that every setting of a repair is measured on: a share is off by less than a point
 
 
 def measure_detection(
@@ -208,7 +207,7 @@ def measure_settings(
         attack: decides what a trigger should lead to.
     """
 
-    some = test[:SWEPT]
+    some = test[: metrics.SWEPT]
     triggered = metrics.Triggered.of(some, threat)
 
     def measured(position: int, images: ImageSet, triggered: metrics.Triggered) -> dict[str, float | None]:

@@ -194,7 +194,7 @@ class Minimizer:
             self.ctx.keep(partial(self.checkpoint.bundle, step=self.done, taken=self.loss_count))
 
     def pass_over(self, steps: int) -> None:
-        """Let ``steps`` steps pass for which there is no batch: the learning rate changes all the same."""
+        """Let ``steps`` steps pass for which there is no batch, as in a shorter epoch: the rate follows the epochs."""
         for _ in range(steps):
             self._advance()
 
@@ -363,9 +363,7 @@ def _learn(
     order_then = order.get_state()  # before the first batch of the epoch
     position = torch.tensor([1, 0])  # the epoch, and how many of its steps are done
 
-    def loss(logits: Tensor, y: Tensor) -> Tensor:
-        return hook.loss(logits.float(), y, label_smoothing)
-
+    loss = partial(_loss_of_hook, hook, label_smoothing)
     hook.begin(model, data, steps_an_epoch, config.epochs)
     of_hook = hook.checkpoint()
     resumable = whole_stage and (given is None or of_hook is not None)
@@ -393,17 +391,19 @@ def _learn(
                 continue
             position.copy_(torch.tensor([epoch, number]))
             model.train(mode)  # a hook may have evaluated it in another
-            x = look.at(drawn.x[index], index, epoch)
-            x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
-            x, y = hook.batch(x, drawn.y[index], index)
+            x = look.at(drawn.x[index], index, epoch).to(torch.float32, memory_format=torch.channels_last)
+            x, y = hook.batch(x.div_(255), drawn.y[index], index)
             minimizer.step(partial(_loss_of, model, loss, x, y))
         done = 0
-        # a shorter epoch has fewer steps: the learning rate follows the epochs all the same
         minimizer.pass_over(steps_an_epoch - steps_in_epoch(len(drawn), config.batch_size))
         if phase and evaluation_is_due(epoch, config.epochs):
             ctx.observe(phase, epoch, model)
     hook.end(ctx)
     model.eval()
+
+
+def _loss_of_hook(hook: TrainingHook, label_smoothing: float, logits: Tensor, y: Tensor) -> Tensor:
+    return hook.loss(logits.float(), y, label_smoothing)
 
 
 class HeadStack(nn.Module):

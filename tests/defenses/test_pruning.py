@@ -24,7 +24,6 @@ from poisonlab.defenses.tsbd import TSBD
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
-from poisonlab.pipeline import evaluate
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.types import ImageSet, SettingSweep
 
@@ -246,7 +245,7 @@ def test_a_run_reports_the_rule_and_the_oracle_side_by_side() -> None:
 def test_settings_are_measured_on_some_images_and_what_the_oracle_names_on_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate, "SWEPT", 7)
+    monkeypatch.setattr(metrics, "SWEPT", 7)
     monkeypatch.setattr(metrics, "oracle", lambda accuracy, asr: 0)
     heard: list[object] = []
 
