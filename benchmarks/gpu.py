@@ -20,9 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from poisonlab import machine
 from poisonlab.context import Context
-from poisonlab.data.shared.recipes import AIRBENCH
-from poisonlab.models.base import learn_from_images
-from poisonlab.spec.config import TrainingConfig, make_spec
+from poisonlab.spec.config import make_spec
 from poisonlab.training.loop import train_network
 from poisonlab.training.victims import new_network
 from poisonlab.types import ImageSet
@@ -59,16 +57,17 @@ def run(script: list[str], device: str, limit: float) -> str:
 
 def seconds_of_a_victim(device: str) -> float:
     """One training with the recipe of the preset full, on random images."""
-    ctx = Context(device=machine.resolve_device(device), precision=torch.bfloat16)
     spec = make_spec("cifar10", "none", "none", preset="full")
+    ctx = Context(device=machine.resolve_device(device), precision=getattr(torch, spec.precision))
+    machine.keep_memory()
+    machine.settle_arithmetic(ctx.device)
     draws = ctx.generator("benchmark")
     x = torch.randint(256, (IMAGES, 3, 32, 32), generator=draws, device=ctx.device, dtype=torch.uint8)
     y = torch.randint(10, (IMAGES,), generator=draws, device=ctx.device)
     images = ImageSet(x, y, tuple("0123456789"))
     model = new_network(spec, images, ctx)
-    learn_from_images(model, x)
     started = time.perf_counter()
-    train_network(model, images, TrainingConfig(**AIRBENCH), ctx)
+    train_network(model, images, spec.training, ctx)
     if ctx.device.type == "cuda":
         torch.cuda.synchronize(ctx.device)
     return time.perf_counter() - started

@@ -226,6 +226,19 @@ def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
 TINY = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60}
 
 TINY_DATA = {"dataset.train_images": 120, "dataset.test_images": 60, "dataset.reserve_images": 30}
+# a targeted attack on a pretrained extractor, for a spec of digits
+SMALL_TRANSFER: dict[str, Any] = {
+    "dataset.head_images": 60,
+    "dataset.pretrain_images": 300,
+    "dataset.public_images": 130,
+    "dataset.test_images": 60,
+    "dataset.reserve_images": 30,
+    "training.epochs": 4,
+    "attack.targets": 2,
+    "attack.poisons": 3,
+    "attack.steps": 4,
+    "victim.width": 8,
+}
 TINY_TARGETED = TINY_DATA | {
     "dataset.head_images": 80,
     "dataset.pretrain_images": 300,

@@ -17,6 +17,7 @@ from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
 from poisonlab.training.checkpoint import Checkpoint
 from poisonlab.training.loop import TrainingHook, backward, batches, fit, steps_in_epoch
+from poisonlab.training.optimizers import falling
 from poisonlab.types import ImageSet, Poison
 
 REPOSITORY = "input-aware repository"
@@ -131,7 +132,7 @@ def train_mask(network: EncoderDecoder, data: ImageSet, config: IABConfig, ctx: 
     """Minimize  weight mean relu(m - density) + sameness  in place: small masks that differ from image to image."""
     total = config.mask_epochs * steps_in_epoch(len(data), config.batch_size)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.5, 0.9))
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [total * 2 // 5, total * 4 // 5])
+    schedule = falling(optimizer, "0.4, 0.8", total)
 
     def prepare(index: Tensor) -> tuple[Tensor, Tensor]:
         x = as_floats(data.x[index])

@@ -161,8 +161,8 @@ class ABL(Defense):
             "repository does not augment there, and looks at all images once more, in eval mode.",
             "The ascent is weighed against the descent on the other images (the paper's objective); the repository "
             "only ascends, with a small learning rate of its own.",
-            "The preset quick lets an image ascend to the loss of a guess only: without a limit a short training ends "
-            "damaged.",
+            "The presets quick and full let an image ascend to the loss of a guess only: without a limit a short "
+            "training ends damaged.",
         ),
     )
 

@@ -105,10 +105,11 @@ class NeuralCleanse(Defense):
             "none does. BackdoorBench goes by the mean norm along a round, and keeps the first. It starts from 0.88 in "
             "mask and pattern, not at random, and its median of an even number of norms is the lower middle one.",
             "Unlearning is that of BackdoorBench: fine-tuning with a fifth of the images triggered.",
-            "The preset quick has shorter rounds, and lambda moves after two of them. It compares logarithms: "
-            "the norms of a small network's classes differ so much that an empty mask would hardly stand out.",
-            "It also takes the norms to be spread by a factor of 1.4 (0.35 in logarithms) at least: where most classes "
-            "agree, one that is naturally easy to reach would be flagged.",
+            "The presets quick and full have fewer, shorter rounds, and lambda moves after two of them. They compare "
+            "logarithms: the norms of a small network's classes differ so much that an empty mask would hardly stand "
+            "out.",
+            "They also take the norms to be spread by a factor of 1.4 (0.35 in logarithms) at least: where most "
+            "classes agree, one that is naturally easy to reach would be flagged.",
         ),
     )
 

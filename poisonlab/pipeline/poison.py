@@ -65,12 +65,10 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
         undefended = train_with_attacker(attack, spec, poison, train, trainer)
         poison = attack.finalize(poison, undefended.learned[-1], train)
         show_poison(train, poison, ctx)
-        threat = attack.threat(poison, len(train.classes))
-    elif not attack.poisons:
-        threat = attack.threat(poison, len(train.classes))
+    threat = attack.threat(poison, len(train.classes))
+    if not attack.poisons:
         undefended = control
-    else:
-        threat = attack.threat(poison, len(train.classes))
+    elif not takes_part:
         target_hits = TargetHits.of(Stage.VICTIM, threat, ctx)
         undefended = trainer.train(Stage.VICTIM, poison.sets(train), poison.trials, observer=target_hits)
     return Attacked(splits, poison, threat, control, undefended)

@@ -1,9 +1,9 @@
 """Published numbers: the files are whole, add up, and say where they come from; broken ones are explained."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from core_helpers import SMALL_TRANSFER
 from published_helpers import toy_folder
 
 from poisonlab import registry
@@ -15,19 +15,6 @@ from poisonlab.published.specs import NotRunnable, cells, spec_of, specs_of
 from poisonlab.published.tables import PublishedError, Recipe, published_tables
 from poisonlab.spec.config import make_spec
 from poisonlab.store import Store
-
-SMALL_TRANSFER: dict[str, Any] = {
-    "dataset.head_images": 60,
-    "dataset.pretrain_images": 300,
-    "dataset.public_images": 130,
-    "dataset.test_images": 60,
-    "dataset.reserve_images": 30,
-    "training.epochs": 4,
-    "attack.targets": 2,
-    "attack.poisons": 3,
-    "attack.steps": 4,
-    "victim.width": 8,
-}
 
 # The averages that the papers print themselves, in percent: (ACC, ASR) a defense, and the average DER.
 AVERAGES = {

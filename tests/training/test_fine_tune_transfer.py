@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import digits, network, same_state, state_of
+from core_helpers import SMALL_TRANSFER, digits, network, same_state, state_of
 from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache
@@ -18,20 +18,7 @@ from poisonlab.training.loop import TrainingHook, fine_tune
 from poisonlab.training.victims import Victims, train_on_extractor
 from poisonlab.types import ImageSet, Poison
 
-TINY: dict[str, Any] = {
-    "protocol": "fine_tune_transfer",
-    "dataset.head_images": 60,
-    "dataset.pretrain_images": 300,
-    "dataset.public_images": 130,
-    "dataset.test_images": 60,
-    "dataset.reserve_images": 30,
-    "training.epochs": 4,
-    "fine_tune.epochs": 2,
-    "attack.targets": 2,
-    "attack.poisons": 3,
-    "attack.steps": 4,
-    "victim.width": 8,
-}
+TINY = SMALL_TRANSFER | {"protocol": "fine_tune_transfer", "fine_tune.epochs": 2}
 
 
 def tiny(attack: str = "bullseye_polytope", **overrides: Any) -> ExperimentSpec:

@@ -13,15 +13,20 @@ from poisonlab.spec.config import FineTuneConfig, HeadConfig, TrainingConfig
 from poisonlab.training.optimizers import falling, learning_rate, parameter_groups, triangle
 
 
-def rates(schedule: str, total: int, **recipe: str) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
-    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule, **recipe), total)
+def walked(optimizer: torch.optim.Optimizer, schedule: LRScheduler, total: int) -> list[float]:
+    """The rate of each step."""
     seen = []
     for _ in range(total):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        steps.step()
+        schedule.step()
     return seen
+
+
+def rates(schedule: str, total: int, **recipe: str) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    steps = learning_rate(optimizer, TrainingConfig(lr=0.4, schedule=schedule, **recipe), total)
+    return walked(optimizer, steps, total)
 
 
 def test_cosine_falls_from_the_peak_to_nearly_nothing() -> None:
@@ -49,13 +54,7 @@ def test_steps_fall_at_the_published_epochs_of_gradient_matching() -> None:
 
 def stepped(make: Callable[[torch.optim.Optimizer], LRScheduler], total: int) -> list[float]:
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1e-4)
-    schedule = make(optimizer)
-    seen = []
-    for _ in range(total):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    return seen
+    return walked(optimizer, make(optimizer), total)
 
 
 @pytest.mark.parametrize("total", [4, 5, 7, 40, 391, 1173])
