@@ -1,7 +1,9 @@
 """Adversarial Weight Masking: find the trigger, mask the weights that answer to it."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,10 +109,15 @@ def augmented_copies(data: ImageSet, copies: int, flip: bool, generator: torch.G
 
 
 class MaskedModel:
-    """A frozen model whose convolution weights are multiplied by masks in [0, 1]; all else is untouched."""
+    """A frozen model whose convolution weights are multiplied by masks in [0, 1]; all else is untouched.
 
-    def __init__(self, model: Classifier) -> None:
+    Args:
+        autocast: makes the context of a pass, for mixed precision.
+    """
+
+    def __init__(self, model: Classifier, autocast: Callable[[], Any] = nullcontext) -> None:
         self.model = model
+        self.autocast = autocast
         self.weights = {
             f"{name}.weight": module.weight.detach()
             for name, module in model.named_modules()
@@ -122,8 +129,9 @@ class MaskedModel:
         return {name: self.masks[name] * w for name, w in self.weights.items()}
 
     def __call__(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        logits: Tensor = functional_call(self.model, weights, (x,))
-        return logits
+        with self.autocast():
+            logits: Tensor = functional_call(self.model, weights, (x,))
+        return logits.to(x.dtype)
 
     def clamp(self) -> None:
         with torch.no_grad():
@@ -269,7 +277,7 @@ class AWM(Defense):
         if len(clean) < cfg.augment_below:
             clean = augmented_copies(clean, cfg.copies, cfg.flip, ctx.generator("awm", "copies"))
         model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        masking = _Masking(cfg, clean, MaskedModel(model), ctx)
+        masking = _Masking(cfg, clean, MaskedModel(model, ctx.autocast), ctx)
         for round_ in range(1, cfg.rounds + 1):
             trigger = masking.recover_trigger()
             masking.learn_masks(trigger, round_)

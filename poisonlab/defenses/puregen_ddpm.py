@@ -4,7 +4,7 @@ from poisonlab.defenses.shared.puregen import (
     CLAMPED,
     ONE_LEVEL,
     PUBLIC_PART,
-    QUICK_DDPM,
+    SMALL_DDPM,
     THREAT_MODEL,
     DiffusionConfig,
     LearnedConfig,
@@ -31,7 +31,7 @@ class PureGenDDPM(PureGen):
         summary="Every training image is drowned in a little noise, which hides small perturbations, and a diffusion "
         "model trained on clean images takes the noise away step by step.",
         threat_model=THREAT_MODEL,
-        deviations=(CLAMPED, PUBLIC_PART, ONE_LEVEL, QUICK_DDPM),
+        deviations=(CLAMPED, PUBLIC_PART, ONE_LEVEL, SMALL_DDPM),
     )
 
     def vector(self) -> Vector:

@@ -3,8 +3,8 @@
 from poisonlab.defenses.shared.puregen import (
     CLAMPED,
     PUBLIC_PART,
-    QUICK_EBM,
     ROLLED_BACK,
+    SMALL_EBM,
     THREAT_MODEL,
     EnergyConfig,
     LearnedConfig,
@@ -39,7 +39,7 @@ class PureGenEBM(PureGen):
         summary="An energy-based model learns what clean images look like. Every training image then takes a short "
         "noisy walk downhill in energy, which wipes out small perturbations and keeps what one sees.",
         threat_model=THREAT_MODEL,
-        deviations=(CLAMPED, PUBLIC_PART, QUICK_EBM, ROLLED_BACK),
+        deviations=(CLAMPED, PUBLIC_PART, SMALL_EBM, ROLLED_BACK),
     )
 
     def vector(self) -> Vector:

@@ -38,12 +38,14 @@ class DDPMConfig(Config):
         "L",
         "UNet of 114, 28 or 7 million parameters, or a smaller one for small images",
         quick="tiny",
+        full="tiny",
         source=PAPER,
     )
     ddpm_levels: int = param(
         250,
         "Noise levels learned, the lowest of 1000",
         quick={"*": 150, "digits": 75},
+        full=150,
         ge=1,
         le=1000,
         source="PureGen, section 3.2",
@@ -52,18 +54,19 @@ class DDPMConfig(Config):
         41_000,
         "Parameter updates",
         quick={"*": 1000, "cifar10": 8000, "digits": 500},
+        full=8000,
         ge=1,
         le=10**6,
         source=PAPER,
     )
     ddpm_batch_size: int = param(
-        256, "Images in an update", quick=64, ge=2, le=4096, unit="images", source=PAPER
+        256, "Images in an update", quick=64, full=64, ge=2, le=4096, unit="images", source=PAPER
     )
     ddpm_lr: float = param(
-        1e-4, "Peak of AdamW's learning rate, cosine", quick=3e-3, gt=0, le=1, source=PAPER
+        1e-4, "Peak of AdamW's learning rate, cosine", quick=3e-3, full=3e-3, gt=0, le=1, source=PAPER
     )
     ddpm_warmup: int = param(
-        500, "Updates over which it first rises", quick=100, ge=0, le=10**6, source=PAPER
+        500, "Updates over which it first rises", quick=100, full=100, ge=0, le=10**6, source=PAPER
     )
     ddpm_weight_decay: float = param(0.01, "AdamW's, the library's own", ge=0, le=1, source=PAPER)
     ddpm_seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)

@@ -37,47 +37,63 @@ class EBMConfig(Config):
     """What decides an energy model, its training data aside."""
 
     architecture: Literal["sngan", "light"] = param(
-        "sngan", "Residual SNGAN-discriminator shape, or four convolutions", quick="light", source=PAPER
+        "sngan",
+        "Residual SNGAN-discriminator shape, or four convolutions",
+        quick="light",
+        full="light",
+        source=PAPER,
     )
     filters: int = param(
-        128, "Channels of the first layer", quick={"*": 32, "digits": 16}, ge=4, le=256, source=PAPER
+        128, "Channels of the first layer", quick={"*": 32, "digits": 16}, full=32, ge=4, le=256, source=PAPER
     )
-    activation: Literal["relu", "silu"] = param("relu", "Non-linearity", quick="silu", source=PAPER)
+    activation: Literal["relu", "silu"] = param(
+        "relu", "Non-linearity", quick="silu", full="silu", source=PAPER
+    )
     updates: int = param(
-        65_600, "Parameter updates", quick={"*": 6000, "digits": 1000}, ge=1, le=10**6, source=PAPER
+        65_600,
+        "Parameter updates",
+        quick={"*": 6000, "digits": 1000},
+        full=6000,
+        ge=1,
+        le=10**6,
+        source=PAPER,
     )
     batch_size: int = param(
-        128, "Data images, and as many chains, in an update", quick=64, ge=2, le=4096, source=PAPER
+        128, "Data images, and as many chains, in an update", quick=64, full=64, ge=2, le=4096, source=PAPER
     )
-    lr: float = param(1e-4, "Adam learning rate", quick=5e-3, gt=0, le=1, source=PAPER)
+    lr: float = param(1e-4, "Adam learning rate", quick=5e-3, full=5e-3, gt=0, le=1, source=PAPER)
     lr_decay: float = param(
         0.1,
         "Factor on it at 1/3, 5/8 and 5/6 of the updates",
         quick={"*": 1.0, "digits": 0.5},
+        full=1.0,
         gt=0,
         le=1,
         source=PAPER,
     )
     bank_size: int = param(
-        10_000, "Persistent chains", quick=1000, ge=2, le=10**6, unit="images", source=PAPER
+        10_000, "Persistent chains", quick=1000, full=1000, ge=2, le=10**6, unit="images", source=PAPER
     )
     rejuvenation: float = param(0.05, "Share of chain ends replaced by data", ge=0, le=1, source=PAPER)
-    chain_steps: int = param(100, "Langevin steps in an update", quick=20, ge=1, le=2000, source=PAPER)
+    chain_steps: int = param(
+        100, "Langevin steps in an update", quick=20, full=20, ge=1, le=2000, source=PAPER
+    )
     data_noise: float = param(0.015, "Noise on data, in [-1, 1] units", ge=0, le=0.5, source=PAPER)
     energy_penalty: float = param(
-        0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, ge=0, le=100
+        0.0, "Weight of mean squared energies (not in the paper)", quick=1.0, full=1.0, ge=0, le=100
     )
     gradient_clip: float = param(
-        0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, ge=0, le=1e6
+        0.0, "Largest gradient norm; 0 for none (not in the paper)", quick=1.0, full=1.0, ge=0, le=1e6
     )
     weight_averaging: float = param(
         0.0,
         "Decay of the running mean of the weights that purifies; 0 for the last weights (not in the paper)",
         quick={"*": 0.999, "digits": 0.99},
+        full=0.999,
         ge=0,
         lt=1,
     )
-    health_every: int = param(200, "Updates between health checks", quick=100, ge=1, le=10**6)
+    health_every: int = param(200, "Updates between health checks", quick=100, full=100, ge=1, le=10**6)
     min_psnr: float = param(
         16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB"
     )

@@ -33,10 +33,15 @@ class LangevinConfig(Config):
         1e-4, "tau of training, divides the energy", gt=0, le=1, source="PureGen repository"
     )
     step_clamp: float = param(
-        0.0, "Largest drift of a pixel in one step; 0 for none (not in the paper)", quick=0.03, ge=0, le=1
+        0.0,
+        "Largest drift of a pixel in one step; 0 for none (not in the paper)",
+        quick=0.03,
+        full=0.03,
+        ge=0,
+        le=1,
     )
     state_clamp: float = param(
-        0.0, "Pixels are kept within +- this; 0 for none (not in the paper)", quick=1.5, ge=0, le=10
+        0.0, "Pixels are kept within +- this; 0 for none (not in the paper)", quick=1.5, full=1.5, ge=0, le=10
     )
 
     @property

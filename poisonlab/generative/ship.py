@@ -1,4 +1,4 @@
-"""Train a generative model of a quick spec and put its weights into the repository:
+"""Train a generative model of a preset and put its weights into the repository:
 
     python -m poisonlab.generative.ship --dataset digits --model ebm
 
@@ -17,7 +17,7 @@ from poisonlab.data.base import DivisionConfig, divide
 from poisonlab.events import Event, Log, Metric
 from poisonlab.generative import weights
 from poisonlab.generative.recipes import Recipe
-from poisonlab.spec.config import make_spec
+from poisonlab.spec.config import PRESETS, make_spec
 
 DEFENSES = {"ebm": "puregen_ebm", "ddpm": "puregen_ddpm"}  # whose parameters are those of the family
 
@@ -28,9 +28,10 @@ def main() -> None:
     )
     parser.add_argument("--dataset", required=True, choices=list(registry.dataset))
     parser.add_argument("--model", default="ebm", choices=list(DEFENSES))
+    parser.add_argument("--preset", default="quick", choices=PRESETS)
     chosen = parser.parse_args()
 
-    spec = make_spec(chosen.dataset, "bullseye_polytope", DEFENSES[chosen.model])
+    spec = make_spec(chosen.dataset, "bullseye_polytope", DEFENSES[chosen.model], preset=chosen.preset)
     pool, test = spec.dataset.build().load()
     division = spec.dataset.params
     assert isinstance(division, DivisionConfig)
@@ -40,7 +41,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     network, health = recipe.train(public.x.to(device), Context(device=device, seed=recipe.seed, send=_print))
-    command = f"python -m poisonlab.generative.ship --dataset {chosen.dataset} --model {recipe.kind}"
+    command = " ".join(["python -m poisonlab.generative.ship", *sys.argv[1:]])
     path = weights.ship(recipe.key(public.x), network.state_dict(), vars(health), command, recipe.kind)
     print(f"{path}: {health}")
 

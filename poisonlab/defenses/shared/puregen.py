@@ -37,10 +37,10 @@ PUBLIC_PART = (
     "The models learn from a disjoint part of the same dataset by default; the paper takes the ImageNet part of "
     "CINIC-10, which the source cinic10 stands for. Any dataset can be named as source; its labels are not used."
 )
-QUICK_EBM = (
-    "The preset quick uses a small energy model that diverges under the plain recipe, hence SiLU, a penalty on squared "
-    "energies, clipped gradients and clamped steps, and a running mean of its weights to purify with. The preset paper "
-    "has none of these."
+SMALL_EBM = (
+    "The presets quick and full use a small energy model that diverges under the plain recipe, hence SiLU, a penalty "
+    "on squared energies, clipped gradients and clamped steps, and a running mean of its weights to purify with. The "
+    "preset paper has none of these."
 )
 ROLLED_BACK = (
     "Training of the energy model is checked on held-out images and rolled back when it starts to diverge."
@@ -49,16 +49,16 @@ ONE_LEVEL = (
     "Images are noised exactly to the level of the first reverse step; the released code noises them one of 1000 "
     "levels more."
 )
-QUICK_DDPM = (
-    "The preset quick uses a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels "
-    "(digits: 75)."
+SMALL_DDPM = (
+    "The presets quick and full use a tiny UNet on patches of 2x2 pixels, trained on the 150 lowest noise levels "
+    "(quick on digits: 75)."
 )
 COMBINED = (
     CLAMPED,
     PUBLIC_PART,
     ONE_LEVEL,
-    QUICK_EBM,
-    QUICK_DDPM,
+    SMALL_EBM,
+    SMALL_DDPM,
     ROLLED_BACK,
 )  # of all that use both models
 TABLE = "PureGen, table 10"  # of the combinations

@@ -134,7 +134,8 @@ def search(
             rows = torch.randint(len(images), (config.search_batch,), generator=draws, device=images.device)
             mask, pattern = _unpacked(z)
             x = paste(images[rows], mask[:, None], pattern[:, None])  # (k, b, c, h, w)
-            logits = model(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+            with ctx.autocast():
+                logits = model(x.flatten(0, 1).contiguous(memory_format=torch.channels_last)).to(x.dtype)
             wanted = classes.repeat_interleave(len(rows))
             each = F.cross_entropy(logits, wanted, reduction="none").view(k, -1).mean(1)
             optimizer.zero_grad()
