@@ -63,7 +63,9 @@ def forget_repeatedly(
         labels = answers.argmax(1)
         usual = margin(answers, labels).median().clamp_min(1e-6)
         shares.append(torch.bincount(labels, minlength=len(clean.classes)) / len(clean))
-        suspected.append(margin(logits(unlearned, suspects.x), suspects.y) / usual)
+        with ctx.autocast():  # the suspects are many
+            scores = logits(unlearned, suspects.x).float()
+        suspected.append(margin(scores, suspects.y) / usual)
         trusted.append(margin(answers, clean.y) / usual)
         ctx.metric("largest_share", repeat, shares[-1].max().item())
     return Forgotten(*(torch.stack(each).mean(0) for each in (shares, suspected, trusted)))
