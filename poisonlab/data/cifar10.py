@@ -24,6 +24,8 @@ FILE = TensorFile(
 )
 # Published victims are trained for tens of thousands of steps, in which weight decay drives a backdoor into a few
 # channels; repairs that look for such channels presuppose it. The recipe "backdoor" gets there in 2,300 steps.
+# Under "full", two epochs more than published: with a tenth of the images poisoned, ten of them end at .921 in place of
+# .927 (seed 10).
 _QUICK = {"lr": 0.2, "schedule": "one_cycle", "crop_padding": 1}
 
 
@@ -66,7 +68,7 @@ class Cifar10:
         },
         "full": {
             "victim": "hyperlight",
-            "training": AIRBENCH,
+            "training": AIRBENCH | {"epochs": 12},
             "head": {},
             "clean_images": 500,
             "precision": "bfloat16",
