@@ -1,6 +1,6 @@
 """What a run measures: its three models on the test set, the detection, the flags, and every setting of a sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -210,14 +210,16 @@ def measure_settings(
     some = test[: metrics.SWEPT]
     triggered = metrics.Triggered.of(some, threat)
 
-    def measured(position: int, images: ImageSet, triggered: metrics.Triggered) -> dict[str, float | None]:
-        predictor = partial(_one_trial, sweep.apply(model, position))
-        accuracy = metrics.clean_accuracy(predictor, images)
-        return {"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, triggered)
+    def measured(
+        network: Classifier, images: ImageSet, triggered: metrics.Triggered
+    ) -> dict[str, float | None]:
+        predictor = partial(_one_trial, network)
+        with ctx.autocast():
+            accuracy = metrics.clean_accuracy(predictor, images)
+            return {"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, triggered)
 
     def compute(inner: Context) -> Bundle:
-        count = len(sweep.settings)
-        rates = [measured(position, some, triggered) for position in inner.track(range(count), count)]
+        rates = _of_each(sweep, model, lambda network: measured(network, some, triggered), inner)
         accuracies = [found["clean_accuracy"] for found in rates]
         asr = [found["asr"] for found in rates]
         oracle = metrics.oracle(accuracies, asr)
@@ -227,7 +229,8 @@ def measure_settings(
             show_setting_sweep(sweep, accuracies, asr, oracle, inner)
             best = rates[oracle]
             if len(test) > len(some):
-                best = measured(oracle, test, metrics.Triggered.of(test, threat))
+                network = sweep.apply(model, oracle)
+                best = measured(network, test, metrics.Triggered.of(test, threat))
             chosen = best | {"setting": float(sweep.settings[oracle])}
         return Bundle(data={f"{name}_oracle": value for name, value in chosen.items()})
 
@@ -241,6 +244,25 @@ def measure_settings(
     ]
     of_oracle = run_stage(ctx, Stage.SETTINGS, key, compute).data
     return {"setting": float(sweep.settings[sweep.chosen])} | of_oracle
+
+
+def _of_each(
+    sweep: SettingSweep,
+    model: Classifier,
+    measured: Callable[[Classifier], dict[str, float | None]],
+    ctx: Context,
+) -> list[dict[str, float | None]]:
+    """What is measured of the network under each setting; equal networks are measured once."""
+    known: dict[str, dict[str, float | None]] = {}
+    rates = []
+    count = len(sweep.settings)
+    for position in ctx.track(range(count), count):
+        network = sweep.apply(model, position)
+        weights = fingerprint(*network.state_dict().values())
+        if weights not in known:
+            known[weights] = measured(network)
+        rates.append(known[weights])
+    return rates
 
 
 def _one_trial(model: Classifier, x: Tensor) -> Tensor:

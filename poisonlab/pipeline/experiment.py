@@ -177,7 +177,8 @@ def evaluate(
         trigger = defended.repaired.findings[0].trigger
 
     def compute(inner: Context) -> Bundle:
-        found, collapsed = measure_models(attacked.splits.test, attacked.threat, models, trigger, inner)
+        with inner.autocast():
+            found, collapsed = measure_models(attacked.splits.test, attacked.threat, models, trigger, inner)
         return Bundle(data={"metrics": found, "collapsed": collapsed})
 
     uncached = dataclasses.replace(ctx, cache=None)

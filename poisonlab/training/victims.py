@@ -72,7 +72,7 @@ class Victims:
 
     def probabilities(self, x: Tensor) -> Tensor:
         """Softmax of uint8 images, float ``(trials, n, classes)``: for a few images, where there are many trials."""
-        return torch.stack([member.softmax(1) for member in self._logits(x)]).repeat_interleave(
+        return torch.stack([member.float().softmax(1) for member in self._logits(x)]).repeat_interleave(
             self.shared_by, 0
         )
 
