@@ -97,7 +97,7 @@ class ANP(Defense):
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
-        channels, logits = masked_network(model)
+        channels, logits = masked_network(model, ctx.autocast)
         draws = ctx.generator("anp")
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
         mean = torch.zeros_like(mask, requires_grad=False)

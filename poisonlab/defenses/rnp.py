@@ -175,7 +175,7 @@ class RNP(Defense):
         unlearned = unlearn(model, clean, self._unlearning(len(clean.classes)), ctx)
         show_predictions(model, unlearned, clean, ctx)
 
-        channels, logits = masked_network(unlearned)
+        channels, logits = masked_network(unlearned, ctx.autocast)
         mask = torch.ones(channels.count, device=ctx.device, requires_grad=True)
         optimizer = torch.optim.SGD([mask], lr=cfg.recover_lr, momentum=cfg.momentum)
         draws = ctx.generator("rnp")

@@ -6,7 +6,9 @@ away; pruned is the original network.
 """
 
 import copy
-from typing import Literal
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,15 +52,21 @@ class Channels:
 
 
 class MaskedNetwork:
-    """A frozen copy of a model in train mode, which runs with some of its state-dict entries replaced."""
+    """A frozen copy of a model in train mode, which runs with some of its state-dict entries replaced.
 
-    def __init__(self, model: Classifier) -> None:
+    Args:
+        autocast: makes the context of a pass, for mixed precision.
+    """
+
+    def __init__(self, model: Classifier, autocast: Callable[[], Any] = nullcontext) -> None:
+        self._autocast = autocast
         self._network = copy.deepcopy(model).train().requires_grad_(False)
 
     def __call__(self, x: Tensor, entries: dict[str, Tensor]) -> Tensor:
         """Logits ``(n, classes)``; running statistics drift."""
-        logits: Tensor = functional_call(self._network, entries, (x,))
-        return logits
+        with self._autocast():
+            logits: Tensor = functional_call(self._network, entries, (x,))
+        return logits.to(x.dtype)
 
     def holding(self, entries: dict[str, Tensor]) -> Classifier:
         """A copy that has the entries for its own."""
@@ -67,9 +75,11 @@ class MaskedNetwork:
         return network
 
 
-def masked_network(model: Classifier) -> tuple[Channels, MaskedNetwork]:
+def masked_network(
+    model: Classifier, autocast: Callable[[], Any] = nullcontext
+) -> tuple[Channels, MaskedNetwork]:
     """The channels of a model, and the network that their masks are learned on."""
-    return Channels(model), MaskedNetwork(model)
+    return Channels(model), MaskedNetwork(model, autocast)
 
 
 class PruningRule(Config):
