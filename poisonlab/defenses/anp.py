@@ -30,7 +30,13 @@ class ANPConfig(PruningRule):
         0.2, "Weight of the clean loss; the perturbed loss has 1 - alpha", ge=0, le=1, source=REPOSITORY
     )
     iterations: int = param(
-        2000, "Steps on the masks", quick={"*": 90, "digits": 200}, ge=1, le=100_000, source=REPOSITORY
+        2000,
+        "Steps on the masks",
+        quick={"*": 90, "digits": 200},
+        full=300,
+        ge=1,
+        le=100_000,
+        source=REPOSITORY,
     )
     average: bool = param(
         False,
@@ -90,6 +96,7 @@ class ANP(Defense):
             "ASR (shown here as the oracle).",
             "The preset quick learns few steps, in which single masks still jump: on photographs it prunes by their "
             "average over all steps, and shakes half as hard, for a network with few channels has little slack.",
+            "The preset full learns the masks for 300 steps, a matter of minutes.",
             "Settings are counts of pruned channels, not thresholds: small networks have many equal masks.",
             "As in the repository, the perturbation is not projected back after the ascent step from a random start.",
         ),

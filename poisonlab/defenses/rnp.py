@@ -75,7 +75,12 @@ class RNPConfig(SearchConfig, PruningRule):
         source=OURS,
     )
     repeats: int = param(
-        5, "Detection: unlearned copies, each of another part of the clean images", ge=1, le=100, source=OURS
+        5,
+        "Detection: unlearned copies, each of another part of the clean images",
+        full=3,
+        ge=1,
+        le=100,
+        source=OURS,
     )
     part: float = param(
         0.5,
@@ -137,7 +142,8 @@ class RNP(Defense):
             "preset quick unlearns CIFAR-10 ten times more slowly and seldom gets that far: from a network of 336 "
             "channels that has forgotten everything, the masks recover nothing.",
             "Detection unlearns several parts of the clean images and flags a class only if all these networks "
-            "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours.",
+            "together fall into it: a clean network collapses, too, but each time elsewhere. The recipe is ours; under "
+            "the preset full there are three.",
             "The trigger is searched on the original network, for the flagged class alone. On the unlearned one "
             "nearly every image goes there without any trigger, and the smallest mask is an empty one.",
             "Masks keep full precision; the repository writes them with four decimals, which makes ties.",
