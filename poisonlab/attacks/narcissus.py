@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,13 +69,20 @@ class NarcissusConfig(BackdoorConfig):
         le=10_000,
         source=REPOSITORY,
     )
+    optimizer: Literal["adam", "radam"] = param(
+        "radam",
+        "What optimizes the trigger; RAdam hardly moves it in its first hundred steps",
+        quick="adam",
+        neutral="adam",
+        source=REPOSITORY,
+    )
     step_size: float = param(
         1.275,
-        "Adam learning rate of the trigger",
+        "Learning rate of the trigger",
         gt=0,
         le=255,
         unit="1/255",
-        source=f"{REPOSITORY}: RAdam, 0.01 on images in [-1, 1]",
+        source=f"{REPOSITORY}: 0.01 on images in [-1, 1]",
     )
     batch_size: int = param(
         350, "Images in a step", quick=128, ge=2, le=4096, unit="images", source=REPOSITORY
@@ -114,6 +122,18 @@ def warm_up(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Cont
     fit(model, prepare, F.cross_entropy, optimizer, schedule, steps, total, ctx)
 
 
+def trigger_optimizer(delta: Tensor, config: NarcissusConfig) -> tuple[torch.optim.Optimizer, float]:
+    """What moves ``delta``, and the factor on its gradient.
+
+    RAdam's first five steps are as long as the gradient. The repository's is taken by a trigger in [-1, 1], and so is
+    half of that in [0, 1]; Adam's steps do not depend on it.
+    """
+    rate = config.step_size / 255
+    if config.optimizer == "radam":
+        return torch.optim.RAdam([delta], lr=rate), 0.5
+    return torch.optim.Adam([delta], lr=rate), 1.0
+
+
 def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ctx: Context) -> Tensor:
     """delta = argmin over ||delta||_inf <= eps of mean CE(f(clip(x + delta)), c), x of class c.
 
@@ -131,7 +151,7 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
     eps = config.eps / 255
     total = config.passes * steps_in_epoch(len(own), config.batch_size)
     delta = torch.zeros(own.shape, device=own.x.device, requires_grad=True)
-    optimizer = torch.optim.Adam([delta], lr=config.step_size / 255)
+    optimizer, factor = trigger_optimizer(delta, config)
     checkpoint = Checkpoint({**model.state_dict(), "delta": delta}, optimizer, [crops])
     kept = ctx.resume()
     taken = checkpoint.load(kept)["step"] if kept else 0
@@ -143,7 +163,7 @@ def inward_trigger(model: Classifier, own: ImageSet, config: NarcissusConfig, ct
             continue
         x = as_floats(augment(own.x[index], config.crop_padding, config.flip, crops))
         loss = F.cross_entropy(model((x + delta.clamp(-eps, eps)).clamp(0, 1)), own.y[index])
-        (delta.grad,) = torch.autograd.grad(loss, delta)
+        (delta.grad,) = torch.autograd.grad(factor * loss, delta)
         optimizer.step()
         if step % max(1, total // 100) == 0 or step == total:
             ctx.metric("trigger_loss", step, loss.item())
@@ -184,9 +204,13 @@ class Narcissus(BackdoorAttack):
             "The surrogate is of the victim's kind and recipe and has one output a class, so the target's label is the "
             "same in all three stages. The repository's is a ResNet-18 with 201 outputs, trained for 200 epochs by SGD "
             "with a rate of 0.1 that falls as a cosine, in batches of 350.",
-            "Adam, at the published rate, optimizes the trigger; the repository's RAdam is slow in its first hundred "
-            "steps, a third of the quick preset.",
+            "The quick preset optimizes the trigger by Adam at the published rate: the repository's RAdam is slow in "
+            "its first hundred steps, a third of that preset's.",
             "All passes over the target class are taken; the repository ends them once the trigger's gradient is 0.",
+            "Batches are of nearly equal length; the repository's last one of a pass is what is left over.",
+            "eps bounds the change of a pixel, as in the paper and PureGen, and the trigger is rounded to 8 bits. The "
+            "repository's notebook adds a trigger made for images in [-1, 1] to images in [0, 1]: pixels change by "
+            "twice the stated 16, at test time by 96, and what falls below black is not cut off.",
             "Images are normalized by the training set's statistics; the repository's lie in [-1, 1].",
             "Poisoned images are drawn at random from the class; PureGen takes its last ones.",
             "The trigger moves a clean model, too: the control's success is the floor, not 0.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import attackers_view, clean_model, digits, small
+from core_helpers import attackers_view, clean_model, digits, noise_images, normed_net, small
 from torch import nn
 
 from poisonlab.attacks.base import AttackerView
@@ -97,3 +97,38 @@ def test_the_trigger_of_a_linear_model_is_the_sign_of_its_weights() -> None:
     delta = inward_trigger(model, gray, config, Context())
 
     assert torch.equal(delta.flatten(), (8 * direction.sign()).to(torch.int16))
+
+
+# ruoxi-jia-group/Narcissus-backdoor-attack @ 89b0d1c, narcissus_function.py, stages two and three, in float64: what
+# 2 passes of warm-up and 40 of the trigger give on the images of class 1, in batches of all, in 1/255, rounded
+PUBLISHED_TRIGGER = [
+    [3, -4, -4, 4, 4, -4],
+    [4, -4, -4, 4, -3, 4],
+    [4, -4, 4, -4, -4, 4],
+    [4, -4, 4, -4, 3, -4],
+    [2, 4, 1, -4, 4, -4],
+    [-4, 4, -4, -4, 4, -4],
+]
+
+
+def trigger_of_40_passes(**params: Any) -> torch.Tensor:
+    data = noise_images(36, (1, 6, 6), classes=3)
+    config = NarcissusConfig(
+        target_class=1, passes=40, warmup_epochs=2, crop_padding=0, flip=False, **{"eps": 4} | params
+    )
+    return inward_trigger(normed_net(), data[data.y == 1], config, Context())[0]
+
+
+def test_radam_makes_the_trigger_of_the_repository() -> None:
+    assert trigger_of_40_passes(optimizer="radam").tolist() == PUBLISHED_TRIGGER
+
+
+def test_adam_goes_further_in_the_same_steps() -> None:
+    far = trigger_of_40_passes(optimizer="adam", eps=255).abs().float().mean()
+
+    assert far > 3 * torch.tensor(PUBLISHED_TRIGGER).abs().float().mean()
+
+
+def test_the_published_optimizer_is_radam_and_that_of_quick_adam() -> None:
+    assert NarcissusConfig.for_preset("paper", "cifar10").optimizer == "radam"
+    assert NarcissusConfig.for_preset("quick", "cifar10").optimizer == "adam"
