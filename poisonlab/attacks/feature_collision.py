@@ -74,11 +74,16 @@ class FeatureCollision(TargetedAttack):
         "the pretrained extractor (white box), or trains surrogates of its own on the same images (black box).",
         deviations=(
             *DEVIATIONS,
-            "A step that would raise an image's objective is not taken; its step is shortened instead. Within eps the "
-            "benchmark takes it, and then stays there until its steps are over.",
+            "A step that would raise an image's objective is not taken; its step is shortened instead. The benchmark "
+            "compares the features of the image before the step: it takes the first such step, and stays there.",
+            "Within eps the search starts from what the bound leaves of the watermark. The benchmark's starts outside, "
+            "so that its first step, which cuts the watermark to eps, is its last one.",
             "The preset follows the poisoning-benchmark: many poisons within eps. The paper's transfer attack is one "
             "poison of the proximal form: bound=proximal, poisons=1, opacity=0.",
-            "The proximal form weighs pixels in [0, 1], as in the benchmark; the paper's code has 0 to 255.",
+            "The proximal form weighs pixels in [0, 1], as in the benchmark; the paper's code has 0 to 255. That code "
+            "descends the distance, not its square, and ends at an objective of 2.9.",
+            "beta is the paper's, multiplied by (features / pixels)^2; the benchmark's is 4 for each network.",
+            "Values are rounded to 8 bits; the benchmark cuts off the fraction.",
             "Several surrogates: the objective is their mean, with the mean of their beta; in the benchmark their sum.",
         ),
     )

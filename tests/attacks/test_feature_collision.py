@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, smooth_net, surrogate
+from core_helpers import clean_model, digits, listening, normed_net, smooth_net, surrogate
 
 from poisonlab.attacks.feature_collision import (
     FeatureCollision,
@@ -114,3 +114,50 @@ def test_the_watermark_is_a_share_of_the_target() -> None:
 
     expected = 0.3 * targets[:, None].float() + 0.7 * base.float()
     assert float((made.float() - expected).abs().max()) <= 0.51
+
+
+# aks2203/poisoning-benchmark @ 97a67ae, poison_crafting/craft_poisons_fc.py:154-209, in float64, after 20 steps:
+# row 2, columns 1 to 3 of two poisons. beta is the benchmark's, eps 8/255.
+PUBLISHED_POISONS = [
+    (
+        {"bound": "l_infinity", "opacity": 0, "step_size": 0.01},
+        [[0.8484897629, 0.0467422952, 0.4281584722], [0.2785016159, 0.8091368685, 0.2411200671]],
+    ),
+    (
+        {"bound": "proximal", "beta": 4.0, "opacity": 0.3, "step_size": 0.003},
+        [[0.5898133561, 0.3203070792, 0.5158775738], [0.2371513841, 0.7391623397, 0.4388441935]],
+    ),
+]
+
+
+def collided(**params: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two poisons and the squared distances of their features from the target's."""
+    net, draws = normed_net().requires_grad_(False), derive(0, "collision")
+    base = torch.rand(2, 1, 6, 6, generator=draws, dtype=torch.float64)
+    target = torch.rand(1, 6, 6, generator=draws, dtype=torch.float64).expand_as(base)
+    victim = surrogate(net)
+    loss = partial(collision_loss, victim, net.features(target))
+    made = collide(base, target, [loss], [victim], FeatureCollisionConfig(**params), Context())
+    return made, loss(made)
+
+
+@pytest.mark.parametrize(("params", "published"), PUBLISHED_POISONS, ids=["within eps", "proximal"])
+def test_the_steps_are_those_of_the_benchmark(params: dict[str, Any], published: list[list[float]]) -> None:
+    pixels_to_features = (36 / 12) ** 2  # of the images and the network here
+    beta = params.get("beta", 0.0) * pixels_to_features
+
+    made, _ = collided(**params | {"beta": beta, "steps": 20})
+
+    assert torch.allclose(made[:, 0, 2, 1:4], torch.tensor(published, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_within_eps_the_benchmark_stays_where_the_watermark_was_cut() -> None:
+    """Its distances after 120 steps, with its own parameters: those of the first step; ours go on falling."""
+    published = torch.tensor([3.4039301696, 2.4641714640], dtype=torch.float64)
+
+    _, distances = collided(steps=120, step_size=1e-3, opacity=0.3)
+
+    assert torch.allclose(
+        distances, torch.tensor([2.7054107980, 1.9616311692], dtype=torch.float64), rtol=1e-6
+    )
+    assert bool((distances < 0.8 * published).all())
