@@ -243,6 +243,12 @@ class IAB(BackdoorAttack):
             "loads a second batch.",
             "Distances between images and between patterns are those of [0, 1]; the repository's are normalized, "
             "which leaves their ratio as it is but for unlike channels. The mask's loss takes normalized images.",
+            "A distance is the root of the mean square plus 1e-12. In the repository it is the root alone, whose "
+            "gradient is not a number where two patterns or masks are equal.",
+            "The mask is trained on the images as they are; the repository pads and crops, rotates and mirrors them, "
+            "and shows each batch to the mask three times, so that its batch norms' statistics move thrice a step.",
+            "Shares of a batch are rounded: of 128 images 13 carry the trigger and 13 a false one, in the repository "
+            "12 and 12.",
             "The victim is trained by the common recipe; the repository takes 600 epochs, BackdoorBench 100.",
             SPARES_THE_TARGET.format("the repository"),
             "Defenses that train anew get a fixed share of images with the final trigger, without cross samples.",

@@ -1,15 +1,31 @@
 """What is special about the input-aware backdoor: each image has a trigger of its own, learned with the victim."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from core_helpers import attackers_view, digits, network, small
+from core_helpers import attackers_view, digits, listening, network, noise_images, small
+from torch import nn
 
-from poisonlab.attacks.iab import IAB, JointTraining, enlarge, networks, paint, sameness, sharpened
+from poisonlab.attacks.iab import (
+    IAB,
+    EncoderDecoder,
+    IABConfig,
+    JointTraining,
+    enlarge,
+    flat,
+    networks,
+    paint,
+    sameness,
+    sharpened,
+    train_mask,
+)
 from poisonlab.context import Context, derive
-from poisonlab.models.base import as_floats
+from poisonlab.events import Metric
+from poisonlab.models.base import Classifier, as_floats
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
-from poisonlab.types import Poison
+from poisonlab.types import ImageSet, Poison
 
 RECIPE = TrainingConfig(epochs=1, batch_size=50, crop_padding=0, flip=False)
 
@@ -115,3 +131,90 @@ def test_a_step_lowers_the_victims_loss_through_the_generator(attack: IAB, poiso
     assert all(g is not None and bool(g.isfinite().all()) for g in gradients)
     assert any(bool(g.any()) for g in gradients if g is not None)
     assert not [p for p in hook.mask.parameters() if p.grad is not None]
+
+
+# VinAIResearch/input-aware-backdoor-attack-release @ 1750e4f, in float64, on the networks and images below:
+# networks/models.py in train mode, row 3, columns 2 to 4 of three images that create_bd made
+PUBLISHED_PAINTING = [
+    [0.1166872251, 0.2753343851, 0.0878445180],
+    [0.2903199894, 0.1651677035, 0.4591214533],
+    [0.3644501560, 0.5962352186, 0.3227490066],
+]
+# train.py:237-266, 100 times the density and the diversity of four steps
+PUBLISHED_MASK_LOSSES = [12.9433379330, 28.2290516051, 16.1271520108, 14.0957060140]
+# train.py:47-101 in eval mode: cross-entropy and diversity, and the gradient of the last kernel, first row
+PUBLISHED_LOSS = 1.3974053759 + 1.6933589989
+PUBLISHED_GRADIENT = [0.2978208511, 0.2099318134, 0.5606393596]
+
+EIGHT = noise_images(8, (1, 8, 8), 4)
+MEAN, STD = torch.full((1,), 0.4), torch.full((1,), 0.25)
+
+
+def drawn(name: str) -> EncoderDecoder:
+    """A network of the published width whose weights every machine draws alike."""
+    made = EncoderDecoder(1, 1, 32, MEAN, STD)
+    draws = derive(0, "published", name)
+    with torch.no_grad():
+        for weight in made.parameters():
+            scale = 0.25 if weight.dim() > 1 else 1.0
+            weight.copy_((torch.rand(weight.shape, generator=draws, dtype=torch.float64) - 0.5) * scale)
+    return made
+
+
+def settled(name: str) -> EncoderDecoder:
+    """The same in eval mode; its batch norms know the statistics of the images, and of nothing else."""
+    made = drawn(name)
+    norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        made(as_floats(EIGHT.x))
+    return made.eval()
+
+
+def test_patterns_and_masks_are_those_of_the_repository() -> None:
+    x = as_floats(EIGHT.x)
+    painted = paint(x, drawn("generator")(x), sharpened(drawn("mask")(x)))[:3, 0, 3, 2:5]
+
+    # the repository divides tanh by 2 + 1e-7
+    assert torch.allclose(painted, torch.tensor(PUBLISHED_PAINTING), atol=1e-6)
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """Where a mask is black or white its gradient is nearly 0, and Adam makes whole steps of rounding errors."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_the_mask_is_trained_by_the_loss_of_the_repository(double_precision: None) -> None:
+    ctx, heard = listening()
+    train_mask(drawn("mask").double(), EIGHT, IABConfig(mask_epochs=10, batch_size=8), ctx)
+
+    losses = [e.value for e in heard if isinstance(e, Metric)][:4]
+    assert losses[:2] == pytest.approx(PUBLISHED_MASK_LOSSES[:2], rel=1e-5)
+    assert losses == pytest.approx(PUBLISHED_MASK_LOSSES, rel=1e-3)
+
+
+def test_the_loss_of_generator_and_victim_is_that_of_the_repository() -> None:
+    generator, mask = settled("generator"), settled("mask")
+    state = flat("generator", generator) | flat("mask", mask)
+    y = torch.tensor([1, 2, 3, 1, 2, 3, 1, 2])
+    poison = Poison(torch.arange(2)[None], EIGHT.x[None, :2], torch.zeros(1, 2, dtype=torch.int64), state)
+    hook = JointTraining(IAB(IABConfig(cross_rate=0.25)), poison, Context())
+    victim = Classifier(nn.Flatten(), 64, 4, MEAN, STD)
+    draws = derive(0, "published", "victim")
+    with torch.no_grad():
+        for weight in victim.parameters():
+            weight.copy_((torch.rand(weight.shape, generator=draws, dtype=torch.float64) - 0.5) * 0.2)
+    hook.begin(victim, ImageSet(EIGHT.x, y, EIGHT.classes), steps_an_epoch=1, epochs=10)
+    hook.generator.eval()
+
+    x, labels = hook.batch(as_floats(EIGHT.x), y, torch.arange(8))
+    loss = hook.backward(victim, lambda: hook.loss(victim(x), labels, 0.0))
+
+    assert loss.item() == pytest.approx(PUBLISHED_LOSS, rel=1e-5)
+    kernel = [m.weight for m in hook.generator.modules() if isinstance(m, nn.Conv2d)][-1]
+    assert kernel.grad is not None
+    assert kernel.grad[0, 0, 0].tolist() == pytest.approx(PUBLISHED_GRADIENT, rel=1e-4)
