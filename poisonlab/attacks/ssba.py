@@ -119,9 +119,13 @@ class SSBA(BackdoorAttack):
         threat_model="Controls a share of the training images and their labels (dirty label); trains a network that "
         "hides messages, but needs no classifier.",
         deviations=(
-            "Encoder and decoder have the shape of the artificial fingerprints repository's, as in BackdoorBench: no "
-            "perceptual loss, no critic, no simulated printing. The encoder's output is added to the image, through a "
-            "tanh that bounds it; there it is the image.",
+            "Encoder and decoder follow the artificial fingerprints repository's in outline, as in BackdoorBench: "
+            "no perceptual loss, no critic, no simulated printing. The encoder's output is added to the image, through "
+            "a tanh that bounds it, and the sum is clipped; there a sigmoid of it is the image.",
+            "At 32 x 32 and 100 bits the encoder has 1.28 million weights, there 1.07, the decoder 1.75, there 0.44. "
+            "Bits and pixels are centered at 0. The encoder enlarges by 3 x 3 convolutions, there 2 x 2, and lacks the "
+            "last of its two convolutions at full size. The decoder halves four times, by pairs of convolutions; there "
+            "five times, by seven in all.",
             "The bits are drawn once and are the same in all images; BackdoorBench's released images hide one bit.",
             "The quick preset trains small networks for few passes on 16 bits, with less weight on the residual, most"
             " of which is the same in all images.",

@@ -1,7 +1,7 @@
 """Hiding a bit string in an image: an encoder that adds a residual and a decoder that reads the bits back.
 
-The shape is StegaStamp's (Tancik et al. 2020, arXiv:1904.05343, section 3) in the size of the artificial
-fingerprints repository (Yu et al. 2021, arXiv:2007.08457), which BackdoorBench uses for SSBA.
+The shape follows StegaStamp's (Tancik et al. 2020, arXiv:1904.05343, section 3) in about the size of the artificial
+fingerprints repository's (Yu et al. 2021, arXiv:2007.08457), which BackdoorBench uses for SSBA; layers differ.
 """
 
 import torch

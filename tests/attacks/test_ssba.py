@@ -4,11 +4,11 @@ import functools
 
 import pytest
 import torch
-from core_helpers import attackers_view, digits, listening, small
-from torch import Tensor
+from core_helpers import attackers_view, digits, listening, noise_images, small
+from torch import Tensor, nn
 
-from poisonlab.attacks.ssba import SSBA, Objective, SSBAConfig
-from poisonlab.context import Context
+from poisonlab.attacks.ssba import SSBA, Objective, SSBAConfig, train_coder
+from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.generative.stegastamp import Decoder, Encoder, encode
 from poisonlab.models.base import initialize
@@ -102,3 +102,61 @@ def test_encoder_and_decoder_take_images_of_any_shape(shape: tuple[int, int, int
 
     assert encoded.shape == x.shape and float((encoded - x).detach().abs().max()) <= 0.1 + 1e-6
     assert Decoder(shape, 5, 4, 4)(encoded).shape == bits.shape
+
+
+# SCLBD/BackdoorBench @ f02e353, resource/ssba/train.py:238-310, in float64, on the encoder and decoder below:
+# the loss of 16 steps. From the eighth on nine of ten bits are read; the residual weighs 10/3, 20/3 and then 10.
+PUBLISHED_LOSSES = [
+    *[
+        0.6084468626,
+        0.6812568748,
+        0.6139139329,
+        0.8910751302,
+        0.5766631276,
+        0.7044114753,
+        0.5483531932,
+        0.4441030867,
+    ],
+    *[
+        0.4098709158,
+        0.4029663244,
+        0.4565487388,
+        0.6787663938,
+        0.7303558622,
+        0.7547252016,
+        0.6754102291,
+        0.7262681554,
+    ],
+]
+
+
+class LinearEncoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 16)
+
+    def forward(self, x: Tensor, bits: Tensor) -> Tensor:
+        return x + 0.3 * torch.tanh(self.layer(bits - 0.5)).view_as(x)
+
+
+class LinearDecoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layer((x - 0.5).flatten(1))
+        return logits
+
+
+def test_encoder_and_decoder_are_trained_as_in_backdoorbench() -> None:
+    encoder, decoder, draws = LinearEncoder(), LinearDecoder(), derive(0, "ssba published")
+    with torch.no_grad():
+        for weight in [*encoder.parameters(), *decoder.parameters()]:
+            weight.copy_(2 * torch.rand(weight.shape, generator=draws, dtype=torch.float64) - 1)
+    config = SSBAConfig(bits=4, epochs=16, batch_size=6, lr=0.1, l2_weight=10, l2_wait=1, l2_ramp=3)
+    ctx, heard = listening()
+
+    train_coder(encoder, decoder, noise_images(6, (1, 4, 4), 3).x, config, ctx)  # type: ignore[arg-type]
+
+    assert [e.value for e in heard if isinstance(e, Metric)] == pytest.approx(PUBLISHED_LOSSES, rel=1e-5)
