@@ -1,7 +1,8 @@
 """From a cell of a published table to the experiments that would measure it here.
 
 The recipes ``faster`` and ``published`` are the preset ``paper`` under the table's setting. ``full`` is the preset of
-that name: the table's attack on another network, with values of our own; no reproduction of the table.
+that name: the table's attack on another network, with values of our own; no reproduction of the table. What tells
+defenses of the table apart that are one method here, such as JPEG at several qualities, stays the table's.
 """
 
 from poisonlab import registry
@@ -36,7 +37,7 @@ def specs_of(
     if recipe == "full":
         preset: Preset = "full"
         victim = None
-        settings = dict(methods["attack"].settings)
+        settings = _of_full(table, attack, defense)
     else:
         preset = "paper"
         victim = plan.victim
@@ -63,6 +64,16 @@ def _settings(table: PublishedTable, attack: str, defense: str, recipe: Recipe) 
     for method in (table.attacks[attack], table.defenses[defense]):
         settings |= method.settings | (method.faster if recipe == "faster" else {})
     return settings | table.cell_settings.get(attack, {}).get(defense, {})
+
+
+def _of_full(table: PublishedTable, attack: str, defense: str) -> Settings:
+    """What makes a cell what it is on any network: protocol and attack, and what tells its defense from others."""
+    whole = _settings(table, attack, defense, "published")
+    own = table.defenses[defense]
+    alike = [method.settings for method in table.defenses.values() if method.name == own.name]
+    telling = {name for settings in alike for name in settings if len({s.get(name) for s in alike}) > 1}
+    kept = {"protocol"} | telling | set(table.attacks[attack].settings)
+    return {name: value for name, value in whole.items() if name in kept or name.startswith("attack.")}
 
 
 def spec_of(

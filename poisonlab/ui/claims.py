@@ -149,8 +149,9 @@ def setting(table: PublishedTable, recipe: Recipe, spec: ExperimentSpec | None) 
     )  # wraps, as no data frame does
     if recipe == "full":
         st.markdown(
-            "**Differs here**\n- Every line above whose two halves differ, and the values of attack and defense, which "
-            "are those of the preset full: another network, so that no number here reproduces one there."
+            "**Differs here**\n- Every line above whose two halves differ. What the table sets for the attack, or to "
+            "tell columns of one defense apart, is kept; all other values are those of the preset full. Another "
+            "network, so that no number here reproduces one there."
         )
     elif table.reproduce:
         st.markdown(

@@ -120,7 +120,8 @@ def test_runs_of_the_preset_full_stand_beside_published_numbers_as_another_netwo
     open_page: Open, tmp_path: Path
 ) -> None:
     own = toy_spec("none", recipe="full")
-    assert own == make_spec("digits", "badnets", "none", preset="full")
+    of_table = {"attack.poison_rate": 0.2}
+    assert own == make_spec("digits", "badnets", "none", preset="full", overrides=of_table)
     measure(tmp_path, own)
 
     faster = open_page(tmp_path, "claims")

@@ -107,6 +107,34 @@ def test_every_cell_is_runnable_or_says_what_is_missing(name: str) -> None:
                 )
 
 
+@pytest.mark.parametrize("name", published_tables())
+def test_under_the_preset_full_no_two_cells_are_one_run(name: str) -> None:
+    """Else a number measured at one quality of JPEG would stand beside that published for another."""
+    table = published_tables()[name]
+    runs: dict[tuple[str, int], tuple[str, str]] = {}
+
+    for cell in cells(table):
+        try:
+            faster = specs_of(table, *cell)
+        except NotRunnable:
+            continue
+        specs = specs_of(table, *cell, "full")
+        assert {s.protocol for s in specs} == {s.protocol for s in faster}
+        for spec in specs:
+            assert runs.setdefault((spec.group(), spec.seed), cell) == cell
+
+
+def test_under_the_preset_full_attack_and_column_are_the_tables() -> None:
+    tables = published_tables()
+
+    assert spec_of(tables["puregen_scratch"], "gm", "jpeg_25", "full").defense.params.quality == 25
+    assert spec_of(tables["puregen_poisoned_source"], "ns_8", "ebm_same", "full").public_poison == 1
+    assert spec_of(tables["ftsam_clean_images"], "badnets", "ft_sam_5", "full").clean_images == 2500
+    assert spec_of(tables["nad_readme"], "badnets", "none", "full").attack.params.target_class == 5
+    plain = spec_of(tables["ftsam_cifar10"], "badnets", "ft", "full")
+    assert plain == make_spec("cifar10", "badnets", "ft", preset="full")
+
+
 def test_the_protocol_of_the_largest_table_is_its_papers() -> None:
     spec = spec_of(published_tables()["ftsam_cifar10"], "badnets", "ft")
 
