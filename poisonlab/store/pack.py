@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,15 @@ _COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15, ROW_GROUP_SIZE
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed: how many runs, the showcase, and the run folders that were left out, with the reason."""
+    """What was packed: how many runs, the showcase, and the run folders that were left out, with the reason.
+
+    ``absent`` are runs that were to be left out and that no source holds.
+    """
 
     runs: int
     showcase: Sequence[Shown]
     refused: dict[str, str]
+    absent: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Found:
     folder: Path | None
 
 
-def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Container[str] = ()) -> Packed:
+def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Collection[str] = ()) -> Packed:
     """Pack every run of ``source``, a results folder, a folder of run folders or an earlier pack, into ``target``.
 
     Args:
@@ -61,18 +65,22 @@ def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Contain
         without: runs that are left out, such as those of code that has changed since.
 
     Raises:
-        RecordError: there is no run, or ``target`` holds something else than a pack. OSError: the disk refuses.
+        RecordError: a source holds no run, none is left, or ``target`` holds something else than a pack. OSError: the
+            disk refuses.
     """
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise RecordError(f"{target} holds other files: name a new folder, or that of an earlier pack")
     refused: dict[str, str] = {}
     runs: dict[str, Found] = {}
     for place in (source, *more):
-        for one in _collect(place, refused):
+        held = list(_collect(place, refused))
+        if not held:
+            raise RecordError(f"{place} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
+        for one in held:
             runs.setdefault(one.record.run_id, one)
     found = [run for run_id, run in sorted(runs.items()) if run_id not in without]
     if not found:
-        raise RecordError(f"{source} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
+        raise RecordError(f"all {len(runs)} runs are to be left out: nothing remains to be packed")
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -86,7 +94,7 @@ def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Contain
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Packed(len(found), showcase, refused)
+    return Packed(len(found), showcase, refused, [run_id for run_id in without if run_id not in runs])
 
 
 # -- collecting -----------------------------------------------------------------------------------

@@ -95,6 +95,33 @@ def test_runs_of_code_that_has_changed_are_taken_out(tmp_path, spec, capsys):
     assert shipped_ids(tmp_path / "pack") == {records[1].run_id}
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (b"\xff\xfe not text", 2, "--without takes a text file of run ids"),
+        (b"01a22891-f534,", 2, "'01a22891-f534,' is not a run id"),
+        (b"01a22891-f534-73ca-8a35-92e2697bafc1", 0, "is in no source"),
+    ],
+)
+def test_a_list_that_names_no_run_is_not_passed_over(tmp_path, spec, capsys, text, code, said):
+    runs_with_pictures(tmp_path / "runs", [spec()])
+    (tmp_path / "old.txt").write_bytes(text)
+    names = [str(tmp_path / name) for name in ("runs", "pack", "old.txt")]
+
+    assert main.main(["results", "pack", *names[:2], "--without", names[2]]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_source_without_runs_is_named_and_so_is_a_list_of_all_runs(tmp_path, spec):
+    (record,) = runs_with_pictures(tmp_path / "runs", [spec()])
+
+    with pytest.raises(RecordError, match="elsewhere holds no run"):
+        pack(tmp_path / "runs", tmp_path / "pack", [tmp_path / "elsewhere"])
+    with pytest.raises(RecordError, match="all 1 runs are to be left out"):
+        pack(tmp_path / "runs", tmp_path / "pack", without=[record.run_id])
+    assert not (tmp_path / "pack").exists()
+
+
 def test_a_packed_record_is_the_one_that_was_written(results, tmp_path, reference, spec):
     (record,) = runs_with_pictures(tmp_path / "runs", [spec()])
     pack(tmp_path / "runs", reference)
