@@ -107,7 +107,7 @@ def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
     """
     names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
     seeds = _whole_numbers("--seed", options.seed)
-    given = parse_settings(options.set)
+    given = _settings(options)
     budgets: list[dict[str, int]] = [{}]
     if options.clean_images:
         if "clean_images" in given:
@@ -148,8 +148,17 @@ def _spec(
         preset=options.preset,
         seed=seed,
         victim=options.victim,
-        overrides=parse_settings(options.set) | budget,
+        overrides=_settings(options) | budget,
     )
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``--set`` replaces; a value that has an option of its own would silently win over it."""
+    given = parse_settings(options.set)
+    for name in ("seed", "preset"):
+        if name in given:
+            raise UsageError(f"give --{name}, not --set {name}")
+    return given
 
 
 def _names(kind: str, text: str) -> list[str]:

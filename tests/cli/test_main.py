@@ -115,6 +115,17 @@ def test_sweep_runs_what_fits_and_reports_the_rest(results, capsys):
     assert code == 0 and row["n"] == "2"
 
 
+@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize("setting", ["seed=3", "preset=paper"])
+def test_a_value_with_an_option_of_its_own_is_no_setting(capsys, command, setting):
+    """``--seed 4 --set seed=3`` ran seed 3, and quick values could be recorded as those of the preset paper."""
+    names = ["--dataset", "digits", "--attack", "badnets", "--defense", "none"]
+    code, _, err = run_cli(capsys, command, *names, "--set", setting)
+    name = setting.partition("=")[0]
+
+    assert code == 2 and f"give --{name}, not --set {name}" in err
+
+
 def test_a_sweep_takes_all_defenses_of_one_attack_and_seed_together():
     options = main._parser().parse_args(
         [
