@@ -88,9 +88,14 @@ def medoids_of_classes(sizes: Tensor, subset: float, generator: torch.Generator)
 
     Returns:
         int64 ``(classes,)``, B in all.
+
+    Raises:
+        ValueError: B is 0; nothing could be dropped, and EPIC would pass for having found nothing.
     """
     total = int(sizes.sum())
     budget = int(subset * total)
+    if not budget:
+        raise ValueError(f"subset={subset:g} asks for no medoid of the {total} training images; raise it")
     counts = (sizes.double() / total * budget).ceil().long()
     surplus = int(counts.sum()) - budget
     having = counts.nonzero().squeeze(1)

@@ -62,6 +62,11 @@ def test_medoids_are_shared_out_by_size_and_add_up() -> None:
     assert whole.tolist() == [1500] * 10
 
 
+def test_a_share_that_asks_for_no_medoid_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"subset=0.001 asks for no medoid of the 200 training images"):
+        medoids_of_classes(torch.full((10,), 20), 0.001, derive(0, "epic"))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_each_medoid_is_the_best_next_one_by_brute_force(seed: int) -> None:
     similarity = between_points(8, seed)
