@@ -1,15 +1,16 @@
 """What is special about TSBD: which weights go, and the gradient of its second stage."""
 
+import pytest
 import torch
 from core_helpers import clean_model, digits, listening, network, noise_images, small
 from torch import nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context, derive
-from poisonlab.defenses.tsbd import TSBD, ActivenessAware, neuron_weight_change, reinitialize
+from poisonlab.defenses import tsbd
+from poisonlab.defenses.tsbd import TSBD, ActivenessAware, TSBDConfig, neuron_weight_change, reinitialize
 from poisonlab.events import ArtifactReady
 from poisonlab.models.base import Classifier
-from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
 from poisonlab.types import ImageSet
 
@@ -143,20 +144,21 @@ def test_weight_changes_are_shown_for_every_neuron() -> None:
     assert int(shown.histogram.sum()) == sum(len(rows) for rows in change.values())
 
 
-def test_fine_tuning_takes_the_steps_of_the_official_code() -> None:
+def test_fine_tuning_takes_the_steps_of_the_official_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three steps on six images; the numbers are those of linweiii/TSBD @ 3718c67, tsbd.py:235-275, in float64."""
     body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten())
     model = Classifier(body, 12, 3, torch.zeros(1), torch.ones(1)).double()
     for number, weight in enumerate(model.parameters()):
         nn.init.normal_(weight, generator=derive(number, "weights"))
-    recipe = TrainingConfig(
-        epochs=3, batch_size=6, lr=0.01, momentum=0.9, nesterov=False, weight_decay=0, schedule="constant"
-    )
     images = torch.randint(256, (6, 1, 4, 4), generator=derive(0, "few")).to(torch.uint8)
     few = ImageSet(images, torch.arange(6) % 3, ("a", "b", "c"))
 
-    whole = recipe.model_copy(update={"crop_padding": 0, "flip": False})
-    train_network(model, few, whole, Context(), ActivenessAware(0.05, 0.7))
+    method = TSBD(TSBDConfig(epochs=3, batch_size=6, crop_padding=0, flip=False))
+    given = []  # what the method trains by, not what this test would
+    monkeypatch.setattr(tsbd, "train_network", lambda *arguments: given.append(arguments))
+    method._renewed(0.15, model, neuron_weight_change(model, model), few, Context())
+    _, _, recipe, ctx, hook, _ = given[0]
+    train_network(model, few, recipe, ctx, hook)
 
     norm = model.body[1]
     found = torch.cat([norm.running_mean, norm.running_var, norm.weight, norm.bias, model.head.bias]).detach()
