@@ -36,6 +36,7 @@ class IBAUConfig(Config):
         1e-3,
         "Adam step on the weights",
         quick={"*": 5e-4, "cifar10": 3e-4},
+        full=3e-4,
         gt=0,
         le=1,
         source=f"{REPOSITORY}; 1e-4 in BackdoorBench",
@@ -163,6 +164,8 @@ class IBAU(Defense):
             "The fixed-point iteration has no early stop.",
             "The perturbation is on the first images of a batch drawn at random, on one at least. The repository draws "
             "them in batches that stay the same, and of fewer than 100 images it takes none.",
+            "The presets quick and full move the weights more slowly: at the published rate the network of full loses "
+            "13 points of accuracy, at theirs 4.",
         ),
     )
 
