@@ -219,7 +219,7 @@ def measure_settings(
             return {"clean_accuracy": accuracy} | metrics.backdoor_metrics(predictor, triggered)
 
     def compute(inner: Context) -> Bundle:
-        rates = _of_each(sweep, model, lambda network: measured(network, some, triggered), inner)
+        rates = rates_of_each(sweep, model, lambda network: measured(network, some, triggered), inner)
         accuracies = [found["clean_accuracy"] for found in rates]
         asr = [found["asr"] for found in rates]
         oracle = metrics.oracle(accuracies, asr)
@@ -246,7 +246,7 @@ def measure_settings(
     return {"setting": float(sweep.settings[sweep.chosen])} | of_oracle
 
 
-def _of_each(
+def rates_of_each(
     sweep: SettingSweep,
     model: Classifier,
     measured: Callable[[Classifier], dict[str, float | None]],

@@ -11,6 +11,7 @@ from core_helpers import clean_model, digits, listening, small, tiny_spec
 from torch import nn
 from torch.nn import functional as F
 
+from poisonlab import context
 from poisonlab.cache.packing import pack, unpack
 from poisonlab.context import Context, derive
 from poisonlab.defenses import anp, rnp
@@ -24,6 +25,7 @@ from poisonlab.defenses.tsbd import TSBD
 from poisonlab.events import ArtifactReady
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, accuracy, as_floats, predict
+from poisonlab.pipeline.evaluate import rates_of_each
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.types import ImageSet, SettingSweep
 
@@ -255,6 +257,37 @@ def test_settings_are_measured_on_some_images_and_what_the_oracle_names_on_all(
     assert all(float(7 * share) == pytest.approx(round(float(7 * share))) for share in curve.accuracy)
     assert found["clean_accuracy_oracle"] == found["clean_accuracy_undefended"]
     assert found["asr_oracle"] == found["asr_undefended"]
+
+
+def test_settings_that_give_the_same_network_are_measured_once() -> None:
+    bias = clean_model().state_dict()["head.bias"]
+    sweep = SettingSweep(
+        "pruned", torch.arange(3.0), torch.ones(3), 0, {"head.bias": torch.stack([bias, bias, bias + 1])}
+    )
+    asked: list[float] = []
+
+    def measured(network: Classifier) -> dict[str, float | None]:
+        asked.append(float(network.state_dict()["head.bias"][0] - bias[0]))
+        return {"asr": asked[-1]}
+
+    rates = rates_of_each(sweep, clean_model(), measured, Context())
+
+    assert asked == pytest.approx([0.0, 1.0])
+    assert [rate["asr"] for rate in rates] == pytest.approx([0.0, 0.0, 1.0])
+
+
+def test_masked_passes_may_compute_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "has_bfloat16", lambda: True)
+    x = as_floats(CLEAN.x)
+    answers = {}
+    for precision in (torch.float32, torch.bfloat16):
+        channels, logits = masked_network(clean_model(), Context(precision=precision).autocast)
+        answers[precision] = logits(x, channels.scaled(torch.ones(channels.count)))
+
+    exact, rounded = answers.values()
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    assert torch.allclose(exact, rounded, rtol=0, atol=0.05 * float(exact.abs().max()))
 
 
 @pytest.mark.parametrize(
