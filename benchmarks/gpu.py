@@ -87,7 +87,11 @@ def main() -> int:
         left = end - time.monotonic()
         share = 2 * left / (len(WORKS) + 1 - number)  # most works need less than an equal share
         print(f"\n== {name}\n{run(script, chosen.device, min(left, share))}", flush=True)
-    print(f"\n== a victim of the preset full\n{seconds_of_a_victim(chosen.device):.1f} s of training")
+    print("\n== a victim of the preset full")
+    if time.monotonic() < end:
+        print(f"{seconds_of_a_victim(chosen.device):.1f} s of training")
+    else:
+        print("left out: the time is over")
     return 0
 
 

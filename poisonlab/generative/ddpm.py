@@ -231,9 +231,8 @@ def train_ddpm(x: Tensor, config: DDPMConfig, ctx: Context) -> tuple[nn.Module, 
     epochs = math.ceil(total / steps_in_epoch(len(data), config.ddpm_batch_size))
     order = batches(len(data), config.ddpm_batch_size, epochs, ctx.generator("ddpm", "batches"))
     minimizer = Minimizer(network, optimizer, rate, total, ctx, draws=[draws])
-    for index in islice(order, total):
-        if minimizer.was_taken():
-            continue
+    minimizer.go_on()
+    for index in islice(order, minimizer.done, total):
         images = to_model_range(data[index])
         t = torch.randint(config.ddpm_levels, (len(index),), generator=draws, device=x.device)
         noise = torch.empty(images.shape, device=x.device).normal_(generator=draws)

@@ -120,8 +120,7 @@ class Minimizer:
         gradient: computes what a step follows, for methods that need more than one pass.
         stepped: what is done with the batch after its step.
         draws: all that batches are drawn from; given, an interrupted stage that is nothing but this training continues
-            where it was: the caller passes over the batches for which :meth:`was_taken` is true, or calls
-            :meth:`go_on`.
+            where it was, after the ``done`` steps that :meth:`go_on` finds taken.
         beside: what the caller wants to have kept and brought back with the rest.
         lookahead: draws the weights back to their average.
 
@@ -163,13 +162,6 @@ class Minimizer:
             counts = self.checkpoint.load(kept)
             self.taken_before = counts["step"]
             self.loss_count = counts["taken"]
-
-    def was_taken(self) -> bool:
-        """Whether an interrupted attempt took the next step; counts it if so."""
-        if self.done >= self.taken_before:
-            return False
-        self.done += 1
-        return True
 
     def go_on(self) -> None:
         """The steps of an interrupted attempt count as taken: the caller itself begins after them."""
