@@ -34,6 +34,7 @@ from poisonlab.records.record import RecordError
 from poisonlab.registry import UnknownName
 from poisonlab.spec import describe
 from poisonlab.spec.config import PRESETS, SpecError
+from poisonlab.spec.threats import THREATS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -185,6 +186,21 @@ def _add_board(command: Command) -> None:
         "--descending",
         action=argparse.BooleanOptionalAction,
         help="largest values first; by default where these are good",
+    )
+    board.add_argument(
+        "--rank",
+        nargs="?",
+        const="defense",
+        choices=("defense", "attack"),
+        help="rank defenses, or attacks, of the block with most evidence that fits --dataset, --threat and --preset",
+    )
+    board.add_argument("--threat", choices=THREATS, help="of the block that is ranked")
+    board.add_argument(
+        "--loss-allowed",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of accuracy; an attack repaired at a higher price counts as not repaired in the ranking",
     )
     form = board.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true")

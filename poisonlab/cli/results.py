@@ -73,6 +73,10 @@ def _plain(value: Any) -> str:
 
 
 def leaderboard(options: argparse.Namespace) -> int:
+    if options.rank:
+        from poisonlab.cli.ranking import ranking  # noqa: PLC0415 - the core works without a database
+
+        return ranking(options)
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
 
     store = Store(options.results)

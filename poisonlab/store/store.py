@@ -12,6 +12,7 @@ from poisonlab.store.jobs import Jobs
 from poisonlab.store.leaderboard import Leaderboard
 from poisonlab.store.published import Published, copy_published
 from poisonlab.store.purification import Purification
+from poisonlab.store.ranking import Rankings
 from poisonlab.store.runs import Runs
 from poisonlab.store.shipped import open_shipped
 from poisonlab.store.sweeps import Sweeps
@@ -37,6 +38,7 @@ class Store:
         self.runs = Runs(self.db, own, shipped)
         self.jobs = Jobs(self.db, own)
         self.leaderboard = Leaderboard(self.db)
+        self.rankings = Rankings(self.db)
         self.published = Published(self.db)
         self.trials = Trials(self.db)
         self.budgets = Budgets(self.db)

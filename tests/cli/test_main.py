@@ -176,6 +176,26 @@ def test_an_evil_folder_is_refused(results, capsys, tmp_path, evil):
     assert not list((other / "runs").glob("*")) and not (tmp_path / "escaped").exists()
 
 
+def test_the_leaderboard_ranks_the_defenses_of_a_block(results, capsys):
+    run_cli(capsys, *RUN)  # changed values would count for no rank
+
+    code, out, _ = run_cli(capsys, "leaderboard", "--rank", "--json")
+    table_code, table, _ = run_cli(capsys, "leaderboard", "--rank")
+
+    assert (code, table_code) == (0, 0)
+    assert [(row["name"], row["tasks"], row["rank"]) for row in json.loads(out)] == [("none", 1, None)]
+    assert "digits, backdoor, quick: defenses over 1 attacks" in table and "none" in table
+
+    filtered = run_cli(capsys, "leaderboard", "--rank", "--attack", "badnets")
+    elsewhere = run_cli(capsys, "leaderboard", "--rank", "--preset", "paper")
+    dear = run_cli(capsys, "leaderboard", "--rank", "--loss-allowed", "2")
+
+    assert (filtered[0], elsewhere[0], dear[0]) == (2, 2, 2)
+    assert "leave out --attack" in filtered[2]
+    assert "there are: digits, backdoor, quick" in elsewhere[2]
+    assert "must lie in [0, 1]" in dear[2]
+
+
 def test_the_leaderboard_names_runs_that_it_leaves_out(results, capsys):
     for seed in ("0", "1"):
         run_cli(capsys, *RUN, *TINY, "--seed", seed)

@@ -1,0 +1,118 @@
+"""Ranks of methods over several tasks, and how sure they are. No torch here: the store and the pages use it.
+
+A method's mean rank is its rank among all methods, averaged over tasks (for a defense: over attacks). How far chance
+decides is told by a paired bootstrap: tasks are drawn anew, and for each its seeds, the same for all methods.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+RESAMPLES = 5_000
+CELLS = 2_000_000  # numbers of a resample that are held together
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What :func:`rank` found, for ``m`` methods.
+
+    Attributes:
+        mean: mean rank, 1 is best, float ``(m,)``.
+        low, high: ends of its 95 % bootstrap interval.
+        rank: int ``(m,)``; methods whose intervals overlap with one's own do not stand before it.
+        friedman: p-value of the hypothesis that all methods are equal; ``None`` below three methods or two tasks.
+        critical: Nemenyi's distance between two mean ranks at 5 %; ``None`` where ``friedman`` is.
+    """
+
+    mean: Values
+    low: Values
+    high: Values
+    rank: NDArray[np.int64]
+    friedman: float | None
+    critical: float | None
+
+
+def rank(values: Values, *, largest_first: bool = False, resamples: int = RESAMPLES) -> Ranks:
+    """Rank methods by what they reach on each task, equal values sharing a rank.
+
+    The resampling is seeded: the same values give the same intervals.
+
+    Args:
+        values: ``(m, tasks, seeds)``; NaN where a seed was not measured, but at least one number in every cell.
+        largest_first: whether large values are good.
+
+    Raises:
+        ValueError: a cell without a number, or no method or task.
+    """
+    if not values.size or np.isnan(values).all(2).any():
+        raise ValueError("a rank needs a number of every method on every task")
+    signed = -values if largest_first else values
+    each = _ranks(np.nanmean(signed, 2).T)  # (tasks, m)
+    drawn = _resampled(signed, resamples)  # (resamples, m)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    before = high[None, :] < low[:, None]  # [i, j]: j stands before i for sure
+    return Ranks(
+        mean=each.mean(0),
+        low=low,
+        high=high,
+        rank=1 + before.sum(1),
+        friedman=_friedman(signed),
+        critical=_critical_distance(len(values), values.shape[1]),
+    )
+
+
+def _resampled(values: Values, resamples: int) -> Values:
+    """Mean ranks on tasks and seeds drawn anew, ``(resamples, m)``."""
+    methods, tasks, seeds = values.shape
+    measured = ~np.isnan(values).all(0)  # (tasks, seeds): seeds that any method was measured on
+    count = measured.sum(1)
+    first = np.argsort(~measured, axis=1, kind="stable")  # those seeds first
+    whole = np.nanmean(values, 2)  # (m, tasks)
+    draws = np.random.default_rng(0)
+    out = []
+    part = max(1, CELLS // values.size)
+    for start in range(0, resamples, part):
+        size = min(part, resamples - start)
+        task = draws.integers(tasks, size=(size, tasks))
+        pick = (draws.random((size, tasks, seeds)) * count[task][..., None]).astype(int)
+        seed = first[task[..., None], pick]
+        used = np.arange(seeds) < count[task][..., None]  # as many draws as there are seeds
+        found = values[:, task[..., None], seed]  # (m, size, tasks, seeds)
+        known = used & ~np.isnan(found)
+        number = known.sum(3)
+        total = np.where(known, found, 0).sum(3)
+        mean = np.where(number > 0, total / np.maximum(number, 1), whole[:, task])  # drawn none of its seeds
+        out.append(_ranks(mean.transpose(1, 2, 0)).mean(1))
+    return np.concatenate(out)
+
+
+def _ranks(values: Values) -> Values:
+    """Ranks from 1 on along the last axis, the smallest first; equal values get the mean of their places."""
+    smaller = (values[..., None, :] < values[..., :, None]).sum(-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
+    ranks: Values = smaller + (equal + 1) / 2
+    return ranks
+
+
+def _friedman(values: Values) -> float | None:
+    if not _comparable(*values.shape[:2]):
+        return None
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
+    return float(stats.friedmanchisquare(*np.nanmean(values, 2)).pvalue)
+
+
+def _critical_distance(methods: int, tasks: int) -> float | None:
+    """Demsar 2006 (JMLR 7), section 3.2.2: q sqrt(m (m + 1) / (6 N)), q of the studentized range over root 2."""
+    if not _comparable(methods, tasks):
+        return None
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
+    q = float(stats.studentized_range.ppf(0.95, methods, np.inf)) / np.sqrt(2)
+    return float(q * np.sqrt(methods * (methods + 1) / (6 * tasks)))
+
+
+def _comparable(methods: int, tasks: int) -> bool:
+    return methods >= 3 and tasks >= 2

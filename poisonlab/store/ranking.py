@@ -1,0 +1,160 @@
+"""The board of a block: defenses (or attacks) ranked by what was measured under one dataset, threat and preset."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from poisonlab.measure.ranking import Ranks, Values, rank
+from poisonlab.store.database import Database
+from poisonlab.store.rows import COUNTED
+
+Of = Literal["defense", "attack"]
+NOTHING = "none"  # the attack that poisons nothing, the defense that does nothing
+LOSS_ALLOWED = 0.05  # clean accuracy that a repair may cost
+EVIDENCE = 0.5  # share of the defenses that an attack was measured against to count
+
+_RUNS = f"""
+SELECT dataset, threat, preset, attack, defense, seed, arg_max(success, created) AS success,
+    arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
+    arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
+FROM {COUNTED} WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
+GROUP BY dataset, threat, preset, attack, defense, seed
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What can be compared: one dataset, one kind of threat, one preset."""
+
+    dataset: str
+    threat: str
+    preset: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}, {self.threat}, {self.preset}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A block, ranked.
+
+    Attributes:
+        rows: one method a row, see :meth:`Rankings.board`.
+        tasks: what the others were ranked on, by name.
+        ranks: of the complete rows, in their order; ``None`` where there are fewer than two.
+    """
+
+    block: Block
+    rows: pd.DataFrame
+    tasks: list[str]
+    ranks: Ranks | None
+
+
+class Rankings:
+    """Finished runs with a preset's own values, ranked."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def blocks(self) -> list[Block]:
+        """All that can be compared, the one with most measured pairs of attack and defense first."""
+        sql = f"""SELECT dataset, threat, preset FROM ({_RUNS}) GROUP BY ALL
+            ORDER BY count(DISTINCT (attack, defense)) DESC, count(*) DESC, dataset, threat, preset"""
+        return [Block(*found) for found in self.db.rows(sql)]
+
+    def board(self, block: Block, of: Of = "defense", loss_allowed: float = LOSS_ALLOWED) -> Board:
+        """Defenses of a block by their mean rank over attacks, or attacks over defenses.
+
+        An attack counts that was measured against half of the defenses; a row is complete that was measured on every
+        task. ``none`` stands first, then complete rows by rank, then the others by their mean success.
+
+        Args:
+            loss_allowed: a defense that costs more clean accuracy than this against an attack counts as none there.
+
+        Returns:
+            Rows with the columns ``name``, ``rank`` (NaN of incomplete rows), ``mean_rank``, ``rank_low``,
+            ``rank_high``, ``success`` (mean over tasks), ``worst`` and ``worst_on``, ``loss``, ``too_dear`` (tasks on
+            which more was lost than is allowed), ``tasks``, ``complete``, ``seeds_least``, ``seeds_most``, ``seconds``.
+
+        Raises:
+            ValueError: ``loss_allowed`` is not in [0, 1].
+        """
+        if not 0 <= loss_allowed <= 1:
+            raise ValueError(f"loss_allowed must lie in [0, 1], got {loss_allowed:g}")
+        sql = f"SELECT * FROM ({_RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?"
+        runs = self.db.frame(sql, [block.dataset, block.threat, block.preset])
+        return ranked(runs, block, of, loss_allowed)
+
+
+def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Board:
+    """:meth:`Rankings.board` of one row a run: attack, defense, seed, success, success_undefended, loss, seconds."""
+    dear = runs["loss"] > loss_allowed
+    runs = runs.assign(
+        counted=runs["success"].where(~dear, runs["success_undefended"].fillna(runs["success"])), dear=dear
+    )
+    against = runs.groupby("attack")["defense"].nunique()
+    attacks = sorted(against.index[against >= EVIDENCE * runs["defense"].nunique()])
+    runs = runs[runs["attack"].isin(attacks)]
+    other = "attack" if of == "defense" else "defense"
+    if of == "attack":
+        runs = runs[runs["defense"] != NOTHING]
+    tasks = sorted(runs[other].unique())
+    rows = pd.DataFrame([_row(name, part, other) for name, part in runs.groupby(of)])
+    if rows.empty:
+        return Board(block, rows, tasks, None)
+    rows["complete"] = rows["tasks"] == len(tasks)
+    names = list(rows.loc[rows["complete"], "name"])
+    found = rank(_values(runs, names, tasks, of), largest_first=of == "attack") if len(names) > 1 else None
+    ranks = _rank_columns(found, names)
+    rows = rows.merge(ranks, how="left", on="name").assign(baseline=rows["name"] == NOTHING)
+    better = rows["success"] if of == "defense" else -rows["success"]
+    order = ["baseline", "complete", "rank", "mean_rank", "better", "name"]
+    rows = rows.assign(better=better).sort_values(order, ascending=[False, False, True, True, True, True])
+    return Board(block, rows.drop(columns=["baseline", "better"]).reset_index(drop=True), tasks, found)
+
+
+def _row(name: Any, runs: pd.DataFrame, other: str) -> dict[str, Any]:
+    """A method over its tasks, each the mean of its seeds."""
+    each = runs.groupby(other)[["counted", "loss", "seconds", "dear"]].mean()
+    seeds = runs.groupby(other)["seed"].nunique()
+    worst = each["counted"].idxmax()
+    return {
+        "name": name,
+        "success": each["counted"].mean(),
+        "worst": each["counted"].max(),
+        "worst_on": worst,
+        "loss": each["loss"].mean(),
+        "too_dear": int((each["dear"] > 0).sum()),
+        "tasks": len(each),
+        "seeds_least": int(seeds.min()),
+        "seeds_most": int(seeds.max()),
+        "seconds": each["seconds"].mean(),
+    }
+
+
+def _values(runs: pd.DataFrame, names: list[str], tasks: list[str], of: Of) -> Values:
+    """What each method reached on each task with each seed, ``(methods, tasks, seeds)``; NaN where not measured."""
+    seeds = sorted(runs["seed"].unique())
+    other = "attack" if of == "defense" else "defense"
+    values = np.full((len(names), len(tasks), len(seeds)), np.nan)
+    places = [{name: place for place, name in enumerate(known)} for known in (names, tasks, seeds)]
+    for method, task, seed, counted in runs[[of, other, "seed", "counted"]].itertuples(index=False):
+        if method in places[0]:
+            values[places[0][method], places[1][task], places[2][seed]] = counted
+    return values
+
+
+def _rank_columns(found: Ranks | None, names: list[str]) -> pd.DataFrame:
+    if found is None:
+        return pd.DataFrame(columns=["name", "rank", "mean_rank", "rank_low", "rank_high"])
+    return pd.DataFrame(
+        {
+            "name": names,
+            "rank": found.rank,
+            "mean_rank": found.mean,
+            "rank_low": found.low,
+            "rank_high": found.high,
+        }
+    )

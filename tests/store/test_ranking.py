@@ -1,0 +1,104 @@
+"""The board of a block: what counts, what is complete, and in which order rows stand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from poisonlab.store import Store
+from poisonlab.store.ranking import Block, ranked
+
+BLOCK = Block("cifar10", "backdoor", "quick")
+
+
+def runs(*cells: tuple[str, str, int, float, float]) -> pd.DataFrame:
+    """Attack, defense, seed, success, accuracy lost; undefended, each attack succeeds always."""
+    frame = pd.DataFrame(cells, columns=["attack", "defense", "seed", "success", "loss"])
+    return frame.assign(success_undefended=1.0, seconds=2.0)
+
+
+TABLE = runs(
+    ("a", "none", 0, 1.0, 0.0),
+    ("b", "none", 0, 1.0, 0.0),
+    ("a", "good", 0, 0.1, 0.01),
+    ("b", "good", 0, 0.3, 0.03),
+    ("b", "good", 1, 0.5, 0.03),
+    ("a", "dear", 0, 0.0, 0.20),
+    ("b", "dear", 0, 0.2, 0.00),
+    ("a", "once", 0, 0.0, 0.00),
+)
+
+
+def test_a_row_is_the_mean_over_tasks_of_the_mean_over_seeds() -> None:
+    rows = ranked(TABLE, BLOCK, "defense", 0.05).rows.set_index("name")
+
+    assert rows.loc["good", "success"] == pytest.approx((0.1 + 0.4) / 2)
+    assert rows.loc["good", "worst"] == pytest.approx(0.4) and rows.loc["good", "worst_on"] == "b"
+    assert rows.loc["good", "loss"] == pytest.approx(0.02)
+    assert (rows.loc["good", "seeds_least"], rows.loc["good", "seeds_most"]) == (1, 2)
+
+
+def test_an_attack_repaired_at_too_high_a_price_counts_as_not_repaired() -> None:
+    strict = ranked(TABLE, BLOCK, "defense", 0.05).rows.set_index("name")
+    lenient = ranked(TABLE, BLOCK, "defense", 0.25).rows.set_index("name")
+
+    assert strict.loc["dear", "success"] == pytest.approx((1.0 + 0.2) / 2)
+    assert strict.loc["dear", "too_dear"] == 1
+    assert lenient.loc["dear", "success"] == pytest.approx(0.1) and lenient.loc["dear", "too_dear"] == 0
+
+
+def test_incomplete_rows_stand_below_complete_ones_and_none_stands_first() -> None:
+    rows = ranked(TABLE, BLOCK, "defense", 0.05).rows
+
+    assert list(rows["name"]) == ["none", "good", "dear", "once"]
+    assert list(rows["complete"]) == [True, True, True, False]
+    assert pd.isna(rows["rank"].iloc[-1])  # although it let nothing through
+
+
+def test_an_attack_that_few_defenses_met_is_no_task() -> None:
+    rare = pd.concat([TABLE, runs(("c", "good", 0, 0.9, 0.0))])
+
+    board = ranked(rare, BLOCK, "defense", 0.05)
+
+    assert board.tasks == ["a", "b"]
+    assert board.rows.set_index("name").loc["good", "success"] == pytest.approx(0.25)
+
+
+def test_attacks_are_ranked_by_what_they_keep_against_defenses() -> None:
+    board = ranked(TABLE, BLOCK, "attack", 0.05)
+
+    rows = board.rows.set_index("name")
+    assert board.tasks == ["dear", "good", "once"]
+    assert rows.loc["b", "success"] == pytest.approx((0.2 + 0.4) / 2)
+    assert rows["complete"].to_dict() == {"a": True, "b": False}
+
+
+def test_a_single_method_has_no_rank() -> None:
+    board = ranked(runs(("a", "good", 0, 0.1, 0.0)), BLOCK, "defense", 0.05)
+
+    assert board.ranks is None and board.rows["rank"].isna().all()
+
+
+def test_the_shipped_runs_open_on_the_block_with_most_evidence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    try:
+        blocks = store.rankings.blocks()
+        board = store.rankings.board(blocks[0])
+    finally:
+        store.close()
+
+    assert (blocks[0].dataset, blocks[0].threat) == ("cifar10", "backdoor")
+    assert len(board.tasks) >= 8 and board.rows["name"].iloc[0] == "none"
+    assert board.ranks is not None and board.ranks.friedman is not None and board.ranks.friedman < 1e-4
+    complete = board.rows[board.rows["complete"]]
+    assert (complete["rank_low"] <= complete["mean_rank"]).all()
+    assert list(complete["rank"].iloc[1:]) == sorted(complete["rank"].iloc[1:])
+
+
+def test_an_unreasonable_price_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    try:
+        with pytest.raises(ValueError, match="loss_allowed"):
+            store.rankings.board(BLOCK, loss_allowed=1.5)
+    finally:
+        store.close()
