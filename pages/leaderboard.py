@@ -1,16 +1,16 @@
-"""Leaderboard: every measured combination, with repeats over seeds, their spread and the control."""
+"""Leaderboard: a block ranked, then every measured combination, with repeats over seeds and their spread."""
 
 import streamlit as st
 
 from poisonlab.figures import board as figures
 from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
-from poisonlab.ui import board, glossary, link, navigation, page, selector
+from poisonlab.ui import board, glossary, link, navigation, page, ranking, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
     "Leaderboard",
-    "Every attack, defense and dataset that was measured: one row for each experiment, averaged over its seeds.",
+    "Defenses ranked over the attacks they were measured against, and below every experiment that was measured.",
     "A defense is only as good as its worst attack, and a low attack success means little if accuracy went "
     "with it or if chance alone (the control) does as much.",
 )
@@ -19,6 +19,9 @@ names = store.runs.names()
 if not any(names.values()):
     page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
     st.stop()
+ranking.show()
+
+st.subheader("All experiments", anchor=False)
 with st.container(border=True):
     chosen = selector.filters(names, ("dataset", "attack", "defense", "preset", "source"))
     threat, sort, descending = board.order()

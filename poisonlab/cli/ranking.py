@@ -52,8 +52,10 @@ def _block(blocks: list[Block], options: argparse.Namespace) -> Block:
 
 
 def _print(board: Board, options: argparse.Namespace) -> None:
-    other = "attacks" if options.rank == "defense" else "defenses"
-    print(f"{board.block}: {options.rank}s over {len(board.tasks)} {other}")
+    other = "attack" if options.rank == "defense" else "defense"
+    print(
+        f"{board.block}: {options.rank}s over {len(board.tasks)} {other}{'s' if len(board.tasks) > 1 else ''}"
+    )
     print(f"more than {options.loss_allowed:.0%} of accuracy lost counts as not repaired\n")
     heads = (
         "rank",

@@ -258,6 +258,34 @@ TERMS = {
         "n",
         "Number of seeds: independent repeats of the same experiment.",
     ),
+    "ranked_block": Term(
+        "Compared under",
+        "One dataset, one kind of threat, one preset: numbers of different ones cannot be ranked against each other.",
+    ),
+    "may_cost": Term(
+        "Accuracy a repair may cost",
+        "Where a defense costs more clean accuracy than this against an attack, that attack counts as not repaired.",
+    ),
+    "rank": Term(
+        "Rank",
+        "One more than the number of methods whose interval of the mean rank lies wholly before this one's.",
+    ),
+    "mean_rank": Term(
+        "Mean rank",
+        "The place among all methods, averaged over attacks (or defenses). Its interval holds 95 % of 5,000 resamples, "
+        "in each of which attacks and their seeds are drawn anew, the same for all methods.",
+    ),
+    "worst": Term(
+        "Worst", "The largest attack success over all attacks (or defenses), and where it is reached."
+    ),
+    "loss": Term(
+        "Accuracy lost",
+        "Clean accuracy of the undefended model minus that of the defended one, the mean over attacks.",
+    ),
+    "covered": Term(
+        "Measured on",
+        "How many of the compared attacks (or defenses); those count that were measured against half of the others.",
+    ),
     "interval": Term(
         "95 % interval",
         "Where the true mean lies with 95 % confidence: Student's interval over the seeds, which needs two; for "

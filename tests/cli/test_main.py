@@ -184,7 +184,7 @@ def test_the_leaderboard_ranks_the_defenses_of_a_block(results, capsys):
 
     assert (code, table_code) == (0, 0)
     assert [(row["name"], row["tasks"], row["rank"]) for row in json.loads(out)] == [("none", 1, None)]
-    assert "digits, backdoor, quick: defenses over 1 attacks" in table and "none" in table
+    assert "digits, backdoor, quick: defenses over 1 attack\n" in table and "none" in table
 
     filtered = run_cli(capsys, "leaderboard", "--rank", "--attack", "badnets")
     elsewhere = run_cli(capsys, "leaderboard", "--rank", "--preset", "paper")

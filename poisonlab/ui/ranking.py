@@ -1,0 +1,102 @@
+"""The ranking of a block on the page: what is compared, a row a method, mean ranks with their intervals."""
+
+from typing import Any
+
+import streamlit as st
+
+from poisonlab.figures import ranking as figures
+from poisonlab.runner import runtime
+from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, Block, Board, Of
+from poisonlab.ui import glossary, link, tables
+from poisonlab.ui.wording import NONE
+
+OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
+ORDER = ["rank", "name", "success", "worst", "worst_on", "loss", "mean_rank", "covered", "seeds", "seconds"]
+
+
+def show() -> Block | None:
+    """The ranking of the block that the reader chooses, the one with most evidence at first; that block."""
+    rankings = runtime.get().store.rankings
+    blocks = {str(block): block for block in rankings.blocks()}
+    if not blocks:
+        return None
+    left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
+    block = blocks[
+        link.choice(
+            left, "Compared under", list(blocks), str, key="block", help=glossary.help_for("ranked_block")
+        )
+    ]
+    of = OF[link.segments(middle, "Ranked", list(OF), key="ranked", default="defenses")]
+    points = link.number(
+        right,
+        "Accuracy a repair may cost, in points",
+        0,
+        100,
+        key="may_cost",
+        usual=round(100 * LOSS_ALLOWED),
+        help=glossary.help_for("may_cost"),
+    )
+    board = rankings.board(block, of, points / 100)
+    st.caption(_summary(board, of))
+    _table(board, of)
+    if board.ranks is not None:
+        st.plotly_chart(
+            figures.mean_ranks(board.rows, NOTHING),
+            key="mean_ranks",
+            alt="Mean rank of each method with its interval, the best on top",
+        )
+    return block
+
+
+def _summary(board: Board, of: Of) -> str:
+    tasks = "attacks" if of == "defense" else "defenses"
+    count = len(board.tasks)
+    over = f"{count} {tasks if count > 1 else tasks.removesuffix('s')}"
+    better = "lets through least" if of == "defense" else "gets through most"
+    text = f"Over {over}; first is what {better}. Rows that cannot be told apart share a rank. "
+    if not board.rows["complete"].all():
+        text += f"Rows that were not measured on all {tasks} stand below, without a rank. "
+    if board.ranks is not None and board.ranks.friedman is not None:
+        text += (
+            f"Friedman's test: were all equal, differences as large as these would come up with probability "
+            f"{board.ranks.friedman:.2g}. Nemenyi's: mean ranks {board.ranks.critical:.1f} apart differ at 5 %."
+        )
+    return text
+
+
+def _table(board: Board, of: Of) -> None:
+    column = st.column_config
+    shown = board.rows.assign(
+        covered=[f"{count} of {len(board.tasks)}" for count in board.rows["tasks"]],
+        seeds=[_seeds(row) for row in tables.dicts(board.rows)],
+    )
+    look: dict[str, Any] = {
+        "rank": column.NumberColumn("Rank", help=glossary.help_for("rank"), format="%d", width=50),
+        "name": column.TextColumn(of.capitalize(), width=130),
+        "success": tables.share("success", "Attack success ↓"),
+        "worst": column.NumberColumn("Worst", help=glossary.help_for("worst"), format="percent", width=70),
+        "worst_on": column.TextColumn("against" if of == "defense" else "under", width=100),
+        "loss": column.NumberColumn(
+            "Accuracy lost", help=glossary.help_for("loss"), format="percent", width=100
+        ),
+        "mean_rank": column.NumberColumn(
+            "Mean rank", help=glossary.help_for("mean_rank"), format="%.1f", width=80
+        ),
+        "covered": column.TextColumn("Measured on", help=glossary.help_for("covered"), width=90),
+        "seeds": column.TextColumn("Seeds", width=60),
+        "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f", width=70),
+    }
+    st.dataframe(
+        shown,
+        column_order=ORDER,
+        column_config=look,
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.HEADER + tables.ROW * len(shown),
+        alt="One row a method: its rank, mean attack success, the worst case and what it costs",
+    )
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    least, most = row["seeds_least"], row["seeds_most"]
+    return str(most) if least == most else f"{least} to {most}"
