@@ -205,6 +205,7 @@ def _add_board(command: Command) -> None:
     form = board.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true")
     form.add_argument("--json", action="store_true")
+    form.add_argument("--latex", action="store_true", help="a table for a paper, of --rank")
     form.add_argument("--parquet", type=Path, metavar="FILE")
 
 

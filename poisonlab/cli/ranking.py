@@ -8,6 +8,7 @@ import pandas as pd
 
 from poisonlab.cli.terminal import OK, UsageError, say, table
 from poisonlab.store import Store
+from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import Block, Board
 
 
@@ -30,6 +31,8 @@ def ranking(options: argparse.Namespace) -> int:
         say(f"{len(board.rows)} rows in {options.parquet}")
     elif options.csv:
         board.rows.to_csv(sys.stdout, index=False)
+    elif options.latex:
+        print(as_latex(board, options.rank.capitalize()))
     elif options.json:
         print(board.rows.to_json(orient="records"))
     else:

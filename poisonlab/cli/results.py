@@ -77,6 +77,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         from poisonlab.cli.ranking import ranking  # noqa: PLC0415 - the core works without a database
 
         return ranking(options)
+    if options.latex:
+        raise UsageError("--latex writes a ranking; add --rank")
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
 
     store = Store(options.results)

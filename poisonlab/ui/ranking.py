@@ -1,11 +1,13 @@
 """The ranking of a block on the page: what is compared, a row a method, mean ranks with their intervals."""
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from poisonlab.figures import ranking as figures
 from poisonlab.runner import runtime
+from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, Block, Board, Of
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.wording import NONE
@@ -39,6 +41,7 @@ def show() -> Block | None:
     board = rankings.board(block, of, points / 100)
     st.caption(_summary(board, of))
     _table(board, of)
+    _downloads(board, of)
     if board.ranks is not None:
         st.plotly_chart(
             figures.mean_ranks(board.rows, NOTHING),
@@ -95,6 +98,28 @@ def _table(board: Board, of: Of) -> None:
         height=tables.HEADER + tables.ROW * len(shown),
         alt="One row a method: its rank, mean attack success, the worst case and what it costs",
     )
+
+
+def _csv(board: Board) -> str:
+    return str(board.rows.to_csv(index=False))
+
+
+def _downloads(board: Board, of: Of) -> None:
+    """The ranking as files; each is made when somebody clicks."""
+    with st.container(horizontal=True):
+        for label, make, mime in (
+            ("CSV", partial(_csv, board), "text/csv"),
+            ("LaTeX", partial(as_latex, board, of.capitalize()), "text/x-tex"),
+        ):
+            st.download_button(
+                label,
+                make,
+                f"poisonlab-ranking.{'tex' if label == 'LaTeX' else 'csv'}",
+                mime,
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"ranking_{label}",
+            )
 
 
 def _seeds(row: dict[str, Any]) -> str:

@@ -1,11 +1,14 @@
 """The board of a block: what counts, what is complete, and in which order rows stand."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from poisonlab.store import Store
+from poisonlab.store.latex import as_latex, escaped
 from poisonlab.store.ranking import Block, ranked
 
 BLOCK = Block("cifar10", "backdoor", "quick")
@@ -93,6 +96,34 @@ def test_the_shipped_runs_open_on_the_block_with_most_evidence(tmp_path: Path) -
     complete = board.rows[board.rows["complete"]]
     assert (complete["rank_low"] <= complete["mean_rank"]).all()
     assert list(complete["rank"].iloc[1:]) == sorted(complete["rank"].iloc[1:])
+
+
+def test_a_latex_table_escapes_names_and_marks_the_best() -> None:
+    named = TABLE.replace({"defense": {"good": "good_one"}})
+
+    text = as_latex(ranked(named, BLOCK, "defense", 0.05), "Defense")
+
+    assert r"1 & \textbf{good\_one} & 1." in text
+    assert r"-- & once & -- & 0.0" in text
+    assert text.count(r"\midrule") == 2 and text.count(r"\\") == 5
+    assert escaped("50%_{x}^2~\\") == r"50\%\_\{x\}\textasciicircum{}2\textasciitilde{}\textbackslash{}"
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="needs pdflatex (apt-get install texlive-latex-base)"
+)
+def test_the_latex_table_compiles(tmp_path: Path) -> None:
+    table = as_latex(ranked(TABLE, BLOCK, "defense", 0.05), "Defense")
+    document = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{table}\n\\end{{document}}"
+    )
+    (tmp_path / "board.tex").write_text(document)
+
+    subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "board.tex"], cwd=tmp_path, check=True
+    )
+
+    assert (tmp_path / "board.pdf").stat().st_size > 1000
 
 
 def test_an_unreasonable_price_is_refused(tmp_path: Path) -> None:
