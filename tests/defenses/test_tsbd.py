@@ -164,3 +164,12 @@ def test_fine_tuning_takes_the_steps_of_the_official_code(monkeypatch: pytest.Mo
     found = torch.cat([norm.running_mean, norm.running_var, norm.weight, norm.bias, model.head.bias]).detach()
     expected = torch.tensor(OFFICIAL, dtype=torch.float64)
     assert torch.allclose(found, expected, rtol=0, atol=1e-7)
+
+
+def test_unlearning_is_judged_by_the_finished_network_at_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(tsbd, "unlearn", lambda model, data, how, ctx: given.append(how) or model)
+    TSBD(TSBDConfig()).change_by_unlearning(clean_model(), CLEAN, Context())
+
+    (how,) = given
+    assert (how.counted, how.stop_at, how.milestones, how.weight_decay) == ("after", 0.1, (), 0)
