@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from poisonlab import registry
 from poisonlab.context import Context, derive
+from poisonlab.defenses import ft
 from poisonlab.defenses.fp import FP, last_allowed, pruning_curve
 from poisonlab.defenses.ft import FT
 from poisonlab.defenses.ft_sam import (
@@ -49,6 +50,33 @@ def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
     ctx, heard = listening(seed=3)
     done = small(method, **params).repair(clean_model(), digits().reserve[:20], ctx)
     return done.model(clean_model()), heard
+
+
+@pytest.mark.parametrize("method", [FT, FTSAM, NAD, FP])
+def test_what_a_baseline_is_told_reaches_its_training(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of single steps below take values of their own."""
+    given: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        ft, "train_network", lambda model, data, recipe, ctx, hook: given.append((recipe, hook))
+    )
+    told = {"epochs": 3, "batch_size": 5, "lr": 0.02, "momentum": 0.7, "weight_decay": 3e-3}
+    told |= {"crop_padding": 2, "flip": True}
+    own: dict[Any, dict[str, float]] = {
+        FTSAM: {"rho": 1.5, "label_smoothing": 0.09},
+        NAD: {"power": 3.0, "beta_1": 1.0, "beta_2": 2.0, "beta_3": 4.0},
+    }
+
+    method(method.Config(**told, **own.get(method, {}))).repair(
+        clean_model(), digits().reserve[:20], Context()
+    )
+
+    recipe, hook = given[-1]
+    assert {name: getattr(recipe, name) for name in told} == told
+    assert recipe.label_smoothing == pytest.approx(0.1 if method is FTSAM else 0)
+    if method is FTSAM:
+        assert hook.rho == 1.5
+    if method is NAD:
+        assert (hook.power, hook.betas) == (3.0, (1.0, 2.0, 4.0))
 
 
 # -- FT -----------------------------------------------------------------------------------------------
