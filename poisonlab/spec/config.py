@@ -426,9 +426,22 @@ def make_spec(
     for key, value in (overrides or {}).items():
         _replace(values, key, value)
     try:
-        return ExperimentSpec.model_validate(values)
+        spec = ExperimentSpec.model_validate(values)
     except ValidationError as error:
         raise SpecError(explain(error)) from None
+    _refuse_unknown_classes(spec)
+    return spec
+
+
+def _refuse_unknown_classes(spec: ExperimentSpec) -> None:
+    """A class that the dataset lacks, which the attack would find out only once the images are loaded."""
+    classes = getattr(registry.dataset[spec.dataset.name], "class_count", None)
+    for name in ("target_class", "source_class"):
+        asked = getattr(spec.attack.params, name, None)
+        if classes is not None and isinstance(asked, int) and asked >= classes:
+            raise SpecError(
+                f"attack.{name}={asked} is not among the {classes} classes 0 to {classes - 1} of {spec.dataset.name}"
+            )
 
 
 class SpecError(ValueError):
