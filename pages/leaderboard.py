@@ -20,6 +20,7 @@ if not any(names.values()):
     page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
     st.stop()
 ranking.show()
+ranking.agreement()
 
 st.subheader("All experiments", anchor=False)
 with st.container(border=True):

@@ -15,7 +15,7 @@ NOTHING = "none"  # the attack that poisons nothing, the defense that does nothi
 LOSS_ALLOWED = 0.05  # clean accuracy that a repair may cost
 EVIDENCE = 0.5  # share of the defenses that an attack was measured against to count
 
-_RUNS = f"""
+RUNS = f"""
 SELECT dataset, threat, preset, attack, defense, seed, arg_max(success, created) AS success,
     arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
     arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
@@ -60,7 +60,7 @@ class Rankings:
 
     def blocks(self) -> list[Block]:
         """All that can be compared, the one with most measured pairs of attack and defense first."""
-        sql = f"""SELECT dataset, threat, preset FROM ({_RUNS}) GROUP BY ALL
+        sql = f"""SELECT dataset, threat, preset FROM ({RUNS}) GROUP BY ALL
             ORDER BY count(DISTINCT (attack, defense)) DESC, count(*) DESC, dataset, threat, preset"""
         return [Block(*found) for found in self.db.rows(sql)]
 
@@ -83,7 +83,7 @@ class Rankings:
         """
         if not 0 <= loss_allowed <= 1:
             raise ValueError(f"loss_allowed must lie in [0, 1], got {loss_allowed:g}")
-        sql = f"SELECT * FROM ({_RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?"
+        sql = f"SELECT * FROM ({RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?"
         runs = self.db.frame(sql, [block.dataset, block.threat, block.preset])
         return ranked(runs, block, of, loss_allowed)
 

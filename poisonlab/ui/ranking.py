@@ -125,3 +125,26 @@ def _downloads(board: Board, of: Of) -> None:
 def _seeds(row: dict[str, Any]) -> str:
     least, most = row["seeds_least"], row["seeds_most"]
     return str(most) if least == most else f"{least} to {most}"
+
+
+def agreement() -> None:
+    """How far the settings agree on which defense is better, where two of them measured enough in common."""
+    pairs = runtime.get().store.agreements.pairs()
+    if pairs.empty:
+        return
+    with st.expander("How far settings agree on the order of defenses"):
+        st.caption(glossary.help_for("spearman"))
+        column = st.column_config
+        st.dataframe(
+            pairs,
+            column_config={
+                "first": column.TextColumn("One setting"),
+                "second": column.TextColumn("Another"),
+                "attacks": column.NumberColumn("Attacks in common"),
+                "defenses": column.NumberColumn("Defenses in common"),
+                "spearman": column.NumberColumn("Rank correlation", format="%.2f"),
+                "p": column.NumberColumn("p", format="%.2g", help=glossary.help_for("p")),
+            },
+            hide_index=True,
+            alt="Pairs of settings and the rank correlation between their orders of defenses",
+        )

@@ -282,6 +282,14 @@ TERMS = {
         "Accuracy lost",
         "Clean accuracy of the undefended model minus that of the defended one, the mean over attacks.",
     ),
+    "spearman": Term(
+        "Rank correlation",
+        "Spearman's, between the orders in which two settings put the defenses that both measured, by mean success over "
+        "the attacks that both measured: 1 is the same order, 0 none in common, -1 the reverse.",
+    ),
+    "p": Term(
+        "p", "How often a correlation as strong would come up if the two orders had nothing in common."
+    ),
     "covered": Term(
         "Measured on",
         "How many of the compared attacks (or defenses); those count that were measured against half of the others.",

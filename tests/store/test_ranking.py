@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from poisonlab.store import Store
+from poisonlab.store.agreement import agreement
 from poisonlab.store.latex import as_latex, escaped
 from poisonlab.store.ranking import Block, ranked
 
@@ -96,6 +97,24 @@ def test_the_shipped_runs_open_on_the_block_with_most_evidence(tmp_path: Path) -
     complete = board.rows[board.rows["complete"]]
     assert (complete["rank_low"] <= complete["mean_rank"]).all()
     assert list(complete["rank"].iloc[1:]) == sorted(complete["rank"].iloc[1:])
+
+
+def test_settings_agree_as_far_as_their_orders_of_defenses_do() -> None:
+    """Spearman by hand: orders 1234 and 2134 differ in two places by one, 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8."""
+    success = {"quick": (0.1, 0.2, 0.3, 0.4), "full": (0.3, 0.1, 0.5, 0.6)}
+    rows = [
+        ("cifar10", "backdoor", preset, attack, f"d{number}", 0, value)
+        for preset, values in success.items()
+        for number, value in enumerate(values)
+        for attack in ("a", "b" if preset == "quick" else "c")
+    ]
+    columns = ["dataset", "threat", "preset", "attack", "defense", "seed", "success"]
+
+    found = agreement(pd.DataFrame(rows, columns=columns))
+
+    assert list(found[["attacks", "defenses"]].iloc[0]) == [1, 4]
+    assert found["spearman"].iloc[0] == pytest.approx(0.8)
+    assert agreement(pd.DataFrame(rows[:3], columns=columns)).empty
 
 
 def test_a_latex_table_escapes_names_and_marks_the_best() -> None:

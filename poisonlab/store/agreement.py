@@ -1,0 +1,64 @@
+"""How far two settings agree on which defense is better: rank correlation over what both measured."""
+
+from itertools import combinations
+
+import pandas as pd
+
+from poisonlab.store.database import Database
+from poisonlab.store.ranking import NOTHING, RUNS, Block
+
+LEAST = 4  # methods in common; of fewer, any order is likely by chance
+
+
+class Agreements:
+    """Pairs of blocks of one kind of threat."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def pairs(self) -> pd.DataFrame:
+        """Every pair of blocks with enough in common, see :func:`agreement`, those with most in common first."""
+        return agreement(self.db.frame(RUNS))
+
+
+def agreement(runs: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's correlation of the defenses' mean success, over the attacks that both blocks measured.
+
+    Args:
+        runs: one row a run: dataset, threat, preset, attack, defense, seed, success.
+
+    Returns:
+        ``first``, ``second`` (blocks, as text), ``attacks``, ``defenses`` (how many in common), ``spearman``, ``p``.
+    """
+    blocks = {}
+    for names, part in runs[runs["defense"] != NOTHING].groupby(["dataset", "threat", "preset"]):
+        block = Block(*(str(name) for name in names))
+        blocks[block] = part.pivot_table(index="defense", columns="attack", values="success")
+    pairs = [_correlated(*one, *other) for one, other in combinations(blocks.items(), 2)]
+    columns = ["first", "second", "attacks", "defenses", "spearman", "p"]
+    table = pd.DataFrame([pair for pair in pairs if pair], columns=columns)
+    return table.sort_values(["attacks", "defenses"], ascending=False, ignore_index=True)
+
+
+def _correlated(
+    first: Block, one: pd.DataFrame, second: Block, other: pd.DataFrame
+) -> tuple[str, str, int, int, float, float] | None:
+    """The pair's row; ``None`` where both have too little in common, or one of them tells no defenses apart."""
+    if first.threat != second.threat:
+        return None
+    attacks = sorted(set(one.columns) & set(other.columns))
+    both = (
+        one.reindex(columns=attacks)
+        .dropna()
+        .index.intersection(other.reindex(columns=attacks).dropna().index)
+    )
+    if not attacks or len(both) < LEAST:
+        return None
+    left = one.loc[both, attacks].mean(axis=1)
+    right = other.loc[both, attacks].mean(axis=1)
+    if left.nunique() < 2 or right.nunique() < 2:
+        return None
+    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+
+    found = stats.spearmanr(left, right)
+    return str(first), str(second), len(attacks), len(both), float(found.statistic), float(found.pvalue)
