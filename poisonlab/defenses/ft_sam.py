@@ -70,8 +70,18 @@ def worst_step(weights: list[Tensor], gradients: list[Tensor], rho: float) -> li
 
 
 def over_all_classes(smoothing: float, classes: int) -> float:
-    """The mass spread over all classes, as the common loop wants it, that takes ``smoothing`` from the given one."""
-    return smoothing * classes / (classes - 1)
+    """The mass spread over all classes, as the common loop wants it, that takes ``smoothing`` from the given one.
+
+    Raises:
+        ValueError: the given class would have less than the others.
+    """
+    whole = smoothing * classes / (classes - 1)
+    if whole >= 1:
+        raise ValueError(
+            f"label_smoothing={smoothing:g} leaves an image's own class no more than each of the other {classes - 1}; "
+            f"set it below {(classes - 1) / classes:.2g}"
+        )
+    return whole
 
 
 class SharpnessAware(TrainingHook):

@@ -110,14 +110,16 @@ class TSBDConfig(Config):
 def neuron_weight_change(before: Classifier, after: Classifier) -> dict[str, Tensor]:
     """|theta_ul - theta_bd| of every convolution but those of shortcuts, ``(neurons, weights of one)`` each.
 
-    NWC(l, k) is the sum over row k.
+    NWC(l, k) is the sum over row k. Weights that a network keeps fixed have no change and are left out.
     """
     old = before.state_dict()
     new = after.state_dict()
     names = [
         f"{name}.weight"
         for name, module in before.named_modules()
-        if isinstance(module, nn.Conv2d) and "shortcut" not in name
+        if isinstance(module, nn.Conv2d)
+        and isinstance(module.weight, nn.Parameter)
+        and "shortcut" not in name
     ]
     return {name: (new[name] - old[name]).abs().flatten(1) for name in names}
 

@@ -5,12 +5,13 @@ import traceback
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from poisonlab.cache.stage_cache import CacheError
 from poisonlab.data.base import DataError
 from poisonlab.machine import DeviceError
 from poisonlab.spec import stages
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec, explain
 from poisonlab.training.loop import Diverged
 
 
@@ -24,7 +25,7 @@ _OWN = (ValueError, DataError, Diverged, CacheError, RunFolderError, DeviceError
 
 def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: torch.device) -> str:
     """One line: what happened and what to change."""
-    text = str(error).strip()
+    text = (explain(error) if isinstance(error, ValidationError) else str(error)).strip()
     if _is_out_of_memory(error):
         place = f" in stage {stage!r}" if stage else ""
         return (

@@ -284,8 +284,8 @@ TERMS = {
     ),
     "spearman": Term(
         "Rank correlation",
-        "Spearman's, between the orders in which two settings put the defenses that both measured, by mean success over "
-        "the attacks that both measured: 1 is the same order, 0 none in common, -1 the reverse.",
+        "Spearman's, between the orders in which two settings put the defenses that both measured, by mean success "
+        "over the attacks that both measured: 1 is the same order, 0 none in common, -1 the reverse.",
     ),
     "p": Term(
         "p", "How often a correlation as strong would come up if the two orders had nothing in common."

@@ -52,6 +52,12 @@ def repaired(method: Any, **params: Any) -> tuple[Classifier, list[Any]]:
     return done.model(clean_model()), heard
 
 
+def test_smoothing_that_leaves_the_own_class_no_more_than_others_is_refused() -> None:
+    assert over_all_classes(0.89, classes=10) < 1
+    with pytest.raises(ValueError, match="label_smoothing=0.95 .* set it below 0.9"):
+        over_all_classes(0.95, classes=10)
+
+
 @pytest.mark.parametrize("method", [FT, FTSAM, NAD, FP])
 def test_what_a_baseline_is_told_reaches_its_training(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of single steps below take values of their own."""

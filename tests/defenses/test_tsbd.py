@@ -46,6 +46,14 @@ def test_pointwise_convolutions_count_unless_they_are_shortcuts() -> None:
     assert pointwise / sum(m.weight.numel() for m in kernels.values()) > 0.8
 
 
+def test_weights_that_a_network_keeps_fixed_are_left_out() -> None:
+    data = noise_images(8, (3, 32, 32))
+    fixed = network(data, "hyperlight", first=8, others=16, whitening=True)
+    learned = network(data, "hyperlight", first=8, others=16)
+
+    assert len(neuron_weight_change(fixed, fixed)) == len(neuron_weight_change(learned, learned)) - 1
+
+
 def test_neurons_and_weights_are_counted_downwards() -> None:
     model = clean_model()
     change = {n: torch.zeros_like(rows) for n, rows in neuron_weight_change(model, model).items()}

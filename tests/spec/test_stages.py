@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from poisonlab.generative.recipes import DiffusionRecipe, EnergyRecipe, Recipe
 from poisonlab.runner.failures import explain_failure
 from poisonlab.spec import stages
-from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.config import ExperimentSpec, TrainingConfig, make_spec
 from poisonlab.spec.stages import Stage
 
 PACKAGE = Path(stages.__file__).resolve().parents[1]
@@ -85,3 +86,14 @@ def test_every_stage_that_the_program_starts_by_name_is_a_member() -> None:
 @pytest.mark.parametrize("kind", [EnergyRecipe, DiffusionRecipe])
 def test_generative_models_are_stages(kind: type[Recipe]) -> None:
     assert stages.find(kind.kind) is not None
+
+
+def test_a_value_that_only_a_run_finds_out_is_named_as_the_form_names_it() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TrainingConfig(label_smoothing=1.5)
+
+    text = explain_failure(
+        raised.value, make_spec("digits", "badnets", "none"), "repair", torch.device("cpu")
+    )
+
+    assert text == "label_smoothing: Input should be less than 1 (got 1.5)"
