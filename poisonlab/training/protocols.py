@@ -26,6 +26,9 @@ class Trainer:
         self.spec = spec
         self.splits = splits
         self.ctx = ctx
+        self._extractor: Victims | None = (
+            None  # asked for several times, trained once even where nothing is cached
+        )
 
     def train(
         self,
@@ -57,7 +60,9 @@ class Trainer:
 
     def extractor(self) -> Victims:
         """The pretrained network that all victims of a transfer protocol start from."""
-        return train_from_scratch(Stage.EXTRACTOR, self.spec, [self.splits.pretrain], self.ctx)
+        if self._extractor is None:
+            self._extractor = train_from_scratch(Stage.EXTRACTOR, self.spec, [self.splits.pretrain], self.ctx)
+        return self._extractor
 
     def reseeded(self, seed: int | None) -> tuple[ExperimentSpec, Context]:
         """Spec and context with another seed, or the run's own."""

@@ -16,6 +16,7 @@ from poisonlab.events import ArtifactReady, Cancelled, Event, Progress, StageFin
 from poisonlab.pipeline.experiment import load, run_experiment
 from poisonlab.pipeline.poison import craft, train_with_attacker
 from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.stages import Stage
 from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import Victims
@@ -64,6 +65,18 @@ def test_a_cached_run_gives_the_metrics_of_the_first(spec: ExperimentSpec, tmp_p
     assert again.metrics == first.metrics
     assert set(again.cached) == set(again.timings) - {"evaluate"}
     assert all(again.timings[stage] == 0 for stage in again.cached)
+
+
+def test_the_extractor_is_trained_once_even_without_a_cache() -> None:
+    few = {name: value for name, value in TINY_TARGETED.items() if not name.startswith("defense.")}
+    heard: list[Event] = []
+
+    run_experiment(
+        make_spec("digits", "bullseye_polytope", "none", overrides=few), Context(send=heard.append)
+    )
+
+    ended = [event.stage for event in heard if isinstance(event, StageFinished)]
+    assert ended.count(Stage.EXTRACTOR) == 1
 
 
 def test_models_that_no_defense_changed_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
