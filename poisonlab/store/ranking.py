@@ -81,15 +81,19 @@ class Rankings:
         Raises:
             ValueError: ``loss_allowed`` is not in [0, 1].
         """
-        if not 0 <= loss_allowed <= 1:
-            raise ValueError(f"loss_allowed must lie in [0, 1], got {loss_allowed:g}")
-        sql = f"SELECT * FROM ({RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?"
-        runs = self.db.frame(sql, [block.dataset, block.threat, block.preset])
-        return ranked(runs, block, of, loss_allowed)
+        return ranked(self.runs(block), block, of, loss_allowed)
+
+    def runs(self, block: Block) -> pd.DataFrame:
+        """What a block's board is made of, one row a run, as :func:`ranked` takes it."""
+        sql = f"""SELECT * FROM ({RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?
+            ORDER BY attack, defense, seed"""
+        return self.db.frame(sql, [block.dataset, block.threat, block.preset])
 
 
 def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Board:
     """:meth:`Rankings.board` of one row a run: attack, defense, seed, success, success_undefended, loss, seconds."""
+    if not 0 <= loss_allowed <= 1:
+        raise ValueError(f"loss_allowed must lie in [0, 1], got {loss_allowed:g}")
     dear = runs["loss"] > loss_allowed
     runs = runs.assign(
         counted=runs["success"].where(~dear, runs["success_undefended"].fillna(runs["success"])), dear=dear

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from poisonlab.figures import ranking as figures
 from poisonlab.runner import runtime
 from poisonlab.store.latex import as_latex
-from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, Block, Board, Of
+from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, Block, Board, Of, ranked
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.wording import NONE
 
@@ -38,7 +39,7 @@ def show() -> Block | None:
         usual=round(100 * LOSS_ALLOWED),
         help=glossary.help_for("may_cost"),
     )
-    board = rankings.board(block, of, points / 100)
+    board = _board(rankings.runs(block), block.dataset, block.threat, block.preset, of, points / 100)
     st.caption(_summary(board, of))
     _table(board, of)
     _downloads(board, of)
@@ -49,6 +50,13 @@ def show() -> Block | None:
             alt="Mean rank of each method with its interval, the best on top",
         )
     return block
+
+
+@st.cache_resource(
+    max_entries=64, show_spinner=False
+)  # the bootstrap takes most of a second; it is the same for all
+def _board(runs: pd.DataFrame, dataset: str, threat: str, preset: str, of: Of, loss_allowed: float) -> Board:
+    return ranked(runs, Block(dataset, threat, preset), of, loss_allowed)
 
 
 def _summary(board: Board, of: Of) -> str:

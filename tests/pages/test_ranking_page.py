@@ -23,7 +23,7 @@ RUNS = pd.DataFrame(
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rankings, "blocks", lambda self: [BLOCK])
-    monkeypatch.setattr(Rankings, "board", lambda self, block, of, price: ranked(RUNS, block, of, price))
+    monkeypatch.setattr(Rankings, "runs", lambda self, block: RUNS)
 
 
 def test_the_page_opens_on_the_ranking_and_a_higher_price_changes_it(open_page: Open, filled: Path) -> None:

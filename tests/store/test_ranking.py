@@ -149,10 +149,6 @@ def test_the_latex_table_compiles(tmp_path: Path) -> None:
     assert (tmp_path / "board.pdf").stat().st_size > 1000
 
 
-def test_an_unreasonable_price_is_refused(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    try:
-        with pytest.raises(ValueError, match="loss_allowed"):
-            store.rankings.board(BLOCK, loss_allowed=1.5)
-    finally:
-        store.close()
+def test_an_unreasonable_price_is_refused() -> None:
+    with pytest.raises(ValueError, match="loss_allowed"):
+        ranked(TABLE, BLOCK, "defense", 1.5)
