@@ -1,10 +1,9 @@
 """``leaderboard --rank``: defenses or attacks of one block, by mean rank."""
 
 import argparse
+import math
 import sys
 from typing import Any
-
-import pandas as pd
 
 from poisonlab.cli.terminal import OK, UsageError, say, table
 from poisonlab.store import Store
@@ -82,7 +81,7 @@ def _print(board: Board, options: argparse.Namespace) -> None:
 
 
 def _line(row: dict[Any, Any], tasks: int) -> list[str]:
-    ranked = not pd.isna(row["rank"])
+    ranked = not math.isnan(row["rank"])
     seeds = f"{row['seeds_least']}-{row['seeds_most']}"
     return [
         f"{row['rank']:.0f}" if ranked else "",
