@@ -2,19 +2,18 @@
 
     python benchmarks/peers.py FOLDER
 
-FOLDER holds checkouts under their own names: TSBD, RNP, ANP_backdoor, PureGen_PoisonDefense; a method whose checkout is
-missing is left out. Functions are taken out of their files and executed as they stand; the scripts around them are not
-run. Both sides start from one network and see the same images in the same order, with the same noise, one thread.
+FOLDER holds checkouts under their own names: TSBD, RNP, ANP_backdoor, AWM, PureGen_PoisonDefense; a
+method whose checkout is missing is left out. Functions are taken out of their files and executed as they stand; the
+scripts around them are not run. Both sides start from one network and see the same images in the same order, with the
+same noise, one thread.
 """
 
 import argparse
-import ast
 import copy
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,103 +21,37 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from poisonlab import registry
+from benchmarks.lifted import (
+    IMAGES,
+    STEPS,
+    Drawn,
+    Loader,
+    Pair,
+    Work,
+    flat,
+    images,
+    lift,
+    quiet,
+    victim,
+    weights,
+    with_modules,
+)
 from poisonlab.context import Context
-from poisonlab.defenses import anp, rnp
+from poisonlab.defenses import anp, awm, rnp
 from poisonlab.defenses.shared.unlearning import Unlearning, unlearn
 from poisonlab.defenses.tsbd import ActivenessAware
 from poisonlab.generative.langevin import LangevinConfig, langevin
-from poisonlab.models.base import Classifier, as_floats, initialize
+from poisonlab.models.base import Classifier, as_floats
 from poisonlab.spec.config import TrainingConfig
-from poisonlab.training.loop import train_network
+from poisonlab.training.loop import batches, train_network
 from poisonlab.types import ImageSet
 
-IMAGES = 128
-STEPS = 5
 CHAINS = 64  # images of Langevin dynamics
-CLASSES = 10
-Work = Callable[[], Tensor]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One computation, twice; each side starts anew and returns what came out as one vector.
-
-    Attributes:
-        start: what both sides start from.
-    """
-
-    name: str
-    product: Work
-    official: Work
-    start: Tensor
-
-
-def lift(path: Path, names: Sequence[str], **around: Any) -> dict[str, Any]:
-    """Functions and classes of a file, executed in a namespace of ``around``."""
-    wanted = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
-    ]
-    space: dict[str, Any] = {
-        "torch": torch,
-        "nn": nn,
-        "F": F,
-        "Tensor": Tensor,
-        "copy": copy,
-        "device": "cpu",
-    }
-    space |= {"init": nn.init, "Parameter": nn.Parameter} | around
-    exec(compile(ast.Module(list(wanted), []), str(path), "exec"), space)  # noqa: S102 - a checkout named by the user
-    return space
-
-
-def flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().flatten().double() for tensor in tensors])
-
-
-def weights(model: nn.Module) -> Tensor:
-    return flat(list(model.parameters()))
-
-
-def victim(ctx: Context) -> Classifier:
-    """A small ResNet with random weights; contiguous, as the official loops want it."""
-    method = registry.victim["resnet8"]
-    model: Classifier = method(method.Config()).network(
-        (3, 32, 32), CLASSES, torch.full((3,), 0.5), torch.full((3,), 0.25)
-    )
-    return initialize(model, ctx.generator("init")).eval()
-
-
-def images(ctx: Context) -> ImageSet:
-    draws = ctx.generator("images")
-    x = torch.randint(256, (IMAGES, 3, 32, 32), generator=draws).to(torch.uint8)
-    return ImageSet(x, torch.arange(IMAGES) % CLASSES, tuple(str(c) for c in range(CLASSES)))
-
-
-class Loader(list[tuple[Tensor, Tensor]]):
-    """Batches as an official loop asks for them."""
-
-    @property
-    def dataset(self) -> range:
-        return range(sum(len(y) for _, y in self))
-
-
-def with_norms(model: Classifier, kind: type[nn.BatchNorm2d]) -> Classifier:
-    """A copy in which each batch norm is one of the repository's, with the old weights."""
-    changed = copy.deepcopy(model)
-    for parent in list(changed.modules()):
-        for name, norm in list(parent.named_children()):
-            if type(norm) is nn.BatchNorm2d:
-                new = kind(norm.num_features)
-                new.load_state_dict(norm.state_dict(), strict=False)
-                setattr(parent, name, new)
-    return changed
+AWM_BATCH = 32
+AWM_BUDGET = 50.0  # small enough that the trigger is scaled to it
 
 
 # -- the pairs --------------------------------------------------------------------------------------
@@ -176,7 +109,7 @@ def of_rnp(folder: Path, model: Classifier, data: ImageSet) -> list[Pair]:
         return _mask_of(rnp, rnp.RNP(config), model, data)
 
     def recovered_there() -> Tensor:
-        own = with_norms(model, kind).requires_grad_(True)
+        own = with_modules(model, nn.BatchNorm2d, lambda norm: kind(norm.num_features)).requires_grad_(True)
         masks = [value for name, value in own.named_parameters() if name.endswith("neuron_mask")]
         optimizer = torch.optim.SGD(masks, lr=0.2, momentum=0.9)
         for _ in range(STEPS):
@@ -201,7 +134,7 @@ def of_anp(folder: Path, model: Classifier, data: ImageSet) -> list[Pair]:
         return _mask_of(anp, anp.ANP(config), model, data)
 
     def official() -> Tensor:
-        own = with_norms(model, kind).requires_grad_(True)
+        own = with_modules(model, nn.BatchNorm2d, lambda norm: kind(norm.num_features)).requires_grad_(True)
         norms = [module for module in own.modules() if isinstance(module, kind)]
         sizes = [norm.num_features for norm in norms]
         draws = Context().generator("anp")
@@ -227,6 +160,63 @@ def of_anp(folder: Path, model: Classifier, data: ImageSet) -> list[Pair]:
         return flat(masks)
 
     return [Pair("ANP, masks", product, official, torch.ones_like(official()))]
+
+
+class OldConvolution(nn.Conv2d):
+    """As it was when AWM's masks were written: the bias need not be handed over."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return super()._conv_forward(input, weight, self.bias)
+
+
+def of_awm(folder: Path, model: Classifier, data: ImageSet) -> list[Pair]:
+    """One round. Adam makes whole steps of gradients that are little but rounding, so that some masks differ by part
+    of such a step in single precision; in double precision two rounds agree to 1e-15.
+    """
+    path = folder / "models" / "maskedconv.py"
+    kind = lift(path, ["MaskedConv2d"], nn=SimpleNamespace(Conv2d=OldConvolution))["MaskedConv2d"]
+    config = awm.AWMConfig(rounds=1, inner_epochs=1, batch_size=AWM_BATCH, tau=AWM_BUDGET)
+    numbers = SimpleNamespace(trigger_norm=config.tau, alpha=config.alpha, gamma=config.gamma)
+    names = ["mask_train", "clip_mask", "Regularization"]
+    wash = lift(folder / "main.py", names, args=numbers, print=quiet)["mask_train"]
+
+    def masked(old: nn.Conv2d) -> nn.Module:
+        new = kind(old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
+        new.include_mask()
+        return new
+
+    def product() -> tuple[Tensor, Tensor]:
+        repair = awm.AWM(config).repair(model, data, Context())
+        assert repair.findings.trigger is not None
+        return weights(repair.model(model)), flat([repair.findings.trigger.patterns])
+
+    def official() -> tuple[Tensor, Tensor]:
+        own = with_modules(model, nn.Conv2d, masked).requires_grad_(True)
+        steps = torch.optim.Adam([m.mask for m in own.modules() if isinstance(m, kind)], lr=config.mask_lr)
+        draws = Context().generator("awm", "batches")
+        halves = Drawn(data, IMAGES // AWM_BATCH, lambda: batches(IMAGES, AWM_BATCH, 1, draws))
+        triggers: list[Tensor] = []
+        sgd = torch.optim.SGD
+
+        def ascent(params: list[Tensor], lr: float) -> torch.optim.Optimizer:
+            """The trigger is a local variable of the round: it is caught on its way to the optimizer."""
+            triggers.extend(params)
+            return sgd(params, lr)
+
+        with patch.object(torch.optim, "SGD", ascent):
+            wash(own, nn.CrossEntropyLoss(), steps, halves)
+        with torch.no_grad():
+            for module in own.modules():
+                if isinstance(module, kind):
+                    module.weight.mul_(module.mask)
+        washed = dict(own.named_parameters())
+        shrunk = [awm.scale_to(trigger.detach(), config.tau) for trigger in triggers]
+        return flat([washed[name] for name, _ in model.named_parameters()]), flat(shrunk)
+
+    return [
+        Pair("AWM, trigger", lambda: product()[1], lambda: official()[1], torch.zeros_like(official()[1])),
+        Pair("AWM, masked weights", lambda: product()[0], lambda: official()[0], weights(model)),
+    ]
 
 
 class Energy(nn.Module):
@@ -283,6 +273,7 @@ PEERS: dict[str, Callable[[Path, Classifier, ImageSet], list[Pair]]] = {
     "TSBD": tsbd,
     "RNP": of_rnp,
     "ANP_backdoor": of_anp,
+    "AWM": of_awm,
     "PureGen_PoisonDefense": of_puregen,
 }
 
