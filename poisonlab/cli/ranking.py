@@ -92,6 +92,7 @@ def _line(row: dict[Any, Any], tasks: int) -> list[str]:
         f"{row['worst']:.3f}",
         row["worst_on"],
         f"{row['loss']:.3f}",
+        str(row["too_dear"]),
         f"{row['tasks']}/{tasks}",
         seeds if row["seeds_least"] != row["seeds_most"] else str(row["seeds_most"]),
         f"{row['seconds']:.0f}",

@@ -50,8 +50,7 @@ def rank(values: Values, *, largest_first: bool = False, resamples: int = RESAMP
         raise ValueError("a rank needs a number of every method on every task")
     signed = -values if largest_first else values
     each = _ranks(np.nanmean(signed, 2).T)  # (tasks, m)
-    drawn = _resampled(signed, resamples)  # (resamples, m)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = _interval(signed, resamples)
     before = high[None, :] < low[:, None]  # [i, j]: j stands before i for sure
     return Ranks(
         mean=each.mean(0),
@@ -61,6 +60,16 @@ def rank(values: Values, *, largest_first: bool = False, resamples: int = RESAMP
         friedman=_friedman(signed),
         critical=_critical_distance(len(values), values.shape[1]),
     )
+
+
+def _interval(values: Values, resamples: int) -> tuple[Values, Values]:
+    """Both ends of each mean rank's interval; of one task and one seed nothing is known but that there are m ranks."""
+    methods, tasks, _ = values.shape
+    most_seeds = (~np.isnan(values)).any(0).sum(1).max()
+    if tasks == 1 and most_seeds == 1:
+        return np.ones(methods), np.full(methods, float(methods))
+    low, high = np.quantile(_resampled(values, resamples), [0.025, 0.975], axis=0)
+    return low, high
 
 
 def _resampled(values: Values, resamples: int) -> Values:

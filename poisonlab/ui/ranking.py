@@ -14,7 +14,19 @@ from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.wording import NONE
 
 OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
-ORDER = ["rank", "name", "success", "worst", "worst_on", "loss", "mean_rank", "covered", "seeds", "seconds"]
+ORDER = [
+    "rank",
+    "name",
+    "success",
+    "worst",
+    "worst_on",
+    "loss",
+    "too_dear",
+    "mean_rank",
+    "covered",
+    "seeds",
+    "seconds",
+]
 
 
 def show() -> Block | None:
@@ -89,6 +101,9 @@ def _table(board: Board, of: Of) -> None:
         "worst_on": column.TextColumn("against" if of == "defense" else "under", width=100),
         "loss": column.NumberColumn(
             "Accuracy lost", help=glossary.help_for("loss"), format="percent", width=100
+        ),
+        "too_dear": column.NumberColumn(
+            "Too dear", help=glossary.help_for("too_dear"), format="%d", width=70
         ),
         "mean_rank": column.NumberColumn(
             "Mean rank", help=glossary.help_for("mean_rank"), format="%.1f", width=80

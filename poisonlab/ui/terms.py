@@ -290,6 +290,11 @@ TERMS = {
     "p": Term(
         "p", "How often a correlation as strong would come up if the two orders had nothing in common."
     ),
+    "too_dear": Term(
+        "Too dear",
+        "On how many of the attacks (or defenses) a repair cost more accuracy than is allowed, so that they count as "
+        "not repaired.",
+    ),
     "covered": Term(
         "Measured on",
         "How many of the compared attacks (or defenses); those count that were measured against half of the others.",

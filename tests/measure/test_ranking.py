@@ -108,6 +108,14 @@ def test_large_tables_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     assert in_parts.low.tolist() == pytest.approx(whole.low.tolist(), abs=0.35)
 
 
+def test_a_single_run_tells_nothing_apart() -> None:
+    found = rank(one_seed((0.1,), (0.5,), (0.9,)))
+
+    assert found.mean.tolist() == [1, 2, 3]
+    assert (found.low.tolist(), found.high.tolist()) == ([1, 1, 1], [3, 3, 3])
+    assert found.rank.tolist() == [1, 1, 1]
+
+
 def test_two_methods_or_one_task_have_no_test() -> None:
     few = rank(one_seed((0.1, 0.2), (0.3, 0.4)))
     single = rank(one_seed((0.1,), (0.2,), (0.3,)))
