@@ -46,13 +46,19 @@ def choose() -> tuple[PublishedTable, Recipe]:
         right,
         "Training of the measured victims",
         RECIPES,
-        default="faster",
+        default=_measured_recipe(),
         key="recipe",
         disabled=known[name].reproduce is None,
         help="faster: fewer epochs, as the setting below says. published: as many epochs as there. full: the preset "
         "full, another network with values of our own, which is no reproduction.",
     )
     return known[name], recipe
+
+
+def _measured_recipe() -> Recipe:
+    """The page opens on what was measured: on another network, as long as nothing else was."""
+    presets = runtime.get().store.runs.names().get("preset", [])
+    return "full" if "full" in presets and "paper" not in presets else "faster"
 
 
 def cells_of(
