@@ -59,7 +59,7 @@ def _print(board: Board, options: argparse.Namespace) -> None:
         f"{board.block}: {options.rank}s over {len(board.tasks)} {other}{'s' if len(board.tasks) > 1 else ''}"
     )
     print(f"more than {options.loss_allowed:.0%} of accuracy lost counts as not repaired\n")
-    heads = (
+    heads = [
         "rank",
         options.rank,
         "mean rank",
@@ -68,11 +68,11 @@ def _print(board: Board, options: argparse.Namespace) -> None:
         "worst",
         "on",
         "lost",
+        "too dear",
         "of",
         "seeds",
-        "seconds",
-    )
-    print(table(heads, [_line(row, len(board.tasks)) for row in board.rows.to_dict("records")]))
+    ]
+    print(table([*heads, "seconds"], [_line(row, len(board.tasks)) for row in board.rows.to_dict("records")]))
     if board.ranks and board.ranks.friedman is not None:
         print(
             f"\nFriedman: p = {board.ranks.friedman:.2g} that all are equal. "
