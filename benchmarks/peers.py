@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py FOLDER
 
-FOLDER holds checkouts under their own names: TSBD, RNP, ANP_backdoor, AWM, PureGen_PoisonDefense; a
+FOLDER holds checkouts under their own names: TSBD, RNP, ANP_backdoor, AWM, PureGen_PoisonDefense, BackdoorBench; a
 method whose checkout is missing is left out. Functions are taken out of their files and executed as they stand; the
 scripts around them are not run. Both sides start from one network and see the same images in the same order, with the
 same noise, one thread.
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.backdoorbench import of_backdoorbench
 from benchmarks.lifted import (
     IMAGES,
     STEPS,
@@ -275,6 +276,7 @@ PEERS: dict[str, Callable[[Path, Classifier, ImageSet], list[Pair]]] = {
     "ANP_backdoor": of_anp,
     "AWM": of_awm,
     "PureGen_PoisonDefense": of_puregen,
+    "BackdoorBench": of_backdoorbench,
 }
 
 
