@@ -76,16 +76,21 @@ def launch(page: Any, address: str, epochs: str) -> str:
 # -- tests, in the order of a first visit ----------------------------------------------------------------
 
 
-def settled_box(page: Any, test_id: str) -> dict[str, float]:
-    """Where an element lies once the page has stopped drawing it anew."""
+EXPERIMENTS = "[class*='st-key-board-']"  # the leaderboard's table of all experiments
+
+
+def settled_box(page: Any, selector: str) -> dict[str, float]:
+    """Where an element lies once the page has stopped drawing it anew; it is scrolled into sight."""
     before = None
     for _ in range(60):
-        box = page.get_by_test_id(test_id).first.bounding_box()
+        element = page.locator(selector).first
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
         if box and box == before:
             return box
         before = box
         page.wait_for_timeout(500)
-    raise AssertionError(f"{test_id} never came to rest")
+    raise AssertionError(f"{selector} never came to rest")
 
 
 def test_first_deep_link_after_a_start_opens_its_page_with_the_menu(address: str, page: Any) -> None:
@@ -117,9 +122,9 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
 
     go_to(page, "Leaderboard")
     choose(page, "Source", "local")  # the program ships with runs of its own
-    page.get_by_test_id("stDataFrame").first.wait_for()
+    page.locator(EXPERIMENTS).first.wait_for()
     page.get_by_role("gridcell", name="awm", include_hidden=True).first.wait_for(state="attached")
-    table = settled_box(page, "stDataFrame")
+    table = settled_box(page, EXPERIMENTS)
     page.mouse.click(table["x"] + 17, table["y"] + 54)  # the tick box of the first row, drawn on a canvas
     page.get_by_role("link", name="seed 0").click()
 
@@ -165,7 +170,7 @@ def test_entered_values_travel_in_the_link_and_come_back_with_the_back_button(
 def test_selected_rows_travel_in_the_link(address: str, page: Any) -> None:
     open_link(page, f"{address}/leaderboard", "Leaderboard")
     for row in range(2):
-        table = settled_box(page, "stDataFrame")
+        table = settled_box(page, EXPERIMENTS)
         page.mouse.click(table["x"] + 17, table["y"] + 54 + 36 * row)
         finalize(page)
     page.get_by_text("What differs", exact=True).wait_for()
