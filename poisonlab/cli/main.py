@@ -198,9 +198,8 @@ def _add_board(command: Command) -> None:
     board.add_argument(
         "--loss-allowed",
         type=float,
-        default=0.05,
         metavar="SHARE",
-        help="of accuracy; an attack repaired at a higher price counts as not repaired in the ranking",
+        help="of accuracy, 0.05 if not given; an attack that is repaired at a higher price counts as not repaired",
     )
     form = board.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true")

@@ -2,40 +2,33 @@
 
 import argparse
 import math
-import sys
 from typing import Any
 
-from poisonlab.cli.terminal import OK, UsageError, say, table
+from poisonlab.cli.frames import say_left_out, written
+from poisonlab.cli.terminal import OK, UsageError, table
 from poisonlab.store import Store
 from poisonlab.store.latex import as_latex
-from poisonlab.store.ranking import Block, Board
+from poisonlab.store.ranking import LOSS_ALLOWED, TASKS, Block, Board, Of
 
 
 def ranking(options: argparse.Namespace) -> int:
     for name in ("attack", "defense", "source"):
         if getattr(options, name) is not None:
             raise UsageError(f"--rank compares all of a block; leave out --{name}")
+    allowed = LOSS_ALLOWED if options.loss_allowed is None else options.loss_allowed
     store = Store(options.results)
     try:
         block = _block(store.rankings.blocks(), options)
-        board = store.rankings.board(block, options.rank, options.loss_allowed)
+        board = store.rankings.board(block, options.rank, allowed)
     except ValueError as error:
         raise UsageError(str(error)) from None
     finally:
         store.close()
-    for reason in store.skipped.values():  # a board with a run less must not pass for the whole
-        say(f"left out: {reason}")
-    if options.parquet:
-        board.rows.to_parquet(options.parquet, index=False)
-        say(f"{len(board.rows)} rows in {options.parquet}")
-    elif options.csv:
-        board.rows.to_csv(sys.stdout, index=False)
-    elif options.latex:
+    say_left_out(store)
+    if options.latex:
         print(as_latex(board, options.rank.capitalize()))
-    elif options.json:
-        print(board.rows.to_json(orient="records"))
-    else:
-        _print(board, options)
+    elif not written(board.rows, options):
+        _print(board, options.rank, allowed)
     return OK
 
 
@@ -53,15 +46,13 @@ def _block(blocks: list[Block], options: argparse.Namespace) -> Block:
     raise UsageError(f"no finished runs of such a block; there are: {known}")
 
 
-def _print(board: Board, options: argparse.Namespace) -> None:
-    other = "attack" if options.rank == "defense" else "defense"
-    print(
-        f"{board.block}: {options.rank}s over {len(board.tasks)} {other}{'s' if len(board.tasks) > 1 else ''}"
-    )
-    print(f"more than {options.loss_allowed:.0%} of accuracy lost counts as not repaired\n")
+def _print(board: Board, of: Of, loss_allowed: float) -> None:
+    tasks = len(board.tasks)
+    print(f"{board.block}: {of}s over {tasks} {TASKS[of]}{'s' if tasks > 1 else ''}")
+    print(f"more than {loss_allowed:.0%} of accuracy lost counts as not repaired\n")
     heads = [
         "rank",
-        options.rank,
+        of,
         "mean rank",
         "95 %",
         "success",
@@ -71,8 +62,10 @@ def _print(board: Board, options: argparse.Namespace) -> None:
         "too dear",
         "of",
         "seeds",
+        "seconds",
     ]
-    print(table([*heads, "seconds"], [_line(row, len(board.tasks)) for row in board.rows.to_dict("records")]))
+    rows = board.rows.assign(seeds=board.seeds("-")).to_dict("records")
+    print(table(heads, [_line(row, tasks) for row in rows]))
     if board.ranks and board.ranks.friedman is not None:
         print(
             f"\nFriedman: p = {board.ranks.friedman:.2g} that all are equal. "
@@ -82,7 +75,6 @@ def _print(board: Board, options: argparse.Namespace) -> None:
 
 def _line(row: dict[Any, Any], tasks: int) -> list[str]:
     ranked = not math.isnan(row["rank"])
-    seeds = f"{row['seeds_least']}-{row['seeds_most']}"
     return [
         f"{row['rank']:.0f}" if ranked else "",
         row["name"],
@@ -94,6 +86,6 @@ def _line(row: dict[Any, Any], tasks: int) -> list[str]:
         f"{row['loss']:.3f}",
         str(row["too_dear"]),
         f"{row['tasks']}/{tasks}",
-        seeds if row["seeds_least"] != row["seeds_most"] else str(row["seeds_most"]),
+        row["seeds"],
         f"{row['seconds']:.0f}",
     ]

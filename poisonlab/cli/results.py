@@ -5,7 +5,6 @@ What needs a database is imported where it is used: the others also work on a ba
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         return ranking(options)
     if options.latex:
         raise UsageError("--latex writes a ranking; add --rank")
-    from poisonlab.store import Store, plain  # noqa: PLC0415 - the core works without it
+    from poisonlab.cli.frames import say_left_out, written  # noqa: PLC0415 - the core works without a database
+    from poisonlab.store import Store, plain  # noqa: PLC0415 - the same
 
     store = Store(options.results)
     try:
@@ -103,16 +103,8 @@ def leaderboard(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     finally:
         store.close()
-    for reason in store.skipped.values():  # a table with a run less must not pass for the whole
-        say(f"left out: {reason}")
-    if options.parquet:
-        board.to_parquet(options.parquet, index=False)
-        say(f"{len(board)} rows in {options.parquet}")
-    elif options.csv:
-        plain(board).to_csv(sys.stdout, index=False)
-    elif options.json:
-        print(board.to_json(orient="records"))
-    else:
+    say_left_out(store)
+    if not written(plain(board) if options.csv else board, options):
         shown = _shown()
         rows = board[shown].astype(object).values.tolist()
         print(table(shown, rows) or "no finished runs yet; start with: python -m poisonlab run --help")

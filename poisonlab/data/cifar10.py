@@ -24,8 +24,6 @@ FILE = TensorFile(
 )
 # Published victims are trained for tens of thousands of steps, in which weight decay drives a backdoor into a few
 # channels; repairs that look for such channels presuppose it. The recipe "backdoor" gets there in 2,300 steps.
-# Under "full", two epochs more than published: with a tenth of the images poisoned, ten of them end at .921 in place of
-# .927 (seed 10).
 _QUICK = {"lr": 0.2, "schedule": "one_cycle", "crop_padding": 1}
 
 
@@ -68,6 +66,7 @@ class Cifar10:
         },
         "full": {
             "victim": "hyperlight",
+            # published: ten, which end at .921 in place of .927 where a tenth of the images is poisoned (seed 10)
             "training": AIRBENCH | {"epochs": 12},
             "head": {},
             "clean_images": 500,

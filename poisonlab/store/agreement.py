@@ -4,21 +4,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from poisonlab.store.database import Database
-from poisonlab.store.ranking import NOTHING, RUNS, Block
+from poisonlab.store.ranking import NOTHING, Block
 
 LEAST = 4  # methods in common; of fewer, any order is likely by chance
-
-
-class Agreements:
-    """Pairs of blocks of one kind of threat."""
-
-    def __init__(self, db: Database) -> None:
-        self.db = db
-
-    def pairs(self) -> pd.DataFrame:
-        """Every pair of blocks with enough in common, see :func:`agreement`, those with most in common first."""
-        return agreement(self.db.frame(RUNS))
 
 
 def agreement(runs: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +16,8 @@ def agreement(runs: pd.DataFrame) -> pd.DataFrame:
         runs: one row a run: dataset, threat, preset, attack, defense, seed, success.
 
     Returns:
-        ``first``, ``second`` (blocks, as text), ``attacks``, ``defenses`` (how many in common), ``spearman``, ``p``.
+        A row for each pair of blocks of one threat with enough in common, those with most first: ``first``, ``second``
+        (blocks, as text), ``attacks``, ``defenses`` (how many in common), ``spearman``, ``p``.
     """
     blocks = {}
     for names, part in runs[runs["defense"] != NOTHING].groupby(["dataset", "threat", "preset"]):

@@ -26,7 +26,8 @@ def as_latex(board: Board, what: str) -> str:
     Args:
         what: heading of the column of names.
     """
-    lines = [_line(row, len(board.tasks)) for row in board.rows.to_dict("records")]
+    rows = board.rows.assign(seeds=board.seeds("--"))
+    lines = [_line(row, len(board.tasks)) for row in rows.to_dict("records")]
     body = [*lines[:1], r"\midrule", *lines[1:]] if lines and board.rows["name"].iloc[0] == NOTHING else lines
     return "\n".join(
         [
@@ -46,7 +47,6 @@ def _line(row: dict[Any, Any], tasks: int) -> str:
     ranked = not pd.isna(row["rank"])
     best = ranked and row["rank"] == 1
     name = escaped(row["name"])
-    least, most = row["seeds_least"], row["seeds_most"]
     cells = (
         f"{row['rank']:.0f}" if ranked else "--",
         rf"\textbf{{{name}}}" if best else name,
@@ -55,6 +55,6 @@ def _line(row: dict[Any, Any], tasks: int) -> str:
         f"{100 * row['worst']:.1f} ({escaped(row['worst_on'])})",
         f"{100 * row['loss']:.1f}",
         f"{row['tasks']}/{tasks}",
-        str(most) if least == most else f"{least}--{most}",
+        row["seeds"],
     )
     return " & ".join(cells) + r" \\"

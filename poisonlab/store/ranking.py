@@ -11,11 +11,12 @@ from poisonlab.store.database import Database
 from poisonlab.store.rows import COUNTED
 
 Of = Literal["defense", "attack"]
+TASKS: dict[Of, Of] = {"defense": "attack", "attack": "defense"}  # what each is ranked on
 NOTHING = "none"  # the attack that poisons nothing, the defense that does nothing
 LOSS_ALLOWED = 0.05  # clean accuracy that a repair may cost
 EVIDENCE = 0.5  # share of the defenses that an attack was measured against to count
 
-RUNS = f"""
+_RUNS = f"""
 SELECT dataset, threat, preset, attack, defense, seed, arg_max(success, created) AS success,
     arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
     arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
@@ -51,6 +52,11 @@ class Board:
     tasks: list[str]
     ranks: Ranks | None
 
+    def seeds(self, between: str) -> list[str]:
+        """How many seeds each row has on a task, such as ``1`` or, with another word or sign between, ``1 to 4``."""
+        counts = zip(self.rows["seeds_least"], self.rows["seeds_most"], strict=True)
+        return [str(most) if least == most else f"{least}{between}{most}" for least, most in counts]
+
 
 class Rankings:
     """Finished runs with a preset's own values, ranked."""
@@ -60,7 +66,7 @@ class Rankings:
 
     def blocks(self) -> list[Block]:
         """All that can be compared, the one with most measured pairs of attack and defense first."""
-        sql = f"""SELECT dataset, threat, preset FROM ({RUNS}) GROUP BY ALL
+        sql = f"""SELECT dataset, threat, preset FROM ({_RUNS}) GROUP BY ALL
             ORDER BY count(DISTINCT (attack, defense)) DESC, count(*) DESC, dataset, threat, preset"""
         return [Block(*found) for found in self.db.rows(sql)]
 
@@ -85,9 +91,13 @@ class Rankings:
 
     def runs(self, block: Block) -> pd.DataFrame:
         """What a block's board is made of, one row a run, as :func:`ranked` takes it."""
-        sql = f"""SELECT * FROM ({RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?
+        sql = f"""SELECT * FROM ({_RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?
             ORDER BY attack, defense, seed"""
         return self.db.frame(sql, [block.dataset, block.threat, block.preset])
+
+    def all_runs(self) -> pd.DataFrame:
+        """The same of all blocks, as :func:`~poisonlab.store.agreement.agreement` takes it."""
+        return self.db.frame(f"SELECT * FROM ({_RUNS}) ORDER BY ALL")
 
 
 def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Board:
@@ -101,7 +111,7 @@ def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Boa
     against = runs.groupby("attack")["defense"].nunique()
     attacks = sorted(against.index[against >= EVIDENCE * runs["defense"].nunique()])
     runs = runs[runs["attack"].isin(attacks)]
-    other = "attack" if of == "defense" else "defense"
+    other = TASKS[of]
     if of == "attack":
         runs = runs[runs["defense"] != NOTHING]
     tasks = sorted(runs[other].unique())
@@ -141,7 +151,7 @@ def _row(name: Any, runs: pd.DataFrame, other: str) -> dict[str, Any]:
 def _values(runs: pd.DataFrame, names: list[str], tasks: list[str], of: Of) -> Values:
     """What each method reached on each task with each seed, ``(methods, tasks, seeds)``; NaN where not measured."""
     seeds = sorted(runs["seed"].unique())
-    other = "attack" if of == "defense" else "defense"
+    other = TASKS[of]
     values = np.full((len(names), len(tasks), len(seeds)), np.nan)
     places = [{name: place for place, name in enumerate(known)} for known in (names, tasks, seeds)]
     for method, task, seed, counted in runs[[of, other, "seed", "counted"]].itertuples(index=False):

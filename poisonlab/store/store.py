@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import poisonlab
-from poisonlab.store.agreement import Agreements
 from poisonlab.store.budget import Budgets
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import Estimates
@@ -40,7 +39,6 @@ class Store:
         self.jobs = Jobs(self.db, own)
         self.leaderboard = Leaderboard(self.db)
         self.rankings = Rankings(self.db)
-        self.agreements = Agreements(self.db)
         self.published = Published(self.db)
         self.trials = Trials(self.db)
         self.budgets = Budgets(self.db)

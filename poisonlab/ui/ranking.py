@@ -8,8 +8,9 @@ import streamlit as st
 
 from poisonlab.figures import ranking as figures
 from poisonlab.runner import runtime
+from poisonlab.store.agreement import agreement as agreement_of
 from poisonlab.store.latex import as_latex
-from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, Block, Board, Of, ranked
+from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
 from poisonlab.ui import glossary, link, tables
 from poisonlab.ui.wording import NONE
 
@@ -29,12 +30,12 @@ ORDER = [
 ]
 
 
-def show() -> Block | None:
-    """The ranking of the block that the reader chooses, the one with most evidence at first; that block."""
+def show() -> None:
+    """The ranking of the block that the reader chooses, the one with most evidence at first."""
     rankings = runtime.get().store.rankings
     blocks = {str(block): block for block in rankings.blocks()}
     if not blocks:
-        return None
+        return
     left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
     block = blocks[
         link.choice(
@@ -61,24 +62,26 @@ def show() -> Block | None:
             key="mean_ranks",
             alt="Mean rank of each method with its interval, the best on top",
         )
-    return block
 
 
-@st.cache_resource(
-    max_entries=64, show_spinner=False
-)  # the bootstrap takes most of a second; it is the same for all
+# the bootstrap takes most of a second, and the same rows give the same board to all who look at it
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _board(runs: pd.DataFrame, dataset: str, threat: str, preset: str, of: Of, loss_allowed: float) -> Board:
     return ranked(runs, Block(dataset, threat, preset), of, loss_allowed)
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _pairs(runs: pd.DataFrame) -> pd.DataFrame:
+    return agreement_of(runs)
+
+
 def _summary(board: Board, of: Of) -> str:
-    tasks = "attacks" if of == "defense" else "defenses"
-    count = len(board.tasks)
-    over = f"{count} {tasks if count > 1 else tasks.removesuffix('s')}"
+    task = TASKS[of]
+    over = f"{len(board.tasks)} {task}{'s' if len(board.tasks) > 1 else ''}"
     better = "lets through least" if of == "defense" else "gets through most"
     text = f"Over {over}; first is what {better}. Rows that cannot be told apart share a rank. "
     if not board.rows["complete"].all():
-        text += f"Rows that were not measured on all {tasks} stand below, without a rank. "
+        text += f"Rows that were not measured on all {task}s stand below, without a rank. "
     if board.ranks is not None and board.ranks.friedman is not None:
         text += (
             f"Friedman's test: were all equal, differences as large as these would come up with probability "
@@ -91,7 +94,7 @@ def _table(board: Board, of: Of) -> None:
     column = st.column_config
     shown = board.rows.assign(
         covered=[f"{count} of {len(board.tasks)}" for count in board.rows["tasks"]],
-        seeds=[_seeds(row) for row in tables.dicts(board.rows)],
+        seeds=board.seeds(" to "),
     )
     look: dict[str, Any] = {
         "rank": column.NumberColumn("Rank", help=glossary.help_for("rank"), format="%d", width=50),
@@ -145,14 +148,9 @@ def _downloads(board: Board, of: Of) -> None:
             )
 
 
-def _seeds(row: dict[str, Any]) -> str:
-    least, most = row["seeds_least"], row["seeds_most"]
-    return str(most) if least == most else f"{least} to {most}"
-
-
 def agreement() -> None:
     """How far the settings agree on which defense is better, where two of them measured enough in common."""
-    pairs = runtime.get().store.agreements.pairs()
+    pairs = _pairs(runtime.get().store.rankings.all_runs())
     if pairs.empty:
         return
     with st.expander("How far settings agree on the order of defenses"):
