@@ -1,7 +1,7 @@
 """What the experimenter, who knows everything, records for the pages. Nothing here decides a number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,12 +41,32 @@ def show_poison(train: ImageSet, poison: Poison, ctx: Context) -> None:
     )
 
 
-def show_trigger(test: ImageSet, threat: Backdoor, ctx: Context) -> None:
-    """The true trigger on test images it would be used on."""
+def show_trigger(
+    test: ImageSet,
+    threat: Backdoor,
+    undefended: Callable[[Tensor], Tensor],
+    defended: Callable[[Tensor], Tensor],
+    ctx: Context,
+) -> None:
+    """The true trigger on test images it would be used on, and what the first victim says of them.
+
+    Args:
+        undefended, defended: uint8 images ``(n, c, h, w)`` -> classes ``(trials, n)``.
+    """
     images = (test if threat.target_class is None else test[test.y != threat.target_class])[:SHOWN]
-    target = -1 if threat.target_class is None else threat.target_class
+    triggered = threat.trigger(images.x)
     ctx.artifact(
-        "true_trigger", artifacts.TriggerTruth(images.x, threat.trigger(images.x), target, list(test.classes))
+        "true_trigger",
+        artifacts.TriggerTruth(
+            images.x,
+            triggered,
+            -1 if threat.target_class is None else threat.target_class,
+            list(test.classes),
+            true_labels=images.y,
+            clean_undefended=undefended(images.x)[0],
+            triggered_undefended=undefended(triggered)[0],
+            triggered_defended=defended(triggered)[0],
+        ),
     )
 
 

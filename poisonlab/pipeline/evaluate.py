@@ -134,7 +134,7 @@ def _compared(
         return _target_metrics(threat, models, test.classes, ctx)
     before = rates["clean_accuracy_undefended"], rates["asr_undefended"]
     found = {"der": metrics.der(*before, rates["clean_accuracy"], rates["asr"])}
-    show_trigger(test, threat, ctx)
+    show_trigger(test, threat, models["_undefended"].predict, models[""].predict, ctx)
     if recovered:
         found |= detection.trigger_metrics(recovered, models["_undefended"].member(0), test, threat)
     return found

@@ -121,12 +121,21 @@ class EnergyHistogram:
 @_kind
 @dataclass(frozen=True)
 class TriggerTruth:
-    """The real trigger on test images: uint8 ``(n, c, h, w)`` each. ``target_class`` -1: all-to-all."""
+    """The real trigger on test images, and what the victim says of them before and after the defense.
+
+    ``clean`` and ``triggered`` are uint8 ``(n, c, h, w)``; ``target_class`` -1: all-to-all. ``true_labels``,
+    ``clean_undefended``, ``triggered_undefended`` and ``triggered_defended``, what a model says of which images, are
+    int64 ``(n,)``, empty in records that do not say.
+    """
 
     clean: Tensor
     triggered: Tensor
     target_class: int
     classes: list[str]
+    true_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    clean_undefended: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    triggered_undefended: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    triggered_defended: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
 
 @_kind

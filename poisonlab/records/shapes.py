@@ -73,6 +73,10 @@ SHAPES: dict[str, dict[str, str]] = {
         "triggered": "uint8 n c h w",
         "target_class": "whole in [-1, k)",
         "classes": "names k",
+        "true_labels": "int64 n in [0, k) or empty",
+        "clean_undefended": "int64 n in [0, k) or empty",
+        "triggered_undefended": "int64 n in [0, k) or empty",
+        "triggered_defended": "int64 n in [0, k) or empty",
     },
     "TriggerReconstruction": {
         "patterns": "float r c h w",
@@ -211,6 +215,11 @@ class _Form:
     may_be_empty: bool
 
 
+def _left_out(value: Any, form: _Form) -> bool:
+    """Whether a record does not say what it need not say."""
+    return form.may_be_empty and (value is None or isinstance(value, Tensor) and not value.numel())
+
+
 def check(artifact: Any) -> None:
     """Compare an artifact with what its kind must hold.
 
@@ -219,13 +228,11 @@ def check(artifact: Any) -> None:
     """
     forms = {name: _parsed(text) for name, text in SHAPES[type(artifact).__name__].items()}
     sizes: dict[str, int] = {}
-    for name, form in forms.items():
-        value = getattr(artifact, name)
-        if form.may_be_empty and (value is None or isinstance(value, Tensor) and not value.numel()):
-            continue
-        for dimension, size in _sizes(name, value, form):
+    held = {name: form for name, form in forms.items() if not _left_out(getattr(artifact, name), form)}
+    for name, form in held.items():
+        for dimension, size in _sizes(name, getattr(artifact, name), form):
             _bind(name, form, dimension, size, sizes)
-    for name, form in forms.items():
+    for name, form in held.items():
         if form.low is not None:
             _check_range(name, getattr(artifact, name), form, sizes)
 

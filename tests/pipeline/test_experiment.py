@@ -13,6 +13,7 @@ from poisonlab import registry
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.events import ArtifactReady, Cancelled, Event, Progress, StageFinished
+from poisonlab.measure.galleries import SHOWN
 from poisonlab.pipeline.experiment import load, run_experiment
 from poisonlab.pipeline.poison import craft, train_with_attacker
 from poisonlab.spec.config import ExperimentSpec, make_spec
@@ -84,7 +85,8 @@ def test_models_that_no_defense_changed_are_asked_once(monkeypatch: pytest.Monke
     real = Victims.predict
 
     def predict(self: Victims, x: Tensor) -> Tensor:
-        asked.append(self)
+        if len(x) > SHOWN:  # what the models say of the pictures of a gallery is asked apart
+            asked.append(self)
         return real(self, x)
 
     monkeypatch.setattr(Victims, "predict", predict)
@@ -205,6 +207,20 @@ def test_everything_to_look_at_is_sent(tmp_path: Path) -> None:
         "energies",
         "langevin",
     }
+
+
+def test_the_pictured_answers_are_those_that_the_rates_are_made_of() -> None:
+    heard: list[Event] = []
+    test_images = 24  # as many as a gallery holds: then the rates are those of the pictures
+    few = {"dataset__test_images": test_images, "attack__target_class": 3}
+    metrics = run_experiment(backdoor(**few), Context(send=heard.append)).metrics
+
+    truth = next(e.value for e in heard if isinstance(e, ArtifactReady) and e.name == "true_trigger")
+    assert (truth.true_labels != 3).all() and len(truth.true_labels) < test_images
+    for suffix, said in (("_undefended", truth.triggered_undefended), ("", truth.triggered_defended)):
+        assert (said == 3).double().mean().item() == metrics[f"asr{suffix}"]
+        assert (said == truth.true_labels).double().mean().item() == metrics[f"robust_accuracy{suffix}"]
+    assert len(truth.clean_undefended) == len(truth.clean)
 
 
 def test_another_seed_gives_another_poison_and_another_model() -> None:
