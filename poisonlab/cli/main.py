@@ -236,6 +236,13 @@ def _add_transfer(command: Command) -> None:
     packing.add_argument(
         "--without", type=Path, metavar="FILE", help="leave out the runs whose ids this text file lists"
     )
+    packing.add_argument(
+        "--open",
+        action="append",
+        default=[],
+        metavar="PAGE=RUN",
+        help="the run, with its pictures, on which a page opens, such as triggers=01a2...",
+    )
 
 
 def _experiment(parser: argparse.ArgumentParser) -> None:

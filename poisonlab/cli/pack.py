@@ -11,7 +11,8 @@ def pack(options: argparse.Namespace) -> int:
     from poisonlab.store.pack import pack as pack_runs  # noqa: PLC0415 - the core works without a database
 
     without = _ids(options.without) if options.without else []
-    packed = pack_runs(options.source, options.target, options.more, without)
+    openers = dict(_opener(text) for text in options.open)
+    packed = pack_runs(options.source, options.target, options.more, without, openers)
     for run_id in packed.absent:
         say(f"{run_id} of {options.without} is in no source")
     for folder, reason in packed.refused.items():
@@ -22,6 +23,15 @@ def pack(options: argparse.Namespace) -> int:
         f"{size / 1e6:.1f} MB; {len(packed.refused)} left out"
     )
     return FAILED if packed.refused else OK
+
+
+def _opener(text: str) -> tuple[str, str]:
+    """``PAGE=RUN`` as its two parts."""
+    page, _, run_id = text.partition("=")
+    try:
+        return page, check_run_id(run_id)
+    except RecordError as error:
+        raise UsageError(f"--open takes PAGE=RUN, the full id of a run; {text}: {error}") from None
 
 
 def _ids(file: Path) -> list[str]:

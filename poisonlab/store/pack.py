@@ -3,8 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,23 @@ class Found:
     folder: Path | None
 
 
-def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Collection[str] = ()) -> Packed:
+def pack(
+    source: Path,
+    target: Path,
+    more: Sequence[Path] = (),
+    without: Collection[str] = (),
+    openers: Mapping[str, str] | None = None,
+) -> Packed:
     """Pack every run of ``source``, a results folder, a folder of run folders or an earlier pack, into ``target``.
 
     Args:
         more: other sources; of a run that several hold, the first counts.
         without: runs that are left out, such as those of code that has changed since.
+        openers: by the name of a page the run on which it opens. Those of earlier packs stay where none is named.
 
     Raises:
-        RecordError: a source holds no run, none is left, or ``target`` holds something else than a pack. OSError: the
-            disk refuses.
+        RecordError: a source holds no run, none is left, the pictures of a run of ``openers`` are not at hand, or
+            ``target`` holds something else than a pack. OSError: the disk refuses.
     """
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise RecordError(f"{target} holds other files: name a new folder, or that of an earlier pack")
@@ -77,17 +84,22 @@ def pack(source: Path, target: Path, more: Sequence[Path] = (), without: Collect
         if not held:
             raise RecordError(f"{place} holds no run: expected {RECORD} in its subfolders, or {MANIFEST}")
         for one in held:
-            runs.setdefault(one.record.run_id, one)
+            known = runs.get(one.record.run_id)
+            if known is None:
+                runs[one.record.run_id] = one
+            elif known.folder is None and known.sha256 == one.sha256:  # an earlier pack left its pictures out
+                runs[one.record.run_id] = replace(known, folder=one.folder)
     found = [run for run_id, run in sorted(runs.items()) if run_id not in without]
     if not found:
         raise RecordError(f"all {len(runs)} runs are to be left out: nothing remains to be packed")
+    opening = _openers([source, *more], openers or {}, found)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        showcase = _copy_showcase(found, temporary)
+        showcase = _copy_showcase(found, set(opening.values()), temporary)
         hashes = _write_tables(found, {shown.run_id for shown in showcase}, temporary)
-        manifest = Manifest(runs=len(found), files=hashes, showcase=showcase)
+        manifest = Manifest(runs=len(found), files=hashes, showcase=showcase, openers=opening)
         write_atomically(temporary / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
         if target.exists():
             shutil.rmtree(target)
@@ -132,10 +144,25 @@ def _of_pack(shipped: Shipped) -> Iterable[Found]:
 # -- writing --------------------------------------------------------------------------------------
 
 
-def _copy_showcase(found: Sequence[Found], target: Path) -> list[Shown]:
+def _openers(sources: Sequence[Path], named: Mapping[str, str], found: Sequence[Found]) -> dict[str, str]:
+    """The run on which each page opens: as named, else as in the first earlier pack that says so."""
+    at_hand = {one.record.run_id for one in found if one.folder is not None}
+    absent = sorted(set(named.values()) - at_hand)
+    if absent:
+        raise RecordError(f"a page cannot open on {', '.join(absent)}: no source holds its pictures")
+    earlier: dict[str, str] = {}
+    for source in reversed(sources):
+        earlier |= open_shipped(source).openers
+    kept = {page: run_id for page, run_id in earlier.items() if run_id in at_hand}
+    return dict(sorted((kept | named).items()))
+
+
+def _copy_showcase(found: Sequence[Found], first: Collection[str], target: Path) -> list[Shown]:
     """Choose the runs whose artifacts are shipped, and copy these, each checked against its hash."""
     at_hand = {one.record.run_id: one for one in found if one.folder is not None}
-    showcase = choose(_candidate(one.record, one.folder) for one in at_hand.values() if one.folder)
+    showcase = choose(
+        (_candidate(one.record, one.folder) for one in at_hand.values() if one.folder), first=first
+    )
     for shown in showcase:
         one = at_hand[shown.run_id]
         (target / shown.run_id).mkdir()

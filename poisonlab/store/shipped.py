@@ -43,7 +43,10 @@ class Shown(BaseModel):
 
 
 class Manifest(BaseModel):
-    """``pack.json``: the files with their SHA-256, and the runs whose artifacts are there."""
+    """``pack.json``: the files with their SHA-256, and the runs whose artifacts are there.
+
+    ``openers`` names for a page the run on which it opens, one of the showcase.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,6 +54,7 @@ class Manifest(BaseModel):
     runs: int
     files: dict[str, str]
     showcase: list[Shown]
+    openers: dict[str, RunId] = {}
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,14 @@ class Shipped:
         folder: holds the files, and a folder for each run whose artifacts are shipped.
         tables: the Parquet file of each table; empty where there is no pack.
         showcase: ids of the runs whose artifacts are shipped.
+        openers: the run on which a page opens, by the page's name.
         problem: why a pack that is there cannot be used; empty if it can.
     """
 
     folder: Path
     tables: Mapping[str, Path] = field(default_factory=dict)
     showcase: frozenset[str] = frozenset()
+    openers: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
 
     def create_views(self, db: Database) -> None:
@@ -145,7 +151,9 @@ def open_shipped(folder: Path) -> Shipped:
         there = (folder / MANIFEST).exists()
         text = explain(error) if isinstance(error, ValidationError) else str(error)
         return Shipped(folder, problem=f"the shipped results cannot be read: {text[:300]}" if there else "")
-    return Shipped(folder, tables, frozenset(shown.run_id for shown in manifest.showcase))
+    showcase = frozenset(shown.run_id for shown in manifest.showcase)
+    openers = {page: run_id for page, run_id in manifest.openers.items() if run_id in showcase}
+    return Shipped(folder, tables, showcase, openers)
 
 
 def shipped_ids(folder: Path) -> set[str]:

@@ -1,6 +1,6 @@
 """Which runs are shipped with their artifacts: few, and together they show everything that there is to see."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from poisonlab.store.shipped import Shown
@@ -40,11 +40,17 @@ class Candidate:
 
 
 def choose(
-    candidates: Iterable[Candidate], max_runs: int = MAX_RUNS, max_bytes: int = MAX_BYTES
+    candidates: Iterable[Candidate],
+    max_runs: int = MAX_RUNS,
+    max_bytes: int = MAX_BYTES,
+    first: Collection[str] = (),
 ) -> list[Shown]:
     """Take, again and again, the run that shows most of what the ones before it do not.
 
     Of equal ones the lowest seed is taken, as the one that a reader is likeliest to repeat, then the smallest.
+
+    Args:
+        first: ids of runs that are taken before all others.
 
     Returns:
         The runs in the order in which they were taken, each with what it added.
@@ -61,6 +67,7 @@ def choose(
         best = min(
             left,
             key=lambda one: (
+                one.run_id not in first,
                 -len(one.shows() - seen),
                 -len(one.pairs() - seen_pairs),
                 one.seed,
@@ -68,7 +75,8 @@ def choose(
                 one.run_id,
             ),
         )
-        if not best.shows() - seen and not best.pairs() - seen_pairs:
+        adds = best.shows() - seen or best.pairs() - seen_pairs
+        if not adds and best.run_id not in first:
             break
         chosen.append(Shown(run_id=best.run_id, shows=sorted(best.shows() - seen)))
         seen |= best.shows()

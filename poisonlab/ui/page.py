@@ -91,37 +91,33 @@ def row_of(record: Any) -> dict[str, Any]:
     }
 
 
-_COLORS: dict[str, Any] = {"higher": "normal", "lower": "inverse", "none": "off"}  # of a rise
-
-
 def headline(record: RunRecord) -> None:
-    """The numbers that sum up a run, each defined on hover and compared with the undefended model."""
+    """The numbers that sum up a run in one line, each defined on hover and compared with the undefended model."""
     names = [name for name in catalogue.summary(record.threat) if name in record.metrics]
-    for column, name in zip(st.columns(max(1, len(names))), names, strict=False):
-        before = record.metrics.get(f"{name}{UNDEFENDED.suffix}")
-        _tile(column, name, record.metrics[name], before)
+    with st.container(horizontal=True, gap="medium"):
+        for name in names:
+            before = record.metrics.get(f"{name}{UNDEFENDED.suffix}")
+            _figure(name, record.metrics[name], before)
 
 
-def _tile(place: Any, name: str, value: float | None, before: float | None) -> None:
-    """A number, and how far it is from that of the undefended model."""
+def _figure(name: str, value: float | None, before: float | None) -> None:
+    """A number, and how far it is from that of the undefended model: green where that is better."""
     metric = catalogue.find(name)
     definition = glossary.define(name)
-    delta = None
-    text = definition.text
+    shown = percent(value) if definition.rate else number(value)
+    text = f"{definition.label} **{shown}**"
+    help = definition.text
     if value is not None and before is not None:
-        delta = f"{100 * (value - before):+.1f} points"
-        text += f" The arrow compares with no defense: {percent(before)}."
-    still = delta is None or delta.startswith(("+0.0", "-0.0"))
-    place.metric(
-        definition.label,
-        percent(value) if definition.rate else number(value),
-        "no change" if delta and still else delta,
-        delta_color="off" if still or metric is None else _COLORS[metric.better],
-        delta_arrow="off" if still else "auto",
-        help=text,
-        border=True,
-        height="stretch",
-    )
+        points = 100 * (value - before)
+        text += f" :{_color(points, metric.better if metric else 'none')}-badge[{points:+.1f} points]"
+        help += f" The colored number compares with no defense: {percent(before)}."
+    st.markdown(text, help=help, width="content")
+
+
+def _color(points: float, better: str) -> str:
+    if better == "none" or abs(points) < 0.05:
+        return "gray"
+    return "green" if (points > 0) == (better == "higher") else "red"
 
 
 def without_pictures(record: Any) -> None:

@@ -14,10 +14,17 @@ from poisonlab.ui.wording import run_label
 FILTERS = ("dataset", "attack", "defense")
 
 
-def filters(names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS) -> dict[str, str | None]:
-    """One selectbox a kind, kept in the URL; ``None`` where nothing is chosen."""
+def filters(
+    names: Mapping[str, Sequence[str]], kinds: Sequence[str] = FILTERS, *, across: bool = True
+) -> dict[str, str | None]:
+    """One selectbox a kind, kept in the URL; ``None`` where nothing is chosen.
+
+    Args:
+        across: side by side, otherwise one below the other.
+    """
     chosen = {}
-    for column, kind in zip(st.columns(len(kinds)), kinds, strict=True):
+    places = st.columns(len(kinds)) if across else [st.container() for _ in kinds]
+    for column, kind in zip(places, kinds, strict=True):
         chosen[kind] = column.selectbox(
             kind.capitalize(),
             list(names.get(kind, [])),
@@ -52,18 +59,14 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     if asked is None and not any(names.values()):
         page.nothing_yet(what, demo)
         return None
-    with st.container(border=True):
-        chosen = filters(names)
-        runs = runs_showing(name, chosen)
-        labels = {run["run_id"]: run_label(run) for run in dicts(runs)}
-        if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
-            labels = _asked_for(asked, name) | labels
-        first = (
-            next(iter(labels), "")
-            if runs.empty
-            else str(runs["run_id"].iloc[int(runs["shows"].to_numpy().argmax())])
-        )
-        run_id = _run_box(labels, asked, first) if labels else None
+    line, side = st.columns([6, 1], vertical_alignment="center")
+    with side.popover("Filter", icon=":material/filter_alt:", width="stretch"):
+        chosen = filters(names, across=False)
+    runs = runs_showing(name, chosen)
+    labels = {run["run_id"]: run_label(run) for run in dicts(runs)}
+    if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
+        labels = _asked_for(asked, name) | labels
+    run_id = _run_box(line, labels, asked, _first(name, runs, labels)) if labels else None
     if run_id is None:
         if any(chosen.values()):
             st.info("No run fits these filters. Choose others, or queue one on the Experiment page.")
@@ -105,17 +108,33 @@ def _asked_for(run_id: str, name: str) -> dict[str, str]:
     return {}
 
 
-def _run_box(labels: dict[str, str], asked: str | None, first: str) -> str:
+def _first(name: str, runs: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """The run a page opens on: the one that the shipped results name for it, else the newest that fills it best."""
+    opener = runtime.get().store.shipped.openers.get(name, "")
+    if opener in labels:
+        return opener
+    if runs.empty:
+        return next(iter(labels), "")
+    return str(runs["run_id"].iloc[int(runs["shows"].to_numpy().argmax())])
+
+
+def _run_box(place: Any, labels: dict[str, str], asked: str | None, first: str) -> str:
     """The selectbox; the URL always names the run, so that a link shows the same one tomorrow.
 
     Args:
-        first: the run to start with, the newest of those that fill the page best.
+        first: the run to start with.
     """
     state = st.session_state
     if asked in labels and asked != state.get("run_in_url"):  # a link was followed: it decides
         state["run_box"] = asked
     elif state.get("run_box") not in labels:
         state["run_box"] = state["last_run"] if state.get("last_run") in labels else first
-    run_id = st.selectbox("Run", list(labels), format_func=lambda i: labels[i], key="run_box")
+    run_id = place.selectbox(
+        "Run",
+        list(labels),
+        format_func=labels.__getitem__,
+        key="run_box",
+        label_visibility="collapsed",
+    )
     st.query_params["run"] = state["run_in_url"] = state["last_run"] = run_id
     return run_id

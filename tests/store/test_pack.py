@@ -180,7 +180,7 @@ def test_a_damaged_pack_is_named_and_ones_own_runs_stay(results, reference, spec
 def test_artifacts_that_are_not_shipped_are_said_to_be_missing(
     results, tmp_path, reference, spec, monkeypatch
 ):
-    monkeypatch.setattr("poisonlab.store.showcase.choose.__defaults__", (1, 10**6))
+    monkeypatch.setattr("poisonlab.store.showcase.choose.__defaults__", (1, 10**6, ()))
     first, second = runs_with_pictures(tmp_path / "runs", [spec(seed=0), spec(seed=1)])
     assert [shown.run_id for shown in pack(tmp_path / "runs", reference).showcase] == [first.run_id]
     store = Store(results, reference)
@@ -238,3 +238,27 @@ def test_the_command_says_what_it_packed_and_what_not(tmp_path, spec, capsys):
     assert code == 1 and "broken left out" in said.err
     assert said.out.startswith("1 runs in") and "1 of them with their pictures" in said.out
     assert open_shipped(tmp_path / "packed").problem == ""
+
+
+def test_a_page_opens_on_the_run_that_was_named_also_after_the_next_pack(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr("poisonlab.store.showcase.choose.__defaults__", (1, 10**6, ()))
+    records = runs_with_pictures(tmp_path / "runs", [spec(seed=seed) for seed in range(3)])
+    wanted = records[2].run_id
+
+    pack(tmp_path / "runs", tmp_path / "pack", openers={"triggers": wanted})
+    assert open_shipped(tmp_path / "pack").openers == {"triggers": wanted}
+    pack(tmp_path / "pack", tmp_path / "pack", [tmp_path / "runs"])
+    assert open_shipped(tmp_path / "pack").openers == {"triggers": wanted}
+    pack(tmp_path / "pack", tmp_path / "pack", [tmp_path / "runs"], openers={"triggers": records[1].run_id})
+    assert open_shipped(tmp_path / "pack").openers == {"triggers": records[1].run_id}
+
+
+def test_a_page_cannot_open_on_a_run_without_pictures(tmp_path, spec, monkeypatch, capsys):
+    monkeypatch.setattr("poisonlab.store.showcase.choose.__defaults__", (1, 10**6, ()))
+    records = runs_with_pictures(tmp_path / "runs", [spec(seed=seed) for seed in range(2)])
+    pack(tmp_path / "runs", tmp_path / "pack")
+    names = [str(tmp_path / name) for name in ("pack", "pack")]
+
+    assert main.main(["results", "pack", *names, "--open", f"triggers={records[1].run_id}"]) != 0
+    assert "no source holds its pictures" in capsys.readouterr().err
+    assert main.main(["results", "pack", *names, "--open", "triggers"]) == 2
