@@ -19,7 +19,6 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.attack))
 trace = page.load(record, "Crafting").get("Crafting")
 if trace is None:
     st.info("How these poisons were crafted cannot be read; the numbers are above.")
@@ -39,8 +38,8 @@ right.plotly_chart(
     alt="Adversarial loss of the target by epoch, without and with poison",
 )
 st.markdown(
-    f"{crafting.outcome(trace)} Both are trainings of the attacker's own for the first of this run's targets; the "
-    "numbers at the top are those of the real victims."
+    f"{page.about(record.spec.attack)} {crafting.outcome(trace)} Both are trainings of the attacker's own for the "
+    "first of this run's targets; the numbers at the top are those of the real victims."
 )
 
 st.subheader("Step by step", anchor=False, help=glossary.help_for("adversarial_loss_unrolled"))

@@ -17,7 +17,6 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.defense))
 found = page.load(record, "EnergyHistogram", "PurificationTrace")
 
 st.subheader("Energies", anchor=False, help=energy.HELP)
@@ -33,6 +32,7 @@ else:
 
 energy.soundness(page.load_all(record, "ModelHealth"), found.get("PurificationTrace"))
 navigation.link("purification", "The images themselves", run=record.run_id)
+st.markdown(page.about(record.spec.defense))
 
 page.other_views(record, here="energy")
 page.reproduce(record)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from poisonlab.ui import beside, langevin, page, selector
+from poisonlab.ui.galleries import AT_ONCE
 from poisonlab.ui.wording import escape
 
 page.header(
@@ -22,6 +23,7 @@ if trace is None:
     page.reproduce(record)
     st.stop()
 
+films = st.container()
 recorded = trace.clean_images.shape[1]
 name, others = beside.choose(
     record,
@@ -41,13 +43,16 @@ for label, other in others:
         st.warning(f"The run of {escape(label)} recorded walks of other images.")
 
 image = langevin.choose_image(walks[0].trace, recorded)
-if len(walks) == 1:
-    langevin.show(walks[0], image, alone=True)
-else:
-    for column, walk in zip(st.columns(2, gap="large"), walks, strict=True):
+alone = len(walks) == 1
+with films:
+    for column, walk in zip(st.columns(len(walks), gap="large"), walks, strict=True):
         with column:
-            st.subheader(escape(walk.name), anchor=False)
-            langevin.show(walk, image, alone=False)
+            if not alone:
+                st.markdown(f"**{escape(walk.name)}**")
+            langevin.film(walk, image, AT_ONCE // len(walks))
+for column, walk in zip(st.columns(len(walks), gap="large"), walks, strict=True):
+    with column:
+        langevin.plots(walk, image, alone)
 st.markdown(
     "Both walks of an image meet the same noise: what tells them apart is the poison. Where they come together, the "
     "walk has forgotten which one was poisoned; where they stay apart, the poison survives."

@@ -22,7 +22,6 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "neurons")
 found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive", "Curve", trial=shown)
 
@@ -63,5 +62,6 @@ if drive := found.get("ActivationDrive"):
     st.subheader("Right or wrong", anchor=False)
     neurons.drive(drive)
 
+st.markdown(page.about(record.spec.defense))
 page.other_views(record, here="neurons")
 page.reproduce(record)

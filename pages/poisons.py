@@ -1,6 +1,7 @@
 """Poisons: what an attack changed in the training set, image by image."""
 
 import streamlit as st
+import torch
 
 from poisonlab.figures import poisons as figures
 from poisonlab.ui import galleries, glossary, page, selector
@@ -20,24 +21,11 @@ found = page.load(record, "PoisonGallery", "TargetGallery")
 
 if gallery := found.get("PoisonGallery"):
     st.subheader("Before and after", anchor=False)
-    st.markdown(page.about(record.spec.attack))
-    changed = (gallery.poisoned.float() - gallery.clean.float()).abs()
-    left, middle, right = st.columns(3)
-    left.metric(
-        "Images shown", len(gallery.clean), border=True, help="A sample of the poisoned training images."
-    )
-    middle.metric(
-        "Largest change", f"{int(changed.max())} of 255", border=True, help="Of any pixel in these images."
-    )
-    right.metric(
-        "Labels changed",
-        f"{int((gallery.true_labels != gallery.given_labels).sum())} of {len(gallery.clean)}",
-        border=True,
-        help="Dirty-label attacks also change labels; clean-label attacks leave every label true.",
-    )
     galleries.poisons(gallery)
+    st.markdown(page.about(record.spec.attack))
+    st.caption(galleries.amount(gallery))
 
-if gallery and bool(changed.any()):
+if gallery and not torch.equal(gallery.clean, gallery.poisoned):
     st.subheader("Spectrum of the perturbation", anchor=False, help=glossary.help_for("spectrum"))
     figure, words = st.columns([3, 2], gap="medium")
     figure.plotly_chart(

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.ui import beside, galleries, glossary, link, navigation, page, purification, selector
+from poisonlab.ui import beside, glossary, navigation, page, purification, selector
 
 page.header(
     "Purification",
@@ -16,10 +16,10 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.defense))
 
 if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
     st.subheader("Before and after", anchor=False, help=glossary.help_for("psnr"))
+    pictures = st.container()
     name, others = beside.choose(
         record,
         "PurificationTrace",
@@ -36,29 +36,15 @@ if trace := page.load(record, "PurificationTrace").get("PurificationTrace"):
     ]
     traces = beside.shared(trace, [shown for _, _, shown in runs[1:]])
     runs = [(label, other, shown) for (label, other, _), shown in zip(runs, traces, strict=True)]
+    with pictures:
+        purification.pictures(runs, len(trace.before))
     purification.numbers(runs)
-    which = link.segments(
-        st,
-        "Images",
-        ["poisoned", "untouched"],
-        default="poisoned",
-        key="which",
-        help="Poisoned images should lose their perturbation; untouched ones should stay as they are.",
-    )
-    rows = (traces[0].poisoned if which == "poisoned" else ~traces[0].poisoned).nonzero().squeeze(1)
-    if len(traces[0].before) < len(trace.before):
-        st.caption(
-            f"{len(traces[0].before)} of the {len(trace.before)} images of this run were shown by all of them."
-        )
-    if len(rows):
-        galleries.purified([(label, beside.take(shown, rows)) for label, _, shown in runs])
-    else:
-        st.info(f"There are no {which} images to show.")
     if {item.kind for item in record.artifacts} & set(navigation.SHOWS["energy"]):
         navigation.link(
             "energy", "What an energy model thinks of them, and whether it is sound", run=record.run_id
         )
 
+st.markdown(page.about(record.spec.defense))
 purification.strengths(record)
 page.other_views(record, here="purification")
 page.reproduce(record)

@@ -18,7 +18,6 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "repair")
 found = page.load(record, "FlagReview", "ConfusionChange", "SampleSuspicion", trial=shown)
 
@@ -37,5 +36,6 @@ if rows["flag_share"].notna().any():
     else:
         repair.over_flagging(rows)
 
+st.markdown(page.about(record.spec.defense))
 page.other_views(record, here="repair")
 page.reproduce(record)

@@ -41,8 +41,8 @@ if truth := found.get("TriggerTruth"):
         goal = f"Every image that carries it should be read as **{escape(truth.classes[target])}**."
     else:
         goal = "Every image that carries it should be read as the class after its own."
+    galleries.triggers(truth, record.spec.defense.name != "none")
     st.markdown(f"{page.about(record.spec.attack)} {goal} The model has never seen these test images.")
-    galleries.triggers(truth)
 
 if recovered := found.get("TriggerReconstruction"):
     rounds = len(recovered.patterns)

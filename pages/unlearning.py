@@ -18,7 +18,6 @@ record = selector.choose_run(
 if record is None:
     st.stop()
 page.headline(record)
-st.markdown(page.about(record.spec.defense))
 shown = trial.choose(record, "unlearning")
 found = page.load(record, "RepairTrace", "PredictionHistogram", "TriggerTruth", trial=shown)
 truth = found.get("TriggerTruth")
@@ -47,5 +46,6 @@ if histogram := found.get("PredictionHistogram"):
     )
     st.markdown(unlearning.named(histogram, target))
 
+st.markdown(page.about(record.spec.defense))
 page.other_views(record, here="unlearning")
 page.reproduce(record)

@@ -6,13 +6,22 @@ from typing import Any
 import plotly.graph_objects as go
 
 MILLISECONDS = 350  # of a frame
+# pixels that the labels of an axis, the slider and the buttons take
+AXIS = 70
+SLIDER = 92
+BUTTONS = 43
 _STILL = {"duration": 0, "redraw": True}
 _AT_ONCE = {"frame": _STILL, "mode": "immediate", "transition": {"duration": 0}}
 _RUNNING = {"frame": _STILL | {"duration": MILLISECONDS}, "fromcurrent": True, "transition": {"duration": 0}}
 
 
 def playable(
-    figure: go.Figure, frames: Sequence[Sequence[Any]], names: Sequence[str], what: str, shown: int = -1
+    figure: go.Figure,
+    frames: Sequence[Sequence[Any]],
+    names: Sequence[str],
+    what: str,
+    shown: int = -1,
+    axis: int = AXIS,
 ) -> go.Figure:
     """Add reset, step, play, pause and a slider to a figure.
 
@@ -21,6 +30,7 @@ def playable(
         names: what the slider says at each moment.
         what: is counted, such as ``"step "``; stands before the name.
         shown: the moment at which the figure was given, the last by default.
+        axis: pixels below the plot that its labels need.
     """
     shown %= len(names)
     figure.frames = [
@@ -41,7 +51,7 @@ def playable(
                 "y": 0,
                 "xanchor": "left",
                 "yanchor": "top",
-                "pad": {"t": 162},
+                "pad": {"t": axis + SLIDER},
                 "buttons": _buttons(names, shown),
             }
         ],
@@ -53,14 +63,15 @@ def playable(
                 "y": 0,
                 "xanchor": "left",
                 "yanchor": "top",
-                "pad": {"t": 70},
+                "pad": {"t": axis},
                 "currentvalue": {"prefix": what, "xanchor": "left"},
                 "steps": [{"label": name, "method": "animate", "args": [[name], _AT_ONCE]} for name in names],
             }
         ],
     )
     margin = figure.layout.margin
-    figure.update_layout(height=(figure.layout.height or 340) + 155, margin_b=(margin.b or 50) + 155)
+    below = axis + SLIDER + BUTTONS - (margin.b or 50)
+    figure.update_layout(height=(figure.layout.height or 340) + below, margin_b=(margin.b or 50) + below)
     return figure
 
 

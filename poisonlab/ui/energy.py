@@ -21,18 +21,6 @@ def histogram(energies: EnergyHistogram) -> None:
     clean, poisoned, purified = (
         e[torch.isfinite(e)] for e in (energies.clean, energies.poisoned, energies.purified)
     )
-    groups = (("poisoned", poisoned), ("purified", purified))
-    aurocs = [
-        (name, f"{auroc(clean, values):.3f}" if len(clean) and len(values) else NONE)
-        for name, values in groups
-    ]
-    columns = st.columns(3)
-    for column, (name, value) in zip(columns, aurocs, strict=False):
-        column.metric(f"AUROC, {name} against clean", value, border=True, help=glossary.help_for("auroc"))
-    meaning = glossary.define("way_back")
-    columns[2].metric(
-        meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text
-    )
     zoom = link.segments(
         st,
         "Show",
@@ -45,6 +33,18 @@ def histogram(energies: EnergyHistogram) -> None:
         energy_histogram(energies, zoom),
         key="energies",
         alt="Histogram of the energies of clean, poisoned and purified images",
+    )
+    groups = (("poisoned", poisoned), ("purified", purified))
+    aurocs = [
+        (name, f"{auroc(clean, values):.3f}" if len(clean) and len(values) else NONE)
+        for name, values in groups
+    ]
+    columns = st.columns(3)
+    for column, (name, value) in zip(columns, aurocs, strict=False):
+        column.metric(f"AUROC, {name} against clean", value, border=True, help=glossary.help_for("auroc"))
+    meaning = glossary.define("way_back")
+    columns[2].metric(
+        meaning.label, percent(way_back(clean, poisoned, purified)), border=True, help=meaning.text
     )
     st.markdown(
         "If poisoned images lie to the right of clean ones, the model finds them unnatural and the walk has somewhere "

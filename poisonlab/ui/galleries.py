@@ -79,6 +79,18 @@ def poisons(gallery: PoisonGallery) -> None:
     )
 
 
+def amount(gallery: PoisonGallery) -> str:
+    """In words: how much of the images shown was changed."""
+    shown = len(gallery.clean)
+    largest = int((gallery.poisoned.float() - gallery.clean.float()).abs().max())
+    relabeled = int((gallery.true_labels != gallery.given_labels).sum())
+    return (
+        f"A sample of {shown} poisoned training images. The largest change of a pixel is {largest} of 255; "
+        f"{relabeled} of {shown} labels were changed, too. Dirty-label attacks do that, clean-label attacks leave "
+        "every label true."
+    )
+
+
 def targets(gallery: TargetGallery) -> None:
     """Every target with the answer of each model."""
     part = turn(len(gallery.images), "targets")
@@ -112,19 +124,46 @@ def targets(gallery: TargetGallery) -> None:
     strip("Target images and what each model says of them", gallery.images[part], captions, alts)
 
 
-def triggers(truth: TriggerTruth) -> None:
-    """Test images without and with the real trigger."""
+def triggers(truth: TriggerTruth, defended: bool) -> None:
+    """Test images without and with the real trigger, and what the victim says of them where the record tells.
+
+    Args:
+        defended: whether there was a defense, whose model has an answer of its own.
+    """
+    pictures = st.container()
     part = turn(len(truth.clean), "images")
-    clean = truth.clean[part]
-    stamped = truth.triggered[part]
-    count = len(clean)
-    strip("Test image", clean, [""] * count, [f"test image {i + 1}" for i in range(count)])
-    strip(
-        "With the true trigger",
-        stamped,
-        [""] * count,
-        [f"test image {i + 1} with trigger" for i in range(count)],
-    )
+    numbers = range(part.start + 1, part.stop + 1)
+    captions = [_answers(truth, i, defended) for i in range(part.start, part.stop)]
+    with pictures:
+        strip(
+            "Test image",
+            truth.clean[part],
+            [before for before, _ in captions],
+            [f"test image {i}" for i in numbers],
+        )
+        strip(
+            "With the true trigger",
+            truth.triggered[part],
+            [after for _, after in captions],
+            [f"test image {i} with trigger" for i in numbers],
+        )
+
+
+def _answers(truth: TriggerTruth, image: int, defended: bool) -> tuple[str, str]:
+    """What the victim says of an image, and of the same image with the trigger, before and after the defense."""
+    if not len(truth.true_labels):
+        return "", ""
+    true = int(truth.true_labels[image])
+
+    def said(labels: torch.Tensor) -> str:
+        answer = int(labels[image])
+        name = escape(truth.classes[answer])
+        return f":green[{name}]" if answer == true else f":red[**{name}**]"
+
+    lines = [f"victim: {said(truth.triggered_undefended)}"]
+    if defended:
+        lines.append(f"defended: {said(truth.triggered_defended)}")
+    return f"victim: {said(truth.clean_undefended)}", "  \n".join(lines)
 
 
 def reading(trigger: TriggerReconstruction, round_: int, target: int | None) -> str:

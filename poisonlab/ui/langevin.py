@@ -6,10 +6,9 @@ from typing import Any
 import streamlit as st
 
 from poisonlab.figures import purification as figures
+from poisonlab.figures.film import walk_film
 from poisonlab.records.artifacts import LangevinTrace
 from poisonlab.ui import glossary, link
-from poisonlab.ui.galleries import AT_ONCE
-from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape
 
 # two by two where a run has the page for itself; one below the other, so that two runs stand level
@@ -48,7 +47,7 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
         list(range(1, count + 1)),
         default=1,
         key="image",
-        help="The image whose paths are drawn below; its row of images is shown.",
+        help="The image whose paths are drawn below; the film shows it with its neighbors.",
     )
     text = f"Walks of {recorded} poisoned training images were recorded in this run, no others."
     if count < recorded:
@@ -57,23 +56,21 @@ def choose_image(trace: LangevinTrace, recorded: int) -> int:
     return min(int(image), count) - 1
 
 
-@st.fragment  # moving the slider redraws only what depends on the step
-def show(walk: Walk, image: int, alone: bool) -> None:
-    """Images at the chosen step, and the plots with that step marked."""
-    trace = walk.trace
-    steps = walk.trace.steps.tolist()
-    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - (walk.used or 0)))
-    step = st.select_slider(
-        "Step" if alone else f"Step of {escape(walk.name)}",
-        steps,
-        value=steps[nearest],
-        key=f"step{walk.key}",
-        bind="query-params",
-        help="Moves all images and marks the step in every plot. It starts where the run stopped.",
+def film(walk: Walk, image: int, at_once: int) -> None:
+    """The walks of the chosen image and its neighbors, to be played in the browser."""
+    count = walk.trace.clean_images.shape[1]
+    first = image - image % at_once
+    st.plotly_chart(
+        walk_film(walk.trace, range(first, min(first + at_once, count)), image),
+        key=f"film{walk.key}",
+        alt="The images along their walks, one row from the clean and one from the poisoned images, with Play",
     )
-    shown = steps.index(step)
-    st.caption(f"Step {step}: {trace.moments[shown]}." if trace.moments else f"Step {step}.")
-    _images(trace, shown, step, image, AT_ONCE if alone else AT_ONCE // 2)
+
+
+def plots(walk: Walk, image: int, alone: bool) -> None:
+    """What the walks do, with the step marked after which the run stopped."""
+    steps = walk.trace.steps.tolist()
+    stopped = min(range(len(steps)), key=lambda i: abs(steps[i] - (walk.used or 0)))
     order = ALONE if alone else BESIDE
     places = (
         [c for _ in range(2) for c in st.columns(2, gap="medium")]
@@ -82,23 +79,10 @@ def show(walk: Walk, image: int, alone: bool) -> None:
     )
     for name, place in zip(order, places, strict=True):
         with place:
-            _PLOTS[name](walk, shown, image)
+            _PLOTS[name](walk, stopped, image)
 
 
-def _images(trace: LangevinTrace, shown: int, step: int, image: int, at_once: int) -> None:
-    """The chosen image in a row of its neighbors, from both starts."""
-    first = image - image % at_once
-    part = slice(first, min(first + at_once, trace.clean_images.shape[1]))
-    numbers = range(part.start + 1, part.stop + 1)
-    for name, images in (("clean", trace.clean_images), ("poisoned", trace.poisoned_images)):
-        strip(
-            f"Walk from the {name} images, after {step} steps",
-            images[shown, part],
-            [f"**image {i}**" if i == image + 1 else f"image {i}" for i in numbers],
-            [f"image {i}, started {name}, after {step} steps" for i in numbers],
-        )
-
-
+@st.fragment  # the toggle redraws this plot alone
 def _energy(walk: Walk, shown: int, image: int) -> None:
     st.markdown("**Energy along the walk**", help=glossary.help_for("energy"))
     if not walk.trace.clean_energy.isfinite().any():
@@ -125,7 +109,7 @@ def _plane(walk: Walk, shown: int, image: int) -> None:
     st.markdown(
         f"**The paths of image {image + 1} in a plane**",
         help="Principal component analysis of the recorded states of one image. Hollow marks are the starts, large "
-        "full ones the chosen step. The distance between the starts is the poison.",
+        "full ones where the run stopped. The distance between the starts is the poison.",
     )
     st.plotly_chart(
         figures.pca_paths(walk.trace, shown, image),

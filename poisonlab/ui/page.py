@@ -94,7 +94,7 @@ def row_of(record: Any) -> dict[str, Any]:
 def headline(record: RunRecord) -> None:
     """The numbers that sum up a run in one line, each defined on hover and compared with the undefended model."""
     names = [name for name in catalogue.summary(record.threat) if name in record.metrics]
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for name in names:
             before = record.metrics.get(f"{name}{UNDEFENDED.suffix}")
             _figure(name, record.metrics[name], before)
@@ -109,8 +109,8 @@ def _figure(name: str, value: float | None, before: float | None) -> None:
     help = definition.text
     if value is not None and before is not None:
         points = 100 * (value - before)
-        text += f" :{_color(points, metric.better if metric else 'none')}-badge[{points:+.1f} points]"
-        help += f" The colored number compares with no defense: {percent(before)}."
+        text += f" :{_color(points, metric.better if metric else 'none')}-badge[{points:+.1f}]"
+        help += f" The colored number is in points, against no defense: {percent(before)}."
     st.markdown(text, help=help, width="content")
 
 

@@ -14,12 +14,38 @@ from poisonlab.runner import runtime
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
-from poisonlab.ui import glossary, link, page, series, tables
+from poisonlab.ui import beside, galleries, glossary, link, page, series, tables
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 
 COLUMN = st.column_config
 Run = tuple[str, Any, PurificationTrace]  # name of the defense, record of the run, what it showed
+
+
+def pictures(runs: list[Run], recorded: int) -> None:
+    """The images that all runs hold, before and after each.
+
+    Args:
+        recorded: how many images the run of the page recorded.
+    """
+    first = runs[0][2]
+    above = st.container()
+    which = link.segments(
+        st,
+        "Images",
+        ["poisoned", "untouched"],
+        default="poisoned",
+        key="which",
+        help="Poisoned images should lose their perturbation; untouched ones should stay as they are.",
+    )
+    rows = (first.poisoned if which == "poisoned" else ~first.poisoned).nonzero().squeeze(1)
+    with above:
+        if len(rows):
+            galleries.purified([(label, beside.take(trace, rows)) for label, _, trace in runs])
+        else:
+            st.info(f"There are no {which} images to show.")
+    if len(first.before) < recorded:
+        st.caption(f"{len(first.before)} of the {recorded} images of this run were shown by all of them.")
 
 
 def numbers(runs: list[Run]) -> None:

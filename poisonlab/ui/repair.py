@@ -44,7 +44,6 @@ def reading(found: FlagReview, metrics: Mapping[str, float | None]) -> str:
 def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
     """Scores, precision and recall, then the flagged images along their ranks."""
     st.subheader("Who is flagged", anchor=False, help=glossary.help_for("flag_precision"))
-    st.markdown(reading(found, metrics))
     left, right = st.columns(2, gap="medium")
     left.plotly_chart(
         figures.score_histogram(found), key="scores", alt="Scores of clean and of corrupted training images"
@@ -54,6 +53,7 @@ def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
         key="precision",
         alt="Precision and recall against the number of flagged images",
     )
+    st.markdown(reading(found, metrics))
     st.subheader("What becomes of them", anchor=False, help=glossary.help_for("fate"))
     st.plotly_chart(
         figures.ranks(found),

@@ -110,7 +110,7 @@ def _asked_for(run_id: str, name: str) -> dict[str, str]:
 
 def _first(name: str, runs: pd.DataFrame, labels: Mapping[str, str]) -> str:
     """The run a page opens on: the one that the shipped results name for it, else the newest that fills it best."""
-    opener = runtime.get().store.shipped.openers.get(name, "")
+    opener = runtime.get().store.runs.shipped.openers.get(name, "")
     if opener in labels:
         return opener
     if runs.empty:

@@ -1,0 +1,80 @@
+"""Walks of several images as a film: each moment is one picture, a row for each start."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from PIL import Image
+from torch import Tensor
+
+from poisonlab.figures.animation import playable
+from poisonlab.records.artifacts import LangevinTrace
+
+GAP = 2  # pixels between two images
+PAPER = 255  # between the images
+ROWS = ("clean", "poisoned")
+ROW_HEIGHT = 112  # of an image on the screen
+
+
+def walk_film(trace: LangevinTrace, images: Sequence[int], chosen: int) -> go.Figure:
+    """The walks of some images from both starts, beginning at the first recorded step.
+
+    Args:
+        images: their positions in the trace, those of the columns. chosen: the one that is named in bold.
+    """
+    columns = list(images)
+    clean = trace.clean_images[:, columns]
+    poisoned = trace.poisoned_images[:, columns]
+    pictures = [_source(mosaic(torch.stack(rows))) for rows in zip(clean, poisoned, strict=True)]
+    figure = go.Figure(go.Image(source=pictures[0], hoverinfo="skip"))
+    side = clean.shape[-1] + GAP
+    _label(figure, columns, chosen, side)
+    figure.update_xaxes(visible=False, range=[-GAP, len(columns) * side], constrain="domain")
+    figure.update_yaxes(visible=False, range=[len(ROWS) * side, -GAP], scaleanchor="x")
+    figure.update_layout(
+        height=len(ROWS) * ROW_HEIGHT + 40, margin={"l": 90, "r": 0, "t": 34, "b": 6}, dragmode=False
+    )
+    frames = [[go.Image(source=picture)] for picture in pictures]
+    names = trace.moments or [f"step {step}" for step in trace.steps.tolist()]
+    return playable(figure, frames, names, "", shown=0, axis=10)
+
+
+def mosaic(images: Tensor) -> Tensor:
+    """uint8 ``(rows, columns, c, h, w)`` -> one picture uint8 ``(H, W, 3)`` with gaps between the images."""
+    rows, columns, c, h, w = images.shape
+    padded = torch.full((rows, columns, c, h + GAP, w + GAP), PAPER, dtype=torch.uint8)
+    padded[..., :h, :w] = images
+    whole = padded.permute(0, 3, 1, 4, 2).reshape(rows * (h + GAP), columns * (w + GAP), c)
+    return whole.expand(-1, -1, 3)
+
+
+def _source(picture: Tensor) -> str:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture.numpy())).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _label(figure: go.Figure, columns: Sequence[int], chosen: int, side: int) -> None:
+    """Numbers above the columns, starts beside the rows."""
+    for place, number in enumerate(columns):
+        text = f"image {number + 1}"
+        figure.add_annotation(
+            x=place * side + side / 2 - GAP,
+            y=-GAP,
+            yanchor="bottom",
+            text=f"<b>{text}</b>" if number == chosen else text,
+            showarrow=False,
+        )
+    for row, name in enumerate(ROWS):
+        figure.add_annotation(
+            x=0,
+            xref="paper",
+            xanchor="right",
+            xshift=-6,
+            y=row * side + side / 2,
+            text=f"from the<br>{name}<br>image",
+            showarrow=False,
+        )
