@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab.figures.budget import budget_curves
 from poisonlab.store.budget import means
-from poisonlab.ui import budget, glossary, page
+from poisonlab.ui import budget, charts, glossary, page
 
 page.header(
     "Budget",
@@ -26,7 +26,7 @@ else:
             glossary.help_for(name) for name in ("clean_accuracy", "success", "der", "clean_images")
         ),
     )
-    st.plotly_chart(
+    charts.show(
         budget_curves(setting.rows, means(setting.rows)),
         key="budget",
         alt="Clean accuracy, attack success and DER by number of clean images, a line for each defense",

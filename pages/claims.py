@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures.claims import dumbbell
-from poisonlab.ui import claims, navigation, page
+from poisonlab.ui import charts, claims, navigation, page
 
 page.header(
     "Claims",
@@ -19,7 +19,7 @@ claims.source(table)
 st.subheader("Published and measured", anchor=False)
 attack = claims.choose_attack(table, rows)
 shown = rows[rows["attack_key"] == attack]
-st.plotly_chart(
+charts.show(
     dumbbell(shown),
     key="dumbbell",
     alt=f"Published and measured accuracy and attack success of every defense against {table.attacks[attack].label}",

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import crafting as figures
-from poisonlab.ui import crafting, glossary, page, selector
+from poisonlab.ui import charts, crafting, glossary, page, selector
 
 page.header(
     "Crafting",
@@ -27,15 +27,17 @@ if trace is None:
 
 st.subheader("Paths through weight space", anchor=False, help=glossary.help_for("weight_path"))
 left, right = st.columns(2, gap="medium")
-left.plotly_chart(
+charts.show(
     figures.paths(trace),
     key="paths",
     alt="Paths of two trainings in a plane of weight space, without and with poison",
+    place=left,
 )
-right.plotly_chart(
+charts.show(
     figures.path_losses(trace),
     key="losses",
     alt="Adversarial loss of the target by epoch, without and with poison",
+    place=right,
 )
 st.markdown(
     f"{page.about(record.spec.attack)} {crafting.outcome(trace)} Both are trainings of the attacker's own for the "
@@ -43,7 +45,7 @@ st.markdown(
 )
 
 st.subheader("Step by step", anchor=False, help=glossary.help_for("adversarial_loss_unrolled"))
-st.plotly_chart(
+charts.show(
     figures.curves(trace),
     key="curves",
     alt="Adversarial loss by crafting step: surrogates unrolled and not, and networks trained on the poisons so far",
@@ -58,8 +60,11 @@ crafting.images(trace)
 
 st.subheader("How much of the bound is used", anchor=False, help=glossary.help_for("perturbation_size"))
 figure, words = st.columns([3, 2], gap="medium")
-figure.plotly_chart(
-    figures.changes(trace), key="changes", alt="Histogram of the change of pixels relative to the bound"
+charts.show(
+    figures.changes(trace),
+    key="changes",
+    alt="Histogram of the change of pixels relative to the bound",
+    place=figure,
 )
 words.markdown(
     f"{crafting.held_back(trace)}\n\nMoving every image straight towards the target within the same bound costs "

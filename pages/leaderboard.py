@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab.figures import board as figures
 from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
-from poisonlab.ui import board, glossary, link, navigation, page, ranking, selector
+from poisonlab.ui import board, charts, glossary, link, navigation, page, ranking, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
@@ -58,7 +58,7 @@ st.caption(
     f"{glossary.help_for(metric)} Each cell is the mean over the rows above that have the preset's own values. "
     "Where only changed values were measured it is the mean over those, with a star; empty cells were not measured."
 )
-st.plotly_chart(
+charts.show(
     figures.heatmap(of_one, metric, glossary.label(metric)),
     key="heatmap",
     alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
@@ -69,7 +69,7 @@ st.caption(
     "Lower right is best: the attack fails and the model still works. Filter: few rows get bars, which are 95 % "
     "intervals over seeds, and very few a dotted line from the undefended model to the defended one."
 )
-st.plotly_chart(
+charts.show(
     figures.trade_off(rows.head(board.SCATTERED)),
     key="tradeoff",
     alt="Scatter of clean accuracy against attack success, one mark for each row of the table",

@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab.figures import digits
 from poisonlab.figures.style import CLEAN, POISONED
 from poisonlab.lessons import backdoor
-from poisonlab.ui import images, lesson
+from poisonlab.ui import charts, images, lesson
 from poisonlab.ui.wording import percent
 
 ANSWERS = {"few": "1 or 2", "some": "5 or 10", "many": "20 or more", "never": "Even 100 are not enough"}
@@ -90,7 +90,7 @@ else:
         answers = [f"read as {answer}" for answer in result.answers[place, row].tolist()]
         images.strip(name, shown, answers, [f"Test image {name.lower()}, {answer}" for answer in answers])
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
+    charts.show(
         digits.shares(
             [str(n) for n in backdoor.COUNTS],
             {
@@ -102,8 +102,9 @@ else:
         ),
         key="rates",
         alt="Attack success rate and clean accuracy against the number of poisoned images",
+        place=left,
     )
-    right.plotly_chart(
+    charts.show(
         digits.growing(
             result.steps,
             {
@@ -114,6 +115,7 @@ else:
         ),
         key="steps",
         alt="Attack success rate and clean accuracy while the network learns",
+        place=right,
     )
     lesson.explain(
         "The square is the same in every poisoned image, and in no clean one. Nothing else predicts a label so "

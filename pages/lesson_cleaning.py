@@ -6,7 +6,7 @@ import torch
 from poisonlab.figures import digits
 from poisonlab.figures.style import CATEGORICAL
 from poisonlab.lessons import cleaning
-from poisonlab.ui import images, lesson
+from poisonlab.ui import charts, images, lesson
 from poisonlab.ui.wording import percent
 
 ANSWERS = {
@@ -78,7 +78,7 @@ else:
         )
     limit, order = cleaned.flagged[place], cleaned.order
     wrong, agrees = cleaned.wrong[order], cleaned.agrees[place, order]
-    st.plotly_chart(
+    charts.show(
         digits.flagged(cleaned.score[order].numpy(), wrong.numpy(), agrees.numpy(), limit),
         key="ranking",
         alt="All training images by their score, the flagged ones marked by what became of them",
@@ -109,7 +109,7 @@ else:
                 [f"Digit with {w}" for w in words] + ["none"] * len(blank),
             )
     names = {"as it is": 6, "trusted only": 4, "drop": 1, "take back": 2, "take back and relabel": 3}
-    st.plotly_chart(
+    charts.show(
         digits.shares(
             [f"{f:g}" for f in cleaning.FACTORS],
             {

@@ -6,7 +6,7 @@ from poisonlab.figures import digits, plane
 from poisonlab.figures.style import CATEGORICAL
 from poisonlab.lessons import crafting
 from poisonlab.lessons.plane import axis
-from poisonlab.ui import lesson
+from poisonlab.ui import charts, lesson
 
 ANSWERS = {"none": "None of the 8", "some": "1 to 7 of the 8", "all": "All 8"}
 NAMES = {
@@ -51,7 +51,7 @@ guess = lesson.predict(
 )
 if guess is None:
     clean, movable = crafting.clean_points(poisons, draw)
-    scene.plotly_chart(
+    charts.show(
         plane.reach(
             (clean.x.numpy(), clean.y.numpy()),
             clean.x[movable].numpy(),
@@ -61,6 +61,7 @@ if guess is None:
         ),
         key="scene",
         alt="The points of both classes, those that may be moved, how far one of them may go, and the star",
+        place=scene,
     )
 else:
     crafted = lesson.cached(crafting.craft, "Crafting, then training 32 networks")(eps, poisons, draw)
@@ -76,7 +77,7 @@ else:
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.plotly_chart(
+        charts.show(
             plane.arrows(
                 (crafted.points.x.numpy(), crafted.points.y.numpy()),
                 crafted.points.x[crafted.rows].numpy(),
@@ -95,7 +96,7 @@ else:
             "Play shows the moves after each crafting step; step 0 is a random start within the budget."
         )
     with right:
-        st.plotly_chart(
+        charts.show(
             plane.paths(
                 {
                     "clean training": crafted.paths[0].numpy(),
@@ -113,7 +114,7 @@ else:
         )
     history = crafted.adversarial.mean(1).numpy()
     epochs = list(range(0, crafting.VICTIM_EPOCHS + 1, 2))
-    st.plotly_chart(
+    charts.show(
         digits.shares(
             [str(epoch) for epoch in epochs],
             {

@@ -6,7 +6,7 @@ from poisonlab.figures import plane
 from poisonlab.generative.langevin import LangevinConfig
 from poisonlab.lessons import energy
 from poisonlab.lessons.plane import axis
-from poisonlab.ui import lesson, link
+from poisonlab.ui import charts, lesson, link
 
 ANSWERS = {
     "soon": "Within 10 steps",
@@ -59,10 +59,11 @@ guess = lesson.predict(
 if guess is None:
     data = energy.draw(shape, draw)
     clean = data[: energy.CHAINS]
-    scene.plotly_chart(
+    charts.show(
         plane.twins(data[:200].numpy(), clean.numpy(), energy.poisoned(clean).numpy(), energy.SIDE),
         key="scene",
         alt="The data, and the points that will walk, each joined with its poisoned twin",
+        place=scene,
     )
 else:
     learned = lesson.cached(energy.learn, "Learning the energy")(shape, draw)
@@ -101,7 +102,7 @@ else:
     places = axis(energy.SIDE, energy.CELLS).numpy()
     with left:
         kept = sorted({round(steps * k / (MOMENTS - 1)) for k in range(MOMENTS)})
-        st.plotly_chart(
+        charts.show(
             plane.walks(
                 places,
                 learned.maps[-1].numpy(),
@@ -114,7 +115,7 @@ else:
         )
         st.caption("Press Play. A thin line joins a poisoned point with its clean twin.")
     with right:
-        st.plotly_chart(
+        charts.show(
             plane.landscape_learned(
                 places,
                 learned.maps.numpy(),
@@ -127,7 +128,7 @@ else:
         )
         st.caption("How the energy was learned: lowered at the data, raised where its own walkers go.")
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
+    charts.show(
         plane.falling(
             {
                 "clean": walks.distances[0].numpy(),
@@ -140,8 +141,9 @@ else:
         ),
         key="distances",
         alt="Mean distance to the data of clean and poisoned points, and between twins, against the step",
+        place=left,
     )
-    right.plotly_chart(
+    charts.show(
         plane.falling(
             {"clean": walks.energies[0].numpy(), "poisoned": walks.energies[1].numpy()},
             "Langevin step",
@@ -149,6 +151,7 @@ else:
         ),
         key="energies",
         alt="Mean energy of clean and poisoned points against the step",
+        place=right,
     )
     scale = LangevinConfig(noise=noise, temperature=temperature).gradient_scale
     lesson.explain(

@@ -6,7 +6,7 @@ from poisonlab.figures import digits, plane
 from poisonlab.figures.style import CLEAN, POISONED
 from poisonlab.lessons import planting
 from poisonlab.lessons.plane import axis
-from poisonlab.ui import lesson
+from poisonlab.ui import charts, lesson
 from poisonlab.ui.wording import percent
 
 ANSWERS = {"few": "1 to 3", "some": "5 to 12", "many": "20 to 40", "never": "Even 40 are not enough"}
@@ -47,7 +47,7 @@ guess = lesson.predict(
 )
 if guess is None:
     train, _ = planting.clean_points(draw)
-    scene.plotly_chart(
+    charts.show(
         plane.scene(
             (train.x.numpy(), train.y.numpy()),
             planting.place(spread, draw)[:budget].numpy(),
@@ -56,6 +56,7 @@ if guess is None:
         ),
         key="scene",
         alt="The clean points of both classes, the star among those of class 0, and the poisons around it",
+        place=scene,
     )
 else:
     planted = lesson.cached(planting.plant, "Training ten networks")(spread, draw)
@@ -71,7 +72,7 @@ else:
     place = planting.BUDGETS.index(budget)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        st.plotly_chart(
+        charts.show(
             plane.boundaries(
                 axis().numpy(),
                 {
@@ -100,7 +101,7 @@ else:
                 f"On 1,000 clean points that were not trained on. Without poison: {percent(planted.accuracy[0])}.",
             ),
         )
-        st.plotly_chart(
+        charts.show(
             digits.shares(
                 [str(b) for b in planting.BUDGETS],
                 {

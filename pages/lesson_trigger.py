@@ -5,7 +5,7 @@ import torch
 
 from poisonlab.figures import digits
 from poisonlab.lessons import masking
-from poisonlab.ui import images, lesson
+from poisonlab.ui import charts, images, lesson
 from poisonlab.ui.wording import percent
 
 ANSWERS = {
@@ -94,7 +94,7 @@ else:
     )
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        st.plotly_chart(
+        charts.show(
             digits.patterns(torch.stack([r.trigger for r in loop.rounds]).numpy(), patch),
             key="patterns",
             alt="The pattern recovered in each round, with a frame around the place of the attacker's square",
@@ -104,7 +104,7 @@ else:
             "attacker's square. Step shows the next round."
         )
     with right:
-        st.plotly_chart(
+        charts.show(
             digits.rounds(clean.numpy(), asr.numpy()),
             key="rounds",
             alt="Clean accuracy and attack success rate after each round",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from poisonlab.figures import multilevel as figures
 from poisonlab.multilevel.comparison import comparisons
-from poisonlab.ui import lesson, multilevel, sweeps
+from poisonlab.ui import charts, lesson, multilevel, sweeps
 from poisonlab.ui.wording import escape
 
 lesson.begin(
@@ -68,7 +68,7 @@ if guess is not None:
     if "trilevel" in bands and "bilevel" in bands:
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            st.plotly_chart(
+            charts.show(
                 figures.noise_curves(multilevel.NOISES, bands, settings.noise, compared.crossing),
                 key="curves",
                 alt="Test error of both models against noise on the test inputs, with intervals over splits",

@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab.figures.curves import curve as curve_figure
 from poisonlab.figures.settings import settings_curve
 from poisonlab.measure.metrics import SWEPT
-from poisonlab.ui import glossary, neurons, page, selector, trial
+from poisonlab.ui import charts, glossary, neurons, page, selector, trial
 from poisonlab.ui.wording import percent
 
 page.header(
@@ -27,7 +27,7 @@ found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive", "C
 
 if curve := found.get("SettingsCurve"):
     st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
-    st.plotly_chart(
+    charts.show(
         settings_curve(curve),
         key="settings",
         alt="Clean accuracy and attack success at each setting of the defense",
@@ -44,7 +44,7 @@ if curve := found.get("SettingsCurve"):
 
 if pruning := found.get("Curve"):
     st.subheader("How much was cut", anchor=False)
-    st.plotly_chart(
+    charts.show(
         curve_figure(pruning),
         key="pruning",
         alt=f"{pruning.y_label} by {pruning.x_label}",

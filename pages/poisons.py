@@ -4,7 +4,7 @@ import streamlit as st
 import torch
 
 from poisonlab.figures import poisons as figures
-from poisonlab.ui import galleries, glossary, page, selector
+from poisonlab.ui import charts, galleries, glossary, page, selector
 
 page.header(
     "Poisons",
@@ -28,10 +28,11 @@ if gallery := found.get("PoisonGallery"):
 if gallery and not torch.equal(gallery.clean, gallery.poisoned):
     st.subheader("Spectrum of the perturbation", anchor=False, help=glossary.help_for("spectrum"))
     figure, words = st.columns([3, 2], gap="medium")
-    figure.plotly_chart(
+    charts.show(
         figures.spectrum(gallery.clean, gallery.poisoned),
         key="spectrum",
         alt="Average log magnitude of the perturbation's Fourier transform, zero frequency in the middle",
+        place=figure,
     )
     words.markdown(
         "The perturbation of every image is split into waves; bright spots are the waves it is made of, "

@@ -5,7 +5,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.figures.trials import class_success, target_intervals
 from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets
-from poisonlab.ui import glossary, link, page, trials
+from poisonlab.ui import charts, glossary, link, page, trials
 
 page.header(
     "Trials",
@@ -33,7 +33,7 @@ if models["success"].isna().all():
 elif view == "targets":
     lines = over_targets(models)
     st.subheader("Share of targets fooled", anchor=False, help=glossary.help_for("wilson"))
-    st.plotly_chart(
+    charts.show(
         target_intervals(lines),
         key="intervals",
         alt="Share of targets fooled with its interval, for each model",
@@ -53,7 +53,7 @@ else:
     lines = over_classes(classes)
     names = trials.class_names(setting)
     st.subheader("Success by target class", anchor=False, help=glossary.help_for("asr"))
-    st.plotly_chart(
+    charts.show(
         class_success(classes, lines, names),
         key="classes",
         alt="Attack success for each target class and model, with means and worst classes",

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.ui import detection, galleries, glossary, neurons, page, selector, trial
+from poisonlab.ui import charts, detection, galleries, glossary, neurons, page, selector, trial
 from poisonlab.ui.images import enlarged, on_gray
 from poisonlab.ui.wording import escape
 
@@ -76,10 +76,11 @@ if recovered := found.get("TriggerReconstruction"):
         width="stretch",
     )
     middle.markdown("**What the model says under it**", help="Predictions for the defender's clean images.")
-    middle.plotly_chart(
+    charts.show(
         figures.class_histogram(recovered, shown - 1, target),
         key="classes",
         alt="Share of clean images given each class under the recovered pattern",
+        place=middle,
     )
     if rounds > 1:
         right.markdown(
@@ -87,10 +88,11 @@ if recovered := found.get("TriggerReconstruction"):
             help="Near 100 %: one pattern still sends nearly everything to one class. Near the even split: it "
             "no longer can.",
         )
-        right.plotly_chart(
+        charts.show(
             figures.concentration(recovered, shown - 1),
             key="rounds",
             alt="Share of the most frequent class in each round",
+            place=right,
         )
     st.markdown(galleries.reading(recovered, shown - 1, target))
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.figures import unlearning as figures
-from poisonlab.ui import glossary, page, selector, trial, unlearning
+from poisonlab.ui import charts, glossary, page, selector, trial, unlearning
 
 page.header(
     "Unlearning",
@@ -27,7 +27,7 @@ target = truth.target_class if truth and truth.target_class >= 0 and attacked el
 
 if trace := found.get("RepairTrace"):
     st.subheader("On the way", anchor=False, help=glossary.help_for("repair_trace"))
-    st.plotly_chart(
+    charts.show(
         figures.repair_curves(trace),
         key="trace",
         alt="Clean accuracy and ASR by epoch in each phase of the repair",
@@ -39,7 +39,7 @@ if trace := found.get("RepairTrace"):
 
 if histogram := found.get("PredictionHistogram"):
     st.subheader("What the model says of clean images", anchor=False, help=glossary.help_for("predictions"))
-    st.plotly_chart(
+    charts.show(
         figures.predictions(histogram, target),
         key="predictions",
         alt="Share of the defender's clean images given each class before and after unlearning",

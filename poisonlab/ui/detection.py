@@ -13,7 +13,7 @@ from poisonlab.records.artifacts import (
     TriggerReconstruction,
     TriggerTruth,
 )
-from poisonlab.ui import galleries, glossary
+from poisonlab.ui import charts, galleries, glossary
 from poisonlab.ui.images import on_gray, strip
 from poisonlab.ui.wording import escape, percent
 
@@ -45,7 +45,7 @@ def side_by_side(
 def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
     """Scores of all classes, victim beside control, and the verdict on both."""
     st.subheader("Which class stands out", anchor=False, help=glossary.help_for("detected"))
-    st.plotly_chart(
+    charts.show(
         figures.class_anomaly(found),
         key="anomaly",
         alt="Score of each class in the victim and in the control",
@@ -87,7 +87,7 @@ def verdict(found: ClassAnomaly) -> str:
 def samples(found: SampleSuspicion, auroc: float | None) -> None:
     """Scores of training images, and who is flagged."""
     st.subheader("Which training images stand out", anchor=False, help=glossary.help_for("sample_auroc"))
-    st.plotly_chart(
+    charts.show(
         figures.suspicion(found),
         key="suspicion",
         alt="Scores of clean and poisoned training images, and of the control",

@@ -9,7 +9,7 @@ from torch import Tensor
 from poisonlab.figures.purification import ZOOMS, energy_histogram
 from poisonlab.measure.metrics import auroc, psnr
 from poisonlab.records.artifacts import EnergyHistogram, ModelHealth, PurificationTrace
-from poisonlab.ui import glossary, link
+from poisonlab.ui import charts, glossary, link
 from poisonlab.ui.wording import NONE, escape, number, percent
 
 HELP = glossary.help_for("energy")
@@ -29,7 +29,7 @@ def histogram(energies: EnergyHistogram) -> None:
         key="zoom",
         help="Poison can lie so far out that the other two become one bar.",
     )
-    st.plotly_chart(
+    charts.show(
         energy_histogram(energies, zoom),
         key="energies",
         alt="Histogram of the energies of clean, poisoned and purified images",

@@ -12,7 +12,7 @@ from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime
 from poisonlab.spec import stages
 from poisonlab.store import Job, StoreError
-from poisonlab.ui import glossary, jobs, navigation, page
+from poisonlab.ui import charts, glossary, jobs, navigation, page
 from poisonlab.ui.wording import duration, escape, run_title
 
 POLL_SECONDS = 4  # curves cost more than a progress bar
@@ -141,7 +141,7 @@ def curves(points: pd.DataFrame, run_id: str) -> None:
         meaning = glossary.define(name)
         with grid.cell():
             st.markdown(f"**{escape(meaning.label)}**", help=escape(meaning.text))
-            st.plotly_chart(
+            charts.show(
                 metric_curve(points, name),
                 key=f"curve-{run_id}-{name}",
                 alt=f"{name} over the steps, by stage",

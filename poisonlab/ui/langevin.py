@@ -8,7 +8,7 @@ import streamlit as st
 from poisonlab.figures import purification as figures
 from poisonlab.figures.film import walk_film
 from poisonlab.records.artifacts import LangevinTrace
-from poisonlab.ui import glossary, link
+from poisonlab.ui import charts, glossary, link
 from poisonlab.ui.wording import escape
 
 # two by two where a run has the page for itself; one below the other, so that two runs stand level
@@ -60,7 +60,7 @@ def film(walk: Walk, image: int, at_once: int) -> None:
     """The walks of the chosen image and its neighbors, to be played in the browser."""
     count = walk.trace.clean_images.shape[1]
     first = image - image % at_once
-    st.plotly_chart(
+    charts.show(
         walk_film(walk.trace, range(first, min(first + at_once, count)), image),
         key=f"film{walk.key}",
         alt="The images along their walks, one row from the clean and one from the poisoned images, with Play",
@@ -89,7 +89,7 @@ def _energy(walk: Walk, shown: int, image: int) -> None:
         st.info("A diffusion model has no energy: it only knows which noise an image seems to hold.")
         return
     zoom = st.toggle("Zoom in on the end of the walk", key=f"zoom{walk.key}", bind="query-params")
-    st.plotly_chart(
+    charts.show(
         figures.chain_energies(walk.trace, shown, zoom),
         key=f"chain{walk.key}",
         alt="Mean energy of the chains from clean and from poisoned images over the steps, with their range",
@@ -98,7 +98,7 @@ def _energy(walk: Walk, shown: int, image: int) -> None:
 
 def _distances(walk: Walk, shown: int, image: int) -> None:
     st.markdown("**How far from where**", help=glossary.help_for("distance"))
-    st.plotly_chart(
+    charts.show(
         figures.distances(walk.trace, shown),
         key=f"distances{walk.key}",
         alt="Distance of the chain to its poisoned start and to the clean image over the steps",
@@ -111,7 +111,7 @@ def _plane(walk: Walk, shown: int, image: int) -> None:
         help="Principal component analysis of the recorded states of one image. Hollow marks are the starts, large "
         "full ones where the run stopped. The distance between the starts is the poison.",
     )
-    st.plotly_chart(
+    charts.show(
         figures.pca_paths(walk.trace, shown, image),
         key=f"plane{walk.key}",
         alt=f"Paths of the two chains of image {image + 1} in the plane of largest variance",
@@ -126,7 +126,7 @@ def _survival(walk: Walk, shown: int, image: int) -> None:
             "perturbation alone. Run it again to see how much of that survives."
         )
         return
-    st.plotly_chart(
+    charts.show(
         figures.survival(walk.trace, shown, image),
         key=f"survival{walk.key}",
         alt="Share of the perturbation that is left over the steps, the mean over images and the chosen image",

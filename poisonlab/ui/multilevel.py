@@ -11,7 +11,7 @@ from poisonlab.multilevel.comparison import Comparison, cells
 from poisonlab.multilevel.data import MAX_BYTES, Table, TableError, diabetes, read_table, split
 from poisonlab.multilevel.spec import ORDERS, Order, Outcome, Rules, SweepSpec
 from poisonlab.multilevel.sweep import Played, play
-from poisonlab.ui import lesson, link
+from poisonlab.ui import charts, lesson, link
 from poisonlab.ui.wording import escape
 
 PENALTIES = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 1000.0)
@@ -202,10 +202,11 @@ def ways(table: Table, played: dict[str, Played]) -> None:
     """How the players came to their answers, and what the attacker did to one split."""
     st.subheader("The way there", anchor=False)
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
+    charts.show(
         figures.hyperparameter_paths({name: game.strengths.numpy() for name, game in played.items()}),
         key="strengths",
         alt="Lambda after each of its steps, for both models and every split",
+        place=left,
     )
     left.caption("The adversary already keeps the weights short, so lambda falls where that suffices.")
     seed = right.select_slider(
@@ -213,15 +214,16 @@ def ways(table: Table, played: dict[str, Played]) -> None:
     )
     moved = played["trilevel"].perturbation
     if moved is not None and moved[seed].isfinite().all():
-        right.plotly_chart(
+        charts.show(
             figures.perturbation(moved[seed].numpy(), table.features),
             key="moved",
             alt="How far the attacker moved each input of each training row of the chosen split",
+            place=right,
         )
         right.caption(
             f"What the attacker added to the training rows of split {seed}, in standard deviations."
         )
-    st.plotly_chart(
+    charts.show(
         figures.weight_paths(
             {name: game.weights[:, seed].numpy() for name, game in played.items()}, table.features
         ),

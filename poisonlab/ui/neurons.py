@@ -6,7 +6,7 @@ import streamlit as st
 
 from poisonlab.figures import neurons as figures
 from poisonlab.records.artifacts import ActivationDrive, NeuronScores, SettingsCurve
-from poisonlab.ui import glossary, link
+from poisonlab.ui import charts, glossary, link
 
 ALL = "all layers"
 
@@ -24,12 +24,15 @@ def who_chose(curve: SettingsCurve, used: str) -> str:
 def scores(found: NeuronScores) -> None:
     """The distribution of the scores in each layer, and where they are low."""
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
+    charts.show(
         figures.mask_histogram(found),
         key="masks",
         alt="Distribution of the scores of each layer between 0 and 1",
+        place=left,
     )
-    right.plotly_chart(figures.blamed(found), key="blamed", alt="Share of scores on the blamed side by layer")
+    charts.show(
+        figures.blamed(found), key="blamed", alt="Share of scores on the blamed side by layer", place=right
+    )
 
 
 def drive(found: ActivationDrive) -> None:
@@ -45,18 +48,20 @@ def drive(found: ActivationDrive) -> None:
     both = len(found.poison_change) > 0
     left, right = st.columns(2, gap="medium") if both else (st.container(), st.container())
     left.markdown("**Activation drive**", help=glossary.help_for("drive"))
-    left.plotly_chart(
+    charts.show(
         figures.drive_scatter(found, layer),
         key="drive",
         alt="Score of each channel against the change of its activation by the trigger",
+        place=left,
     )
     if not both:
         return
     right.markdown("**Weight change**", help=glossary.help_for("weight_change"))
-    right.plotly_chart(
+    charts.show(
         figures.change_scatter(found, layer),
         key="change",
         alt="Weight change of each channel in unlearning clean images against that in unlearning triggered images",
+        place=right,
     )
     r = figures.correlation(found, layer)
     if math.isfinite(r):

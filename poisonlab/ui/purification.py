@@ -14,7 +14,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
-from poisonlab.ui import beside, galleries, glossary, link, page, series, tables
+from poisonlab.ui import beside, charts, galleries, glossary, link, page, series, tables
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 
@@ -118,7 +118,7 @@ def strengths(record: Any) -> None:
             "or less purification gives."
         )
     else:
-        st.plotly_chart(
+        charts.show(
             strength_curve(measured, by_strength(measured), knob, own),
             key="strengths",
             alt=f"Clean accuracy against attack success for each value of {knob}, with intervals",

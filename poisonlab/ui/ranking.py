@@ -11,7 +11,7 @@ from poisonlab.runner import runtime
 from poisonlab.store.agreement import agreement as agreement_of
 from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
-from poisonlab.ui import glossary, link, tables
+from poisonlab.ui import charts, glossary, link, tables
 from poisonlab.ui.wording import NONE
 
 OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
@@ -57,7 +57,7 @@ def show() -> None:
     _table(board, of)
     _downloads(board, of)
     if board.ranks is not None:
-        st.plotly_chart(
+        charts.show(
             figures.mean_ranks(board.rows, NOTHING),
             key="mean_ranks",
             alt="Mean rank of each method with its interval, the best on top",

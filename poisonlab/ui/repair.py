@@ -9,7 +9,7 @@ import torch
 from poisonlab.figures import repair as figures
 from poisonlab.records.artifacts import ConfusionChange, FlagReview
 from poisonlab.types import FATES
-from poisonlab.ui import galleries, glossary, link
+from poisonlab.ui import charts, galleries, glossary, link
 from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape, percent
 
@@ -45,17 +45,21 @@ def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
     """Scores, precision and recall, then the flagged images along their ranks."""
     st.subheader("Who is flagged", anchor=False, help=glossary.help_for("flag_precision"))
     left, right = st.columns(2, gap="medium")
-    left.plotly_chart(
-        figures.score_histogram(found), key="scores", alt="Scores of clean and of corrupted training images"
+    charts.show(
+        figures.score_histogram(found),
+        key="scores",
+        alt="Scores of clean and of corrupted training images",
+        place=left,
     )
-    right.plotly_chart(
+    charts.show(
         figures.precision_recall(found),
         key="precision",
         alt="Precision and recall against the number of flagged images",
+        place=right,
     )
     st.markdown(reading(found, metrics))
     st.subheader("What becomes of them", anchor=False, help=glossary.help_for("fate"))
-    st.plotly_chart(
+    charts.show(
         figures.ranks(found),
         key="ranks",
         alt="Scores of flagged images by rank, colored by what became of them",
@@ -108,10 +112,11 @@ def confusions(found: ConfusionChange) -> None:
     left, right = st.columns(2, gap="medium")
     for column, name, after in ((left, "Before the repair", False), (right, "After it", True)):
         column.markdown(f"**{name}**")
-        column.plotly_chart(
+        charts.show(
             figures.confusion(found, after),
             key=f"confusion-{after}",
             alt=f"Confusion matrix {name.lower()}: true class by answer",
+            place=column,
         )
 
 
@@ -121,7 +126,7 @@ def over_flagging(rows: pd.DataFrame) -> None:
     Args:
         rows: of ``store.flags``, at least one with a clean accuracy.
     """
-    st.plotly_chart(
+    charts.show(
         figures.over_flagging(rows),
         key="flagging",
         alt="Clean accuracy by share of training images flagged, by defense",

@@ -14,7 +14,7 @@ from poisonlab.multilevel.spec import ORDERS
 from poisonlab.multilevel.sweep import sweep
 from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime
-from poisonlab.ui import multilevel, navigation
+from poisonlab.ui import charts, multilevel, navigation
 from poisonlab.ui.wording import escape
 
 KEPT_NOISES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5)
@@ -73,7 +73,7 @@ def show(record: SweepRecord) -> None:
         )
     )
     outcomes = list(record.outcomes)
-    st.plotly_chart(
+    charts.show(
         figures.differences(spec.noises, multilevel.bands(outcomes, spec.noises, paired=True)),
         key="kept_differences",
         alt="Test error of trilevel minus bilevel against noise, a line with its interval for each penalty",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from poisonlab.ui import glossary, navigation
+from poisonlab.ui import charts, glossary, navigation
 from poisonlab.ui.wording import duration, escape, number, percent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,16 @@ def test_segments_are_drawn_in_one_place_which_knows_what_an_empty_link_means() 
     drawn = [path.name for path in SOURCES if ".segmented_control(" in path.read_text()]
 
     assert drawn == ["link.py"]
+
+
+def test_figures_are_shown_in_one_place_which_lets_them_be_saved_as_a_drawing() -> None:
+    drawn = [path.name for path in SOURCES if ".plotly_chart(" in path.read_text()]
+
+    assert drawn == ["charts.py"]
+    assert charts.save_as_svg("curve-2026/seed 1")["toImageButtonOptions"] == {
+        "format": "svg",
+        "filename": "poisonlab_curve_2026_seed_1",
+    }
 
 
 def test_images_are_sent_without_loss() -> None:
