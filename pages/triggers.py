@@ -3,8 +3,8 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
+from poisonlab.figures.pixels import enlarged, on_gray
 from poisonlab.ui import charts, detection, galleries, glossary, neurons, page, selector, trial
-from poisonlab.ui.images import enlarged, on_gray
 from poisonlab.ui.wording import escape
 
 page.header(

@@ -23,10 +23,12 @@ LAYERS: list[set[str]] = [
     {"cache"},
     {"data", "models"},
     {"training", "measure"},
+    {"words"},
     {"generative", "published", "multilevel"},
     {"attacks", "defenses"},
     {"pipeline", "lessons"},
     {"store", "figures"},
+    {"report"},
     {"runner"},
     {"cli", "__main__"},
     {"ui"},
@@ -35,7 +37,7 @@ HEAVY = {
     "streamlit": {"ui"},
     "duckdb": {"store"},
     "plotly": {"figures"},
-    "pandas": {"store", "figures", "ui"},
+    "pandas": {"store", "figures", "words", "report", "ui"},
     "pyarrow": {"store"},
 }
 

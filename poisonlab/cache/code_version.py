@@ -37,15 +37,20 @@ DISPLAY = {
     "multilevel": "sweeps of their own kind, in no cached stage",
     "published": "numbers from papers",
     "records.archive": "moves finished runs between folders",
+    "records.differences": "compares finished runs, for pages and reports",
     "records.recorded_spec": "reads the specs of finished runs",
     "records.revision": "names the code's commit",
     "records.record": "writes and reads finished runs",
+    "report": "lays out documents of finished runs",
     "runner": "decides when and on which device a run is computed; the key holds the device",
+    "spec.bibliography": "collects the papers behind a view",
     "spec.citation": "puts papers into words, for cards",
+    "spec.command": "puts a spec into a line of the shell",
     "spec.describe": "puts a spec into words",
     "spec.papers": "names papers, for cards",
     "store": "indexes finished runs",
     "ui": "lays out pages and forms",
+    "words": "explains numbers on pages and in reports",
 }
 
 

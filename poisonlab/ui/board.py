@@ -10,6 +10,7 @@ import streamlit as st
 from poisonlab.figures.style import CLEAN, POISONED
 from poisonlab.measure import catalogue
 from poisonlab.measure.metric import Metric, Unit
+from poisonlab.records.differences import differing_metrics, differing_settings
 from poisonlab.runner import runtime
 from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
@@ -229,31 +230,11 @@ def _runs(row: dict[str, Any]) -> None:
 
 def differences(records: list[Any]) -> pd.DataFrame:
     """Metrics and parameters that are not the same in all records, one row each."""
-    flat = [_flatten(record.spec.model_dump(mode="json")) for record in records]
-    names = list(dict.fromkeys(name for one in flat for name in one))
     columns = [f"{n + 1}: {r.spec.attack.name}, {r.spec.defense.name}" for n, r in enumerate(records)]
     table = []
-    for name in dict.fromkeys(name for r in records for name in r.metrics):
-        values = [r.metrics.get(name) for r in records]
-        if any(v != values[0] for v in values):
-            shown = percent if glossary.define(name).rate else number
-            table.append([glossary.label(name), *map(shown, values)])
-    for name in names:
-        values = [one.get(name, NONE) for one in flat]
-        if any(v != values[0] for v in values):
-            table.append([name, *map(str, values)])
+    for name, values in differing_metrics(records).items():
+        shown = percent if glossary.define(name).rate else number
+        table.append([glossary.label(name), *map(shown, values)])
+    for name, values in differing_settings(records).items():
+        table.append([name, *(NONE if value is None else str(value) for value in values)])
     return pd.DataFrame(table, columns=["what", *columns])
-
-
-def _flatten(spec: dict[str, Any]) -> dict[str, Any]:
-    """Dotted names, as the command line writes them."""
-    found: dict[str, Any] = {}
-    for key, value in spec.items():
-        if not isinstance(value, dict):
-            found[key] = value
-        elif "params" in value:
-            found[key] = value["name"]
-            found |= {f"{key}.{k}": v for k, v in value["params"].items()}
-        else:
-            found |= {f"{key}.{k}": v for k, v in value.items()}
-    return found

@@ -5,24 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poisonlab.measure import catalogue
-from poisonlab.spec.config import ExperimentSpec, make_spec
-from poisonlab.spec.overrides import changed, write_setting
-
-PROGRAM = "python -m poisonlab"
-
-
-def run_command(spec: ExperimentSpec) -> str:
-    """``python -m poisonlab run ...`` with only those ``--set`` that matter."""
-    parts = [PROGRAM, "run"]
-    for kind in ("dataset", "attack", "defense"):
-        parts += [f"--{kind}", shlex.quote(getattr(spec, kind).name)]
-    parts += ["--preset", spec.preset, "--seed", str(spec.seed)]
-    usual = make_spec(spec.dataset.name, spec.attack.name, spec.defense.name, preset=spec.preset).victim.name
-    if spec.victim.name != usual:
-        parts += ["--victim", shlex.quote(spec.victim.name)]
-    for name, value in changed(spec).items():
-        parts += ["--set", shlex.quote(write_setting(name, value))]
-    return " ".join(parts)
+from poisonlab.spec.command import PROGRAM
+from poisonlab.spec.overrides import write_setting
 
 
 def sweep_command(

@@ -1,7 +1,8 @@
 """Poisons that were crafted through unrolled training, in images and words."""
 
+from poisonlab.figures.pixels import amplified
 from poisonlab.records.artifacts import Crafting
-from poisonlab.ui.images import amplified, strip
+from poisonlab.ui.images import strip
 from poisonlab.ui.wording import percent
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 import torch
 
 from poisonlab.figures import detection as figures
+from poisonlab.figures.pixels import on_gray
 from poisonlab.records.artifacts import (
     ClassAnomaly,
     ClassTriggers,
@@ -14,7 +15,7 @@ from poisonlab.records.artifacts import (
     TriggerTruth,
 )
 from poisonlab.ui import charts, galleries, glossary
-from poisonlab.ui.images import on_gray, strip
+from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape, percent
 
 

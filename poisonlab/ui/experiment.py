@@ -9,10 +9,10 @@ from pydantic import create_model
 from streamlit.errors import StreamlitAPIException
 
 from poisonlab import registry
+from poisonlab.spec.command import run_command
 from poisonlab.spec.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
 from poisonlab.spec.overrides import changed
 from poisonlab.ui import cards, entered, forms, launch, link, page, selector
-from poisonlab.ui.command import run_command
 from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 import torch
 
+from poisonlab.figures.pixels import amplified, usual_factor
 from poisonlab.measure.metrics import psnr
 from poisonlab.records.artifacts import (
     PoisonGallery,
@@ -14,7 +15,7 @@ from poisonlab.records.artifacts import (
     TriggerTruth,
 )
 from poisonlab.ui import glossary
-from poisonlab.ui.images import amplified, strip
+from poisonlab.ui.images import strip
 from poisonlab.ui.wording import escape
 
 AT_ONCE = 8  # columns that stay readable on a 1280 pixel screen
@@ -40,12 +41,6 @@ def controls(factor: int, count: int) -> tuple[int, slice]:
     )
     with right:
         return chosen, turn(count, "images")
-
-
-def usual_factor(before: torch.Tensor, after: torch.Tensor) -> int:
-    """An amplification that makes the largest change about full scale."""
-    largest = float((after.float() - before.float()).abs().max())
-    return int(min(32, max(1, 127 // max(largest, 1))))
 
 
 def poisons(gallery: PoisonGallery) -> None:

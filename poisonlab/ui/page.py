@@ -11,11 +11,11 @@ from poisonlab.measure.metric import UNDEFENDED
 from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
+from poisonlab.spec.command import run_command
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
 from poisonlab.ui import glossary, navigation
-from poisonlab.ui.command import run_command
 from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 

@@ -10,6 +10,7 @@ import streamlit as st
 from PIL import Image
 
 from poisonlab import registry
+from poisonlab.figures.pixels import enlarged
 from poisonlab.figures.style import POISONED
 from poisonlab.measure import intervals
 from poisonlab.records.artifacts import TargetGallery
@@ -18,7 +19,6 @@ from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, series, tables
-from poisonlab.ui.images import enlarged
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, percent
 

@@ -1,0 +1,1 @@
+"""What numbers and terms are called, wherever they are shown: pages, reports, the command line."""

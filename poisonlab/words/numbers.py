@@ -1,0 +1,63 @@
+"""Numbers, moments and runs in words."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+NONE = "–"  # how a missing number is shown everywhere
+
+
+def missing(value: Any) -> bool:
+    """Whether there is no number: ``None``, NaN, NaT, infinite."""
+    if value is None or isinstance(value, str):
+        return value is None
+    return bool(pd.isna(value)) or (isinstance(value, float) and math.isinf(value))
+
+
+def percent(value: Any) -> str:
+    """A share as a percentage with one decimal."""
+    return NONE if missing(value) else f"{100 * float(value):.1f} %"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    return NONE if missing(value) else f"{float(value):.{digits}g}"
+
+
+def duration(seconds: Any) -> str:
+    """``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if missing(seconds):
+        return NONE
+    whole = max(0, round(float(seconds)))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def when(moment: Any) -> str:
+    """``21 Nov, 02:50`` of a UTC time, however it comes."""
+    if missing(moment) or not moment:
+        return NONE
+    if not isinstance(moment, datetime):
+        try:
+            moment = datetime.fromisoformat(str(moment))
+        except ValueError:
+            return str(moment)
+    return f"{moment:%d %b, %H:%M} UTC"
+
+
+def run_title(run: Mapping[str, Any]) -> str:
+    """``digits · badnets · awm``: what a run is about."""
+    return " · ".join(str(run[k]) for k in ("dataset", "attack", "defense"))
+
+
+def run_label(run: Mapping[str, Any]) -> str:
+    """One line that tells a run from its neighbors in a list."""
+    marks = [run_title(run), f"{run['preset']}, seed {run['seed']}", when(run.get("created"))]
+    if run.get("source") == "reference":
+        marks.append("reference")
+    return "  |  ".join([*marks, str(run["run_id"])[:8]])
