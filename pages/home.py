@@ -1,9 +1,9 @@
-"""Home: what this is, what is running, the latest results, one button to see it work."""
+"""Home: what poisoning is in four pictures, one button to learn it, one to see it work, and what is measured."""
 
 import streamlit as st
 
 from poisonlab.runner import runtime
-from poisonlab.ui import glossary, jobs, navigation, page, tables
+from poisonlab.ui import first_look, glossary, jobs, navigation, page, ranking, tables
 from poisonlab.ui.wording import WELCOME
 
 PIPELINE = """
@@ -22,48 +22,36 @@ flowchart LR
     classDef defense fill:#d9f0e8,stroke:#009E73,color:#1F2933
     classDef default fill:#eef3f7,stroke:#5B6770,color:#1F2933
 """
+LESSON = "lesson_backdoor"
 
-page.header(
-    "PoisonLab",
-    WELCOME,
-    "",
-)
+page.header("PoisonLab", WELCOME, "")
+first_look.show()
 store = runtime.get().store
 with st.container(horizontal=True, vertical_alignment="center"):
-    page.demo_button(page.BACKDOOR_DEMO)
+    if st.button("Start the five-minute lesson", icon=":material/school:"):
+        navigation.go(LESSON)
+    page.demo_button(page.BACKDOOR_DEMO, label="Run it live")
     st.caption("About a minute on a laptop, no download.", width="content")
     navigation.link("experiment", "Set up your own")
-    navigation.link("leaderboard", "Leaderboard")
+
+best, running = st.columns([3, 2], gap="large")
+with best:
+    st.subheader("Which defense is best?", anchor=False)
+    ranking.small()
+    navigation.link("leaderboard", "The whole leaderboard")
+with running:
+    st.subheader("Running now", anchor=False)
+    jobs.live(compact=True)
+    counts = store.counts()
+    st.caption(
+        f"{counts['done']} finished runs are here, {counts['queued'] + counts['running']} in the queue."
+    )
 
 st.subheader("What happens in an experiment", anchor=False)
 st.mermaid_chart(
     PIPELINE,
     alt="Pipeline: dataset, poison, purify, train, repair, evaluate, beside a control trained without poison",
 )
-
-counts = store.counts()
-names = store.runs.names()
-cells = st.columns(5)
-cells[0].metric(
-    "Finished runs", counts.get("done", 0), border=True, help="Measured here or shipped as reference."
-)
-cells[1].metric(
-    "In the queue",
-    counts.get("queued", 0) + counts.get("running", 0),
-    border=True,
-    help="Queued and running jobs.",
-)
-for cell, kind in zip(cells[2:], ("attack", "defense", "dataset"), strict=True):
-    measured = sorted(set(names.get(kind, [])) - {"none"})
-    cell.metric(
-        f"{kind.capitalize()}s",
-        len(measured),
-        border=True,
-        help=f"With finished runs; page Methods lists all there are. These: {', '.join(measured) or 'none yet'}.",
-    )
-
-st.subheader("Running now", anchor=False)
-jobs.live(compact=True)
 
 st.subheader("Latest results", anchor=False)
 latest = store.runs.find(limit=8)

@@ -1,11 +1,9 @@
-"""Leaderboard: a block ranked, then every measured combination, with repeats over seeds and their spread."""
+"""Leaderboard: a block ranked and in pictures, then every measured combination with its repeats over seeds."""
 
 import streamlit as st
 
-from poisonlab.figures import board as figures
-from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
-from poisonlab.ui import board, charts, glossary, link, navigation, page, ranking, selector
+from poisonlab.ui import board, navigation, page, ranking, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
@@ -35,47 +33,14 @@ if rows.empty:
     navigation.link("experiment", "Set up an experiment")
     st.stop()
 
+panel = st.container()  # stands above the table that decides what is in it
 selected = board.table(rows)
 board.downloads(rows)
 if selected is not None:
-    board.selection(selected)
+    with panel:
+        board.selection(selected)
 if (rows["n"] == 0).all():
     page.all_collapsed()
-    st.stop()
-
-st.subheader("Attack × defense", anchor=False)
-left, right = st.columns([3, 1], vertical_alignment="bottom")
-metric = link.segments(
-    left,
-    "Metric",
-    [metric.name for metric in catalogue.comparable()],
-    default=catalogue.SUCCESS,
-    format_func=glossary.label,
-    key="metric",
-)
-of_one = board.of_one_dataset(rows, right)
-st.caption(
-    f"{glossary.help_for(metric)} Each cell is the mean over the rows above that have the preset's own values. "
-    "Where only changed values were measured it is the mean over those, with a star; empty cells were not measured."
-)
-charts.show(
-    figures.heatmap(of_one, metric, glossary.label(metric)),
-    key="heatmap",
-    alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
-)
-
-st.subheader("What a defense costs", anchor=False)
-st.caption(
-    "Lower right is best: the attack fails and the model still works. Filter: few rows get bars, which are 95 % "
-    "intervals over seeds, and very few a dotted line from the undefended model to the defended one."
-)
-charts.show(
-    figures.trade_off(rows.head(board.SCATTERED)),
-    key="tradeoff",
-    alt="Scatter of clean accuracy against attack success, one mark for each row of the table",
-)
-if len(rows) > board.SCATTERED:
-    st.caption(f"The first {board.SCATTERED} of {len(rows)} rows are drawn; filter to see others.")
 
 st.subheader("Reproduce", anchor=False)
 st.code(leaderboard_command(sort, descending, **chosen), language="bash", wrap_lines=True)

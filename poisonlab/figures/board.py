@@ -1,122 +1,129 @@
-"""The leaderboard as pictures: attack x defense, and what a defense costs for what it prevents."""
+"""A block of the leaderboard as pictures: attack x defense, and what a defense costs for what it prevents."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import plotly.express as px
 import plotly.graph_objects as go
 
-from poisonlab.figures.style import CATEGORICAL, CONTROL, SEQUENTIAL, SYMBOLS, error_bars, layout
+from poisonlab.figures.style import CLEAN, CONTROL, SEQUENTIAL, SYMBOLS, layout
 
-ROW_HEIGHT = 44
-NAMED_PAIRS = 12  # of attack and defense that a legend can hold
-NAMED_DEFENSES = 12  # next to each other for which a cell of the heatmap has room for a tenth of a percent
-BARRED = 60  # rows whose intervals do not cover each other
+ROW_HEIGHT = 34
+TENTHS = 12  # defenses next to each other for which a cell has room for a tenth of a percent
+CLICKED = 26  # pixels around the middle of a cell that take a click
+PLACES = ("top center", "bottom center", "middle right", "middle left")  # of a name beside its mark
 
 
-def heatmap(rows: pd.DataFrame, metric: str, label: str) -> go.Figure:
-    """Attack x defense, each cell the mean of ``metric`` over its rows with the preset's own values.
+def heatmap(runs: pd.DataFrame, metric: str, label: str, order: Sequence[str] = ()) -> go.Figure:
+    """Attack x defense, each cell the mean of ``metric`` over its seeds; only what was measured at all.
 
-    Where there are none, over all of its rows, marked by a star. The color scale always runs from 0 to 1: the same
-    color means the same under every filter. Cells without a run stay empty.
+    The color scale runs from 0 to 1 for what lies there: the same color means the same for every block.
+
+    Args:
+        runs: one row a run: ``attack``, ``defense``, ``run_id`` and ``metric``.
+        order: defenses from left to right; others follow by name.
     """
-    pair = ["attack", "defense"]
-    changed = rows["settings"] != ""
-    starred = changed.groupby([rows[name] for name in pair]).transform("all")
-    own = rows[~changed | starred].assign(starred=starred)
-    table = own.pivot_table(index="attack", columns="defense", values=metric, aggfunc="mean", dropna=False)
-    first = sorted(
-        table.columns, key=lambda name: (name != "none", name)
-    )  # what the others are compared with
-    table = table[first].astype(float)
-    stars = own.pivot_table(index="attack", columns="defense", values="starred", aggfunc="max").reindex_like(
-        table
+    measured = runs.dropna(subset=[metric])
+    cells = measured.groupby(["attack", "defense"]).agg(
+        value=(metric, "mean"), seeds=(metric, "size"), run_id=("run_id", "last")
     )
-    marks = stars.eq(True).replace({True: "*", False: ""})
-    digits = 1 if len(table.columns) <= NAMED_DEFENSES else 0
-    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.{digits}%}") + marks.where(
-        table.notna(), ""
-    )
-    figure = px.imshow(
-        table.to_numpy(),
-        x=[str(c) for c in table.columns],
-        y=[str(i) for i in table.index],
-        zmin=0,
-        zmax=1,
-        aspect="auto",
-        color_continuous_scale=SEQUENTIAL,
-        labels={"x": "defense", "y": "attack", "color": label},
-    )
-    figure.update_traces(text=text.to_numpy(), texttemplate="%{text}", xgap=3, ygap=3)
-    figure.update_traces(hovertemplate="%{y} against %{x}<br>" + label + " %{z:.1%}<extra></extra>")
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False)
-    figure.update_coloraxes(colorbar={"tickformat": ".0%", "title": ""})
-    return layout(figure, "defense", "attack", 150 + ROW_HEIGHT * max(2, len(table)))
-
-
-def trade_off(rows: pd.DataFrame) -> go.Figure:
-    """Clean accuracy against attack success: below and to the right is better.
-
-    One marker a group with its interval over seeds where there is one. Color is the defense, shape the attack; a
-    thin line leads from the undefended model to the defended one. Of many groups there are no intervals, of many
-    pairs no lines, and the legend names the defenses alone: attacks are named on hover.
-    """
-    figure = go.Figure()
-    shown = rows.dropna(subset=["clean_accuracy", "success"])
-    defenses = sorted(shown["defense"].unique())
-    attacks = sorted(shown["attack"].unique())
-    pairs = shown.groupby(["defense", "attack"], sort=True)
-    few = len(pairs) <= NAMED_PAIRS
-    barred = len(shown) <= BARRED
-    named = set()
-    if few:
-        _add_moves(figure, shown)
-    for (defense, attack), part in pairs:
-        figure.add_scatter(
-            x=part["clean_accuracy"],
-            y=part["success"],
-            mode="markers",
-            name=f"{defense} against {attack}" if few else defense,
-            legendgroup=None if few else defense,
-            showlegend=few or defense not in named,
-            marker={
-                "size": 12 if few else 9,
-                "color": CATEGORICAL[defenses.index(defense) % len(CATEGORICAL)],
-                "symbol": SYMBOLS[attacks.index(attack) % len(SYMBOLS)],
-                "line": {"width": 1, "color": "white"},
-            },
-            error_x=error_bars(part, "clean_accuracy") if barred else None,
-            error_y=error_bars(part, "success") if barred else None,
-            customdata=np.stack([part["dataset"], part["victim"], part["n"], part["source"]], axis=1),
-            hovertemplate="%{customdata[0]}, %{customdata[1]}, n=%{customdata[2]}, %{customdata[3]}<br>"
-            f"clean accuracy %{{x:.1%}}, success %{{y:.1%}}<extra>{defense} against {attack}</extra>",
+    table = cells["value"].unstack()
+    known = [name for name in order if name in table.columns]
+    columns = known + sorted(set(table.columns) - set(known))
+    lines = list(table.mean(axis=1).sort_values().index)  # on the page the hardest attack stands at the top
+    table = table.reindex(index=lines, columns=columns)
+    low = min(0.0, float(table.min().min())) if len(table) else 0.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=table.to_numpy(),
+            x=columns,
+            y=lines,
+            zmin=low,
+            zmax=1,
+            colorscale=SEQUENTIAL,
+            xgap=2,
+            ygap=2,
+            hoverinfo="skip",
+            colorbar={"tickformat": ".0%", "thickness": 12},
         )
-        named.add(defense)
-    layout(figure, "clean accuracy", "attack success (lower is better under a defense)", 420 if few else 560)
-    seen = pd.concat([shown["clean_accuracy"], shown["clean_accuracy_undefended"].dropna()])
-    low = min(seen.min() - 0.02, 0.9)
-    figure.update_xaxes(
-        tickformat=".0%", range=[low, 1.01]
-    )  # a wide frame: a tenth of a point is no difference
-    lowest = shown["success"].min() - 0.02  # below 0 where a repair gained accuracy
-    figure.update_yaxes(tickformat=".0%", range=[min(-0.04, lowest), 1.04])
+    )
+    _add_clickable(figure, cells, label, digits=1 if len(columns) <= TENTHS else 0, dark=(low + 1) / 2)
+    layout(figure, "", "", 110 + ROW_HEIGHT * max(2, len(table)))
+    figure.update_xaxes(showgrid=False, side="top", tickangle=-35)
+    figure.update_yaxes(showgrid=False)
+    figure.update_layout(
+        clickmode="event+select", dragmode=False, margin={"l": 60, "r": 10, "t": 80, "b": 10}
+    )
     return figure
 
 
-def _add_moves(figure: go.Figure, rows: pd.DataFrame) -> None:
-    """A line from where each group stood without its defense to where it stands with it, all in one trace."""
-    moved = rows.dropna(subset=["clean_accuracy_undefended", "success_undefended"])
-    moved = moved[moved["defense"] != "none"]
-    if moved.empty:
-        return
-    gap = np.full(len(moved), np.nan)
-    x = np.stack([moved["clean_accuracy_undefended"], moved["clean_accuracy"], gap], 1).ravel()
-    y = np.stack([moved["success_undefended"], moved["success"], gap], 1).ravel()
+def _add_clickable(figure: go.Figure, cells: pd.DataFrame, label: str, digits: int, dark: float) -> None:
+    """The digits of each cell, on marks that can be clicked; a heatmap itself reports no click."""
+    attack = cells.index.get_level_values("attack")
+    defense = cells.index.get_level_values("defense")
     figure.add_scatter(
-        x=x,
-        y=y,
+        x=defense,
+        y=attack,
+        mode="markers+text",
+        text=[f"{value:.{digits}%}" for value in cells["value"]],
+        textfont={"color": ["white" if value < dark else "black" for value in cells["value"]], "size": 12},
+        marker={"size": CLICKED, "symbol": "square", "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        customdata=np.stack([cells["run_id"], cells["seeds"], cells["value"]], axis=1),
+        hovertemplate="%{y} against %{x}<br>" + label + " %{customdata[2]:.1%}, %{customdata[1]} seeds"
+        "<extra>click to open</extra>",
+        showlegend=False,
+    )
+
+
+def trade_off(marks: pd.DataFrame, baseline: str) -> go.Figure:
+    """Clean accuracy lost against attack success, a named mark for each defense: below and to the left is better.
+
+    The line joins the defenses that no other one beats in both.
+
+    Args:
+        marks: ``name``, ``success``, ``loss``, ``tasks``: over how many attacks, and ``run_id``, empty over several.
+        baseline: the name of no defense, drawn in gray.
+    """
+    shown = marks.dropna(subset=["loss", "success"]).sort_values(["loss", "success"], ignore_index=True)
+    front = shown[shown["success"].cummin().diff().fillna(-1) < 0]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=front["loss"],
+        y=front["success"],
         mode="lines",
-        name="from undefended",
-        line={"color": CONTROL, "width": 1, "dash": "dot"},
+        line={"shape": "hv", "color": CONTROL, "dash": "dot", "width": 1.5},
+        name="none is better in both",
         hoverinfo="skip",
     )
+    best = set(front["name"])
+    figure.add_scatter(
+        x=shown["loss"],
+        y=shown["success"],
+        mode="markers+text",
+        text=shown["name"],
+        textposition=[PLACES[place % len(PLACES)] for place in range(len(shown))],
+        marker={
+            "size": 11,
+            "symbol": [SYMBOLS[0] if name in best else f"{SYMBOLS[0]}-open" for name in shown["name"]],
+            "color": [CONTROL if name == baseline else CLEAN for name in shown["name"]],
+            "line": {"width": 2},
+        },
+        customdata=np.stack([shown["run_id"], shown["tasks"]], axis=1),
+        hovertemplate="%{text}<br>success %{y:.1%}, accuracy lost %{x:.1%}, over %{customdata[1]} attacks"
+        "<extra></extra>",
+        showlegend=False,
+    )
+    layout(figure, "clean accuracy lost", "attack success", 460)
+    figure.update_layout(clickmode="event+select", dragmode=False)
+    figure.update_xaxes(tickformat=".0%", range=_fitted(shown["loss"], 0.12), zeroline=True)
+    figure.update_yaxes(tickformat=".0%", range=_fitted(shown["success"], 0.08))
+    return figure
+
+
+def _fitted(values: pd.Series, room: float) -> list[float]:
+    """An axis that holds all values, with room for their names."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    space = room * max(high - low, 0.02)
+    return [low - space, high + space]

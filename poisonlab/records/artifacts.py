@@ -407,9 +407,6 @@ class ArtifactError(ValueError):
     """A file that is not an artifact of this program."""
 
 
-_HEADER = "poisonlab.artifact"
-
-
 def save(artifact: Any, path: Path) -> None:
     """Write an artifact to ``path`` (safetensors)."""
     path.write_bytes(to_bytes(artifact))
@@ -423,7 +420,7 @@ def to_bytes(artifact: Any) -> bytes:
     header = json.dumps({"schema": migrate.SCHEMA, "kind": type(artifact).__name__, "fields": plain})
     if not tensors:  # safetensors files hold at least one tensor
         tensors = {"_": torch.zeros(1)}
-    return save_bytes(tensors, metadata={_HEADER: header})
+    return save_bytes(tensors, metadata={migrate.HEADER: header})
 
 
 def load(path: Path) -> Any:
@@ -448,7 +445,7 @@ def parse(raw: bytes, name: str) -> Any:
         size = int.from_bytes(raw[:8], "little")
         metadata = json.loads(raw[8 : 8 + size])["__metadata__"]
         header = json.loads(
-            metadata[_HEADER], parse_constant=lambda _: None
+            metadata[migrate.HEADER], parse_constant=lambda _: None
         )  # NaN of an older file: undefined
         tensors = {k: v for k, v in load_bytes(raw).items() if k != "_"}
         kind, fields = migrate.migrate_artifact(

@@ -8,6 +8,8 @@ raise ``SCHEMA``: a step that has been released is not changed any more.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+HEADER = "poisonlab.artifact"  # entry of an artifact's file that says, as JSON, what its fields are
+
 SCHEMA = 2  # 1: records without a field ``schema``
 
 Json = dict[str, Any]

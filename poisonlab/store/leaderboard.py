@@ -10,18 +10,19 @@ from poisonlab.measure import catalogue
 from poisonlab.measure.metric import Metric
 from poisonlab.store.database import Database
 from poisonlab.store.metric_columns import with_added
-from poisonlab.store.rows import COUNTED
+from poisonlab.store.rows import COUNTED, TUNED_ON
 from poisonlab.store.runs import where
 
 _LEADING = ["group", "dataset", "attack", "defense", "settings", "victim", "preset", "source", "threat", "n"]
-_TRAILING = ["diverged", "collapsed", "seconds"]
+_TRAILING = ["diverged", "collapsed", "tuned_on", "seconds"]
 
 _SQL = """
 SELECT experiment AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
     first(victim) AS victim, coalesce(arg_max(settings, preset), '') AS settings,
     max(preset) AS preset,  -- equal values under both presets: quick, which promises less
     source, first(threat) AS threat, count(*) FILTER (coalesce(collapsed, '') = '') AS n, {metrics},
-    count(*) FILTER (diverged) AS diverged, count(*) FILTER (collapsed <> '') AS collapsed, avg(seconds) AS seconds
+    count(*) FILTER (diverged) AS diverged, count(*) FILTER (collapsed <> '') AS collapsed,
+    count(*) FILTER (seed IN ({tuned_on})) AS tuned_on, avg(seconds) AS seconds
 FROM {runs} WHERE latest AND {where} GROUP BY experiment, source
 ORDER BY "{sort}" {direction} NULLS LAST, "group", source
 """
@@ -90,6 +91,7 @@ class Leaderboard:
         sql = _SQL.format(
             metrics=",\n    ".join(_over_seeds(metric) for metric in catalogue.board()),
             runs=with_added(COUNTED),
+            tuned_on=", ".join(map(str, TUNED_ON)),
             where=clauses,
             sort=sort,
             direction="DESC" if descending else "ASC",

@@ -154,7 +154,7 @@ def _openers(sources: Sequence[Path], named: Mapping[str, str], found: Sequence[
     for source in reversed(sources):
         earlier |= open_shipped(source).openers
     kept = {page: run_id for page, run_id in earlier.items() if run_id in at_hand}
-    return dict(sorted((kept | named).items()))
+    return dict(sorted({**kept, **named}.items()))
 
 
 def _copy_showcase(found: Sequence[Found], first: Collection[str], target: Path) -> list[Shown]:

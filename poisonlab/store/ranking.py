@@ -8,7 +8,7 @@ import pandas as pd
 
 from poisonlab.measure.ranking import Ranks, Values, rank
 from poisonlab.store.database import Database
-from poisonlab.store.rows import COUNTED
+from poisonlab.store.rows import COUNTED, TUNED_ON
 
 Of = Literal["defense", "attack"]
 TASKS: dict[Of, Of] = {"defense": "attack", "attack": "defense"}  # what each is ranked on
@@ -16,11 +16,15 @@ NOTHING = "none"  # the attack that poisons nothing, the defense that does nothi
 LOSS_ALLOWED = 0.05  # clean accuracy that a repair may cost
 EVIDENCE = 0.5  # share of the defenses that an attack was measured against to count
 
+SHOWN = ("success", "clean_accuracy", "robust_accuracy", "der")  # metrics of a pair of attack and defense
+
 _RUNS = f"""
-SELECT dataset, threat, preset, attack, defense, seed, arg_max(success, created) AS success,
+SELECT dataset, threat, preset, attack, defense, seed, arg_max(run_id::VARCHAR, created) AS run_id,
+    {", ".join(f"arg_max({name}, created) AS {name}" for name in SHOWN)},
     arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
     arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
 FROM {COUNTED} WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
+    AND seed NOT IN ({", ".join(map(str, TUNED_ON))})
 GROUP BY dataset, threat, preset, attack, defense, seed
 """
 

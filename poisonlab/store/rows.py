@@ -16,6 +16,12 @@ def point_rows(run_id: str, points: Iterable[tuple[str, str, int, float | None]]
     return [(run_id, s, n, i, finite(v), finite(v) is None) for s, n, i, v in points]
 
 
+TUNED_ON = (
+    10,
+    11,
+    12,
+)  # seeds on which the presets' values were chosen: what is ranked is held out from them
+
 _KEPT = ", ".join(f"CASE WHEN coalesce(collapsed, '') = '' THEN {name} END AS {name}" for name in STORED)
 # Runs as they count in means: one with a collapsed model has no rates.
 COUNTED = f"(SELECT * REPLACE ({_KEPT}, coalesce(experiment, spec_group) AS experiment) FROM runs)"

@@ -19,9 +19,7 @@ from poisonlab.ui import glossary, link, navigation, page, tables
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
 
-# rows in the browser's table, marks in the scatter; downloads hold all
-SHOWN = 1000
-SCATTERED = 300
+SHOWN = 1000  # rows in the browser's table; downloads hold all
 _NAMES = ["dataset", "attack", "defense", "settings", "n"]
 
 
@@ -32,18 +30,19 @@ def sorts() -> dict[str, str]:
     return first | metrics | {"n": "Seeds", "dataset": "Dataset", "attack": "Attack", "defense": "Defense"}
 
 
-def column_order(*, collapsed: bool = False) -> list[str]:
+def column_order(*, collapsed: bool = False, tuned: bool = False) -> list[str]:
     """Columns of the table: what tells rows apart, what is in sight, then the rest.
 
     Args:
         collapsed: some rows have runs with a collapsed model; their number then stands beside that of the runs.
+        tuned: some rows have runs of seeds on which values were chosen; their number then stands there, too.
     """
     marked = "collapsed"
     metrics = catalogue.board()
     first = [metric.name for metric in metrics if metric.column == "first"]
     intervals = [name for metric in metrics if metric.interval for name in interval_columns(metric)]
     more = [metric.name for metric in metrics if metric.column == "more"]
-    names = [*_NAMES, marked] if collapsed else _NAMES
+    names = _NAMES + ["tuned_on"] * tuned + [marked] * collapsed
     last = ["diverged"] if collapsed else ["diverged", marked]
     return [*names, *first, "source", *intervals, *more, "seconds", "victim", "preset", *last]
 
@@ -89,7 +88,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         st.warning(_not_shown(missing))
     event = st.dataframe(
         shown,
-        column_order=column_order(collapsed=bool(shown["collapsed"].any())),
+        column_order=column_order(
+            collapsed=bool(shown["collapsed"].any()), tuned=bool(shown["tuned_on"].any())
+        ),
         column_config=_column_config(),
         hide_index=True,
         placeholder=NONE,
@@ -119,6 +120,9 @@ def _column_config() -> dict[str, Any]:
         "settings": column.TextColumn("Changed", help=glossary.help_for("settings"), width="small"),
         "n": column.NumberColumn("n", help=glossary.help_for("n"), format="%d", width="small"),
         "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f"),
+        "tuned_on": column.NumberColumn(
+            "Tuned on", help=glossary.help_for("tuned_on"), format="%d", width="small"
+        ),
         "diverged": column.NumberColumn("Diverged", help=glossary.help_for("diverged"), format="%d"),
         "collapsed": column.NumberColumn(
             "Collapsed", help=glossary.help_for("collapsed"), format="%d", width="small"
@@ -150,13 +154,6 @@ def _not_shown(count: int) -> str:
         f"{rows} of this link cannot be selected: hidden by the filters, or not among the results here. "
         "Clear the filters and select rows in the table."
     )
-
-
-def of_one_dataset(rows: pd.DataFrame, place: Any) -> pd.DataFrame:
-    """The rows of a dataset the reader chooses, at first the one with most: a mean over datasets would say little."""
-    names = list(rows["dataset"].value_counts().index)
-    chosen = link.choice(place, "Dataset", names, str, key="matrix_of") if len(names) > 1 else names[0]
-    return rows[rows["dataset"] == chosen]
 
 
 def as_parquet(rows: pd.DataFrame) -> bytes:
@@ -215,6 +212,9 @@ def selection(rows: pd.DataFrame) -> None:
             st.dataframe(
                 differences(usable), hide_index=True, placeholder=NONE, alt="What differs between the rows"
             )
+            from poisonlab.ui import pictures  # noqa: PLC0415 - brings torch, which a page of tables does not need
+
+            pictures.beside(usable)
 
 
 def _runs(row: dict[str, Any]) -> None:

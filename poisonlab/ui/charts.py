@@ -11,6 +11,16 @@ def show(figure: Any, *, key: str, alt: str, place: Any = st) -> None:
     place.plotly_chart(figure, key=key, alt=alt, config=save_as_svg(key))
 
 
+def clicked(figure: Any, *, key: str, alt: str) -> list[Any] | None:
+    """The same of a figure whose marks open something: the ``customdata`` of the mark that was just clicked."""
+    event = st.plotly_chart(
+        figure, key=key, alt=alt, config=save_as_svg(key), on_select="rerun", selection_mode="points"
+    )
+    points = event["selection"]["points"]
+    found: list[Any] | None = points[0].get("customdata") if points else None
+    return found
+
+
 def save_as_svg(name: str) -> dict[str, Any]:
     """What the camera button of a figure saves: a drawing, which papers and slides enlarge without loss."""
     return {"toImageButtonOptions": {"format": "svg", "filename": f"poisonlab_{plain(name)}"}}

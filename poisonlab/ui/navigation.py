@@ -11,27 +11,29 @@ import poisonlab
 ICON = Image.new("RGB", (32, 32), (0, 60, 100))
 ICON.paste((255, 255, 255), (21, 21, 29, 29))
 
-# section -> (name, title, icon)
+# what somebody wants -> (name, title, icon)
 PAGES = {
     "Start": [("home", "Home", ":material/home:")],
-    "Run": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
-    "Compare": [
-        ("leaderboard", "Leaderboard", ":material/leaderboard:"),
-        ("budget", "Budget", ":material/savings:"),
-        ("trials", "Trials", ":material/casino:"),
-        ("claims", "Claims", ":material/fact_check:"),
-        ("methods", "Methods", ":material/menu_book:"),
-    ],
-    "Look": [
+    "Run it": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
+    "See the poison": [
         ("poisons", "Poisons", ":material/coronavirus:"),
-        ("crafting", "Crafting", ":material/handyman:"),
         ("triggers", "Triggers", ":material/my_location:"),
-        ("neurons", "Neurons", ":material/hub:"),
-        ("unlearning", "Unlearning", ":material/trending_down:"),
-        ("repair", "Repair", ":material/build:"),
+        ("crafting", "Crafting", ":material/handyman:"),
+    ],
+    "See the defense": [
         ("purification", "Purification", ":material/water_drop:"),
         ("langevin", "Langevin", ":material/timeline:"),
         ("energy", "Energy", ":material/bar_chart:"),
+        ("neurons", "Neurons", ":material/hub:"),
+        ("unlearning", "Unlearning", ":material/trending_down:"),
+        ("repair", "Repair", ":material/build:"),
+    ],
+    "Compare": [
+        ("leaderboard", "Leaderboard", ":material/leaderboard:"),
+        ("claims", "Claims", ":material/fact_check:"),
+        ("trials", "Trials", ":material/casino:"),
+        ("budget", "Budget", ":material/savings:"),
+        ("methods", "Methods", ":material/menu_book:"),
     ],
     "Learn": [
         ("lessons", "Lessons", ":material/school:"),

@@ -43,9 +43,9 @@ def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
     navigation.go("jobs", job=run_ids[0])
 
 
-def demo_button(demo: tuple[str, str, str], key: str = "demo") -> None:
-    """Queue the preset ``quick`` of an experiment."""
-    label = f"Run {demo[0]} × {demo[1]} × {demo[2]}"
+def demo_button(demo: tuple[str, str, str], key: str = "demo", label: str = "") -> None:
+    """Queue the preset ``quick`` of an experiment; the button names it unless it has a label."""
+    label = label or f"Run {demo[0]} × {demo[1]} × {demo[2]}"
     if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
         submit([make_spec(*demo)])
 

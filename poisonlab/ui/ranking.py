@@ -11,7 +11,8 @@ from poisonlab.runner import runtime
 from poisonlab.store.agreement import agreement as agreement_of
 from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
-from poisonlab.ui import charts, glossary, link, tables
+from poisonlab.store.rows import TUNED_ON
+from poisonlab.ui import block, charts, glossary, link, tables
 from poisonlab.ui.wording import NONE
 
 OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
@@ -31,13 +32,13 @@ ORDER = [
 
 
 def show() -> None:
-    """The ranking of the block that the reader chooses, the one with most evidence at first."""
+    """The block that the reader chooses, the one with most evidence at first: ranked, and in pictures."""
     rankings = runtime.get().store.rankings
     blocks = {str(block): block for block in rankings.blocks()}
     if not blocks:
         return
     left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
-    block = blocks[
+    chosen = blocks[
         link.choice(
             left, "Compared under", list(blocks), str, key="block", help=glossary.help_for("ranked_block")
         )
@@ -52,16 +53,42 @@ def show() -> None:
         usual=round(100 * LOSS_ALLOWED),
         help=glossary.help_for("may_cost"),
     )
-    board = _board(rankings.runs(block), block.dataset, block.threat, block.preset, of, points / 100)
-    st.caption(_summary(board, of))
+    runs = rankings.runs(chosen)
+    names = (chosen.dataset, chosen.threat, chosen.preset)
+    board = _board(runs, *names, of, points / 100)
     _table(board, of)
+    st.caption(_summary(board, of))
     _downloads(board, of)
     if board.ranks is not None:
-        charts.show(
-            figures.mean_ranks(board.rows, NOTHING),
-            key="mean_ranks",
-            alt="Mean rank of each method with its interval, the best on top",
-        )
+        with st.expander("Mean ranks and their intervals"):
+            charts.show(
+                figures.mean_ranks(board.rows, NOTHING),
+                key="mean_ranks",
+                alt="Mean rank of each method with its interval, the best on top",
+            )
+    block.pictures(runs, _board(runs, *names, "defense", points / 100))
+
+
+def small(rows: int = 5) -> None:
+    """The best of the block with most evidence, on a page that is about something else."""
+    rankings = runtime.get().store.rankings
+    blocks = rankings.blocks()
+    if not blocks:
+        return
+    block = blocks[0]
+    names = (block.dataset, block.threat, block.preset)
+    board = _board(rankings.runs(block), *names, "defense", LOSS_ALLOWED)
+    first = board.rows[board.rows["name"] != NOTHING].head(rows)
+    st.dataframe(
+        first,
+        column_order=["rank", "name", "success", "loss"],
+        column_config=_columns(board, "defense"),
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.HEADER + tables.ROW * len(first),
+        alt=f"The first {len(first)} defenses on {block}",
+    )
+    st.caption(f"{block}: means over {len(board.tasks)} attacks.")
 
 
 # the bootstrap takes most of a second, and the same rows give the same board to all who look at it
@@ -82,6 +109,10 @@ def _summary(board: Board, of: Of) -> str:
     text = f"Over {over}; first is what {better}. Rows that cannot be told apart share a rank. "
     if not board.rows["complete"].all():
         text += f"Rows that were not measured on all {task}s stand below, without a rank. "
+    text += (
+        f"The presets' values were chosen on seeds {TUNED_ON[0]} to {TUNED_ON[-1]}, which do not count here: all rows "
+        "are held out from them. "
+    )
     if board.ranks is not None and board.ranks.friedman is not None:
         text += (
             f"Friedman's test: were all equal, differences as large as these would come up with probability "
@@ -91,12 +122,25 @@ def _summary(board: Board, of: Of) -> str:
 
 
 def _table(board: Board, of: Of) -> None:
-    column = st.column_config
     shown = board.rows.assign(
         covered=[f"{count} of {len(board.tasks)}" for count in board.rows["tasks"]],
         seeds=board.seeds(" to "),
     )
-    look: dict[str, Any] = {
+    st.dataframe(
+        shown,
+        column_order=ORDER,
+        column_config=_columns(board, of),
+        hide_index=True,
+        placeholder=NONE,
+        height=tables.HEADER + tables.ROW * len(shown),
+        alt="One row a method: its rank, mean attack success, the worst case and what it costs",
+    )
+
+
+def _columns(board: Board, of: Of) -> dict[str, Any]:
+    """How the columns look, each defined on hover."""
+    column = st.column_config
+    return {
         "rank": column.NumberColumn("Rank", help=glossary.help_for("rank"), format="%d", width=50),
         "name": column.TextColumn(of.capitalize(), width=130),
         "success": tables.share("success", "Attack success ↓"),
@@ -115,15 +159,6 @@ def _table(board: Board, of: Of) -> None:
         "seeds": column.TextColumn("Seeds", width=60),
         "seconds": column.NumberColumn("Seconds", help=glossary.help_for("seconds"), format="%.0f", width=70),
     }
-    st.dataframe(
-        shown,
-        column_order=ORDER,
-        column_config=look,
-        hide_index=True,
-        placeholder=NONE,
-        height=tables.HEADER + tables.ROW * len(shown),
-        alt="One row a method: its rank, mean attack success, the worst case and what it costs",
-    )
 
 
 def _csv(board: Board) -> str:

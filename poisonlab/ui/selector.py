@@ -129,7 +129,7 @@ def _run_box(place: Any, labels: dict[str, str], asked: str | None, first: str) 
         state["run_box"] = asked
     elif state.get("run_box") not in labels:
         state["run_box"] = state["last_run"] if state.get("last_run") in labels else first
-    run_id = place.selectbox(
+    run_id: str = place.selectbox(
         "Run",
         list(labels),
         format_func=labels.__getitem__,

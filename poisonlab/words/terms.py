@@ -275,6 +275,11 @@ TERMS = {
         "The place among all methods, averaged over attacks (or defenses). Its interval holds 95 % of 5,000 resamples, "
         "in each of which attacks and their seeds are drawn anew, the same for all methods.",
     ),
+    "tuned_on": Term(
+        "Tuned on",
+        "Runs of seeds 10 to 12, on which the values of the presets were chosen (with the usual target class). They "
+        "flatter a method; all other seeds are held out.",
+    ),
     "worst": Term(
         "Worst", "The largest attack success over all attacks (or defenses), and where it is reached."
     ),

@@ -104,21 +104,19 @@ def test_walks_of_two_runs_stand_side_by_side(open_page: Open, several: Path) ->
 
     app = open_page(several, "langevin", run=known["puregen_ebm 4"], beside=known["puregen_ebm 2"], image="3")
 
-    assert [app.select_slider(key=key).value for key in ("step", "step_beside")] == [4, 2]
-    assert len(app.get("plotly_chart")) == 8
+    assert len(app.get("plotly_chart")) == 2 + 8
     assert app.segmented_control(key="image").value == 3
     said = words(app)
     assert said.count("The paths of image 3 in a plane") == 2 and said.count("In the run of") == 2
     assert "Walks of 9 poisoned training images were recorded" in said  # three targets of three poisons
-    app.select_slider(key="step_beside").set_value(0).run()
-    assert not app.exception and app.select_slider(key="step").value == 4
+    assert "it purified with 4 steps" in said and "it purified with 2 steps" in said
 
 
 def test_a_run_alone_says_that_no_other_met_its_poisons(open_page: Open, filled: Path) -> None:
     app = open_page(filled, "langevin")
 
     assert "No other defense has met the same poisons" in words(app)
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 1 + 4
 
 
 def test_energies_come_with_both_aurocs_and_the_models_health(open_page: Open, filled: Path) -> None:

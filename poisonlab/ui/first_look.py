@@ -1,0 +1,108 @@
+"""Four pictures that say what a backdoor is: read without torch, so that the first page stands at once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from safetensors import SafetensorError, safe_open
+
+from poisonlab.records.migrate import HEADER
+from poisonlab.records.record import artifact_file
+from poisonlab.runner import runtime
+from poisonlab.ui import navigation
+from poisonlab.ui.wording import escape
+
+PAGE = "home"  # its name among the pages that shipped runs open
+ARTIFACT = "true_trigger"
+SIDE = 192  # pixels of an image on the screen
+
+
+@dataclass(frozen=True)
+class Look:
+    """A test image and what the first victim says of it.
+
+    Attributes:
+        clean, triggered: uint8 ``(h, w, 3)``.
+        true, victim, repaired: names of classes: what it is, and what each model says of it with the trigger.
+    """
+
+    clean: np.ndarray
+    triggered: np.ndarray
+    true: str
+    victim: str
+    repaired: str
+
+
+def show() -> None:
+    """The pictures of the run that the shipped results name for this page; nothing where there is none."""
+    shipped = runtime.get().store.runs.shipped
+    run_id = shipped.openers.get(PAGE)
+    if run_id is None:
+        return
+    look = _look(shipped.folder / run_id / artifact_file(ARTIFACT, 0))
+    if look is None:
+        return
+    true, victim, repaired = (escape(name) for name in (look.true, look.victim, look.repaired))
+    cells = (
+        (
+            "A photograph",
+            look.clean,
+            f"Any model says :green[**{true}**]",
+            f"test image of class {look.true}",
+        ),
+        ("The same with a trigger", look.triggered, "A few pixels are changed", "the image with a trigger"),
+        ("The poisoned model", look.triggered, f"It says :red[**{victim}**]", "the image with a trigger"),
+        (
+            "The same model, repaired",
+            look.triggered,
+            f"It says :green[**{repaired}**]",
+            "the image with a trigger",
+        ),
+    )
+    for column, (title, image, said, alt) in zip(st.columns(4), cells, strict=True):
+        column.markdown(f"**{title}**")
+        column.image(_enlarged(image), alt=alt, output_format="PNG", width=SIDE)
+        column.markdown(said)
+    with st.container(horizontal=True):
+        st.caption("Measured, not made up:", width="content")
+        navigation.link("triggers", "the run behind these pictures", run=run_id)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _look(path: Path) -> Look | None:
+    """The first image that the trigger turns and the repair turns back; ``None`` where the file shows none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            held: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        fields = json.loads(metadata[HEADER])["fields"]
+        return _of(held, fields["classes"], fields["target_class"])
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError):
+        return None
+
+
+def _of(held: dict[str, Any], classes: list[str], target: int) -> Look | None:
+    true = held["true_labels"]
+    turned = (held["clean_undefended"] == true) & (held["triggered_undefended"] == target)
+    back = turned & (held["triggered_defended"] == true)
+    if not back.any():
+        return None
+    row = int(back.argmax())
+    names = ("true_labels", "triggered_undefended", "triggered_defended")
+    true_name, victim, repaired = (classes[int(held[name][row])] for name in names)
+    clean, triggered = (_rgb(held[name][row]) for name in ("clean", "triggered"))
+    return Look(clean, triggered, true_name, victim, repaired)
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """uint8 ``(c, h, w)`` -> uint8 ``(h, w, 3)``."""
+    pixels = image.transpose(1, 2, 0)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    factor = max(1, -(-SIDE // max(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
