@@ -14,7 +14,6 @@ from poisonlab.figures.animation import playable
 from poisonlab.records.artifacts import LangevinTrace
 
 GAP = 2  # pixels between two images
-PAPER = 255  # between the images
 ROWS = ("clean", "poisoned")
 ROW_HEIGHT = 112  # of an image on the screen
 
@@ -43,12 +42,12 @@ def walk_film(trace: LangevinTrace, images: Sequence[int], chosen: int) -> go.Fi
 
 
 def mosaic(images: Tensor) -> Tensor:
-    """uint8 ``(rows, columns, c, h, w)`` -> one picture uint8 ``(H, W, 3)`` with gaps between the images."""
-    rows, columns, c, h, w = images.shape
-    padded = torch.full((rows, columns, c, h + GAP, w + GAP), PAPER, dtype=torch.uint8)
-    padded[..., :h, :w] = images
-    whole = padded.permute(0, 3, 1, 4, 2).reshape(rows * (h + GAP), columns * (w + GAP), c)
-    return whole.expand(-1, -1, 3)
+    """uint8 ``(rows, columns, c, h, w)`` -> one picture uint8 ``(H, W, 4)``, transparent between the images."""
+    rows, columns, _, h, w = images.shape
+    padded = torch.zeros(rows, columns, 4, h + GAP, w + GAP, dtype=torch.uint8)
+    padded[:, :, :3, :h, :w] = images
+    padded[:, :, 3, :h, :w] = 255
+    return padded.permute(0, 3, 1, 4, 2).reshape(rows * (h + GAP), columns * (w + GAP), 4)
 
 
 def _source(picture: Tensor) -> str:

@@ -32,6 +32,7 @@ def go_to(page: Any, name: str) -> None:
 
 
 def choose(page: Any, label: str, option: str) -> None:
+    finalize(page)  # a page that is still being drawn closes what is opened on it
     box = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True))
     box.get_by_role("combobox").click()
     page.get_by_role("option", name=option, exact=True).click()
