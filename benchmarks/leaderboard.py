@@ -98,7 +98,7 @@ def main() -> int:
             ),
             "runs (500 newest)": store.runs.find,
             "names": store.runs.names,
-            "estimate": lambda: store.estimates.of(spec),
+            "estimate": lambda: store.estimates.of(spec, "cpu"),
         }
         print(
             f"{count} runs, {len(store.leaderboard.rows())} rows on the leaderboard; limit {LIMIT_MS:.0f} ms"

@@ -44,6 +44,7 @@ from poisonlab.records.record import (
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.records.revision import revision
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
+from poisonlab.runner.known_stages import NotingCache, remember
 from poisonlab.spec.config import ExperimentSpec
 
 __all__ = ["ArtifactFile", "Interrupted", "RecordError", "RunRecord", "cache_at", "run_and_record"]
@@ -154,8 +155,10 @@ class _Recorder:
         machine.keep_memory()
         machine.settle_arithmetic(self.device)
         machine.reset_peak_memory(self.device)
-        cache = None if cache_root is None else cache_at(cache_root)
+        cache = None if cache_root is None else NotingCache(cache_at(cache_root))
         result = run_experiment(self.spec, Context(device=self.device, cache=cache, send=self.hear))
+        if cache and cache_root:
+            remember(self.spec, cache.asked, self.device.type, cache_root)
         self.metrics = {name: finite(value) for name, value in result.metrics.items()}
         self.undefined = tuple(name for name, value in result.metrics.items() if value is None)
         self.collapsed = result.collapsed

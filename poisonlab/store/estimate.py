@@ -1,36 +1,46 @@
-"""What a run will cost, judged by past ones."""
+"""What a run will cost, stage by stage, judged by finished ones."""
 
-import json
+from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from poisonlab import registry
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.spec.stages import Scope, Stage
+from poisonlab.spec.stages import Stage
 from poisonlab.store.database import Database
-from poisonlab.store.rows import spec_columns
-from poisonlab.store.runs import where
+from poisonlab.store.flat_spec import FlatSpec
+from poisonlab.store.nearest import nearest, speed
+from poisonlab.store.past import PastRun, PastRuns
+from poisonlab.store.plan import planned
+from poisonlab.store.work import surrogates
 
-# from alike to remotely alike; the first level with a finished run answers
+_MATTERS = 0.5  # share of the seconds from elsewhere, from which on the estimate is said to come from there
+# from alike to remotely alike, for the memory; the first with a run answers
 _LEVELS = (
-    ("spec_group",),
     ("dataset", "attack", "defense", "victim", "preset"),
     ("dataset", "attack", "defense"),
     ("dataset", "defense", "preset"),
     ("dataset", "attack", "preset"),
 )
-# what decides the poison and the undefended victim
-_ATTACK_SIDE = (
-    "dataset",
-    "victim",
-    "protocol",
-    "training",
-    "head",
-    "fine_tune",
-    "attack",
-    "seed",
-    "precision",
-)
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage will cost.
+
+    Attributes:
+        seconds: were it computed; ``None`` where nothing alike was ever measured.
+        cached: it is in the cache under exactly its key, or asked for only by one that is.
+        here: whether this machine measured what ``seconds`` are made of.
+        within: the stage in whose midst it is asked for.
+        passes: how often it is run, for one trial after the other.
+    """
+
+    stage: Stage
+    seconds: float | None
+    cached: bool = False
+    here: bool = True
+    within: Stage | None = None
+    passes: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,80 +48,106 @@ class Estimate:
     """Expected cost of a run.
 
     Attributes:
-        seconds: of the stages that have to be computed; ``None`` without a similar past run.
-        cached: stages that the cache most likely holds.
-        peak_memory_mb: the largest of the past runs that ``seconds`` are the median of.
+        stages: in their order.
+        peak_memory_mb: the largest of similar runs; ``None`` without one.
     """
 
-    seconds: float | None
-    cached: list[str]
+    stages: tuple[StageEstimate, ...]
     peak_memory_mb: float | None
+
+    @property
+    def computed(self) -> tuple[StageEstimate, ...]:
+        """Stages that have to be computed."""
+        return tuple(each for each in self.stages if not each.cached)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the stages that have to be computed; ``None`` where nothing alike was measured of one of them."""
+        known = [each.seconds for each in self.computed if each.seconds is not None]
+        return sum(known) if len(known) == len(self.computed) else None
+
+    @property
+    def cached(self) -> list[Stage]:
+        """Stages that the cache holds."""
+        return [each.stage for each in self.stages if each.cached and each.within is None]
+
+    @property
+    def unknown(self) -> list[Stage]:
+        """Stages of which nothing alike was ever measured."""
+        return [each.stage for each in self.computed if each.seconds is None]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether most of the seconds were measured on another machine."""
+        return measured_elsewhere(self.computed)
+
+
+def measured_elsewhere(stages: tuple[StageEstimate, ...]) -> bool:
+    """Whether most of the seconds of stages were measured on another machine."""
+    known = [(each.seconds, each.here) for each in stages if each.seconds is not None]
+    foreign = sum(seconds for seconds, here in known if not here)
+    return foreign > _MATTERS * sum(seconds for seconds, _ in known)
 
 
 class Estimates:
-    """What runs will cost.
+    """What runs will cost."""
 
-    Args:
-        cache: the stage cache, whose entries say what will not be computed again.
-    """
+    def __init__(self, db: Database) -> None:
+        self.past = PastRuns(db)
+        self._speed: tuple[tuple[PastRun, ...], float] = ((), 1.0)
 
-    def __init__(self, db: Database, cache: Path) -> None:
-        self.db = db
-        self.cache = cache
+    def of(self, spec: ExperimentSpec, device_type: str, cached: Set[Stage] = frozenset()) -> Estimate:
+        """Each stage by the nearest finished runs on the same type of device, such as ``cpu``.
 
-    def of(self, spec: ExperimentSpec, device_type: str) -> Estimate:
-        """Medians of the stages of similar finished runs on the same type of device, such as ``cpu``."""
-        columns = spec_columns(spec) | {"spec_group": spec.group()}
-        cached = self._likely_cached(spec)
-        for level in _LEVELS:
-            clauses, values = where({name: columns[name] for name in level})
-            found = self.db.rows(
-                f"""WITH alike AS (SELECT run_id, peak_memory_mb FROM runs
-                    WHERE state = 'done' AND starts_with(device, ?) AND {clauses}
-                    ORDER BY source = 'local' DESC, created DESC LIMIT 50)
-                SELECT stage, median(seconds) FILTER (NOT cached), (SELECT max(peak_memory_mb) FROM alike)
-                FROM timings JOIN alike USING (run_id) GROUP BY stage""",
-                [device_type, *values],
+        Args:
+            cached: stages that need not be computed, because the cache holds them under exactly their keys.
+        """
+        runs = self.past.on(device_type)
+        flat = FlatSpec.of(spec.model_dump(mode="json"))
+        pace = self._speed_by(runs)
+        found = []
+        for step in planned(spec, runs):
+            near = nearest(step.stage, flat, runs, pace)
+            found.append(
+                StageEstimate(
+                    step.stage,
+                    near.seconds if near else None,
+                    cached=step.stage in cached or step.within in cached,
+                    here=near is None or near.here,
+                    within=step.within,
+                    passes=_passes(step.stage, spec, flat),
+                )
             )
-            if found:
-                # cached in all of them: its price is unknown, and most likely it is cached again
-                seconds = sum(median or 0.0 for stage, median, _ in found if stage not in cached)
-                present = [stage for stage, *_ in found if stage in cached]
-                return Estimate(float(seconds), present, found[0][2])
-        return Estimate(None, [], None)
+        return Estimate(tuple(found), _peak_memory(spec, runs))
 
-    def _likely_cached(self, spec: ExperimentSpec) -> set[str]:
-        """Stages that a past run computed from the same values, as far as the cache still holds any such."""
-        wanted = spec.model_dump(mode="json")
-        past = self.db.rows(
-            """SELECT spec FROM runs WHERE home = 'runs' AND dataset = ? AND (attack = ? OR defense = ?)
-            ORDER BY created DESC LIMIT 200""",
-            [spec.dataset.name, spec.attack.name, spec.defense.name],
-        )
-        scopes: set[Scope] = set()
-        for (text,) in past:
-            scopes |= _shared(wanted, json.loads(text))
-        cached = {stage for stage in Stage if stage.info.scope in scopes}
-        return {stage for stage in cached if next(self.cache.glob(f"{stage}-*"), None)}
+    def _speed_by(self, runs: tuple[PastRun, ...]) -> float:
+        """How fast this machine is, found out once for the same runs."""
+        if self._speed[0] is not runs:
+            self._speed = (runs, speed(runs))
+        return self._speed[1]
 
 
-def _shared(wanted: dict[str, Any], past: dict[str, Any]) -> set[Scope]:
-    """The scopes in which two specs agree, so that stages of the one serve the other."""
+def _passes(stage: Stage, spec: ExperimentSpec, flat: FlatSpec) -> int:
+    """How often a stage is run: networks that are trained one by one are a stage each."""
+    if stage is Stage.SURROGATE:
+        return int(surrogates(flat))
+    hooked = stage is Stage.DEFENDED_VICTIM and registry.defense[spec.defense.name].overrides("training_hook")
+    one_by_one = spec.protocol != "linear_transfer" or hooked
+    return int(flat.trials) if one_by_one and stage in (Stage.VICTIM, Stage.DEFENDED_VICTIM) else 1
 
-    def agree(*parts: str) -> bool:
-        return all(past.get(part) == wanted[part] for part in parts)
 
-    found = set()
-    same_attack = agree(*_ATTACK_SIDE)
-    same_defense = agree("dataset", "protocol", "defense")
-    if same_attack:
-        found.add(Scope.ATTACK)
-    if same_attack and agree("clean_images"):
-        found.add(Scope.ATTACK_AND_CLEAN)
-    if same_defense:
-        found.add(Scope.PUBLIC)
-    if same_defense and agree("seed"):
-        found.add(Scope.DEFENSE)
-    if same_attack and same_defense and agree("clean_images"):
-        found.add(Scope.BOTH)
-    return found
+def _peak_memory(spec: ExperimentSpec, runs: tuple[PastRun, ...]) -> float | None:
+    wanted = {kind: getattr(spec, kind).name for kind in ("dataset", "attack", "defense", "victim")}
+    wanted["preset"] = spec.preset
+    for level in _LEVELS:
+        peaks = [
+            run.peak_memory_mb
+            for run in runs
+            if run.peak_memory_mb is not None
+            and all(
+                (run.spec.methods | {"preset": run.spec.values.get("preset")})[k] == wanted[k] for k in level
+            )
+        ]
+        if peaks:
+            return max(peaks)
+    return None

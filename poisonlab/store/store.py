@@ -44,7 +44,7 @@ class Store:
         self.budgets = Budgets(self.db)
         self.flags = Flags(self.db)
         self.purification = Purification(self.db)
-        self.estimates = Estimates(self.db, self.results / "cache")
+        self.estimates = Estimates(self.db)
         self.sweeps = Sweeps(self.db, self.results)
         try:
             shipped.create_views(self.db)

@@ -158,16 +158,6 @@ def test_sorting_by_anything_else_is_refused(store):
     assert store.leaderboard.rows().empty
 
 
-def test_estimates_come_from_the_most_alike_runs(store, spec):
-    assert store.estimates.of(spec(), "cpu").seconds is None
-    add(store, record_of(spec()))
-    found = store.estimates.of(spec(seed=5), device_type="cpu")
-    assert found.seconds == 9.0 and found.cached == []
-    (store.results / "cache" / "victim-0123").mkdir(parents=True)
-    again = store.estimates.of(spec(), device_type="cpu")
-    assert again.cached == ["victim"] and again.seconds == 2.0
-
-
 # -- the queue --------------------------------------------------------------------------------------------
 
 
