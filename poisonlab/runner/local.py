@@ -13,11 +13,13 @@ from pathlib import Path
 
 from poisonlab import machine
 from poisonlab.records.record import RecordError
+from poisonlab.runner import cost
 from poisonlab.runner.failures import disk_message
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted, run_and_record
+from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.store import Job, Store, StoreError
+from poisonlab.store import Estimate, Job, Store, StoreError
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
@@ -150,6 +152,11 @@ class LocalRunner:
         listener = self._listeners.get(run_id)
         return list(listener.recent) if listener else []
 
+    def time_left(self, run_id: str) -> TimeLeft | None:
+        """How far a job running here is over all its stages; ``None`` where nothing alike was ever measured."""
+        listener = self._listeners.get(run_id)
+        return listener.time_left() if listener else None
+
     # -- working ------------------------------------------------------------------------------------
 
     def _work(self, device: str) -> None:
@@ -177,11 +184,12 @@ class LocalRunner:
                 self._wake.clear()
 
     def _run(self, job: Job, device: str) -> None:
-        listener = Listener(self.store, job.run_id, self._stopping)
+        spec = job.spec.experiment()
+        listener = Listener(self.store, job.run_id, self._stopping, self._expected(spec))
         self._listeners[job.run_id] = listener
         try:
             record = run_and_record(
-                job.spec.experiment(),
+                spec,
                 self.results / "runs",
                 run_id=job.run_id,
                 device=device,
@@ -199,6 +207,14 @@ class LocalRunner:
             log.warning("run %s is not indexed: %s", job.run_id, error)
         self._end(job, record.state, record.message)
         self.store.db.checkpoint()
+
+    def _expected(self, spec: ExperimentSpec) -> Estimate | None:
+        """What a job will cost; a run is not lost over records of others that say nothing about it."""
+        try:
+            return cost.estimate(self.store, spec, self.device_type)
+        except Exception:
+            log.warning("no estimate of a job", exc_info=True)
+            return None
 
     def _end(self, job: Job, state: str, message: str) -> None:
         """How a job ended: stored at once, or as soon as the database can be written again."""

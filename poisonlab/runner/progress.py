@@ -18,7 +18,8 @@ from poisonlab.events import (
 )
 from poisonlab.records.record import finite
 from poisonlab.runner.recorder import Interrupted
-from poisonlab.store import Store
+from poisonlab.runner.time_left import StageClock, TimeLeft, time_left
+from poisonlab.store import Estimate, Store
 
 FLUSH_SECONDS = 1.0
 RECENT = 2000  # points of a running job kept in memory
@@ -58,12 +59,17 @@ class Listener:
 
     Args:
         stopping: set when the whole program goes down.
+        expected: what the job was thought to cost when it began.
     """
 
-    def __init__(self, store: Store, run_id: str, stopping: threading.Event) -> None:
+    def __init__(
+        self, store: Store, run_id: str, stopping: threading.Event, expected: Estimate | None = None
+    ) -> None:
         self.store = store
         self.run_id = run_id
         self.stopping = stopping
+        self.expected = expected
+        self.clock = StageClock()
         self.cancelled = threading.Event()
         self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
         self.stages: list[str] = []  # open stages, outermost first
@@ -77,6 +83,7 @@ class Listener:
         """Take an event; raises ``Cancelled`` or ``Interrupted`` when the job should stop."""
         if self.stopping.is_set():
             raise Interrupted
+        self.clock.hear(event)
         self._keep(event)
         stage_changes = isinstance(event, StageStarted | StageFinished)
         if stage_changes or time.monotonic() - self._flushed >= FLUSH_SECONDS:
@@ -103,6 +110,13 @@ class Listener:
                 self.stages.pop()
                 if cached:
                     self._logs.append((stage, "info", "taken from the cache"))
+
+    def time_left(self) -> TimeLeft | None:
+        """How far the job is over all its stages; ``None`` where nothing alike was ever measured."""
+        if self.expected is None:
+            return None
+        rate = self._rates.get(self.stages[-1]) if self.stages else None
+        return time_left(self.expected.stages, self.clock.measured(rate.eta_seconds if rate else None))
 
     def flush(self) -> None:
         """Write what was buffered."""

@@ -85,9 +85,9 @@ def single() -> None:
         return
     entered.write(form.overrides)
     with above:
-        launch.cost(specs)
+        expected = launch.cost(specs)
     st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
-    if form.launched:
+    if launch.decided(specs, expected, form.launched):
         page.submit(specs, form.device)
 
 

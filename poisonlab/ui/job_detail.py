@@ -84,11 +84,11 @@ def _detail(run_id: str) -> None:
 
 
 def _pace(job: Job, started: datetime) -> str:
-    """How long it has been running, beside what similar runs took."""
+    """How long it has been running, and how long it will yet."""
     elapsed = (datetime.now(UTC).replace(tzinfo=None) - started).total_seconds()
-    usual = runtime.get().store.estimates.of(job.spec.experiment(), runtime.get().runner.device_type).seconds
-    beside = f" Similar runs take about {duration(usual)}." if usual else ""
-    return f"Running for {duration(elapsed)}.{beside}{_what_takes_time(job)}"
+    left = runtime.get().runner.time_left(job.run_id)
+    yet = f", about {duration(left.seconds)} left" if left else ""
+    return f"Running for {duration(elapsed)}{yet}.{_what_takes_time(job)}"
 
 
 def _what_takes_time(job: Job) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from poisonlab.runner import runtime
+from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec import stages
 from poisonlab.ui import navigation
 from poisonlab.ui.tables import dicts
@@ -51,9 +52,11 @@ def _states(frame: pd.DataFrame) -> dict[str, str]:
 def _running(job: dict[str, Any], compact: bool) -> None:
     with st.container(border=True):
         left, right = st.columns([6, 1], vertical_alignment="center")
-        done = job["step"] / job["total"] if job["total"] else 0.0
+        whole = runtime.get().runner.time_left(job["run_id"])
+        of_stage = job["step"] / job["total"] if job["total"] else 0.0
+        done = whole.share if whole else float(of_stage)
         left.progress(
-            min(1.0, max(0.0, float(done))), text=f"**{escape(run_title(job))}** · {progress_text(job)}"
+            min(1.0, max(0.0, done)), text=f"**{escape(run_title(job))}** · {progress_text(job, whole)}"
         )
         if compact:
             with right:
@@ -62,14 +65,20 @@ def _running(job: dict[str, Any], compact: bool) -> None:
             button(right, "Cancel", job["run_id"], runtime.get().runner.cancel)
 
 
-def progress_text(job: dict[str, Any]) -> str:
-    """``seed 0, stage Control, step 40 of 100, 12.1 steps/s, about 5 s left in this stage``."""
+def progress_text(job: dict[str, Any], whole: TimeLeft | None = None) -> str:
+    """``seed 0, stage Control, step 40 of 100, 12.1 steps/s, about 2 min 5 s left``.
+
+    Args:
+        whole: how far the job is over all its stages; without it, what is left of the present one is said.
+    """
     parts = [f"seed {job['seed']}", f"stage {escape(_stage(job['stage']))}"]
     if job["total"]:
         parts.append(f"step {int(job['step'])} of {int(job['total'])}")
     if not missing(job["rate"]) and job["rate"]:
         parts.append(f"{number(job['rate'])} steps/s")
-    if not missing(job["eta_seconds"]):
+    if whole:
+        parts.append(f"about {duration(whole.seconds)} left")
+    elif not missing(job["eta_seconds"]):
         parts.append(f"about {duration(job['eta_seconds'])} left in this stage")
     return ", ".join(parts)
 

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from poisonlab.runner import cost as costs
 from poisonlab.runner import runtime
+from poisonlab.runner.cost import Cost
 from poisonlab.spec import stages
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec, digest
 from poisonlab.ui.wording import duration, escape
+
+ELSEWHERE = "from shipped runs, measured on another machine"
 
 
 def device() -> str:
@@ -29,28 +33,97 @@ def device() -> str:
     )
 
 
-def cost(specs: Sequence[ExperimentSpec]) -> None:
-    """What past runs say about time and memory."""
+def cost(specs: Sequence[ExperimentSpec]) -> Cost:
+    """What finished runs say about time and memory."""
     current = runtime.get()
-    estimates = [current.store.estimates.of(spec, current.runner.device_type) for spec in specs]
-    known = [e.seconds for e in estimates if e.seconds is not None]
+    expected = costs.of(current.store, specs, current.runner.device_type)
     left, middle, right = st.columns(3)
     left.metric("Runs to queue", len(specs), border=True, help="One for each seed or combination.")
-    total = duration(sum(known)) if known else "unknown"
-    if known and sum(known) < 1:
-        total = "under 1 s"
-    unknown = len(estimates) - len(known)
     middle.metric(
-        "Time, at most",
-        f"{total} + {unknown} unknown" if known and unknown else total,
+        "Time",
+        _time(expected),
         border=True,
-        help="From past runs of similar experiments on this machine. Stages that are already in the cache, "
-        "or that several runs share, are computed once and make it shorter.",
+        help="Each stage by the nearest finished runs on the same type of device, scaled by epochs, images, steps and "
+        "the size of the network. A stage that several runs share counts once, one that is in the cache not at all.",
     )
-    memory = [e.peak_memory_mb for e in estimates if e.peak_memory_mb is not None]
+    memory = expected.peak_memory_mb
     right.metric(
-        "Peak memory", f"{max(memory):.0f} MB" if memory else "unknown", border=True, help="Of past runs."
+        "Peak memory", "unknown" if memory is None else f"{memory:.0f} MB", border=True, help="Of past runs."
     )
-    cached = list(dict.fromkeys(stages.label(stage) for e in estimates for stage in e.cached))
-    if cached:
-        st.caption(f"Already in the cache: {escape(', '.join(cached))}.")
+    for sentence in _origin(expected):
+        st.caption(sentence)
+    return expected
+
+
+def _time(expected: Cost) -> str:
+    """The time of runs; of a part that is unknown, that it is."""
+    known = [each for each in expected.computed if each.seconds is not None]
+    if not known:
+        return "unknown"
+    total = "under 1 s" if expected.seconds < 1 else duration(expected.seconds)
+    return f"{total} + unknown" if expected.unknown else total
+
+
+def _origin(expected: Cost) -> list[str]:
+    """Where the numbers are from, what they leave out, and what is at hand already."""
+    said = []
+    if expected.seconds:
+        here = "The time is from runs on this machine."
+        said.append(f"The time is {ELSEWHERE}." if expected.elsewhere else here)
+    if expected.unknown:
+        said.append(f"Nothing alike was ever measured of: {_labels(expected.unknown)}.")
+    if expected.cached:
+        said.append(f"Already in the cache: {_labels(expected.cached)}.")
+    return said
+
+
+def _labels(names: Sequence[str]) -> str:
+    return escape(", ".join(stages.label(name) for name in names))
+
+
+# -- the second click -----------------------------------------------------------------------------------
+
+_ASKED = "launch_asked"
+
+
+def decided(specs: Sequence[ExperimentSpec], expected: Cost, pressed: bool) -> bool:
+    """Whether to queue the runs: at once, or after a second click where they would take a machine without a GPU long.
+
+    Args:
+        pressed: whether the first button was clicked just now.
+    """
+    kind = runtime.get().runner.device_type
+    if not any(costs.asks_twice(spec, expected, kind) for spec in specs):
+        return pressed
+    asked = digest([[spec.group(), spec.seed] for spec in specs])
+    if pressed:
+        st.session_state[_ASKED] = asked
+    if st.session_state.get(_ASKED) != asked:
+        return False
+    how_long = _how_long(expected)
+    st.warning(
+        "The preset paper takes the published values, which are meant for a GPU; this machine has none. "
+        f"These runs would take {how_long} on this CPU{_by(expected)}.",
+        icon=":material/hourglass_top:",
+    )
+    again = f"{how_long[0].upper()}{how_long[1:]} on this CPU: launch anyway"
+    if not st.button(again, icon=":material/warning:", key="launch_anyway"):
+        return False
+    del st.session_state[_ASKED]
+    return True
+
+
+def _how_long(expected: Cost) -> str:
+    """``about 30 hours``, ``about 3 days``; of a part that is unknown, that it is."""
+    if not expected.seconds:
+        return "an unknown time (nothing alike was ever measured)"
+    hours = expected.seconds / 3600
+    if hours < 2:
+        said = f"about {duration(expected.seconds)}"
+    else:
+        said = f"about {hours:.0f} hours" if hours < 48 else f"about {hours / 24:.0f} days"
+    return f"{said} and an unknown time more" if expected.unknown else said
+
+
+def _by(expected: Cost) -> str:
+    return f", {ELSEWHERE}" if expected.seconds and expected.elsewhere else ""

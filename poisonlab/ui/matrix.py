@@ -43,7 +43,7 @@ def matrix() -> None:
         st.warning(escape(message))
     if not specs:
         return
-    launch.cost(specs)
+    expected = launch.cost(specs)
     st.code(
         sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
         language="bash",
@@ -52,7 +52,7 @@ def matrix() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:")
         device = launch.device()
-    if pressed:
+    if launch.decided(specs, expected, pressed):
         page.submit(specs, device)
 
 

@@ -121,7 +121,7 @@ def launcher(
     )
     missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
     if missing:
-        launch.cost(missing)
+        expected = launch.cost(missing)
         with st.container(horizontal=True, vertical_alignment="center"):
             pressed = st.button(
                 f"Queue {len(missing)} missing run{'s' * (len(missing) > 1)}",
@@ -129,7 +129,7 @@ def launcher(
                 icon=":material/playlist_add:",
             )
             device = launch.device()
-        if pressed:
+        if launch.decided(missing, expected, pressed):
             page.submit(missing, device)
     else:
         st.success(f"All of these {what} are measured or queued.")
