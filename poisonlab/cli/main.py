@@ -1,4 +1,4 @@
-"""The same specs from a shell: ``poisonlab ui|list|run|sweep|reproduce|leaderboard|export|import|doctor``, and
+"""The same specs from a shell: ``poisonlab ui|list|run|sweep|reproduce|leaderboard|report|export|import|doctor``, and
 ``multilevel``, whose games have specs of their own; ``python -m poisonlab`` is the same.
 
 Results go to stdout, messages to stderr. Exit codes: 0 done, 1 a run failed or the
@@ -89,7 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--results", type=Path, default=poisonlab.results_folder(), help="results folder")
         return added
 
-    for add in (_add_ui, _add_runs, _add_reproduce, _add_multilevel, _add_list, _add_board, _add_transfer):
+    for add in (
+        _add_ui,
+        _add_runs,
+        _add_reproduce,
+        _add_multilevel,
+        _add_list,
+        _add_board,
+        _add_report,
+        _add_transfer,
+    ):
         add(command)
     command("doctor", results.doctor, "What works on this machine")
     return parser
@@ -194,18 +203,45 @@ def _add_board(command: Command) -> None:
         choices=("defense", "attack"),
         help="rank defenses, or attacks, of the block with most evidence that fits --dataset, --threat and --preset",
     )
-    board.add_argument("--threat", choices=THREATS, help="of the block that is ranked")
-    board.add_argument(
+    _ranked(board)
+    form = board.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true")
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--latex", action="store_true", help="a table for a paper, of --rank")
+    form.add_argument("--bibtex", action="store_true", help="the papers behind what --rank compares")
+    form.add_argument("--parquet", type=Path, metavar="FILE")
+
+
+def _ranked(parser: argparse.ArgumentParser) -> None:
+    """What a ranking takes beside a dataset and a preset."""
+    parser.add_argument("--threat", choices=THREATS, help="of the block that is ranked")
+    parser.add_argument(
         "--loss-allowed",
         type=float,
         metavar="SHARE",
         help="of accuracy, 0.05 if not given; an attack that is repaired at a higher price counts as not repaired",
     )
-    form = board.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true")
-    form.add_argument("--json", action="store_true")
-    form.add_argument("--latex", action="store_true", help="a table for a paper, of --rank")
-    form.add_argument("--parquet", type=Path, metavar="FILE")
+
+
+def _add_report(command: Command) -> None:
+    """``report``."""
+    text = "One HTML file that needs no network: a ranking, a run or a comparison of runs"
+    whats = command("report", results.report, text).add_subparsers(dest="what", metavar="what", required=True)
+
+    def add(what: str, text: str) -> argparse.ArgumentParser:
+        added = whats.add_parser(what, help=text, description=text, allow_abbrev=False)
+        added.add_argument("--to", type=Path, required=True, metavar="FILE", help="such as report.html")
+        added.add_argument("--results", type=Path, default=argparse.SUPPRESS, help="results folder")
+        return added
+
+    board = add("board", "Defenses, or attacks, of a block ranked, as leaderboard --rank, with every run")
+    board.add_argument("--rank", choices=("defense", "attack"), default="defense", help="what is ranked")
+    board.add_argument("--dataset")
+    board.add_argument("--preset", choices=PRESETS)
+    _ranked(board)
+    add("run", "One run: settings, metrics, curves, pictures").add_argument("run_id", metavar="RUN_ID")
+    several = add("compare", "Runs side by side: what differs, metrics, pictures")
+    several.add_argument("run_ids", nargs="+", metavar="RUN_ID")
 
 
 def _add_transfer(command: Command) -> None:

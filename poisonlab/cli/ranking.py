@@ -6,6 +6,7 @@ from typing import Any
 
 from poisonlab.cli.frames import say_left_out, written
 from poisonlab.cli.terminal import OK, UsageError, table
+from poisonlab.spec.bibliography import bibtex
 from poisonlab.store import Store
 from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, TASKS, Block, Board, Of
@@ -18,7 +19,7 @@ def ranking(options: argparse.Namespace) -> int:
     allowed = LOSS_ALLOWED if options.loss_allowed is None else options.loss_allowed
     store = Store(options.results)
     try:
-        block = _block(store.rankings.blocks(), options)
+        block = block_asked_for(store.rankings.blocks(), options)
         board = store.rankings.board(block, options.rank, allowed)
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -27,12 +28,14 @@ def ranking(options: argparse.Namespace) -> int:
     say_left_out(store)
     if options.latex:
         print(as_latex(board, options.rank.capitalize()))
+    elif options.bibtex:
+        print(bibtex(board.methods(options.rank)))
     elif not written(board.rows, options):
         _print(board, options.rank, allowed)
     return OK
 
 
-def _block(blocks: list[Block], options: argparse.Namespace) -> Block:
+def block_asked_for(blocks: list[Block], options: argparse.Namespace) -> Block:
     """The block with most evidence that fits what was asked for.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``list``, ``leaderboard``, ``export``, ``import`` and ``doctor``.
+"""``list``, ``leaderboard``, ``report``, ``export``, ``import`` and ``doctor``.
 
 What needs a database is imported where it is used: the others also work on a bare GPU node.
 """
@@ -76,8 +76,9 @@ def leaderboard(options: argparse.Namespace) -> int:
         from poisonlab.cli.ranking import ranking  # noqa: PLC0415 - the core works without a database
 
         return ranking(options)
-    if options.latex:
-        raise UsageError("--latex writes a ranking; add --rank")
+    for form in ("latex", "bibtex"):
+        if getattr(options, form):
+            raise UsageError(f"--{form} writes a ranking; add --rank")
     from poisonlab.cli.frames import say_left_out, written  # noqa: PLC0415 - the core works without a database
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the same
 
@@ -109,6 +110,12 @@ def leaderboard(options: argparse.Namespace) -> int:
         rows = board[shown].astype(object).values.tolist()
         print(table(shown, rows) or "no finished runs yet; start with: python -m poisonlab run --help")
     return OK
+
+
+def report(options: argparse.Namespace) -> int:
+    from poisonlab.cli.report import report as written  # noqa: PLC0415 - the core works without a database
+
+    return written(options)
 
 
 def export(options: argparse.Namespace) -> int:

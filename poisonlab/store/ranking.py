@@ -18,13 +18,15 @@ EVIDENCE = 0.5  # share of the defenses that an attack was measured against to c
 
 SHOWN = ("success", "clean_accuracy", "robust_accuracy", "der")  # metrics of a pair of attack and defense
 
+_COMPARABLE = f"""{COUNTED}
+WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
+    AND seed NOT IN ({", ".join(map(str, TUNED_ON))})"""
 _RUNS = f"""
 SELECT dataset, threat, preset, attack, defense, seed, arg_max(run_id::VARCHAR, created) AS run_id,
     {", ".join(f"arg_max({name}, created) AS {name}" for name in SHOWN)},
     arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
     arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
-FROM {COUNTED} WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
-    AND seed NOT IN ({", ".join(map(str, TUNED_ON))})
+FROM {_COMPARABLE}
 GROUP BY dataset, threat, preset, attack, defense, seed
 """
 
@@ -60,6 +62,14 @@ class Board:
         """How many seeds each row has on a task, such as ``1`` or, with another word or sign between, ``1 to 4``."""
         counts = zip(self.rows["seeds_least"], self.rows["seeds_most"], strict=True)
         return [str(most) if least == most else f"{least}{between}{most}" for least, most in counts]
+
+    def methods(self, of: Of) -> dict[str, list[str]]:
+        """Names by kind of all that was measured, whose papers are to be cited.
+
+        Args:
+            of: what the rows are.
+        """
+        return {"dataset": [self.block.dataset], of: list(self.rows["name"]), TASKS[of]: self.tasks}
 
 
 class Rankings:
@@ -99,6 +109,19 @@ class Rankings:
             ORDER BY attack, defense, seed"""
         return self.db.frame(sql, [block.dataset, block.threat, block.preset])
 
+    def measured_with(self, block: Block) -> pd.DataFrame:
+        """The same runs with what a reader needs to check them, by attack, defense and seed.
+
+        Further columns: ``run_id``, ``clean_accuracy``, ``victim``, ``source``, ``device``, ``torch``, ``revision``,
+        ``created``.
+        """
+        sql = f"""SELECT DISTINCT ON (attack, defense, seed) attack, defense, seed, run_id::VARCHAR AS run_id, success,
+                success_undefended, clean_accuracy, clean_accuracy_undefended - clean_accuracy AS loss, seconds,
+                victim, source, device, torch, revision, created
+            FROM {_COMPARABLE} AND dataset = ? AND threat = ? AND preset = ?
+            ORDER BY attack, defense, seed, created DESC"""
+        return self.db.frame(sql, [block.dataset, block.threat, block.preset])
+
     def all_runs(self) -> pd.DataFrame:
         """The same of all blocks, as :func:`~poisonlab.store.agreement.agreement` takes it."""
         return self.db.frame(f"SELECT * FROM ({_RUNS}) ORDER BY ALL")
@@ -131,6 +154,20 @@ def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Boa
     order = ["baseline", "complete", "rank", "mean_rank", "better", "name"]
     rows = rows.assign(better=better).sort_values(order, ascending=[False, False, True, True, True, True])
     return Board(block, rows.drop(columns=["baseline", "better"]).reset_index(drop=True), tasks, found)
+
+
+def marks(runs: pd.DataFrame, board: Board, attack: str | None) -> pd.DataFrame:
+    """What each defense prevents and costs: ``name``, ``success``, ``loss``, ``tasks`` and ``run_id``, its newest run.
+
+    Args:
+        runs: as :func:`ranked` takes them. board: the same, with a row a defense.
+        attack: one of ``runs``; ``None`` for means over the attacks that are ranked on, which have no single run.
+    """
+    if attack is None:
+        return board.rows.assign(run_id="")[["name", "success", "loss", "tasks", "run_id"]]
+    own = runs[runs["attack"] == attack].groupby("defense")
+    found = own.agg(success=("success", "mean"), loss=("loss", "mean"), run_id=("run_id", "last"))
+    return found.assign(tasks=1).rename_axis("name").reset_index()
 
 
 def _row(name: Any, runs: pd.DataFrame, other: str) -> dict[str, Any]:

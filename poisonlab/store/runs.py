@@ -60,15 +60,19 @@ class Runs:
         Raises:
             RecordError: its folder is gone or damaged.
         """
-        match self._home(run_id):
+        match self.home(run_id):
             case "runs":
                 return run_folder.read_record(self.own / run_id)[0]
             case "reference":  # it calls itself local, as it did where it was measured
                 return self.shipped.record(self.db, run_id).model_copy(update={"source": "reference"})
         return None
 
-    def _home(self, run_id: str) -> str:
-        """``runs`` or ``reference``; empty for an unknown run."""
+    def home(self, run_id: str) -> str:
+        """Where a run lies: ``runs`` or ``reference``; empty for an unknown run.
+
+        Raises:
+            RecordError: not an id.
+        """
         found = self.db.rows("SELECT home FROM runs WHERE run_id = ?", [check_run_id(run_id)])
         return str(found[0][0]) if found else ""
 
@@ -92,7 +96,7 @@ class Runs:
             NotShipped: a shipped run whose artifacts were left out of the download.
             RecordError: an id, a name or a trial that is none, or a file that is missing or damaged.
         """
-        reference = self._home(run_id) == "reference"
+        reference = self.home(run_id) == "reference"
         if reference and run_id not in self.shipped.showcase:
             raise NotShipped(NOT_SHIPPED)
         home = self.shipped.folder if reference else self.own
@@ -103,7 +107,7 @@ class Runs:
 
     def has_pictures(self, run_id: str) -> bool:
         """Whether the artifacts of a run are here; of a shipped run they may not be."""
-        return run_id in self.shipped.showcase or self._home(run_id) != "reference"
+        return run_id in self.shipped.showcase or self.home(run_id) != "reference"
 
     def names(self) -> dict[str, list[str]]:
         """The values present among finished runs: dataset, attack, defense, victim, preset, source."""

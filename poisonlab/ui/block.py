@@ -8,7 +8,7 @@ import streamlit as st
 from poisonlab.figures import board as figures
 from poisonlab.measure import catalogue
 from poisonlab.runner import runtime
-from poisonlab.store.ranking import NOTHING, SHOWN, Board
+from poisonlab.store.ranking import NOTHING, SHOWN, Board, marks
 from poisonlab.ui import charts, glossary, link, navigation
 
 EVERY = "all, on average"
@@ -48,7 +48,7 @@ def _costs(runs: pd.DataFrame, board: Board) -> None:
     left.subheader("What a defense costs", anchor=False)
     attack = link.choice(right, "Attack", [EVERY, *sorted(runs["attack"].unique())], str, key="costs_under")
     opened = charts.clicked(
-        figures.trade_off(marks(runs, board, attack), NOTHING),
+        figures.trade_off(marks(runs, board, None if attack == EVERY else attack), NOTHING),
         key="tradeoff",
         alt="Scatter of clean accuracy lost against attack success, one named mark for each defense",
     )
@@ -58,19 +58,6 @@ def _costs(runs: pd.DataFrame, board: Board) -> None:
         + ("Means over attacks." if attack == EVERY else "A click opens the newest run.")
     )
     _open(opened)
-
-
-def marks(runs: pd.DataFrame, board: Board, attack: str) -> pd.DataFrame:
-    """One row a defense: ``name``, ``success``, ``loss``, ``tasks``, ``run_id``, as the trade-off takes them.
-
-    Args:
-        attack: an attack of ``runs``, or :data:`EVERY` for means over the attacks that are ranked on.
-    """
-    if attack == EVERY:
-        return board.rows.assign(run_id="")[["name", "success", "loss", "tasks", "run_id"]]
-    own = runs[runs["attack"] == attack].groupby("defense")
-    found = own.agg(success=("success", "mean"), loss=("loss", "mean"), run_id=("run_id", "last"))
-    return found.assign(tasks=1).rename_axis("name").reset_index()
 
 
 def _open(customdata: list[Any] | None) -> None:

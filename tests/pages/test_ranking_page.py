@@ -9,8 +9,7 @@ from page_helpers import Open, words
 
 from poisonlab.figures.board import heatmap, trade_off
 from poisonlab.figures.ranking import mean_ranks
-from poisonlab.store.ranking import Block, Rankings, ranked
-from poisonlab.ui.block import EVERY, marks
+from poisonlab.store.ranking import Block, Rankings, marks, ranked
 
 BLOCK = Block("cifar10", "backdoor", "quick")
 RUNS = pd.DataFrame(
@@ -125,5 +124,5 @@ def test_marks_of_one_attack_are_its_runs_and_of_all_the_boards_means() -> None:
 
     (awm,) = marks(RUNS, board, "blend").query("name == 'awm'").to_dict("records")
     assert awm == {"name": "awm", "success": 0.1, "loss": 0.01, "run_id": "run of blend and awm", "tasks": 1}
-    every = marks(RUNS, board, EVERY)
+    every = marks(RUNS, board, None)
     assert list(every["name"]) == list(board.rows["name"]) and set(every["run_id"]) == {""}
