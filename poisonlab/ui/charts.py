@@ -24,13 +24,13 @@ def projector() -> None:
 
 def show(figure: Any, *, key: str, alt: str, place: Any = st) -> None:
     """Draw a figure on the page, or in the column ``place``; the camera above it saves an SVG."""
-    place.plotly_chart(_sized(figure), key=key, alt=alt, config=save_as_svg(key))
+    place.plotly_chart(_sized(figure), key=key, alt=alt, config=tools(key))
 
 
 def clicked(figure: Any, *, key: str, alt: str) -> list[Any] | None:
     """The same of a figure whose marks open something: the ``customdata`` of the mark that was just clicked."""
     event = st.plotly_chart(
-        _sized(figure), key=key, alt=alt, config=save_as_svg(key), on_select="rerun", selection_mode="points"
+        _sized(figure), key=key, alt=alt, config=tools(key), on_select="rerun", selection_mode="points"
     )
     points = event["selection"]["points"]
     found: list[Any] | None = points[0].get("customdata") if points else None
@@ -50,9 +50,16 @@ def _sized(figure: Any) -> Any:
     return figure.update_layout(font_size=round(USUAL_TYPE * ENLARGED), height=height, margin=margin)
 
 
-def save_as_svg(name: str) -> dict[str, Any]:
-    """What the camera button of a figure saves: a drawing, which papers and slides enlarge without loss."""
-    return {"toImageButtonOptions": {"format": "svg", "filename": f"poisonlab_{plain(name)}"}}
+def tools(name: str) -> dict[str, Any]:
+    """What the buttons of a figure do: the camera saves a drawing, which papers and slides enlarge without loss.
+
+    The button that uploads a figure to a service of plotly's is left out, and has no address to send it to.
+    """
+    return {
+        "toImageButtonOptions": {"format": "svg", "filename": f"poisonlab_{plain(name)}"},
+        "showSendToCloud": False,
+        "plotlyServerURL": "",
+    }
 
 
 def plain(name: str) -> str:

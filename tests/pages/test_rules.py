@@ -50,13 +50,14 @@ def test_segments_are_drawn_in_one_place_which_knows_what_an_empty_link_means() 
     assert drawn == ["link.py"]
 
 
-def test_figures_are_shown_in_one_place_which_lets_them_be_saved_as_a_drawing() -> None:
+def test_figures_are_shown_in_one_place_which_saves_drawings_and_sends_nothing_away() -> None:
     drawn = [path.name for path in SOURCES if ".plotly_chart(" in path.read_text()]
 
     assert drawn == ["charts.py"]
-    assert charts.save_as_svg("curve-2026/seed 1")["toImageButtonOptions"] == {
-        "format": "svg",
-        "filename": "poisonlab_curve_2026_seed_1",
+    assert charts.tools("curve-2026/seed 1") == {
+        "toImageButtonOptions": {"format": "svg", "filename": "poisonlab_curve_2026_seed_1"},
+        "showSendToCloud": False,
+        "plotlyServerURL": "",
     }
 
 
