@@ -55,7 +55,8 @@ class Cifar10:
         "a subset, so that a laptop finishes in minutes. There, a victim that is to hold a backdoor learns three times "
         "as long as others, until the backdoor lies in a few channels, as it does in published networks.",
     )
-    class_count: ClassVar[int] = 10
+    class_count: ClassVar[int] = len(CLASSES)
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

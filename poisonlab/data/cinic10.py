@@ -65,6 +65,7 @@ class Cinic10:
         ),
     )
     class_count: ClassVar[int] = len(CLASSES)
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

@@ -107,6 +107,7 @@ class Gtsrb:
         ),
     )
     class_count: ClassVar[int] = len(CLASSES)
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

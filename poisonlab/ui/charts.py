@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-
 PROJECTOR = "projector"  # the switch, in the URL
 ENLARGED = 1.5  # type and height of figures on a projector, against usual
 USUAL_TYPE = 13

@@ -1,7 +1,6 @@
 """Setting up one experiment with all its parameters, and what it will cost."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
@@ -16,6 +15,7 @@ from poisonlab.ui import cards, entered, forms, launch, link, page, selector
 from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
+LAUNCH = "Launch"
 MAX_SEED = 2**31 - 1
 MAX_REPEATS = 20
 SEED_HELP = (
@@ -74,21 +74,21 @@ def single() -> None:
     settings, link_number = entered.read(names)
     parts = _parts(preset)
     overrides = entered.usable(settings, _flat(parts), lambda overrides: _spec(names, 0, overrides))
-    cards.row([("dataset", names["dataset"]), ("attack", names["attack"]), ("defense", names["defense"])])
-    above = st.container()  # stands above the form, but follows from what is entered there
+    with st.expander("What these are, from which papers, and where they differ from them"):
+        cards.row([("dataset", names["dataset"]), ("attack", names["attack"]), ("defense", names["defense"])])
     start = _parts(_spec(names, 0, overrides))
-    form = _form(start, parts, "-".join([*names.values(), str(link_number)]))
+    overrides = _parameters(start, parts, "-".join([*names.values(), str(link_number)]), names["dataset"])
     try:
-        specs = [_spec(names, seed, form.overrides) for seed in seeds]
+        specs = [_spec(names, seed, overrides) for seed in seeds]
     except (SpecError, registry.UnknownName) as error:
         st.error(escape(error), icon=":material/error:")
+        launch.refused(LAUNCH)
         return
-    entered.write(form.overrides)
-    with above:
-        expected = launch.cost(specs)
+    entered.write(overrides)
     st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
-    if launch.decided(specs, expected, form.launched):
-        page.submit(specs, form.device)
+    device = launch.bar(specs, LAUNCH)
+    if device is not None:
+        page.submit(specs, device)
 
 
 def _methods() -> tuple[dict[str, Any], list[int]]:
@@ -147,31 +147,22 @@ def _seeds(left: Any, right: Any) -> list[int]:
     return [start + i for i in range(count)]
 
 
-@dataclass(frozen=True)
-class Form:
-    """What the form says: whether to launch, where, and the values that differ from the preset."""
+def _parameters(
+    start: dict[str, Config], preset: dict[str, Config], key: str, dataset: str
+) -> dict[str, Any]:
+    """A tab for each part; the values that differ from the preset, by their dotted names.
 
-    launched: bool
-    device: str
-    overrides: dict[str, Any]
-
-
-def _form(start: dict[str, Config], preset: dict[str, Config], key: str) -> Form:
-    """A tab for each part; ``start`` is what the fields hold until somebody changes them."""
+    Args:
+        start: what the fields hold until somebody changes them. key: different for every choice of methods.
+    """
     overrides: dict[str, Any] = {}
-    with st.form("parameters"):
-        for tab, (part, usual) in zip(
-            st.tabs([TITLES[part] for part in preset]), preset.items(), strict=True
-        ):
-            with tab:
-                held = forms.fields(start[part], f"{key}.{part}", usual)
-                prefix = "" if part == "run" else f"{part}."
-                overrides |= {prefix + name: v for name, v in held.items() if v != getattr(usual, name)}
-        with st.container(horizontal=True, vertical_alignment="center"):
-            launched = st.form_submit_button("Launch", type="primary", icon=":material/play_arrow:")
-            st.form_submit_button("Check and estimate", icon=":material/fact_check:")
-            device = launch.device()
-    return Form(launched, device, overrides)
+    named = {"target_class": getattr(registry.dataset[dataset], "class_names", ())}
+    for tab, (part, usual) in zip(st.tabs([TITLES[part] for part in preset]), preset.items(), strict=True):
+        prefix = "" if part == "run" else f"{part}."
+        with tab:
+            held = forms.fields(start[part], f"{key}.{part}", usual, prefix.rstrip("."), named)
+        overrides |= {prefix + name: v for name, v in held.items() if v != getattr(usual, name)}
+    return overrides
 
 
 TITLES = {

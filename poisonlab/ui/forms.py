@@ -2,6 +2,7 @@
 
 import math
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -65,7 +66,20 @@ def explain_field(field: FieldInfo, preset_value: Any) -> str:
     return "  \n".join(lines)
 
 
-def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
+SHORT = {"lr": "learning rate", "eps": "epsilon", "iid": "i.i.d.", "fc": "linear layer"}
+CAPITALS = ("ebm", "ddpm", "asr", "psnr", "jpeg", "sam", "pca")
+
+
+def readable(name: str) -> str:
+    """``Learning rate`` of ``lr``, ``EBM steps`` of ``ebm_steps``: a parameter's name in words."""
+    parts = [part.upper() if part in CAPITALS else SHORT.get(part, part) for part in name.split("_")]
+    words = " ".join(part for part in parts if part)
+    return words[:1].upper() + words[1:]
+
+
+def fields(
+    values: Config, key: str, preset: Config, part: str = "", named: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """Draw an input for every field of ``values`` and return what they hold: name -> value.
 
     Args:
@@ -73,6 +87,8 @@ def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
         key: unique in the page and different for every method and preset, so that the inputs of one
             never inherit the values of another.
         preset: the preset's values, for the hover and for how a number steps.
+        part: of the spec, for the hover: ``attack`` of ``attack.poison_rate``.
+        named: what the values of some parameters are called, counted from 0, such as classes.
     """
     entered: dict[str, Any] = {}
     names = list(type(values).model_fields)
@@ -83,20 +99,40 @@ def fields(values: Config, key: str, preset: Config) -> dict[str, Any]:
             field = type(values).model_fields[name]
             with column:
                 entered[name] = _input(
-                    name,
+                    _label(name, field),
                     field,
                     getattr(values, name),
                     f"{key}.{name}",
+                    f"`{part}.{name}`" if part else f"`{name}`",
                     getattr(preset, name),
+                    (named or {}).get(name, ()),
                 )
     return entered
 
 
-def _input(name: str, field: FieldInfo, value: Any, key: str, usual: Any) -> Any:
-    """One widget, chosen by the field's type."""
-    help = explain_field(field, usual)
+def _label(name: str, field: FieldInfo) -> str:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    label = f"{name} ({extra['unit']})" if extra.get("unit") else name
+    return f"{readable(name)} ({extra['unit']})" if extra.get("unit") else readable(name)
+
+
+def _input(
+    label: str, field: FieldInfo, value: Any, key: str, raw: str, usual: Any, named: Sequence[str]
+) -> Any:
+    """One widget, chosen by the field's type.
+
+    Args:
+        raw: the parameter's own name, for the hover. named: what its values are called, counted from 0.
+    """
+    help = f"{raw}  \n{explain_field(field, usual)}"
+    if named and value in range(len(named)):
+        return st.selectbox(
+            label,
+            range(len(named)),
+            index=value,
+            format_func=lambda number: f"{number}: {named[number]}",
+            key=key,
+            help=help,
+        )
     kind = _plain_type(field.annotation)
     choices = _choices(field)
     if choices:

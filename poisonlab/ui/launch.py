@@ -11,6 +11,10 @@ from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec, digest
 from poisonlab.ui.wording import duration, escape
 
+TIME_HELP = (
+    "Each stage by the nearest finished runs on the same type of device, scaled by epochs, images, steps and the "
+    "size of the network. A stage that several runs share counts once, one that is in the cache not at all."
+)
 ELSEWHERE = "from shipped runs, measured on another machine"
 
 
@@ -33,8 +37,34 @@ def device() -> str:
     )
 
 
+def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
+    """A line at the bottom of the window, always in sight: what the runs cost, and the button that queues them.
+
+    Returns:
+        The device to run on once they are to be queued.
+    """
+    current = runtime.get()
+    expected = costs.of(current.store, specs, current.runner.device_type)
+    memory = expected.peak_memory_mb
+    parts = ["one run" if len(specs) == 1 else f"{len(specs)} runs", f"time {_time(expected)}"]
+    parts += [] if memory is None else [f"memory {memory:.0f} MB"]
+    with st.bottom:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button(label, type="primary", icon=":material/play_arrow:")
+            st.markdown(f"**{', '.join(parts)}**", width="content", help=TIME_HELP)
+            st.caption(" ".join(_origin(expected)), width="content")
+            where = device()
+        return where if decided(specs, expected, pressed) else None
+
+
+def refused(label: str) -> None:
+    """The same line where the values cannot be run."""
+    with st.bottom:
+        st.button(label, type="primary", icon=":material/play_arrow:", disabled=True)
+
+
 def cost(specs: Sequence[ExperimentSpec]) -> Cost:
-    """What finished runs say about time and memory."""
+    """What finished runs say about time and memory, on the page."""
     current = runtime.get()
     expected = costs.of(current.store, specs, current.runner.device_type)
     left, middle, right = st.columns(3)
@@ -43,8 +73,7 @@ def cost(specs: Sequence[ExperimentSpec]) -> Cost:
         "Time",
         _time(expected),
         border=True,
-        help="Each stage by the nearest finished runs on the same type of device, scaled by epochs, images, steps and "
-        "the size of the network. A stage that several runs share counts once, one that is in the cache not at all.",
+        help=TIME_HELP,
     )
     memory = expected.peak_memory_mb
     right.metric(

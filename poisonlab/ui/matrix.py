@@ -43,16 +43,13 @@ def matrix() -> None:
         st.warning(escape(message))
     if not specs:
         return
-    expected = launch.cost(specs)
     st.code(
         sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
         language="bash",
         wrap_lines=True,
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        pressed = st.button(f"Queue {len(specs)} runs", type="primary", icon=":material/playlist_add:")
-        device = launch.device()
-    if launch.decided(specs, expected, pressed):
+    device = launch.bar(specs, f"Queue {len(specs)} runs")
+    if device is not None:
         page.submit(specs, device)
 
 

@@ -65,9 +65,9 @@ def launch(page: Any, address: str, epochs: str) -> str:
     for label, option in (("Dataset", "digits"), ("Attack", "badnets"), ("Defense", "awm")):
         choose(page, label, option)
     page.get_by_role("tab", name="Defense").click()
-    fill(page, "rounds", "2")
+    fill(page, "Rounds", "2")
     page.get_by_role("tab", name="Training").click()
-    fill(page, "epochs", epochs)
+    fill(page, "Epochs", epochs)
     click_button(page, "Launch")
     expect_title(page, "Jobs")
     page.wait_for_url(re.compile(r"job=[0-9a-f-]{36}"))
@@ -154,9 +154,8 @@ def test_entered_values_travel_in_the_link_and_come_back_with_the_back_button(
     address: str, page: Any
 ) -> None:
     open_link(page, f"{address}/experiment?new_defense=none&set=clean_images%3D20", "Experiment")
-    fill(page, "poison_rate", "0.05")
+    fill(page, "Poison rate", "0.05")
     fill(page, "First seed", "3")  # stands outside of the form: what is entered there must survive it
-    click_button(page, "Check and estimate")
 
     entered = "--defense none --preset quick --seed 3 --set attack.poison_rate=0.05 --set clean_images=20"
     page.get_by_text(entered).wait_for()
