@@ -58,7 +58,7 @@ def _detail(run_id: str) -> None:
     st.subheader(f"{escape(run_title(row))}, seed {job.seed}", anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(job.state, color=_COLORS.get(job.state, "gray"))
-        if job.state in jobs.ACTIVE:
+        if job.state == "queued":  # that of a running one stands beside its progress
             jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
         if job.state in RESUMABLE and not job.spec.obstacle():
             jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")

@@ -1,6 +1,7 @@
 """Jobs on screen: progress that moves while something is active, buttons that act on a job."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -43,6 +44,19 @@ def _live(compact: bool) -> None:
         )
     if len(waiting) and not len(running):
         st.caption("A worker takes the next job within a moment.")
+    if len(waiting) > 1 and not compact:
+        _cancel_all(list(waiting["run_id"]))
+
+
+def _cancel_all(run_ids: list[str]) -> None:
+    """A button that empties the queue, after one question: a matrix may be the work of a night."""
+    with st.popover(f"Cancel all {len(run_ids)} waiting", icon=":material/cancel:"):
+        st.markdown("They leave the queue. Each can be resumed from the table below.")
+        if st.button("Cancel them", type="primary", key="cancel_all"):
+            for run_id in run_ids:
+                with suppress(ValueError, RuntimeError):  # it has begun or ended by itself in the meantime
+                    runtime.get().runner.cancel(run_id)
+            st.rerun()
 
 
 def _states(frame: pd.DataFrame) -> dict[str, str]:

@@ -116,7 +116,7 @@ def test_launch_watch_cancel_compare_look_and_share(address: str, page: Any) -> 
 
     cancelled = launch(page, address, epochs="900")
     page.get_by_text(re.compile(r"step \d+ of")).first.wait_for()
-    click_button(page, "Cancel this job")
+    click_button(page, "Cancel")
     page.get_by_text("Somebody cancelled this job").wait_for()
     page.get_by_role("button", name="Resume").wait_for()
     assert cancelled != run_id

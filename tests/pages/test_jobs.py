@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import streamlit as st
 from page_helpers import Open, tiny_backdoor, words
 from streamlit.testing.v1 import AppTest
@@ -58,7 +59,7 @@ def test_running_job_shows_progress_and_can_be_cancelled_and_resumed(open_page: 
     app.switch_page("../../pages/jobs.py").run()
     assert "stage Control" in words(app) or any("stage Control" in p.proto.text for p in app.get("progress"))
 
-    app.button(key=f"Cancel this job-{run_id}").click().run()
+    app.button(key=f"Cancel-{run_id}").click().run()
     wait_until(lambda: state(run_id) == "cancelled")
     app.run()
 
@@ -121,3 +122,17 @@ def test_a_running_job_counts_the_targets_hit_so_far() -> None:
 
     assert "Undefended victim: **2 of 3 targets**" in said and "Defended victim: **0 of 1 targets**" in said
     assert so_far(points[points["name"] == "loss"]) == []
+
+
+def test_all_waiting_jobs_are_cancelled_at_once(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page(tmp_path)
+    jobs = runtime.get().store.jobs
+    monkeypatch.setattr(jobs, "claim", lambda device: None)
+    jobs.enqueue([tiny_backdoor(seed) for seed in range(3)])
+    app.switch_page("../../pages/jobs.py").run()
+
+    next(b for b in app.button if b.key == "cancel_all").click().run()
+
+    assert not app.exception and set(jobs.find()["state"]) == {"cancelled"}
