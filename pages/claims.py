@@ -14,7 +14,7 @@ page.header(
 with st.container(border=True):
     table, recipe = claims.choose()
 rows, specs = claims.cells_of(table, recipe)
-claims.source(table)
+claims.warn(table)
 
 st.subheader("Published and measured", anchor=False)
 attack = claims.choose_attack(table, rows)
@@ -24,6 +24,7 @@ charts.show(
     key="dumbbell",
     alt=f"Published and measured accuracy and attack success of every defense against {table.attacks[attack].label}",
 )
+claims.source(table)
 claims.missing(table, recipe, rows, attack)
 
 st.subheader("Setting", anchor=False)

@@ -128,15 +128,19 @@ def choose_attack(table: PublishedTable, rows: pd.DataFrame) -> str:
     return link.choice(st, "Attack", keys, label, key="against")
 
 
-def source(table: PublishedTable) -> None:
-    """Where the numbers stand and how they came here; recalled ones are plainly marked."""
-    st.markdown(
-        f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}."
-    )
+def warn(table: PublishedTable) -> None:
+    """Numbers that nobody read in the paper are plainly marked."""
     if table.provenance == "recalled":
         st.warning(
             "These numbers were not read in the paper but recalled: check them there before you quote them."
         )
+
+
+def source(table: PublishedTable) -> None:
+    """Where the numbers stand and how they came here."""
+    st.markdown(
+        f"**Source.** {linked(table.paper)}: {escape(table.place)}. Read in: {escape(table.read_in)}."
+    )
     for note in table.notes:
         st.caption(escape(note))
 

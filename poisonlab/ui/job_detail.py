@@ -12,7 +12,7 @@ from poisonlab.records.record import RecordError
 from poisonlab.runner import runtime
 from poisonlab.spec import stages
 from poisonlab.store import Job, StoreError
-from poisonlab.ui import charts, glossary, jobs, navigation, page
+from poisonlab.ui import charts, glossary, jobs, navigation, page, theme
 from poisonlab.ui.wording import duration, escape, run_title
 
 POLL_SECONDS = 4  # curves cost more than a progress bar
@@ -61,7 +61,9 @@ def _detail(run_id: str) -> None:
         if job.state == "queued":  # that of a running one stands beside its progress
             jobs.button(st, "Cancel this job", run_id, runner.cancel, icon=":material/cancel:")
         if job.state in RESUMABLE and not job.spec.obstacle():
-            jobs.button(st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type="primary")
+            jobs.button(
+                st, "Resume", run_id, runner.resume, icon=":material/play_arrow:", type=theme.main_button()
+            )
             navigation.link("experiment", "Change and run again", like=run_id)
         if job.device != "auto":
             st.caption(f"For {escape(job.device)} only.", width="content")

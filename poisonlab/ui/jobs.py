@@ -10,7 +10,7 @@ import streamlit as st
 from poisonlab.runner import runtime
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec import stages
-from poisonlab.ui import navigation
+from poisonlab.ui import navigation, theme
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
@@ -52,7 +52,7 @@ def _cancel_all(run_ids: list[str]) -> None:
     """A button that empties the queue, after one question: a matrix may be the work of a night."""
     with st.popover(f"Cancel all {len(run_ids)} waiting", icon=":material/cancel:"):
         st.markdown("They leave the queue. Each can be resumed from the table below.")
-        if st.button("Cancel them", type="primary", key="cancel_all"):
+        if st.button("Cancel them", type=theme.main_button(), key="cancel_all"):
             for run_id in run_ids:
                 with suppress(ValueError, RuntimeError):  # it has begun or ended by itself in the meantime
                     runtime.get().runner.cancel(run_id)

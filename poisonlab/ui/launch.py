@@ -9,6 +9,7 @@ from poisonlab.runner import runtime
 from poisonlab.runner.cost import Cost
 from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec, digest
+from poisonlab.ui import theme
 from poisonlab.ui.wording import duration, escape
 
 TIME_HELP = (
@@ -50,7 +51,7 @@ def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
     parts += [] if memory is None else [f"memory {memory:.0f} MB"]
     with st.bottom:
         with st.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button(label, type="primary", icon=":material/play_arrow:")
+            pressed = st.button(label, type=theme.main_button(), icon=":material/play_arrow:")
             st.markdown(f"**{', '.join(parts)}**", width="content", help=TIME_HELP)
             st.caption(" ".join(_origin(expected)), width="content")
             where = device()
@@ -60,7 +61,7 @@ def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
 def refused(label: str) -> None:
     """The same line where the values cannot be run."""
     with st.bottom:
-        st.button(label, type="primary", icon=":material/play_arrow:", disabled=True)
+        st.button(label, type=theme.main_button(), icon=":material/play_arrow:", disabled=True)
 
 
 def cost(specs: Sequence[ExperimentSpec]) -> Cost:

@@ -15,7 +15,7 @@ from poisonlab.spec.command import run_command
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
-from poisonlab.ui import glossary, navigation
+from poisonlab.ui import glossary, navigation, theme
 from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 
@@ -46,7 +46,7 @@ def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
 def demo_button(demo: tuple[str, str, str], key: str = "demo", label: str = "") -> None:
     """Queue the preset ``quick`` of an experiment; the button names it unless it has a label."""
     label = label or f"Run {demo[0]} × {demo[1]} × {demo[2]}"
-    if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
+    if st.button(label, type=theme.main_button(), icon=":material/play_arrow:", key=key):
         submit([make_spec(*demo)])
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.runner import runtime
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
-from poisonlab.ui import launch, link, page
+from poisonlab.ui import launch, link, page, theme
 from poisonlab.ui.command import sweep_command
 from poisonlab.ui.experiment import MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
 from poisonlab.ui.matrix import MAX_JOBS
@@ -125,7 +125,7 @@ def launcher(
         with st.container(horizontal=True, vertical_alignment="center"):
             pressed = st.button(
                 f"Queue {len(missing)} missing run{'s' * (len(missing) > 1)}",
-                type="primary",
+                type=theme.main_button(),
                 icon=":material/playlist_add:",
             )
             device = launch.device()

@@ -5,58 +5,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from browser_helpers import (
+    EXPERIMENTS,
+    choose,
+    click_button,
+    expect_no_exception,
+    expect_title,
+    fill,
+    finalize,
+    go_to,
+    open_link,
+    progress,
+    settled_box,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-# -- in the words of a user ----------------------------------------------------------------------------
-
-
-def open_link(page: Any, url: str, title: str) -> None:
-    page.goto(url)
-    expect_title(page, title)
-
-
-def expect_title(page: Any, title: str) -> None:
-    page.get_by_role("heading", name=title, exact=True, level=1).wait_for()
-    expect_no_exception(page)
-
-
-def expect_no_exception(page: Any) -> None:
-    assert page.get_by_test_id("stException").count() == 0
-
-
-def go_to(page: Any, name: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
-    expect_title(page, name)
-
-
-def choose(page: Any, label: str, option: str) -> None:
-    finalize(page)  # a page that is still being drawn closes what is opened on it
-    box = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True))
-    box.get_by_role("combobox").click()
-    page.get_by_role("option", name=option, exact=True).click()
-    finalize(page)
-
-
-def fill(page: Any, label: str, value: str) -> None:
-    field = page.get_by_role("spinbutton", name=label, exact=True)
-    field.fill(value)
-    field.press("Tab")
-
-
-def click_button(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).first.click()
-
-
-def finalize(page: Any) -> None:
-    """Wait until the script has run."""
-    page.wait_for_timeout(300)
-    page.get_by_test_id("stStatusWidget").wait_for(state="hidden")
-
-
-def progress(page: Any) -> str:
-    return str(page.get_by_test_id("stProgress").first.inner_text())
 
 
 def launch(page: Any, address: str, epochs: str) -> str:
@@ -75,23 +38,6 @@ def launch(page: Any, address: str, epochs: str) -> str:
 
 
 # -- tests, in the order of a first visit ----------------------------------------------------------------
-
-
-EXPERIMENTS = "[class*='st-key-board-']"  # the leaderboard's table of all experiments
-
-
-def settled_box(page: Any, selector: str) -> dict[str, float]:
-    """Where an element lies once the page has stopped drawing it anew; it is scrolled into sight."""
-    before = None
-    for _ in range(60):
-        element = page.locator(selector).first
-        element.scroll_into_view_if_needed()
-        box = element.bounding_box()
-        if box and box == before:
-            return box
-        before = box
-        page.wait_for_timeout(500)
-    raise AssertionError(f"{selector} never came to rest")
 
 
 def test_first_deep_link_after_a_start_opens_its_page_with_the_menu(address: str, page: Any) -> None:

@@ -1,0 +1,117 @@
+"""What one sees first: pictures in sight, nothing that a reader with a screen reader or weak eyes is kept from."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser_helpers import expect_title, finalize, open_link
+
+from poisonlab.ui import navigation
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+WITH_PICTURES = [
+    *(
+        "poisons",
+        "triggers",
+        "crafting",
+        "purification",
+        "langevin",
+        "energy",
+        "neurons",
+        "unlearning",
+        "repair",
+    ),
+    *("leaderboard", "trials", "budget", "claims"),
+]
+IN_SIGHT = 500  # pixels from the top at 1280 x 800
+# the first picture, figure or table of a page: where it begins
+FIRST_PICTURE = """() => Math.min(...[...document.querySelectorAll(
+    '[data-testid=stMain] :is(img, .js-plotly-plot, [data-testid=stDataFrame])')]
+    .map(e => e.getBoundingClientRect()).filter(r => r.width > 40 && r.height > 40).map(r => r.top))"""
+STREAMLITS_OWN = ("stSidebarNavItems", "<li")  # its menu puts a div between list and items
+PAGES = [name for section in navigation.PAGES.values() for name, _, _ in section]
+
+
+@pytest.mark.parametrize("name", WITH_PICTURES)
+def test_the_first_picture_is_in_sight(address: str, page: Any, name: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    open_link(page, f"{address}/{name}", navigation.title(name))
+    finalize(page)
+
+    page.wait_for_function(f"({FIRST_PICTURE})() <= {IN_SIGHT}", timeout=20_000)
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script of axe-core, which finds what keeps people out of a page."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("axe-core comes from npm, which is not installed")
+    folder = tmp_path_factory.mktemp("axe")
+    fetched = subprocess.run([npm, "pack", "axe-core@4"], cwd=folder, capture_output=True, timeout=120)
+    if fetched.returncode:
+        pytest.skip("axe-core cannot be fetched from npm")
+    shutil.unpack_archive(next(folder.glob("*.tgz")), folder)
+    return Path(folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nobody_is_kept_out(address: str, page: Any, axe: str, name: str) -> None:
+    """In the light and in the dark, and on a tablet, where nothing is cut off."""
+    page.goto(f"{address}/{'' if name == 'home' else name}")
+    page.get_by_role("heading", level=1).first.wait_for()
+    finalize(page)
+    page.evaluate(axe)
+
+    assert serious(page) == []
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(500)
+    assert serious(page) == []
+    page.set_viewport_size({"width": 820, "height": 1100})
+    page.wait_for_timeout(500)
+    wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert wide <= seen
+
+
+def serious(page: Any) -> list[str]:
+    """What axe-core holds against the page, the menu's markup left out, which is Streamlit's."""
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+        if not (rule["id"] in ("list", "listitem") and any(mark in node["html"] for mark in STREAMLITS_OWN))
+    ]
+
+
+def test_a_students_walk(address: str, page: Any) -> None:
+    """Home, lesson, launch, watch, finished, its trigger, the board: in fewer than ten clicks."""
+    clicks = []
+
+    def click(what: Any) -> None:
+        clicks.append(what)
+        what.click()
+
+    open_link(page, address, "PoisonLab")
+    click(page.get_by_role("button", name="Start the five-minute lesson"))
+    expect_title(page, navigation.title("lesson_backdoor"))
+    menu = page.get_by_test_id("stSidebarNav")
+    click(menu.get_by_role("link", name="Home"))
+    expect_title(page, "PoisonLab")
+    click(page.get_by_role("button", name="Run it live"))
+    expect_title(page, "Jobs")
+    page.get_by_test_id("stProgress").first.wait_for()
+    other_pages = page.get_by_text("This run on other pages:")
+    other_pages.wait_for(timeout=300_000)
+    click(page.get_by_test_id("stMain").get_by_role("link", name="Triggers"))
+    expect_title(page, "Triggers")
+    page.get_by_role("heading", name="The recovered trigger").wait_for()
+    page.get_by_text("victim:").first.wait_for()
+    click(menu.get_by_role("link", name="Leaderboard"))
+    expect_title(page, "Leaderboard")
+
+    assert len(clicks) < 10
