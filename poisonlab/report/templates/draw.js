@@ -4,6 +4,8 @@
   const config = {
     responsive: true,
     displaylogo: false,
+    showSendToCloud: false,
+    plotlyServerURL: "",
     toImageButtonOptions: { format: "svg", filename: "poisonlab_figure" },
   };
 
