@@ -39,6 +39,7 @@ HEAVY = {
     "plotly": {"figures"},
     "pandas": {"store", "figures", "words", "report", "ui"},
     "pyarrow": {"store"},
+    "jinja2": {"report"},
 }
 
 
@@ -256,7 +257,7 @@ def test_the_top_level_is_small_and_files_can_be_read_in_one_sitting() -> None:
 
 # -- the core alone -----------------------------------------------------------------------------------
 
-BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow")
+BLOCKED = ("streamlit", "duckdb", "plotly", "pandas", "pyarrow", "jinja2")
 SIZES = {
     "training.epochs": 1,
     "dataset.train_images": 60,

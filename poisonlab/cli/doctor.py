@@ -15,7 +15,7 @@ from poisonlab.registry import KINDS, plugins
 from poisonlab.runner.recorder import cache_at
 
 NEEDED = ("torch", "torchvision", "numpy", "pillow", "pydantic", "safetensors", "scikit-learn")
-FOR_THE_APP = ("streamlit", "duckdb", "pandas", "pyarrow", "plotly")
+FOR_THE_APP = ("streamlit", "duckdb", "pandas", "pyarrow", "plotly", "jinja2")
 
 
 def examine(results: Path) -> list[tuple[str, bool, str]]:
