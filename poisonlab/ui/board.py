@@ -15,7 +15,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
 from poisonlab.store.leaderboard import interval_columns
-from poisonlab.ui import glossary, link, navigation, page, tables
+from poisonlab.ui import exports, glossary, link, navigation, page, tables
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
 
@@ -215,6 +215,12 @@ def selection(rows: pd.DataFrame) -> None:
             from poisonlab.ui import pictures  # noqa: PLC0415 - brings torch, which a page of tables does not need
 
             pictures.beside(usable)
+            if len(usable) <= exports.COMPARED:
+                exports.report_button(
+                    partial(exports.comparison_report, usable),
+                    "poisonlab-comparison",
+                    key="comparison_report",
+                )
 
 
 def _runs(row: dict[str, Any]) -> None:

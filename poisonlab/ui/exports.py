@@ -10,6 +10,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.bibliography import bibtex
 from poisonlab.store.ranking import Block, Of
 
+COMPARED = 8  # runs that a comparison holds side by side
 REPORT_HELP = "One HTML file with figures and pictures inside, about 5 MB, that opens without a network."
 BIBTEX_HELP = "The papers that the methods shown here follow, for a .bib file."
 

@@ -12,7 +12,7 @@ from poisonlab.store.agreement import agreement as agreement_of
 from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
 from poisonlab.store.rows import TUNED_ON
-from poisonlab.ui import block, charts, glossary, link, tables
+from poisonlab.ui import block, charts, exports, glossary, link, tables
 from poisonlab.ui.wording import NONE
 
 OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
@@ -58,7 +58,7 @@ def show() -> None:
     board = _board(runs, *names, of, points / 100)
     _table(board, of)
     st.caption(_summary(board, of))
-    _downloads(board, of)
+    _downloads(board, of, points / 100)
     if board.ranks is not None:
         with st.expander("Mean ranks and their intervals"):
             charts.show(
@@ -165,22 +165,25 @@ def _csv(board: Board) -> str:
     return str(board.rows.to_csv(index=False))
 
 
-def _downloads(board: Board, of: Of) -> None:
+def _downloads(board: Board, of: Of, loss_allowed: float) -> None:
     """The ranking as files; each is made when somebody clicks."""
     with st.container(horizontal=True):
-        for label, make, mime in (
-            ("CSV", partial(_csv, board), "text/csv"),
-            ("LaTeX", partial(as_latex, board, of.capitalize()), "text/x-tex"),
+        for label, ending, make, mime in (
+            ("CSV", "csv", partial(_csv, board), "text/csv"),
+            ("LaTeX", "tex", partial(as_latex, board, of.capitalize()), "text/x-tex"),
         ):
             st.download_button(
                 label,
                 make,
-                f"poisonlab-ranking.{'tex' if label == 'LaTeX' else 'csv'}",
+                f"poisonlab-ranking.{ending}",
                 mime,
                 on_click="ignore",
                 icon=":material/download:",
                 key=f"ranking_{label}",
             )
+        exports.bibtex_button(board.methods(of), key="ranking_bibtex")
+        report = partial(exports.board_report, board.block, of, loss_allowed)
+        exports.report_button(report, "poisonlab-ranking", key="ranking_report")
 
 
 def agreement() -> None:
