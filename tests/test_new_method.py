@@ -1,6 +1,6 @@
 """A new attack is one new file: nothing else is edited, and everything knows it.
 
-The file is ``tests/examples/one_pixel.py``; the README shows the same text.
+The file is ``tests/examples/one_pixel.py``; docs/add_a_method.md shows the same text.
 """
 
 import json

@@ -9,6 +9,7 @@ import streamlit as st
 from poisonlab.figures import ranking as figures
 from poisonlab.runner import runtime
 from poisonlab.store.agreement import agreement as agreement_of
+from poisonlab.store.agreement import published_runs
 from poisonlab.store.latex import as_latex
 from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
 from poisonlab.store.rows import TUNED_ON
@@ -99,7 +100,7 @@ def _board(runs: pd.DataFrame, dataset: str, threat: str, preset: str, of: Of, l
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _pairs(runs: pd.DataFrame) -> pd.DataFrame:
-    return agreement_of(runs)
+    return agreement_of(pd.concat([runs, published_runs(runs)]))
 
 
 def _summary(board: Board, of: Of) -> str:

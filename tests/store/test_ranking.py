@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from poisonlab.store import Store
-from poisonlab.store.agreement import agreement
+from poisonlab.store.agreement import agreement, published_runs
 from poisonlab.store.latex import as_latex, escaped
 from poisonlab.store.ranking import Block, ranked
 
@@ -152,3 +152,21 @@ def test_the_latex_table_compiles(tmp_path: Path) -> None:
 def test_an_unreasonable_price_is_refused() -> None:
     with pytest.raises(ValueError, match="loss_allowed"):
         ranked(TABLE, BLOCK, "defense", 1.5)
+
+
+def test_published_tables_agree_with_what_is_measured_and_are_not_compared_with_each_other() -> None:
+    columns = ["dataset", "threat", "preset", "attack", "defense", "seed", "success"]
+    published = published_runs(
+        pd.DataFrame([("x", "backdoor", "full", "badnets", "anp", 0, 0.1)], columns=columns)
+    )
+    table = published[published["preset"] == "published: ftsam_cifar10"]
+    measured = table.assign(preset="full", success=2 * table["success"])  # the same order, other rates
+
+    found = agreement(pd.concat([measured, published]))
+
+    assert set(published["attack"]) == {"badnets"}  # what nobody measured is of no known kind of threat
+    assert table.set_index("defense")["success"]["ft_sam"] == pytest.approx(0.0163)
+    both = set(found["first"]) | set(found["second"])
+    assert all("full" in (one + other) for one, other in zip(found["first"], found["second"], strict=True))
+    row = found[found["second"].str.contains("ftsam_cifar10") | found["first"].str.contains("ftsam_cifar10")]
+    assert row["spearman"].tolist() == [pytest.approx(1.0)] and len(both) > 1

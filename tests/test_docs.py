@@ -1,0 +1,75 @@
+"""Every command that README and docs show is one that the program understands; those that take no time are run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from poisonlab import machine
+from poisonlab.cli import main
+from poisonlab.cli import run as run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PROGRAM = re.compile(r"^(?:\.venv/bin/)?(?:python -m )?poisonlab (.+?)(?:\s+#.*)?$", re.MULTILINE)
+LONG = ("run", "sweep")  # checked up to the moment in which the first stage would begin
+ONLY_PARSED = ("ui", "multilevel", "results", "reproduce")
+LISTS = "--list"
+
+
+def commands() -> list[str]:
+    found = [command for text in TEXTS for command in PROGRAM.findall(text.read_text(encoding="utf-8"))]
+    return list(dict.fromkeys(found))
+
+
+class Begins(Exception):
+    """The first run of a command would begin now."""
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_that_is_shown_can_be_given(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(command)
+    name = words[0]
+    if name in ONLY_PARSED and LISTS not in words:
+        main._parser().parse_args(words)
+        return
+
+    def begin(*_: object) -> None:
+        raise Begins
+
+    monkeypatch.chdir(tmp_path)
+    options = [] if name == "list" else ["--results", str(tmp_path / "results")]
+    if name in LONG:
+        monkeypatch.setattr(run_command, "_run", begin)
+        monkeypatch.setattr(machine, "resolve_device", lambda device: device)
+        with pytest.raises(Begins):
+            main.main([*words, *options])
+        return
+    assert main.main([*words, *options]) == 0
+
+
+def test_the_example_of_a_method_is_the_one_that_is_tested() -> None:
+    example = (ROOT / "tests" / "examples" / "one_pixel.py").read_text(encoding="utf-8")
+
+    shown = (ROOT / "docs" / "add_a_method.md").read_text(encoding="utf-8")
+
+    assert f"```python\n{example}```" in shown
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere_and_pictures_are_small(text: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        file = text.parent / target
+        assert file.is_file(), target
+        assert file.stat().st_size < 400_000, target
+
+
+def test_the_readme_is_short_and_opens_with_a_picture() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= 100 and lines[2].startswith("![")
