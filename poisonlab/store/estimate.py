@@ -1,7 +1,7 @@
 """What a run will cost, stage by stage, judged by finished ones."""
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from poisonlab import registry
 from poisonlab.spec.config import ExperimentSpec
@@ -94,7 +94,7 @@ class Estimates:
 
     def __init__(self, db: Database) -> None:
         self.past = PastRuns(db)
-        self._speed: tuple[tuple[PastRun, ...], float] = ((), 1.0)
+        self._by_device: dict[str, _Experience] = {}
 
     def of(self, spec: ExperimentSpec, device_type: str, cached: Set[Stage] = frozenset()) -> Estimate:
         """Each stage by the nearest finished runs on the same type of device, such as ``cpu``.
@@ -103,28 +103,47 @@ class Estimates:
             cached: stages that need not be computed, because the cache holds them under exactly their keys.
         """
         runs = self.past.on(device_type)
-        flat = FlatSpec.of(spec.model_dump(mode="json"))
-        pace = self._speed_by(runs)
-        found = []
-        for step in planned(spec, runs):
-            near = nearest(step.stage, flat, runs, pace)
-            found.append(
-                StageEstimate(
-                    step.stage,
-                    near.seconds if near else None,
-                    cached=step.stage in cached or step.within in cached,
-                    here=near is None or near.here,
-                    within=step.within,
-                    passes=_passes(step.stage, spec, flat),
-                )
-            )
-        return Estimate(tuple(found), _peak_memory(spec, runs))
+        known = self._by_device.get(device_type)
+        if known is None or known.runs is not runs:
+            known = _Experience(runs, speed(runs))
+            self._by_device[device_type] = known
+        found = known.of(spec)
+        stages = [
+            replace(each, cached=each.stage in cached or each.within in cached) for each in found.stages
+        ]
+        return replace(found, stages=tuple(stages))
 
-    def _speed_by(self, runs: tuple[PastRun, ...]) -> float:
-        """How fast this machine is, found out once for the same runs."""
-        if self._speed[0] is not runs:
-            self._speed = (runs, speed(runs))
-        return self._speed[1]
+
+@dataclass(frozen=True, eq=False)
+class _Experience:
+    """The finished runs of one type of device, and what followed from them so far: a page asks again and again.
+
+    Attributes:
+        pace: seconds of this machine for one second of the runs that were measured elsewhere.
+    """
+
+    runs: tuple[PastRun, ...]
+    pace: float
+    _found: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+
+    def of(self, spec: ExperimentSpec) -> Estimate:
+        """The estimate of a run with nothing in the cache; the seed changes nothing."""
+        key = (spec.group(), spec.preset)
+        if key not in self._found:
+            self._found[key] = self._estimate(spec)
+        return self._found[key]
+
+    def _estimate(self, spec: ExperimentSpec) -> Estimate:
+        flat = FlatSpec.of(spec.model_dump(mode="json"))
+        found = []
+        for step in planned(spec, self.runs):
+            near = nearest(step.stage, flat, self.runs, self.pace)
+            passes = _passes(step.stage, spec, flat)
+            if near is None:
+                found.append(StageEstimate(step.stage, None, within=step.within, passes=passes))
+            else:
+                found.append(StageEstimate(step.stage, near.seconds, False, near.here, step.within, passes))
+        return Estimate(tuple(found), _peak_memory(spec, self.runs))
 
 
 def _passes(stage: Stage, spec: ExperimentSpec, flat: FlatSpec) -> int:
@@ -141,13 +160,13 @@ def _peak_memory(spec: ExperimentSpec, runs: tuple[PastRun, ...]) -> float | Non
     wanted["preset"] = spec.preset
     for level in _LEVELS:
         peaks = [
-            run.peak_memory_mb
-            for run in runs
-            if run.peak_memory_mb is not None
-            and all(
-                (run.spec.methods | {"preset": run.spec.values.get("preset")})[k] == wanted[k] for k in level
-            )
+            run.peak_memory_mb for run in runs if all(_named(run, kind) == wanted[kind] for kind in level)
         ]
-        if peaks:
-            return max(peaks)
+        known = [peak for peak in peaks if peak is not None]
+        if known:
+            return max(known)
     return None
+
+
+def _named(run: PastRun, kind: str) -> str:
+    return str(run.spec.values.get("preset")) if kind == "preset" else run.spec.methods[kind]

@@ -63,7 +63,8 @@ def nearest(stage: Stage, spec: FlatSpec, runs: Sequence[PastRun], speed: float 
     scaled.sort(key=lambda found: found[0])
     limit = scaled[0][0] + AS_NEAR
     used = [found for found in scaled[:MOST] if found[0] <= limit]
-    return Nearest(statistics.median(seconds for _, seconds, _ in used), used[0][2])
+    middle = statistics.median_low(seconds for _, seconds, _ in used)  # a disturbance only ever adds seconds
+    return Nearest(middle, used[0][2])
 
 
 def _ratio(name: Stage, spec: FlatSpec, run: PastRun, wanted: float | None) -> float | None:
@@ -121,9 +122,7 @@ def _methods_apart(stage: Stage, spec: FlatSpec, name: Stage, past: FlatSpec) ->
         hooks = (stage, spec), (name, past)
         hooked, past_hooked = (_hooked(defended, of) for defended, of in hooks)
         if hooked != past_hooked and spec.protocol == "linear_transfer":
-            return (
-                None  # heads on features that were computed once are another matter than training on images
-            )
+            return None  # heads on features that were computed once against training on images
         distance += HOOKED
     if not trains:
         distance += SLIGHTLY * (not same_attack) + SLIGHTLY * (not same_defense)

@@ -14,8 +14,12 @@ from poisonlab.spec.stages import Stage, Work
 from poisonlab.store.flat_spec import FlatSpec
 from poisonlab.store.passes import PER_STEP, effort
 
-# beyond those of the vocabulary: what an attack does as often as it is told to
-_MORE_OF_ATTACK = ("attack.models", "attack.draws", "attack.depths")
+# beyond those of the vocabulary: what a method does as often as it is told to
+_MORE = {
+    Stage.POISON: ("attack.models", "attack.draws", "attack.depths"),
+    Stage.DETECT: ("defense.overlays", "defense.folds"),
+    Stage.DETECT_CONTROL: ("defense.overlays", "defense.folds"),
+}
 _OWN = (
     Stage.EBM,
     Stage.DDPM,
@@ -97,8 +101,7 @@ def _listed(text: object) -> int:
 def _names(stage: Stage, recipe: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of ``names`` that a stage takes its time by, images and trusted images aside: these count elsewhere."""
     patterns = [pattern.replace("recipe.", f"{recipe}.") for pattern in stage.info.time]
-    if stage is Stage.POISON:
-        patterns += _MORE_OF_ATTACK
+    patterns += _MORE.get(stage, ())
     found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
     return tuple(name for name in found if not name.startswith("dataset.") and name != "clean_images")
 
