@@ -71,10 +71,11 @@ _ENTRIES = (
     ),
     Metric(
         "asr",
-        "ASR",
+        "Attack success (ASR)",
         "Attack success rate: share of triggered test images (those of the target class left out) that are given the "
         "attacker's class.",
         better="lower",
+        short="ASR",
         threats=BACKDOOR,
         families=(UNDEFENDED, CONTROL, ORACLE),
         headline=True,
@@ -118,10 +119,11 @@ _ENTRIES = (
     ),
     Metric(
         "der",
-        "DER",
+        "Effectiveness (DER)",
         "Defense effectiveness rating: (drop in success - drop in accuracy + 1) / 2, drops counted from 0. 50 % means "
         "no effect, 100 % is best.",
         better="higher",
+        short="DER",
         threats=BACKDOOR,
         column="more",
     ),

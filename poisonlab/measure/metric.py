@@ -123,7 +123,7 @@ class Metric:
         """The same measure on another model, as a metric of its own."""
         return Metric(
             name=f"{self.name}{family.suffix}",
-            label=f"{self.label}, {family.label.lower()}",
+            label=f"{self.heading}, {family.label.lower()}",
             help=f"{self.text} Here: {family.help}",
             unit=self.unit,
             threats=self.threats,

@@ -111,7 +111,7 @@ def _figure(name: str, value: float | None, before: float | None) -> None:
         points = 100 * (value - before)
         text += f" :{_color(points, metric.better if metric else 'none')}-badge[{points:+.1f}]"
         help += f" The colored number is in points, against no defense: {percent(before)}."
-    st.markdown(text, help=help, width="content")
+    st.markdown(f":small[{text}]", help=help, width="content")
 
 
 def _color(points: float, better: str) -> str:

@@ -71,8 +71,8 @@ def test_the_headline_speaks_of_accuracy_and_not_of_asr(
     app = open_page(results, "repair", run=ids["less"])
 
     said = [text.value for text in app.markdown]
-    first = next(place for place, text in enumerate(said) if text.startswith("Clean accuracy **"))
-    labels = [text.partition(" **")[0] for text in said[first : first + 4]]
+    first = next(place for place, text in enumerate(said) if text.startswith(":small[Clean accuracy **"))
+    labels = [text.removeprefix(":small[").partition(" **")[0] for text in said[first : first + 4]]
     assert labels == ["Clean accuracy", "Lost accuracy", "Clean accuracy, control", "Accuracy retrained"]
     assert not [text for text in said[first : first + 4] if "**–**" in text]
 

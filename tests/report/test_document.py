@@ -70,14 +70,7 @@ def board_of(name: str) -> str:
         torch=name,
         revision=name,
     )
-    pairs = runs.assign(
-        settings="",
-        dataset=name,
-        n=1,
-        clean_accuracy_undefended=0.9,
-        **{f"{metric}_{end}": 0.5 for metric in ("success", "clean_accuracy") for end in ("low", "high")},
-    )
-    return board_document(board, "defense", 0.05, runs, pairs)
+    return board_document(board, "defense", 0.05, runs)
 
 
 def run_of(spec, name: str) -> str:
