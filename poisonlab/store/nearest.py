@@ -9,7 +9,7 @@ from poisonlab import registry
 from poisonlab.spec.stages import Scope, Stage, Work
 from poisonlab.store.flat_spec import FlatSpec
 from poisonlab.store.past import PastRun
-from poisonlab.store.work import work
+from poisonlab.store.work import GENERATIVE, work
 
 # How far apart two runs are by what differs; scaling bridges a difference of work, but not as well as having none.
 PER_FACTOR = 0.5  # for each factor e of work
@@ -24,6 +24,7 @@ MOST = 9
 LOOKED_AT = 60
 LOADED = 1.0  # seconds: a generative model that took less came with the program
 
+_ARCHITECTURES = ("defense.architecture", "defense.ddpm_network")
 _ALIKE = (Stage.VICTIM, Stage.CONTROL, Stage.DEFENDED_VICTIM, Stage.RETRAINED, Stage.ATTACKERS_MODEL)
 
 
@@ -92,7 +93,7 @@ def apart(stage: Stage, spec: FlatSpec, name: Stage, run: PastRun) -> float | No
     """How far a run's stage ``name`` is from the wanted one; ``None`` where nothing follows from it."""
     past = run.spec
     by_method = _methods_apart(stage, spec, name, past)
-    if by_method is None:
+    if by_method is None or (stage in GENERATIVE and _other_model(spec, past)):
         return None
     distance = by_method + (0.0 if run.here else ELSEWHERE)
     distance += METHOD * (past.methods["dataset"] != spec.methods["dataset"])
@@ -127,6 +128,11 @@ def _methods_apart(stage: Stage, spec: FlatSpec, name: Stage, past: FlatSpec) ->
     if not trains:
         distance += SLIGHTLY * (not same_attack) + SLIGHTLY * (not same_defense)
     return distance
+
+
+def _other_model(spec: FlatSpec, past: FlatSpec) -> bool:
+    """Whether generative models are of different kinds, whose work nothing compares."""
+    return any(spec.values.get(name) != past.values.get(name) for name in _ARCHITECTURES)
 
 
 def _hooked(stage: Stage, spec: FlatSpec) -> bool:

@@ -26,7 +26,7 @@ _OWN = (
     Stage.TRIGGER_SEARCH,
     Stage.INFLUENCE,
 )  # within others, with parameters of their own
-_GENERATIVE = (Stage.EBM, Stage.DDPM, Stage.PURIFY, Stage.PURIFY_POISONS)
+GENERATIVE = (Stage.EBM, Stage.DDPM, Stage.PURIFY, Stage.PURIFY_POISONS)
 _PRETRAINED = (Stage.EXTRACTOR, Stage.SURROGATE)
 _OF_MODELS = (Stage.EVALUATE, Stage.SETTINGS, Stage.OBSERVING, Stage.DRIVE)
 _IN_BATCHES = ("iterations", "updates")  # so many batches, whatever the number of images
@@ -38,7 +38,7 @@ SWEPT = 4000  # test images of a sweep of settings, at most
 def work(stage: Stage, spec: FlatSpec) -> float | None:
     """The work of a stage; ``None`` where the network is not known here."""
     repeated = repetitions(stage, spec)
-    if stage in _GENERATIVE:
+    if stage in GENERATIVE:
         return repeated * images(stage, spec) * spec.size**2 * spec.number("defense.filters", 32) ** 2
     if only_heads(stage, spec):
         return repeated * images(stage, spec) * victims(stage, spec)
@@ -52,7 +52,7 @@ def work(stage: Stage, spec: FlatSpec) -> float | None:
 
 def only_heads(stage: Stage, spec: FlatSpec) -> bool:
     """Whether a stage trains linear heads on features that were computed once."""
-    trains = stage.info.does is Work.TRAIN and stage not in (*_PRETRAINED, *_GENERATIVE)
+    trains = stage.info.does is Work.TRAIN and stage not in (*_PRETRAINED, *GENERATIVE)
     return trains and spec.protocol == "linear_transfer"
 
 

@@ -83,6 +83,17 @@ def test_epochs_of_a_teacher_and_of_its_student_add_up():
     assert of(epochs=30, teacher_epochs=10) / usual == pytest.approx(2.0)
 
 
+def test_another_kind_of_generative_model_says_nothing(store):
+    quick = make_spec("digits", "badnets", "puregen_ebm")
+    took = {"poison": 1.0, "control": 20.0, "victim": 20.0, "ebm": 90.0, "purify": 30.0, "evaluate": 2.0}
+    add(store, measured(quick, took | {"purify_poisons": 3.0, "defended_victim": 20.0}))
+
+    larger = make_spec("digits", "badnets", "puregen_ebm", overrides={"defense.architecture": "sngan"})
+
+    assert store.estimates.of(quick, "cpu").unknown == []
+    assert store.estimates.of(larger, "cpu").unknown == [Stage.EBM, Stage.PURIFY, Stage.PURIFY_POISONS]
+
+
 def test_a_larger_network_takes_longer(store):
     small = make_spec("digits", "badnets", "awm", overrides={"victim.width": 8})
     add(store, measured(small))
