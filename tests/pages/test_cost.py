@@ -1,5 +1,6 @@
 """What the pages say runs will cost, and the second click before a long one."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def queued() -> int:
 
 
 def time_of(app: AppTest) -> str:
-    return next(m for m in app.metric if m.label == "Time").value
+    """What the bar at the bottom says: ``one run, time 31 h 0 min, memory 900 MB``."""
+    (said,) = (text.value for text in app.markdown if ", time " in text.value)
+    return str(re.search(r", time ([^,*]+)", said)[1])  # type: ignore[index]
 
 
 # -- what is said -----------------------------------------------------------------------------------------
