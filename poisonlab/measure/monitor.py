@@ -1,6 +1,7 @@
 """What the experimenter sees of models before a run is over. Whoever trains or repairs them learns nothing."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Self, cast
 
@@ -11,6 +12,8 @@ from poisonlab.cache.stage_key import fingerprint
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, accuracy, predict
 from poisonlab.records.artifacts import RepairTrace
+from poisonlab.training.loop import LEARNING
+from poisonlab.training.victims import TRIALS
 from poisonlab.types import Backdoor, ImageSet, Targeted, Threat
 
 EVALUATED = 500  # test images of each kind: a share seen on them is off by about 2 points
@@ -42,10 +45,13 @@ class Observer:
         return fingerprint(self.clean.x, self.clean.y, self.triggered, self.adversarial)
 
     def __call__(self, phase: str, step: int, model: Module) -> None:
+        self._evaluations.append((phase, step, *self.at(model)))
+
+    def at(self, model: Module) -> tuple[float, float]:
+        """Clean accuracy and ASR of a model as it is now; NaN where there is no trigger."""
         network = cast(Classifier, copy.deepcopy(model).eval())
         clean = accuracy(network, self.clean.x, self.clean.y)
-        asr = accuracy(network, self.triggered, self.adversarial) if self.backdoor else float("nan")
-        self._evaluations.append((phase, step, clean, asr))
+        return clean, accuracy(network, self.triggered, self.adversarial) if self.backdoor else float("nan")
 
     def trace(self) -> RepairTrace | None:
         """All evaluations so far, or ``None`` of a repair that had none."""
@@ -61,6 +67,35 @@ class Observer:
             torch.tensor(asr),
             len(self.clean),
         )
+
+
+class BackdoorLearned:
+    """Shown a victim after epochs of its training, tells how far it reads clean images and triggered ones by then.
+
+    Args:
+        ctx: of the run, as of :class:`TargetHits`.
+    """
+
+    def __init__(self, test: ImageSet, threat: Backdoor, ctx: Context) -> None:
+        self.look = Observer(test, threat)
+        self.ctx = ctx
+
+    def __call__(self, phase: str, step: int, model: Module) -> None:
+        if phase != LEARNING:
+            return
+        accuracy, asr = self.look.at(model)
+        self.ctx.metric("learned_accuracy", step, accuracy)
+        self.ctx.metric("learned_asr", step, asr)
+
+
+def while_trained(
+    stage: str, test: ImageSet, threat: Threat, ctx: Context
+) -> Callable[[str, int, Module], None] | None:
+    """What looks at victims while they are trained; nothing of a threat that has no trigger and no targets."""
+    named = replace(ctx, stage_name=stage)
+    if isinstance(threat, Backdoor):
+        return BackdoorLearned(test, threat, named)
+    return TargetHits.of(stage, threat, ctx)
 
 
 class TargetHits:
@@ -82,6 +117,8 @@ class TargetHits:
 
     def __call__(self, phase: str, step: int, model: Module) -> None:
         """The victim of trial ``step``, from 1 on."""
+        if phase != TRIALS:
+            return
         predicted = predict(cast(Classifier, model), self.threat.images[step - 1 : step])
         self.hits += int(predicted == self.threat.adversarial_labels[step - 1])
         self.ctx.metric("targets_hit", step, self.hits)

@@ -21,7 +21,7 @@ from poisonlab.data.base import DivisionConfig, data_fingerprint, divide
 from poisonlab.defenses.base import ISOLATED
 from poisonlab.events import Event, StageFinished
 from poisonlab.measure.detection import isolation_metrics
-from poisonlab.measure.monitor import TargetHits
+from poisonlab.measure.monitor import while_trained
 from poisonlab.pipeline.defend import Defender, Repaired, repair
 from poisonlab.pipeline.evaluate import (
     ModelName,
@@ -154,7 +154,7 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
             attacked.poison.trials,
             make_hook=defender.method.training_hook if hooked else None,
             hook_key=defender.key,
-            observer=TargetHits.of(Stage.DEFENDED_VICTIM, attacked.threat, ctx),
+            observer=while_trained(Stage.DEFENDED_VICTIM, attacked.splits.test, attacked.threat, ctx),
         )
         isolated = tuple(learned[ISOLATED] for learned in victims.learned if ISOLATED in learned)
     if not defender.method.repairs():

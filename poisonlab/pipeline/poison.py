@@ -13,7 +13,7 @@ from poisonlab.cache.stage_cache import run_stage
 from poisonlab.cache.stage_key import fingerprint, fingerprint_images
 from poisonlab.context import Context
 from poisonlab.measure.galleries import show_poison
-from poisonlab.measure.monitor import TargetHits
+from poisonlab.measure.monitor import while_trained
 from poisonlab.models.base import Classifier
 from poisonlab.spec.config import ExperimentSpec, TrainingConfig, VictimPart
 from poisonlab.spec.stages import Stage
@@ -69,8 +69,8 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
     if not attack.poisons:
         undefended = control
     elif not takes_part:
-        target_hits = TargetHits.of(Stage.VICTIM, threat, ctx)
-        undefended = trainer.train(Stage.VICTIM, poison.sets(train), poison.trials, observer=target_hits)
+        look = while_trained(Stage.VICTIM, splits.test, threat, ctx)
+        undefended = trainer.train(Stage.VICTIM, poison.sets(train), poison.trials, observer=look)
     return Attacked(splits, poison, threat, control, undefended)
 
 

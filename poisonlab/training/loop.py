@@ -20,6 +20,7 @@ from poisonlab.training.lookahead import Lookahead
 from poisonlab.training.optimizers import falling, learning_rate, parameter_groups
 from poisonlab.types import ImageSet
 
+LEARNING = "learning"  # the phase in which a victim is trained
 EVALUATIONS = 10  # at most, of the model on the way through one phase of a repair
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> the scalar that is minimised

@@ -22,9 +22,18 @@ from poisonlab.models.base import (
     logits,
 )
 from poisonlab.spec.config import ExperimentSpec
-from poisonlab.training.loop import TrainingHook, fine_tune, train_head, train_heads, train_network
+from poisonlab.training.loop import (
+    LEARNING,
+    TrainingHook,
+    fine_tune,
+    train_head,
+    train_heads,
+    train_network,
+)
 from poisonlab.training.own_weights import refuse_own_weights
 from poisonlab.types import Bundle, ImageSet
+
+TRIALS = "trials"  # the phase in which the victims of several trials are trained, one after the other
 
 MakeHook = Callable[[Context], TrainingHook | None]
 
@@ -147,7 +156,7 @@ def train_from_scratch(
 
     def train(data: ImageSet, inner: Context, hook: TrainingHook | None) -> Classifier:
         network = new_network(spec, data, inner)
-        train_network(network, data, spec.training, inner, hook, whole_stage=True)
+        train_network(network, data, spec.training, inner, hook, phase=LEARNING, whole_stage=True)
         return network
 
     key = [spec.victim, spec.training, spec.seed]
@@ -213,13 +222,13 @@ def _one_by_one(
     members = []
     learned = []
     for number, data in enumerate(sets, 1):
-        own = unwatched.of_trial(number - 1)
+        own = (unwatched if hooked else ctx).of_trial(number - 1)
         done = run_stage(own, name, [fingerprint_images([data]), *key], partial(compute, data))
         members.append(Victims.from_tensors(template, done.tensors))
         prefix = "learned."
         learned.append({k.removeprefix(prefix): v for k, v in done.tensors.items() if k.startswith(prefix)})
         if ctx.observer:
-            ctx.observer("trials", number, members[-1].member(0))
+            ctx.observer(TRIALS, number, members[-1].member(0))
     varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
     return Victims(members[-1].network, varying, tuple(learned))
 

@@ -13,7 +13,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec import stages
 from poisonlab.store import Job, StoreError
 from poisonlab.ui import charts, glossary, jobs, navigation, page, theme
-from poisonlab.ui.wording import duration, escape, run_title
+from poisonlab.ui.wording import duration, escape, percent, run_title
 
 POLL_SECONDS = 4  # curves cost more than a progress bar
 RESUMABLE = ("failed", "cancelled", "interrupted")
@@ -101,9 +101,15 @@ def _what_takes_time(job: Job) -> str:
 
 
 def so_far(points: pd.DataFrame) -> list[str]:
-    """What the trials of each stage have shown until now."""
+    """What the victim of a backdoor has learned until now, and what the trials of each stage have shown."""
     counts = points[points["name"] == "targets_hit"].sort_values("step").groupby("stage", sort=False).last()
-    return [
+    learned = points[points["name"] == "learned_asr"].sort_values("step").groupby("stage", sort=False).last()
+    said = [
+        f"{stages.label(stage)}: after {step} epochs **{percent(value)}** of triggered images are given the attacker's "
+        "class."
+        for stage, step, value in zip(learned.index, learned["step"], learned["value"], strict=True)
+    ]
+    return said + [
         f"{stages.label(stage)}: **{int(value)} of {step} targets** so far are given the attacker's class."
         for stage, step, value in zip(counts.index, counts["step"], counts["value"], strict=True)
     ]

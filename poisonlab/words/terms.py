@@ -73,6 +73,15 @@ CURVES = {
         "Targets given the attacker's class, over the trials whose victim is finished. Reported while a run goes on; "
         "stages from the cache report nothing.",
     ),
+    "learned_asr": Term(
+        "Attack success as it is learned",
+        "Share of up to 500 triggered test images that the victim gives the attacker's class after so many epochs. "
+        "Reported while it is trained; victims from the cache report nothing.",
+    ),
+    "learned_accuracy": Term(
+        "Accuracy as it is learned",
+        "Share of 500 clean test images that the victim reads rightly after so many epochs.",
+    ),
     "alignment_loss": Term(
         "Alignment loss",
         "1 minus the cosine between the gradient of the poisons and that of the target with the attacker's class: 0 "

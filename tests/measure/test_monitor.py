@@ -15,12 +15,13 @@ from poisonlab.context import Context
 from poisonlab.defenses.rnp import RNP
 from poisonlab.defenses.shared import surrogate_trigger
 from poisonlab.defenses.tsbd import TSBD
-from poisonlab.events import ArtifactReady, SetAside, StageFinished
+from poisonlab.events import ArtifactReady, Metric, SetAside, StageFinished
 from poisonlab.measure.monitor import Observer
 from poisonlab.models.base import predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.records.artifacts import RepairTrace
 from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.stages import Stage
 from poisonlab.types import Backdoor, Bundle
 
 TEST = digits().test
@@ -176,3 +177,22 @@ def test_a_record_times_the_looks_apart_from_the_repair(
     timings = run_and_record(spec, tmp_path, device="cpu").timings
 
     assert timings["observing"] >= 4 * 0.3 and timings["repair"] < timings["observing"]
+
+
+def test_the_success_of_a_backdoor_is_told_while_it_is_learned_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = tiny_spec("none", training__epochs=4)
+    heard: list[object] = []
+    watched = run_experiment(spec, Context(send=heard.append)).metrics
+
+    told = [
+        (e.stage, e.name, e.step, e.value) for e in heard if isinstance(e, Metric) and "learned_" in e.name
+    ]
+    assert {(stage, name) for stage, name, _, _ in told} == {
+        (Stage.VICTIM, "learned_asr"),
+        (Stage.VICTIM, "learned_accuracy"),
+    }
+    assert [step for _, name, step, _ in told if name == "learned_asr"] == [1, 2, 3, 4]
+    monkeypatch.setattr("poisonlab.pipeline.poison.while_trained", lambda *_: None)
+    assert run_experiment(spec, Context()).metrics == watched
