@@ -27,8 +27,9 @@ def start() -> None:
     """Open the store, and start the workers once a first page stands; the pages, too, say why when that fails."""
     from poisonlab.runner import runtime
     from poisonlab.store import StoreError
-    from poisonlab.ui import notices
+    from poisonlab.ui import collector, notices
 
+    collector.install()
     try:
         current = runtime.start()
         if notices.first_page.wait(HEAD_START):
