@@ -27,7 +27,7 @@ else:
         ),
     )
     charts.show(
-        budget_curves(setting.rows, means(setting.rows)),
+        charts.drawn(budget_curves, setting.rows, means(setting.rows)),
         key="budget",
         alt="Clean accuracy, attack success and DER by number of clean images, a line for each defense",
     )

@@ -20,7 +20,7 @@ st.subheader("Published and measured", anchor=False)
 attack = claims.choose_attack(table, rows)
 shown = rows[rows["attack_key"] == attack]
 charts.show(
-    dumbbell(shown),
+    charts.drawn(dumbbell, shown),
     key="dumbbell",
     alt=f"Published and measured accuracy and attack success of every defense against {table.attacks[attack].label}",
 )

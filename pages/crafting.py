@@ -28,13 +28,13 @@ if trace is None:
 st.subheader("Paths through weight space", anchor=False, help=glossary.help_for("weight_path"))
 left, right = st.columns(2, gap="medium")
 charts.show(
-    figures.paths(trace),
+    charts.drawn(figures.paths, trace),
     key="paths",
     alt="Paths of two trainings in a plane of weight space, without and with poison",
     place=left,
 )
 charts.show(
-    figures.path_losses(trace),
+    charts.drawn(figures.path_losses, trace),
     key="losses",
     alt="Adversarial loss of the target by epoch, without and with poison",
     place=right,
@@ -46,7 +46,7 @@ st.markdown(
 
 st.subheader("Step by step", anchor=False, help=glossary.help_for("adversarial_loss_unrolled"))
 charts.show(
-    figures.curves(trace),
+    charts.drawn(figures.curves, trace),
     key="curves",
     alt="Adversarial loss by crafting step: surrogates unrolled and not, and networks trained on the poisons so far",
 )
@@ -61,7 +61,7 @@ crafting.images(trace)
 st.subheader("How much of the bound is used", anchor=False, help=glossary.help_for("perturbation_size"))
 figure, words = st.columns([3, 2], gap="medium")
 charts.show(
-    figures.changes(trace),
+    charts.drawn(figures.changes, trace),
     key="changes",
     alt="Histogram of the change of pixels relative to the bound",
     place=figure,

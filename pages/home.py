@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.runner import runtime
-from poisonlab.ui import first_look, glossary, jobs, navigation, page, ranking, tables
+from poisonlab.ui import first_look, glossary, jobs, navigation, page, ranking, results, tables
 from poisonlab.ui.wording import WELCOME
 
 PIPELINE = """
@@ -26,7 +25,6 @@ LESSON = "lesson_backdoor"
 
 page.header("PoisonLab", WELCOME, "")
 first_look.show()
-store = runtime.get().store
 with st.container(horizontal=True, vertical_alignment="center"):
     if st.button("Start the five-minute lesson", icon=":material/school:"):
         navigation.go(LESSON)
@@ -42,7 +40,7 @@ with best:
 with running:
     st.subheader("Running now", anchor=False)
     jobs.live(compact=True)
-    counts = store.counts()
+    counts = results.counts()
     st.caption(
         f"{counts['done']} finished runs are here, {counts['queued'] + counts['running']} in the queue."
     )
@@ -54,7 +52,7 @@ st.mermaid_chart(
 )
 
 st.subheader("Latest results", anchor=False)
-latest = store.runs.find(limit=8)
+latest = results.find(limit=8)
 if latest.empty:
     st.info(
         "No results yet. The button at the top queues the first run; its row appears here when it is done."
@@ -62,7 +60,7 @@ if latest.empty:
 else:
     tables.runs(latest, key="latest")
     st.caption(f"{glossary.label('control')}: {glossary.help_for('control')}")
-    with_pictures = store.runs.find(kind="PoisonGallery", limit=1)  # of shipped runs, not all have them
+    with_pictures = results.find(kind="PoisonGallery", limit=1)  # of shipped runs, not all have them
     for newest in with_pictures.to_dict("records"):
         page_name = "triggers" if newest["threat"] == "backdoor" else "poisons"
         navigation.link(page_name, "Look at the newest one", run=newest["run_id"])

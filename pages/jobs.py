@@ -2,16 +2,14 @@
 
 import streamlit as st
 
-from poisonlab.runner import runtime
-from poisonlab.ui import job_detail, jobs, page
+from poisonlab.ui import job_detail, jobs, page, results
 
 page.header(
     "Jobs",
     "The queue, the progress of whatever is running, and the curves and log of any job.",
     "Watch a model learn its backdoor; jobs live in the database, so you may close this tab and come back.",
 )
-store = runtime.get().store
-every = store.jobs.find(limit=200)
+every = results.jobs(limit=200)
 
 st.subheader("Now", anchor=False)
 jobs.live()

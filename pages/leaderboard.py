@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.runner import runtime
-from poisonlab.ui import board, navigation, page, ranking, selector
+from poisonlab.ui import board, navigation, page, ranking, results, selector
 from poisonlab.ui.command import leaderboard_command
 
 page.header(
@@ -12,8 +11,7 @@ page.header(
     "A defense is only as good as its worst attack, and a low attack success means little if accuracy went "
     "with it or if chance alone (the control) does as much.",
 )
-store = runtime.get().store
-names = store.runs.names()
+names = results.names()
 if not any(names.values()):
     page.nothing_yet("Here you would compare attacks and defenses.", page.BACKDOOR_DEMO)
     st.stop()
@@ -24,7 +22,7 @@ st.subheader("All experiments", anchor=False)
 with st.container(border=True):
     chosen = selector.filters(names, ("dataset", "attack", "defense", "preset", "source"))
     threat, sort, descending = board.order()
-rows = store.leaderboard.rows(**chosen, sort=sort, descending=descending)
+rows = results.leaderboard(**chosen, sort=sort, descending=descending)
 if threat != "all":
     rows = rows[rows["threat"] == threat].reset_index(drop=True)
 

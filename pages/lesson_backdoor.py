@@ -91,7 +91,8 @@ else:
         images.strip(name, shown, answers, [f"Test image {name.lower()}, {answer}" for answer in answers])
     left, right = st.columns(2, gap="medium")
     charts.show(
-        digits.shares(
+        charts.drawn(
+            digits.shares,
             [str(n) for n in backdoor.COUNTS],
             {
                 "Attack success rate": (result.asr[-1].numpy(), POISONED),
@@ -105,7 +106,8 @@ else:
         place=left,
     )
     charts.show(
-        digits.growing(
+        charts.drawn(
+            digits.growing,
             result.steps,
             {
                 "Attack success rate": (result.asr[:, place].numpy(), POISONED),

@@ -79,7 +79,7 @@ else:
     limit, order = cleaned.flagged[place], cleaned.order
     wrong, agrees = cleaned.wrong[order], cleaned.agrees[place, order]
     charts.show(
-        digits.flagged(cleaned.score[order].numpy(), wrong.numpy(), agrees.numpy(), limit),
+        charts.drawn(digits.flagged, cleaned.score[order].numpy(), wrong.numpy(), agrees.numpy(), limit),
         key="ranking",
         alt="All training images by their score, the flagged ones marked by what became of them",
     )
@@ -110,7 +110,8 @@ else:
             )
     names = {"as it is": 6, "trusted only": 4, "drop": 1, "take back": 2, "take back and relabel": 3}
     charts.show(
-        digits.shares(
+        charts.drawn(
+            digits.shares,
             [f"{f:g}" for f in cleaning.FACTORS],
             {
                 way: (cleaned.accuracy[:, n].numpy(), CATEGORICAL[names[way]])

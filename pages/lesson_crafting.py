@@ -52,7 +52,8 @@ guess = lesson.predict(
 if guess is None:
     clean, movable = crafting.clean_points(poisons, draw)
     charts.show(
-        plane.reach(
+        charts.drawn(
+            plane.reach,
             (clean.x.numpy(), clean.y.numpy()),
             clean.x[movable].numpy(),
             crafting.TARGET,
@@ -78,7 +79,8 @@ else:
     left, right = st.columns(2, gap="medium")
     with left:
         charts.show(
-            plane.arrows(
+            charts.drawn(
+                plane.arrows,
                 (crafted.points.x.numpy(), crafted.points.y.numpy()),
                 crafted.points.x[crafted.rows].numpy(),
                 crafted.moves.numpy(),
@@ -97,7 +99,8 @@ else:
         )
     with right:
         charts.show(
-            plane.paths(
+            charts.drawn(
+                plane.paths,
                 {
                     "clean training": crafted.paths[0].numpy(),
                     "training on crafted points": crafted.paths[1].numpy(),
@@ -115,7 +118,8 @@ else:
     history = crafted.adversarial.mean(1).numpy()
     epochs = list(range(0, crafting.VICTIM_EPOCHS + 1, 2))
     charts.show(
-        digits.shares(
+        charts.drawn(
+            digits.shares,
             [str(epoch) for epoch in epochs],
             {
                 NAMES[way]: (history[number, epochs], CATEGORICAL[(6, 4, 3, 1)[number]])

@@ -60,7 +60,9 @@ if guess is None:
     data = energy.draw(shape, draw)
     clean = data[: energy.CHAINS]
     charts.show(
-        plane.twins(data[:200].numpy(), clean.numpy(), energy.poisoned(clean).numpy(), energy.SIDE),
+        charts.drawn(
+            plane.twins, data[:200].numpy(), clean.numpy(), energy.poisoned(clean).numpy(), energy.SIDE
+        ),
         key="scene",
         alt="The data, and the points that will walk, each joined with its poisoned twin",
         place=scene,
@@ -103,7 +105,8 @@ else:
     with left:
         kept = sorted({round(steps * k / (MOMENTS - 1)) for k in range(MOMENTS)})
         charts.show(
-            plane.walks(
+            charts.drawn(
+                plane.walks,
                 places,
                 learned.maps[-1].numpy(),
                 walks.clean[kept].numpy(),
@@ -116,7 +119,8 @@ else:
         st.caption("Press Play. A thin line joins a poisoned point with its clean twin.")
     with right:
         charts.show(
-            plane.landscape_learned(
+            charts.drawn(
+                plane.landscape_learned,
                 places,
                 learned.maps.numpy(),
                 learned.data[:200].numpy(),
@@ -129,7 +133,8 @@ else:
         st.caption("How the energy was learned: lowered at the data, raised where its own walkers go.")
     left, right = st.columns(2, gap="medium")
     charts.show(
-        plane.falling(
+        charts.drawn(
+            plane.falling,
             {
                 "clean": walks.distances[0].numpy(),
                 "poisoned": walks.distances[1].numpy(),
@@ -144,7 +149,8 @@ else:
         place=left,
     )
     charts.show(
-        plane.falling(
+        charts.drawn(
+            plane.falling,
             {"clean": walks.energies[0].numpy(), "poisoned": walks.energies[1].numpy()},
             "Langevin step",
             "energy",

@@ -48,7 +48,8 @@ guess = lesson.predict(
 if guess is None:
     train, _ = planting.clean_points(draw)
     charts.show(
-        plane.scene(
+        charts.drawn(
+            plane.scene,
             (train.x.numpy(), train.y.numpy()),
             planting.place(spread, draw)[:budget].numpy(),
             planting.TARGET,
@@ -73,7 +74,8 @@ else:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         charts.show(
-            plane.boundaries(
+            charts.drawn(
+                plane.boundaries,
                 axis().numpy(),
                 {
                     "boundary without": planted.landscapes[:, 0].numpy(),
@@ -102,7 +104,8 @@ else:
             ),
         )
         charts.show(
-            digits.shares(
+            charts.drawn(
+                digits.shares,
                 [str(b) for b in planting.BUDGETS],
                 {
                     "Star as class 1": (planted.target[-1].numpy(), POISONED),

@@ -95,7 +95,7 @@ else:
     left, right = st.columns([2, 3], gap="medium")
     with left:
         charts.show(
-            digits.patterns(torch.stack([r.trigger for r in loop.rounds]).numpy(), patch),
+            charts.drawn(digits.patterns, torch.stack([r.trigger for r in loop.rounds]).numpy(), patch),
             key="patterns",
             alt="The pattern recovered in each round, with a frame around the place of the attacker's square",
         )
@@ -105,7 +105,7 @@ else:
         )
     with right:
         charts.show(
-            digits.rounds(clean.numpy(), asr.numpy()),
+            charts.drawn(digits.rounds, clean.numpy(), asr.numpy()),
             key="rounds",
             alt="Clean accuracy and attack success rate after each round",
         )

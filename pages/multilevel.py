@@ -69,7 +69,9 @@ if guess is not None:
         left, right = st.columns([3, 2], gap="medium")
         with left:
             charts.show(
-                figures.noise_curves(multilevel.NOISES, bands, settings.noise, compared.crossing),
+                charts.drawn(
+                    figures.noise_curves, multilevel.NOISES, bands, settings.noise, compared.crossing
+                ),
                 key="curves",
                 alt="Test error of both models against noise on the test inputs, with intervals over splits",
             )

@@ -28,7 +28,7 @@ found = page.load(record, "SettingsCurve", "NeuronScores", "ActivationDrive", "C
 if curve := found.get("SettingsCurve"):
     st.subheader("How much to cut", anchor=False, help=glossary.help_for("setting"))
     charts.show(
-        settings_curve(curve),
+        charts.drawn(settings_curve, curve),
         key="settings",
         alt="Clean accuracy and attack success at each setting of the defense",
     )
@@ -45,7 +45,7 @@ if curve := found.get("SettingsCurve"):
 if pruning := found.get("Curve"):
     st.subheader("How much was cut", anchor=False)
     charts.show(
-        curve_figure(pruning),
+        charts.drawn(curve_figure, pruning),
         key="pruning",
         alt=f"{pruning.y_label} by {pruning.x_label}",
     )

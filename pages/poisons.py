@@ -29,7 +29,7 @@ if gallery and not torch.equal(gallery.clean, gallery.poisoned):
     st.subheader("Spectrum of the perturbation", anchor=False, help=glossary.help_for("spectrum"))
     figure, words = st.columns([3, 2], gap="medium")
     charts.show(
-        figures.spectrum(gallery.clean, gallery.poisoned),
+        charts.drawn(figures.spectrum, gallery.clean, gallery.poisoned),
         key="spectrum",
         alt="Average log magnitude of the perturbation's Fourier transform, zero frequency in the middle",
         place=figure,

@@ -34,7 +34,7 @@ elif view == "targets":
     lines = over_targets(models)
     st.subheader("Share of targets fooled", anchor=False, help=glossary.help_for("wilson"))
     charts.show(
-        target_intervals(lines),
+        charts.drawn(target_intervals, lines),
         key="intervals",
         alt="Share of targets fooled with its interval, for each model",
     )
@@ -54,7 +54,7 @@ else:
     names = trials.class_names(setting)
     st.subheader("Success by target class", anchor=False, help=glossary.help_for("asr"))
     charts.show(
-        class_success(classes, lines, names),
+        charts.drawn(class_success, classes, lines, names),
         key="classes",
         alt="Attack success for each target class and model, with means and worst classes",
     )

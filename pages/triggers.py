@@ -3,8 +3,9 @@
 import streamlit as st
 
 from poisonlab.figures import triggers as figures
-from poisonlab.figures.pixels import enlarged, on_gray
+from poisonlab.figures.pixels import on_gray
 from poisonlab.ui import charts, detection, galleries, glossary, neurons, page, selector, trial
+from poisonlab.ui.images import png
 from poisonlab.ui.wording import escape
 
 page.header(
@@ -69,7 +70,7 @@ if recovered := found.get("TriggerReconstruction"):
     )
     norm = float(recovered.l1_norm[shown - 1])
     left.image(
-        enlarged(on_gray(recovered.patterns[shown - 1], mask), 320),
+        png(on_gray(recovered.patterns[shown - 1], mask), 320),
         caption=f"round {shown}: largest entry {float(strongest):.3g}, L1 norm {norm:.3g}",
         alt=f"pattern recovered in round {shown}",
         output_format="PNG",
@@ -77,7 +78,7 @@ if recovered := found.get("TriggerReconstruction"):
     )
     middle.markdown("**What the model says under it**", help="Predictions for the defender's clean images.")
     charts.show(
-        figures.class_histogram(recovered, shown - 1, target),
+        charts.drawn(figures.class_histogram, recovered, shown - 1, target),
         key="classes",
         alt="Share of clean images given each class under the recovered pattern",
         place=middle,
@@ -89,7 +90,7 @@ if recovered := found.get("TriggerReconstruction"):
             "no longer can.",
         )
         charts.show(
-            figures.concentration(recovered, shown - 1),
+            charts.drawn(figures.concentration, recovered, shown - 1),
             key="rounds",
             alt="Share of the most frequent class in each round",
             place=right,

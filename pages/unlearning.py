@@ -28,7 +28,7 @@ target = truth.target_class if truth and truth.target_class >= 0 and attacked el
 if trace := found.get("RepairTrace"):
     st.subheader("On the way", anchor=False, help=glossary.help_for("repair_trace"))
     charts.show(
-        figures.repair_curves(trace),
+        charts.drawn(figures.repair_curves, trace),
         key="trace",
         alt="Clean accuracy and ASR by epoch in each phase of the repair",
     )
@@ -40,7 +40,7 @@ if trace := found.get("RepairTrace"):
 if histogram := found.get("PredictionHistogram"):
     st.subheader("What the model says of clean images", anchor=False, help=glossary.help_for("predictions"))
     charts.show(
-        figures.predictions(histogram, target),
+        charts.drawn(figures.predictions, histogram, target),
         key="predictions",
         alt="Share of the defender's clean images given each class before and after unlearning",
     )

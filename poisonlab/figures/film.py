@@ -1,16 +1,14 @@
 """Walks of several images as a film: each moment is one picture, a row for each start."""
 
 import base64
-import io
 from collections.abc import Sequence
 
-import numpy as np
 import plotly.graph_objects as go
 import torch
-from PIL import Image
 from torch import Tensor
 
 from poisonlab.figures.animation import playable
+from poisonlab.figures.png import as_png
 from poisonlab.records.artifacts import LangevinTrace
 
 GAP = 2  # pixels between two images
@@ -51,9 +49,7 @@ def mosaic(images: Tensor) -> Tensor:
 
 
 def _source(picture: Tensor) -> str:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.numpy())).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_png(picture.numpy())).decode()
 
 
 def _label(figure: go.Figure, columns: Sequence[int], chosen: int, side: int) -> None:

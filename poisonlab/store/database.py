@@ -4,6 +4,7 @@ DuckDB refuses concurrent use of a connection, so nobody but this class touches 
 """
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PAGE_LIMIT_MS = 60_000  # for a query of a page; opening, migrating and indexing take as long as they take
+_changes = itertools.count(1)  # of all databases of this process, so that no two states have the same number
 Config = dict[str, str | bool | int | float | list[str]]
 CONFIG: Config = {
     "python_enable_replacements": False,  # SQL cannot name Python variables
@@ -39,6 +41,10 @@ class Database:
         readable: the only other files that SQL may read.
         folder: the only folder that SQL may write files to.
 
+    Attributes:
+        generation: another number after every change of the results, which no other database of this process has.
+        jobs_generation: the same of the queue, and of what jobs said so far; it changes with the results, too.
+
     Raises:
         StoreLocked: another process owns the file.
         StoreError: it is damaged, not readable, or made by a newer version.
@@ -53,6 +59,8 @@ class Database:
         self._invalid = False
         self._closed = False
         self._opening = True
+        self.generation = next(_changes)
+        self.jobs_generation = self.generation
         self._connection = self._connect()
         try:
             self._migrate()
@@ -147,8 +155,12 @@ class Database:
     # -- writing ------------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor whose statements all count or none; an exception rolls back and goes on its way."""
+    def transaction(self, *, of_jobs: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor whose statements all count or none; an exception rolls back and goes on its way.
+
+        Args:
+            of_jobs: the queue and what jobs say changes, no finished run: what is known of results stays true.
+        """
         with self._writing, self.cursor() as cursor:
             cursor.begin()
             try:
@@ -158,13 +170,24 @@ class Database:
                 with contextlib.suppress(duckdb.Error):
                     cursor.rollback()
                 raise
-            cursor.commit()
+            try:
+                cursor.commit()
+            finally:
+                self._changed(of_jobs)
 
-    def write(self, change: Callable[[duckdb.DuckDBPyConnection], T], attempts: int = 20) -> T:
+    def _changed(self, of_jobs: bool) -> None:
+        """Count a change, only now: what somebody reads before the commit must not pass for the new state."""
+        self.jobs_generation = next(_changes)
+        if not of_jobs:
+            self.generation = self.jobs_generation
+
+    def write(
+        self, change: Callable[[duckdb.DuckDBPyConnection], T], attempts: int = 20, *, of_jobs: bool = False
+    ) -> T:
         """``change(cursor)`` in a transaction, tried again when another writer was faster."""
         for attempt in range(attempts):
             try:
-                with self.transaction() as cursor:
+                with self.transaction(of_jobs=of_jobs) as cursor:
                     return change(cursor)
             except Conflict:
                 if attempt == attempts - 1:

@@ -90,7 +90,7 @@ class Jobs:
             for run_id, spec in jobs:
                 _insert(cursor, run_id, spec, device)
 
-        self.db.write(change)
+        self.db.write(change, of_jobs=True)
         return [run_id for run_id, _ in jobs]
 
     def requeue(self, run_id: str) -> None:
@@ -141,7 +141,7 @@ class Jobs:
             return None if taken is None else _stored(cursor, taken[0])
 
         while True:
-            found = self.db.write(change)
+            found = self.db.write(change, of_jobs=True)
             if found is None:
                 return None
             run_id = str(found[0]["run_id"])
@@ -186,7 +186,7 @@ class Jobs:
             ).fetchone()
             return found is None or bool(found[0])
 
-        return self.db.write(change)
+        return self.db.write(change, of_jobs=True)
 
     def set_state(self, run_id: str, state: str, message: str = "", *, attempt: int | None = None) -> bool:
         """Change a job's state; with ``attempt`` only while that attempt is the one that runs."""
@@ -200,7 +200,7 @@ class Jobs:
             sql = f"{sql} AND attempt = ? AND state = 'running'"
             values = [*values, attempt]
         return self.db.write(
-            lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall())
+            lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall()), of_jobs=True
         )
 
     def request_cancel(self, run_id: str) -> str | None:
@@ -217,7 +217,7 @@ class Jobs:
             found = cursor.execute("SELECT state FROM jobs WHERE run_id = ?", [run_id]).fetchone()
             return str(found[0]) if found else None
 
-        return self.db.write(change)
+        return self.db.write(change, of_jobs=True)
 
     def pinned_elsewhere(self, devices: Sequence[str]) -> list[tuple[str, str]]:
         """Waiting jobs that no worker of ``devices`` may take: ``(run_id, device)``."""
@@ -246,7 +246,7 @@ class Jobs:
                 ).fetchall()
             )
 
-        return self.db.write(change)
+        return self.db.write(change, of_jobs=True)
 
 
 # -- rows -----------------------------------------------------------------------------------------

@@ -62,6 +62,16 @@ class Store:
         shipped = {"reference": self.runs.shipped.problem} if self.runs.shipped.problem else {}
         return shipped | self.index.skipped | self.sweeps.skipped
 
+    @property
+    def generation(self) -> int:
+        """A number that changes with the results, see :class:`Database`."""
+        return self.db.generation
+
+    @property
+    def jobs_generation(self) -> int:
+        """A number that changes with the queue and with what jobs say, too."""
+        return self.db.jobs_generation
+
     def close(self) -> None:
         self.db.close()
 

@@ -2,37 +2,30 @@
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from poisonlab.figures import board as figures
 from poisonlab.measure import catalogue
-from poisonlab.runner import runtime
-from poisonlab.store.ranking import NOTHING, SHOWN, Board, marks
-from poisonlab.ui import charts, glossary, link, navigation
+from poisonlab.store.ranking import SHOWN, Block
+from poisonlab.ui import charts, glossary, link, navigation, results
 
 EVERY = "all, on average"
 
 
-def pictures(runs: pd.DataFrame, board: Board) -> None:
-    """Heat map and trade-off.
-
-    Args:
-        runs: of the block, one row a run, as :meth:`~poisonlab.store.ranking.Rankings.runs` gives them.
-        board: the same block ranked, with a row a defense.
-    """
-    _pairs(runs, list(board.rows["name"]))
-    _costs(runs, board)
+def pictures(block: Block, loss_allowed: float) -> None:
+    """Heat map and trade-off of a block; a repair may cost ``loss_allowed`` of clean accuracy."""
+    _pairs(block, loss_allowed)
+    _costs(block, loss_allowed)
 
 
-def _pairs(runs: pd.DataFrame, order: list[str]) -> None:
+def _pairs(block: Block, loss_allowed: float) -> None:
     st.subheader("Attack × defense", anchor=False)
+    runs = results.block_runs(block)
     known = [name for name in SHOWN if runs[name].notna().any()]
     metric = link.segments(
         st, "Metric", known, default=catalogue.SUCCESS, format_func=glossary.label, key="metric"
     )
     opened = charts.clicked(
-        figures.heatmap(runs, metric, glossary.label(metric), order),
+        results.heatmap(block, metric, glossary.label(metric), loss_allowed),
         key="heatmap",
         alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
     )
@@ -43,12 +36,13 @@ def _pairs(runs: pd.DataFrame, order: list[str]) -> None:
     _open(opened)
 
 
-def _costs(runs: pd.DataFrame, board: Board) -> None:
+def _costs(block: Block, loss_allowed: float) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     left.subheader("What a defense costs", anchor=False)
-    attack = link.choice(right, "Attack", [EVERY, *sorted(runs["attack"].unique())], str, key="costs_under")
+    attacks = sorted(results.block_runs(block)["attack"].unique())
+    attack = link.choice(right, "Attack", [EVERY, *attacks], str, key="costs_under")
     opened = charts.clicked(
-        figures.trade_off(marks(runs, board, None if attack == EVERY else attack), NOTHING),
+        results.trade_off(block, None if attack == EVERY else attack, loss_allowed),
         key="tradeoff",
         alt="Scatter of clean accuracy lost against attack success, one named mark for each defense",
     )
@@ -65,9 +59,8 @@ def _open(customdata: list[Any] | None) -> None:
     run_id = str(customdata[0]) if customdata else ""
     if not run_id:
         return
-    store = runtime.get().store
-    record = store.runs.record(run_id)
-    if record is not None and store.runs.has_pictures(run_id):
+    record = results.record(run_id)
+    if record is not None and results.has_pictures(run_id):
         kinds = {item.kind for item in record.artifacts}
         page = "triggers" if kinds & set(navigation.SHOWS["triggers"]) else "poisons"
         navigation.go(page, run=run_id)

@@ -15,7 +15,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
 from poisonlab.store.leaderboard import interval_columns
-from poisonlab.ui import exports, glossary, link, navigation, page, tables
+from poisonlab.ui import exports, glossary, link, navigation, page, results, tables
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
 
@@ -192,7 +192,7 @@ def selection(rows: pd.DataFrame) -> None:
     store = runtime.get().store
     with st.container(border=True):
         opened = [row for row in dicts(store.leaderboard.with_run_ids(rows)) if row["run_ids"]]
-        records = [(row, store.runs.record(row["run_ids"][0])) for row in opened]
+        records = [(row, results.record(row["run_ids"][0])) for row in opened]
         for row, record in records:
             if record is None:
                 continue
@@ -226,10 +226,9 @@ def selection(rows: pd.DataFrame) -> None:
 def _runs(row: dict[str, Any]) -> None:
     """A link for each repeat."""
     kind = "triggers" if row["threat"] == "backdoor" else "poisons"
-    store = runtime.get().store
     with st.container(horizontal=True):
         for run_id in row["run_ids"][:12]:
-            record = store.runs.record(run_id)
+            record = results.record(run_id)
             if record is not None:
                 navigation.link(kind, f"seed {record.spec.seed}", run=run_id)
 

@@ -1,9 +1,15 @@
 """The one way to show a figure: with words for who cannot see it, and a button that saves it as a drawing."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+
+from poisonlab.ui import shared
+
+if TYPE_CHECKING:
+    from poisonlab.figures.prepared import Prepared
 
 PROJECTOR = "projector"  # the switch, in the URL
 ENLARGED = 1.5  # type and height of figures on a projector, against usual
@@ -19,6 +25,23 @@ def projector() -> None:
         bind="query-params",
         help="Larger type and marks in all figures, for a class. The browser enlarges all other text.",
     )
+
+
+@shared.of_arguments
+def drawn(make: Callable[..., Any], *args: Any, **named: Any) -> "Prepared":
+    """``make(*args, **named)``, drawn once for all who look at it.
+
+    Args:
+        make: a function of ``poisonlab.figures``, the rest what it is given.
+    """
+    return prepared(make(*args, **named))
+
+
+def prepared(figure: Any) -> "Prepared":
+    """A figure as it is sent."""
+    from poisonlab.figures import prepared as figures  # noqa: PLC0415 - plotly, which the frame of a page does without
+
+    return figures.prepared(figure)
 
 
 def show(figure: Any, *, key: str, alt: str, place: Any = st) -> None:
@@ -37,16 +60,33 @@ def clicked(figure: Any, *, key: str, alt: str) -> list[Any] | None:
 
 
 def _sized(figure: Any) -> Any:
-    """The figure, or on a projector a larger one."""
+    """The figure, or on a projector a larger one; it may be shared and stays as it is."""
     if not st.session_state.get(PROJECTOR):
         return figure
-    layout = figure.layout
-    below = [part for part in (*layout.sliders, *layout.updatemenus) if part.pad.t]
-    for part in below:
-        part.pad.t = round(part.pad.t * ENLARGED)
-    margin = {side: round(layout.margin[side] * ENLARGED) for side in "lrtb" if layout.margin[side]}
-    height = round((layout.height or USUAL_HEIGHT) * ENLARGED)
-    return figure.update_layout(font_size=round(USUAL_TYPE * ENLARGED), height=height, margin=margin)
+    plain = figure.to_dict()
+    layout = dict(plain["layout"])
+    for below in ("sliders", "updatemenus"):
+        if below in layout:
+            layout[below] = [_lowered(part) for part in layout[below]]
+    layout["margin"] = {
+        side: round(value * ENLARGED) if side in "lrtb" else value
+        for side, value in layout.get("margin", {}).items()
+    }
+    layout["height"] = round((layout.get("height") or USUAL_HEIGHT) * ENLARGED)
+    layout["font"] = layout.get("font", {}) | {"size": round(USUAL_TYPE * ENLARGED)}
+    return _plain(plain | {"layout": layout})
+
+
+def _lowered(part: dict[str, Any]) -> dict[str, Any]:
+    """Buttons or a slider below a plot, as much farther down as the plot is larger."""
+    top = part.get("pad", {}).get("t")
+    return part | {"pad": part["pad"] | {"t": round(top * ENLARGED)}} if top else part
+
+
+def _plain(plain: dict[str, Any]) -> "Prepared":
+    from poisonlab.figures.prepared import Prepared  # noqa: PLC0415 - the same
+
+    return Prepared(plain)
 
 
 def tools(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
 from poisonlab.spec.config import ExperimentSpec, FineTuneConfig, HeadConfig, Preset, TrainingConfig
 from poisonlab.spec.shares import parse_shares
-from poisonlab.ui import glossary, link, tables
+from poisonlab.ui import glossary, link, results, tables
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape
@@ -57,7 +57,7 @@ def choose() -> tuple[PublishedTable, Recipe]:
 
 def _measured_recipe() -> Recipe:
     """The page opens on what was measured: on another network, as long as nothing else was."""
-    presets = runtime.get().store.runs.names().get("preset", [])
+    presets = results.names().get("preset", [])
     return "full" if "full" in presets and "paper" not in presets else "faster"
 
 

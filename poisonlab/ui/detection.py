@@ -47,7 +47,7 @@ def classes(found: ClassAnomaly, triggers: ClassTriggers | None) -> None:
     """Scores of all classes, victim beside control, and the verdict on both."""
     st.subheader("Which class stands out", anchor=False, help=glossary.help_for("detected"))
     charts.show(
-        figures.class_anomaly(found),
+        charts.drawn(figures.class_anomaly, found),
         key="anomaly",
         alt="Score of each class in the victim and in the control",
     )
@@ -89,7 +89,7 @@ def samples(found: SampleSuspicion, auroc: float | None) -> None:
     """Scores of training images, and who is flagged."""
     st.subheader("Which training images stand out", anchor=False, help=glossary.help_for("sample_auroc"))
     charts.show(
-        figures.suspicion(found),
+        charts.drawn(figures.suspicion, found),
         key="suspicion",
         alt="Scores of clean and poisoned training images, and of the control",
     )

@@ -30,7 +30,7 @@ def histogram(energies: EnergyHistogram) -> None:
         help="Poison can lie so far out that the other two become one bar.",
     )
     charts.show(
-        energy_histogram(energies, zoom),
+        charts.drawn(energy_histogram, energies, zoom),
         key="energies",
         alt="Histogram of the energies of clean, poisoned and purified images",
     )

@@ -9,10 +9,11 @@ import numpy as np
 import streamlit as st
 from safetensors import SafetensorError, safe_open
 
+from poisonlab.figures.png import as_png
 from poisonlab.records.migrate import HEADER
 from poisonlab.records.record import artifact_file
 from poisonlab.runner import runtime
-from poisonlab.ui import navigation
+from poisonlab.ui import navigation, shared
 from poisonlab.ui.wording import escape
 
 PAGE = "home"  # its name among the pages that shipped runs open
@@ -25,12 +26,12 @@ class Look:
     """A test image and what the first victim says of it.
 
     Attributes:
-        clean, triggered: uint8 ``(h, w, 3)``.
+        clean, triggered: as PNG files, enlarged.
         true, victim, repaired: names of classes: what it is, and what each model says of it with the trigger.
     """
 
-    clean: np.ndarray
-    triggered: np.ndarray
+    clean: bytes
+    triggered: bytes
     true: str
     victim: str
     repaired: str
@@ -64,14 +65,14 @@ def show() -> None:
     )
     for column, (title, image, said, alt) in zip(st.columns(4), cells, strict=True):
         column.markdown(f"**{title}**")
-        column.image(_enlarged(image), alt=alt, output_format="PNG", width=SIDE)
+        column.image(image, alt=alt, output_format="PNG", width=SIDE)
         column.markdown(said)
     with st.container(horizontal=True):
         st.caption("Measured, not made up:", width="content")
         navigation.link("triggers", "the run behind these pictures", run=run_id)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@shared.of_results
 def _look(path: Path) -> Look | None:
     """The first image that the trigger turns and the repair turns back; ``None`` where the file shows none."""
     try:
@@ -93,7 +94,7 @@ def _of(held: dict[str, Any], classes: list[str], target: int) -> Look | None:
     row = int(back.argmax())
     names = ("true_labels", "triggered_undefended", "triggered_defended")
     true_name, victim, repaired = (classes[int(held[name][row])] for name in names)
-    clean, triggered = (_rgb(held[name][row]) for name in ("clean", "triggered"))
+    clean, triggered = (as_png(_enlarged(_rgb(held[name][row]))) for name in ("clean", "triggered"))
     return Look(clean, triggered, true_name, victim, repaired)
 
 

@@ -150,7 +150,7 @@ def curves(points: pd.DataFrame, run_id: str) -> None:
         with grid.cell():
             st.markdown(f"**{escape(meaning.label)}**", help=escape(meaning.text))
             charts.show(
-                metric_curve(points, name),
+                charts.drawn(metric_curve, points, name),
                 key=f"curve-{run_id}-{name}",
                 alt=f"{name} over the steps, by stage",
             )

@@ -10,17 +10,17 @@ import streamlit as st
 from poisonlab.runner import runtime
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec import stages
-from poisonlab.ui import navigation, theme
+from poisonlab.ui import navigation, results, theme
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
-ACTIVE = ["queued", "running"]
+ACTIVE = ("queued", "running")
 POLL_SECONDS = 2  # every viewer pays for a poll
 
 
 def live(compact: bool = False) -> None:
     """Active jobs, polled only while there are any; the page runs again when one of them ends."""
-    active = runtime.get().store.jobs.find(states=ACTIVE)
+    active = results.jobs(ACTIVE)
     st.session_state["active_jobs"] = _states(active)
     if active.empty:
         st.caption("Nothing is running.")
@@ -29,7 +29,7 @@ def live(compact: bool = False) -> None:
 
 
 def _live(compact: bool) -> None:
-    active = runtime.get().store.jobs.find(states=ACTIVE)
+    active = results.jobs(ACTIVE)
     if st.session_state.get("active_jobs") != _states(active):
         st.rerun()  # one has begun or ended: what stands outside of this fragment is out of date
     running = active[active["state"] == "running"]

@@ -61,7 +61,7 @@ def film(walk: Walk, image: int, at_once: int) -> None:
     count = walk.trace.clean_images.shape[1]
     first = image - image % at_once
     charts.show(
-        walk_film(walk.trace, range(first, min(first + at_once, count)), image),
+        charts.drawn(walk_film, walk.trace, range(first, min(first + at_once, count)), image),
         key=f"film{walk.key}",
         alt="The images along their walks, one row from the clean and one from the poisoned images, with Play",
     )
@@ -90,7 +90,7 @@ def _energy(walk: Walk, shown: int, image: int) -> None:
         return
     zoom = st.toggle("Zoom in on the end of the walk", key=f"zoom{walk.key}", bind="query-params")
     charts.show(
-        figures.chain_energies(walk.trace, shown, zoom),
+        charts.drawn(figures.chain_energies, walk.trace, shown, zoom),
         key=f"chain{walk.key}",
         alt="Mean energy of the chains from clean and from poisoned images over the steps, with their range",
     )
@@ -99,7 +99,7 @@ def _energy(walk: Walk, shown: int, image: int) -> None:
 def _distances(walk: Walk, shown: int, image: int) -> None:
     st.markdown("**How far from where**", help=glossary.help_for("distance"))
     charts.show(
-        figures.distances(walk.trace, shown),
+        charts.drawn(figures.distances, walk.trace, shown),
         key=f"distances{walk.key}",
         alt="Distance of the chain to its poisoned start and to the clean image over the steps",
     )
@@ -112,7 +112,7 @@ def _plane(walk: Walk, shown: int, image: int) -> None:
         "full ones where the run stopped. The distance between the starts is the poison.",
     )
     charts.show(
-        figures.pca_paths(walk.trace, shown, image),
+        charts.drawn(figures.pca_paths, walk.trace, shown, image),
         key=f"plane{walk.key}",
         alt=f"Paths of the two chains of image {image + 1} in the plane of largest variance",
     )
@@ -127,7 +127,7 @@ def _survival(walk: Walk, shown: int, image: int) -> None:
         )
         return
     charts.show(
-        figures.survival(walk.trace, shown, image),
+        charts.drawn(figures.survival, walk.trace, shown, image),
         key=f"survival{walk.key}",
         alt="Share of the perturbation that is left over the steps, the mean over images and the chosen image",
     )

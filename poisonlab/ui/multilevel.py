@@ -203,7 +203,9 @@ def ways(table: Table, played: dict[str, Played]) -> None:
     st.subheader("The way there", anchor=False)
     left, right = st.columns(2, gap="medium")
     charts.show(
-        figures.hyperparameter_paths({name: game.strengths.numpy() for name, game in played.items()}),
+        charts.drawn(
+            figures.hyperparameter_paths, {name: game.strengths.numpy() for name, game in played.items()}
+        ),
         key="strengths",
         alt="Lambda after each of its steps, for both models and every split",
         place=left,
@@ -215,7 +217,7 @@ def ways(table: Table, played: dict[str, Played]) -> None:
     moved = played["trilevel"].perturbation
     if moved is not None and moved[seed].isfinite().all():
         charts.show(
-            figures.perturbation(moved[seed].numpy(), table.features),
+            charts.drawn(figures.perturbation, moved[seed].numpy(), table.features),
             key="moved",
             alt="How far the attacker moved each input of each training row of the chosen split",
             place=right,
@@ -224,8 +226,10 @@ def ways(table: Table, played: dict[str, Played]) -> None:
             f"What the attacker added to the training rows of split {seed}, in standard deviations."
         )
     charts.show(
-        figures.weight_paths(
-            {name: game.weights[:, seed].numpy() for name, game in played.items()}, table.features
+        charts.drawn(
+            figures.weight_paths,
+            {name: game.weights[:, seed].numpy() for name, game in played.items()},
+            table.features,
         ),
         key="weights",
         alt=f"The learner's weights after each step of lambda, on split {seed}, for both models",

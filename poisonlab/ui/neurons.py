@@ -25,13 +25,16 @@ def scores(found: NeuronScores) -> None:
     """The distribution of the scores in each layer, and where they are low."""
     left, right = st.columns(2, gap="medium")
     charts.show(
-        figures.mask_histogram(found),
+        charts.drawn(figures.mask_histogram, found),
         key="masks",
         alt="Distribution of the scores of each layer between 0 and 1",
         place=left,
     )
     charts.show(
-        figures.blamed(found), key="blamed", alt="Share of scores on the blamed side by layer", place=right
+        charts.drawn(figures.blamed, found),
+        key="blamed",
+        alt="Share of scores on the blamed side by layer",
+        place=right,
     )
 
 
@@ -49,7 +52,7 @@ def drive(found: ActivationDrive) -> None:
     left, right = st.columns(2, gap="medium") if both else (st.container(), st.container())
     left.markdown("**Activation drive**", help=glossary.help_for("drive"))
     charts.show(
-        figures.drive_scatter(found, layer),
+        charts.drawn(figures.drive_scatter, found, layer),
         key="drive",
         alt="Score of each channel against the change of its activation by the trigger",
         place=left,
@@ -58,7 +61,7 @@ def drive(found: ActivationDrive) -> None:
         return
     right.markdown("**Weight change**", help=glossary.help_for("weight_change"))
     charts.show(
-        figures.change_scatter(found, layer),
+        charts.drawn(figures.change_scatter, found, layer),
         key="change",
         alt="Weight change of each channel in unlearning clean images against that in unlearning triggered images",
         place=right,

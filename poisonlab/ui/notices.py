@@ -101,9 +101,9 @@ def show(page: Callable[[], None]) -> None:
 
 def finished_jobs() -> None:
     """A toast, once a session, for every job that ended while somebody was looking."""
-    from poisonlab.runner import runtime
+    from poisonlab.ui import results
 
-    ended = runtime.get().store.jobs.find(states=["done", "failed"], limit=20)
+    ended = results.jobs(("done", "failed"), 20)
     seen: set[str] | None = st.session_state.get("ended_jobs")
     for job in dicts(ended):
         if seen is not None and job["run_id"] not in seen:

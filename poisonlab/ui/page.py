@@ -15,7 +15,7 @@ from poisonlab.spec.command import run_command
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
-from poisonlab.ui import exports, glossary, navigation, theme
+from poisonlab.ui import exports, glossary, navigation, results, theme
 from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 
@@ -61,7 +61,7 @@ def nothing_yet(what: str, demo: tuple[str, str, str]) -> None:
 def known(run_id: str) -> Any | None:
     """The record of an id from a link; ``None`` for whatever is not a run's id."""
     try:
-        return runtime.get().store.runs.record(run_id)
+        return results.record(run_id)
     except ValueError:
         return None
 
@@ -70,7 +70,7 @@ def spec_of(run_id: str) -> RecordedSpec | None:
     """The recorded spec of a run or of a job that never became one, by an id from a link."""
     store = runtime.get().store
     try:
-        found = store.runs.record(run_id) or store.jobs.get(run_id)
+        found = results.record(run_id) or store.jobs.get(run_id)
     except (ValueError, StoreError):
         return None
     return found.spec if found else None
@@ -122,7 +122,7 @@ def _color(points: float, better: str) -> str:
 
 def without_pictures(record: Any) -> None:
     """Say of a shipped run that its artifacts were left out, and offer to make them here where that is possible."""
-    if runtime.get().store.runs.has_pictures(record.run_id) or not record.artifacts:
+    if results.has_pictures(record.run_id) or not record.artifacts:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info(f"{NOT_SHIPPED[0].upper()}{NOT_SHIPPED[1:]}.")
@@ -134,7 +134,7 @@ def without_pictures(record: Any) -> None:
 
 def other_views(record: Any, here: str = "") -> None:
     """Links to every page that shows something of this run."""
-    shown = runtime.get().store.runs.has_pictures(record.run_id)
+    shown = results.has_pictures(record.run_id)
     kinds = {item.kind for item in record.artifacts} if shown else set()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("This run on other pages:", width="content")
@@ -209,19 +209,14 @@ def load(record: Any, *kinds: str, trial: int = 0) -> dict[str, Any]:
 def load_all(record: Any, kind: str, trial: int = 0) -> list[Any]:
     """A trial's artifacts of one kind, in the order of recording; unreadable ones are named, not fatal."""
     found: list[Any] = []
-    if not runtime.get().store.runs.has_pictures(record.run_id):
+    if not results.has_pictures(record.run_id):
         return found
     for item in of_trial(record.artifacts, kind, trial):
         try:
-            found.append(_artifact(record.run_id, item.name, item.trial, item.sha256))
+            found.append(results.artifact(record.run_id, item.name, item.trial, item.sha256))
         except (ValueError, OSError) as error:
             st.warning(escape(f"{item.name} of this run cannot be read: {error}"))
     return found
-
-
-@st.cache_resource(max_entries=24, show_spinner=False)  # a slider's rerun should not read the disk
-def _artifact(run_id: str, name: str, trial: int, sha256: str) -> Any:
-    return runtime.get().store.runs.load_artifact(run_id, name, sha256, trial)
 
 
 def title_of(record: Any) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import streamlit as st
 from torch import Tensor
 
-from poisonlab.figures.pixels import enlarged, on_gray
-from poisonlab.runner import runtime
-from poisonlab.ui import page
+from poisonlab.figures.pixels import on_gray
+from poisonlab.ui import page, results
+from poisonlab.ui.images import png
 from poisonlab.ui.wording import escape
 
 IMAGES = 3  # of each kind and run
@@ -17,8 +17,7 @@ RUNS = 4  # columns that stay readable
 
 def beside(records: Sequence[Any]) -> None:
     """A column a run: poisoned images, purified ones, the trigger that was recovered; nothing where none has any."""
-    has_pictures = runtime.get().store.runs.has_pictures
-    with_pictures = [record for record in records if has_pictures(record.run_id)][:RUNS]
+    with_pictures = [record for record in records if results.has_pictures(record.run_id)][:RUNS]
     if not with_pictures:
         return
     for column, record in zip(st.columns(len(with_pictures), gap="large"), with_pictures, strict=True):
@@ -27,7 +26,7 @@ def beside(records: Sequence[Any]) -> None:
             for title, images in _of_run(record).items():
                 st.caption(title)
                 for place, image in zip(st.columns(IMAGES), images, strict=False):
-                    place.image(enlarged(image), alt=title, output_format="PNG", width="stretch")
+                    place.image(png(image), alt=title, output_format="PNG", width="stretch")
 
 
 def _of_run(record: Any) -> dict[str, Sequence[Tensor]]:

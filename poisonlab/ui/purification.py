@@ -119,7 +119,7 @@ def strengths(record: Any) -> None:
         )
     else:
         charts.show(
-            strength_curve(measured, by_strength(measured), knob, own),
+            charts.drawn(strength_curve, measured, by_strength(measured), knob, own),
             key="strengths",
             alt=f"Clean accuracy against attack success for each value of {knob}, with intervals",
         )

@@ -3,17 +3,12 @@
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from poisonlab.figures import ranking as figures
-from poisonlab.runner import runtime
-from poisonlab.store.agreement import agreement as agreement_of
-from poisonlab.store.agreement import published_runs
 from poisonlab.store.latex import as_latex
-from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Block, Board, Of, ranked
+from poisonlab.store.ranking import LOSS_ALLOWED, NOTHING, TASKS, Board, Of
 from poisonlab.store.rows import TUNED_ON
-from poisonlab.ui import block, charts, exports, glossary, link, tables
+from poisonlab.ui import block, charts, exports, glossary, link, results, tables
 from poisonlab.ui.wording import NONE
 
 OF: dict[str, Of] = {"defenses": "defense", "attacks": "attack"}
@@ -34,8 +29,7 @@ ORDER = [
 
 def show() -> None:
     """The block that the reader chooses, the one with most evidence at first: ranked, and in pictures."""
-    rankings = runtime.get().store.rankings
-    blocks = {str(block): block for block in rankings.blocks()}
+    blocks = {str(block): block for block in results.blocks()}
     if not blocks:
         return
     left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
@@ -54,31 +48,27 @@ def show() -> None:
         usual=round(100 * LOSS_ALLOWED),
         help=glossary.help_for("may_cost"),
     )
-    runs = rankings.runs(chosen)
-    names = (chosen.dataset, chosen.threat, chosen.preset)
-    board = _board(runs, *names, of, points / 100)
+    board = results.board(chosen, of, points / 100)
     _table(board, of)
     st.caption(_summary(board, of))
     _downloads(board, of, points / 100)
     if board.ranks is not None:
         with st.expander("Mean ranks and their intervals"):
             charts.show(
-                figures.mean_ranks(board.rows, NOTHING),
+                results.mean_ranks(chosen, of, points / 100),
                 key="mean_ranks",
                 alt="Mean rank of each method with its interval, the best on top",
             )
-    block.pictures(runs, _board(runs, *names, "defense", points / 100))
+    block.pictures(chosen, points / 100)
 
 
 def small(rows: int = 5) -> None:
     """The best of the block with most evidence, on a page that is about something else."""
-    rankings = runtime.get().store.rankings
-    blocks = rankings.blocks()
+    blocks = results.blocks()
     if not blocks:
         return
     block = blocks[0]
-    names = (block.dataset, block.threat, block.preset)
-    board = _board(rankings.runs(block), *names, "defense", LOSS_ALLOWED)
+    board = results.board(block, "defense", LOSS_ALLOWED)
     first = board.rows[board.rows["name"] != NOTHING].head(rows)
     st.dataframe(
         first,
@@ -90,17 +80,6 @@ def small(rows: int = 5) -> None:
         alt=f"The first {len(first)} defenses on {block}",
     )
     st.caption(f"{block}: means over {len(board.tasks)} attacks.")
-
-
-# the bootstrap takes most of a second, and the same rows give the same board to all who look at it
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _board(runs: pd.DataFrame, dataset: str, threat: str, preset: str, of: Of, loss_allowed: float) -> Board:
-    return ranked(runs, Block(dataset, threat, preset), of, loss_allowed)
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _pairs(runs: pd.DataFrame) -> pd.DataFrame:
-    return agreement_of(pd.concat([runs, published_runs(runs)]))
 
 
 def _summary(board: Board, of: Of) -> str:
@@ -189,7 +168,7 @@ def _downloads(board: Board, of: Of, loss_allowed: float) -> None:
 
 def agreement() -> None:
     """How far the settings agree on which defense is better, where two of them measured enough in common."""
-    pairs = _pairs(runtime.get().store.rankings.all_runs())
+    pairs = results.agreement()
     if pairs.empty:
         return
     with st.expander("How far settings agree on the order of defenses"):

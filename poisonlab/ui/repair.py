@@ -46,13 +46,13 @@ def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
     st.subheader("Who is flagged", anchor=False, help=glossary.help_for("flag_precision"))
     left, right = st.columns(2, gap="medium")
     charts.show(
-        figures.score_histogram(found),
+        charts.drawn(figures.score_histogram, found),
         key="scores",
         alt="Scores of clean and of corrupted training images",
         place=left,
     )
     charts.show(
-        figures.precision_recall(found),
+        charts.drawn(figures.precision_recall, found),
         key="precision",
         alt="Precision and recall against the number of flagged images",
         place=right,
@@ -60,7 +60,7 @@ def flags(found: FlagReview, metrics: Mapping[str, float | None]) -> None:
     st.markdown(reading(found, metrics))
     st.subheader("What becomes of them", anchor=False, help=glossary.help_for("fate"))
     charts.show(
-        figures.ranks(found),
+        charts.drawn(figures.ranks, found),
         key="ranks",
         alt="Scores of flagged images by rank, colored by what became of them",
     )
@@ -113,7 +113,7 @@ def confusions(found: ConfusionChange) -> None:
     for column, name, after in ((left, "Before the repair", False), (right, "After it", True)):
         column.markdown(f"**{name}**")
         charts.show(
-            figures.confusion(found, after),
+            charts.drawn(figures.confusion, found, after),
             key=f"confusion-{after}",
             alt=f"Confusion matrix {name.lower()}: true class by answer",
             place=column,
@@ -127,7 +127,7 @@ def over_flagging(rows: pd.DataFrame) -> None:
         rows: of ``store.flags``, at least one with a clean accuracy.
     """
     charts.show(
-        figures.over_flagging(rows),
+        charts.drawn(figures.over_flagging, rows),
         key="flagging",
         alt="Clean accuracy by share of training images flagged, by defense",
     )

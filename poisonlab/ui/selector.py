@@ -7,8 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from poisonlab.runner import runtime
-from poisonlab.ui import navigation, page
-from poisonlab.ui.tables import dicts
+from poisonlab.ui import navigation, page, results
 from poisonlab.ui.wording import run_label
 
 FILTERS = ("dataset", "attack", "defense")
@@ -38,23 +37,12 @@ def filters(
 
 def runs_showing(name: str, chosen: Mapping[str, str | None]) -> pd.DataFrame:
     """Finished runs that recorded something this page shows, newest first; ``shows`` counts how many kinds."""
-    store = runtime.get().store
-    found = [
-        store.runs.find(chosen["dataset"], chosen["attack"], chosen["defense"], kind=kind)
-        for kind in navigation.SHOWS[name]
-    ]
-    found = [frame for frame in found if not frame.empty]
-    if not found:
-        return pd.DataFrame()
-    every = pd.concat(found, ignore_index=True)
-    shows = every["run_id"].value_counts()
-    every = every.drop_duplicates("run_id").assign(shows=lambda frame: frame["run_id"].map(shows))
-    return every.sort_values("created", ascending=False, ignore_index=True)
+    return results.showing(name, chosen["dataset"], chosen["attack"], chosen["defense"])
 
 
 def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     """Filters and a run selector, both in the URL; the chosen run's record, or ``None`` after saying why not."""
-    names = runtime.get().store.runs.names()
+    names = results.names()
     asked = st.query_params.get("run")
     if asked is None and not any(names.values()):
         page.nothing_yet(what, demo)
@@ -63,7 +51,7 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
     with side.popover("Filter", icon=":material/filter_alt:", width="stretch"):
         chosen = filters(names, across=False)
     runs = runs_showing(name, chosen)
-    labels = {run["run_id"]: run_label(run) for run in dicts(runs)}
+    labels = results.labels(name, chosen["dataset"], chosen["attack"], chosen["defense"])
     if asked is not None and asked not in labels and _came_by_link(asked, tuple(chosen.values())):
         labels = _asked_for(asked, name) | labels
     run_id = _run_box(line, labels, asked, _first(name, runs, labels)) if labels else None

@@ -74,7 +74,7 @@ def show(record: SweepRecord) -> None:
     )
     outcomes = list(record.outcomes)
     charts.show(
-        figures.differences(spec.noises, multilevel.bands(outcomes, spec.noises, paired=True)),
+        charts.drawn(figures.differences, spec.noises, multilevel.bands(outcomes, spec.noises, paired=True)),
         key="kept_differences",
         alt="Test error of trilevel minus bilevel against noise, a line with its interval for each penalty",
     )
