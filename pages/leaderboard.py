@@ -32,7 +32,7 @@ if rows.empty:
     st.stop()
 
 panel = st.container()  # stands above the table that decides what is in it
-selected = board.table(rows)
+selected = board.table(rows, sort)
 board.downloads(rows)
 if selected is not None:
     with panel:

@@ -10,6 +10,7 @@ from poisonlab.figures.style import CLEAN, CONTROL, SEQUENTIAL, SYMBOLS, layout
 
 ROW_HEIGHT = 34
 TENTHS = 12  # defenses next to each other for which a cell has room for a tenth of a percent
+DIGITS = 4  # of a rate: what a hover shows of it, and one more
 CLICKED = 26  # pixels around the middle of a cell that take a click
 PLACES = ("top center", "bottom center", "middle right", "middle left")  # of a name beside its mark
 
@@ -35,7 +36,7 @@ def heatmap(runs: pd.DataFrame, metric: str, label: str, order: Sequence[str] = 
     low = min(0.0, float(table.min().min())) if len(table) else 0.0
     figure = go.Figure(
         go.Heatmap(
-            z=table.to_numpy(),
+            z=table.to_numpy().round(DIGITS),
             x=columns,
             y=lines,
             zmin=low,
@@ -70,7 +71,7 @@ def _add_clickable(figure: go.Figure, cells: pd.DataFrame, label: str, digits: i
         marker={"size": CLICKED, "symbol": "square", "opacity": 0},
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
-        customdata=np.stack([cells["run_id"], cells["seeds"], cells["value"]], axis=1),
+        customdata=np.stack([cells["run_id"], cells["seeds"], cells["value"].round(DIGITS)], axis=1),
         hovertemplate="%{y} against %{x}<br>" + label + " %{customdata[2]:.1%}, %{customdata[1]} seeds"
         "<extra>click to open</extra>",
         showlegend=False,

@@ -1,6 +1,7 @@
 """The leaderboard's table: sorting, selection, what differs between two rows, downloads."""
 
 import io
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,8 @@ from poisonlab.ui import exports, glossary, link, navigation, page, results, tab
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
 
-SHOWN = 1000  # rows in the browser's table; downloads hold all
+SHOWN = 1000  # rows in the browser's table at most; downloads hold all
+AT_FIRST = 100  # rows that a browser is sent before its reader asks for more
 _NAMES = ["dataset", "attack", "defense", "settings", "n"]
 
 
@@ -30,21 +32,29 @@ def sorts() -> dict[str, str]:
     return first | metrics | {"n": "Seeds", "dataset": "Dataset", "attack": "Attack", "defense": "Defense"}
 
 
+def first_columns(*, collapsed: bool = False, tuned: bool = False) -> list[str]:
+    """Columns of the table that a browser is sent before its reader asks for all: what tells rows apart, and the rates.
+
+    Args:
+        collapsed, tuned: see :func:`column_order`.
+    """
+    first = [metric.name for metric in catalogue.board() if metric.column == "first"]
+    return [*_NAMES, *["tuned_on"] * tuned, *["collapsed"] * collapsed, *first, "source"]
+
+
 def column_order(*, collapsed: bool = False, tuned: bool = False) -> list[str]:
-    """Columns of the table: what tells rows apart, what is in sight, then the rest.
+    """All columns of the table: the first ones, then the rest.
 
     Args:
         collapsed: some rows have runs with a collapsed model; their number then stands beside that of the runs.
         tuned: some rows have runs of seeds on which values were chosen; their number then stands there, too.
     """
-    marked = "collapsed"
     metrics = catalogue.board()
-    first = [metric.name for metric in metrics if metric.column == "first"]
     intervals = [name for metric in metrics if metric.interval for name in interval_columns(metric)]
     more = [metric.name for metric in metrics if metric.column == "more"]
-    names = _NAMES + ["tuned_on"] * tuned + [marked] * collapsed
-    last = ["diverged"] if collapsed else ["diverged", marked]
-    return [*names, *first, "source", *intervals, *more, "seconds", "victim", "preset", *last]
+    last = ["diverged"] if collapsed else ["diverged", "collapsed"]
+    first = first_columns(collapsed=collapsed, tuned=tuned)
+    return [*first, *intervals, *more, "seconds", "victim", "preset", *last]
 
 
 def _read_from_the_better_end() -> None:
@@ -77,21 +87,54 @@ def order() -> tuple[str, str, bool]:
     return str(threat), str(sort), bool(descending)
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The rows, and those the reader selected, which the URL names by group and source."""
-    shown = rows.head(SHOWN)
-    names = list(shown["group"] + "-" + shown["source"])
+def _columns(rows: pd.DataFrame, sort: str, everything: bool) -> list[str]:
+    """The columns that are sent for some rows; that by which they are sorted is one of them."""
+    marks = {"collapsed": bool(rows["collapsed"].any()), "tuned": bool(rows["tuned_on"].any())}
+    if everything:
+        return column_order(**marks)
+    first = first_columns(**marks)
+    return first if sort in first else [*first, sort]
+
+
+def _how_much(count: int, asked: Sequence[str]) -> tuple[int, bool]:
+    """How many rows the browser is sent, and whether all columns; both can be asked for, and stand in the URL.
+
+    Args:
+        count: of the rows that there are. asked: rows that a link selects, which may be any of them.
+    """
+    with st.container(horizontal=True):
+        everything = st.toggle(
+            "All columns",
+            key="all_columns",
+            bind="query-params",
+            help="Intervals, the undefended model, seconds, victim and preset, too.",
+        )
+        if count <= AT_FIRST:
+            return count, everything
+        most = min(count, SHOWN)
+        all_rows = st.toggle(f"All {most} rows", key="all_rows", bind="query-params")
+    return most if all_rows or asked else AT_FIRST, everything
+
+
+def table(rows: pd.DataFrame, sort: str) -> pd.DataFrame | None:
+    """The rows, and those the reader selected, which the URL names by group and source.
+
+    Args:
+        sort: the column that they are sorted by.
+    """
     asked, link_number = link.read("rows")
+    most, everything = _how_much(len(rows), asked)
+    shown = rows.head(most)
+    names = list(shown["group"] + "-" + shown["source"])
     known = [names.index(name) for name in dict.fromkeys(asked) if name in names]
     missing = len(set(asked) - set(names))
     if missing:
         st.warning(_not_shown(missing))
+    columns = _columns(shown, sort, everything)
     event = st.dataframe(
-        shown,
-        column_order=column_order(
-            collapsed=bool(shown["collapsed"].any()), tuned=bool(shown["tuned_on"].any())
-        ),
-        column_config=_column_config(),
+        shown[columns],
+        column_order=columns,
+        column_config={name: look for name, look in _column_config().items() if name in columns},
         hide_index=True,
         placeholder=NONE,
         height=tables.height(len(shown)),
@@ -102,8 +145,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame | None:
         key=f"board-{hash(tuple(names))}-{link_number}",
         alt="Leaderboard, one row for each experiment; select one row to open it, two to compare them",
     )
-    if len(rows) > SHOWN:
-        st.caption(f"The first {SHOWN} of {len(rows)} rows. Filter to see others; the downloads hold all.")
+    if len(rows) > most:
+        st.caption(f"The first {most} of {len(rows)} rows. Filter to see others; the downloads hold all.")
     picked = [i for i in event["selection"]["rows"] if i < len(shown)]
     link.write("rows", [names[i] for i in picked])
     if not picked:

@@ -16,6 +16,8 @@ from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
 ACTIVE = ("queued", "running")
 POLL_SECONDS = 2  # every viewer pays for a poll
+# of the table; stage and progress are above it, where they move: here they would be out of date
+COLUMNS = ["state", "dataset", "attack", "defense", "seed", "preset", "created", "finished", "message"]
 
 
 def live(compact: bool = False) -> None:
@@ -115,20 +117,8 @@ def button(place: Any, label: str, run_id: str, act: Callable[[str], Any], **loo
 def table(frame: pd.DataFrame, key: str) -> str | None:
     """All jobs with their state; the id of the selected row, or ``None``."""
     column = st.column_config
-    # stage and progress are above, where they move: here they would be out of date
     event = st.dataframe(
-        frame,
-        column_order=[
-            "state",
-            "dataset",
-            "attack",
-            "defense",
-            "seed",
-            "preset",
-            "created",
-            "finished",
-            "message",
-        ],
+        frame[COLUMNS],
         column_config={
             "state": column.TextColumn(
                 "state", help="queued, running, done, failed, cancelled or interrupted"

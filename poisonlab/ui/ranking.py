@@ -70,10 +70,10 @@ def small(rows: int = 5) -> None:
     block = blocks[0]
     board = results.board(block, "defense", LOSS_ALLOWED)
     first = board.rows[board.rows["name"] != NOTHING].head(rows)
+    columns = ["rank", "name", "success", "loss"]
     st.dataframe(
-        first,
-        column_order=["rank", "name", "success", "loss"],
-        column_config=_columns(board, "defense"),
+        first[columns],
+        column_config={name: look for name, look in _columns(board, "defense").items() if name in columns},
         hide_index=True,
         placeholder=NONE,
         height=tables.HEADER + tables.ROW * len(first),
@@ -107,8 +107,7 @@ def _table(board: Board, of: Of) -> None:
         seeds=board.seeds(" to "),
     )
     st.dataframe(
-        shown,
-        column_order=ORDER,
+        shown[ORDER],
         column_config=_columns(board, of),
         hide_index=True,
         placeholder=NONE,

@@ -14,6 +14,17 @@ COLUMN = st.column_config
 ROW = 36
 HEADER = 40
 TALLEST = 14
+RUN_COLUMNS = [
+    "dataset",
+    "attack",
+    "defense",
+    "seed",
+    "clean_accuracy",
+    "success",
+    "undefended",
+    "control",
+    "source",
+]
 
 
 def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -46,18 +57,7 @@ def height(rows: int) -> int:
 def runs(frame: pd.DataFrame, key: str) -> None:
     """Single runs, newest first."""
     st.dataframe(
-        frame,
-        column_order=[
-            "dataset",
-            "attack",
-            "defense",
-            "seed",
-            "clean_accuracy",
-            "success",
-            "undefended",
-            "control",
-            "source",
-        ],
+        frame[RUN_COLUMNS],
         column_config={
             "clean_accuracy": share("clean_accuracy"),
             "success": share("success", color=POISONED),
