@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.runner import runtime
-from poisonlab.ui import detection, glossary, page, repair, selector, trial
+from poisonlab.ui import detection, glossary, page, repair, results, selector, trial
 
 page.header(
     "Repair",
@@ -28,7 +27,7 @@ if suspicion := found.get("SampleSuspicion"):
 if change := found.get("ConfusionChange"):
     repair.confusions(change)
 
-rows = runtime.get().store.flags.rows(record.run_id)
+rows = results.flags(record.run_id)
 if rows["flag_share"].notna().any():
     st.subheader("What over-flagging costs", anchor=False, help=glossary.help_for("flagged"))
     if rows["clean_accuracy"].isna().all():

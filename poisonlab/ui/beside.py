@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from poisonlab.records.artifacts import LangevinTrace, PurificationTrace
-from poisonlab.runner import runtime
-from poisonlab.ui import link, navigation, page
+from poisonlab.ui import link, navigation, page, results
 from poisonlab.ui.wording import escape
 
 NAME = "beside"  # of the choice in the URL, on every page that has it
@@ -21,7 +20,7 @@ def choose(record: Any, kind: str, most: int, help: str) -> tuple[str, list[tupl
 
     They share dataset, attack, victim and seed with ``record`` and have recorded ``kind``.
     """
-    rows = runtime.get().store.purification.beside(record.run_id, kind)
+    rows = results.beside(record.run_id, kind)
     own = str(rows["line"].iloc[0])
     others = rows.iloc[1:]
     labels = dict(zip(others["run_id"], others["line"], strict=True))

@@ -13,7 +13,7 @@ from poisonlab.spec.config import PRESETS
 from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
-from poisonlab.ui import glossary, link, navigation, page, series
+from poisonlab.ui import glossary, link, navigation, page, results, series
 from poisonlab.ui.experiment import DEFAULTS
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import escape
@@ -70,7 +70,7 @@ def _key(kind: str, names: Mapping[str, str]) -> str:
 
 def _measured(names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Settings with runs -> the values that the preset does not have; the preset's own setting comes first."""
-    every = runtime.get().store.budgets.settings()
+    every = results.budget_settings()
     found = {}
     for row in dicts(every[(every[list(names)] == pd.Series(names)).all(axis=1)]):
         try:
@@ -91,7 +91,7 @@ def _named(values: dict[str, Any]) -> str:
 
 def elsewhere(setting: series.Setting) -> None:
     """Instead of a picture: what it would show, a way to fill it, and links to what was measured."""
-    every = runtime.get().store.budgets.settings()
+    every = results.budget_settings()
     taught = every["defenses"].map(lambda names: any(map(learns_from_clean_images, names))).astype(bool)
     measured = every[taught]
     if measured.empty:

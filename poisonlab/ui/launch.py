@@ -9,7 +9,7 @@ from poisonlab.runner import runtime
 from poisonlab.runner.cost import Cost
 from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec, digest
-from poisonlab.ui import theme
+from poisonlab.ui import shared, theme
 from poisonlab.ui.wording import duration, escape
 
 TIME_HELP = (
@@ -38,6 +38,11 @@ def device() -> str:
     )
 
 
+@shared.of_jobs  # a job fills the cache of stages, and what lies there costs nothing
+def _cost(specs: tuple[ExperimentSpec, ...], device_type: str) -> Cost:
+    return costs.of(runtime.get().store, specs, device_type)
+
+
 def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
     """A line at the bottom of the window, always in sight: what the runs cost, and the button that queues them.
 
@@ -45,7 +50,7 @@ def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
         The device to run on once they are to be queued.
     """
     current = runtime.get()
-    expected = costs.of(current.store, specs, current.runner.device_type)
+    expected = _cost(tuple(specs), current.runner.device_type)
     memory = expected.peak_memory_mb
     parts = ["one run" if len(specs) == 1 else f"{len(specs)} runs", f"time {_time(expected)}"]
     parts += [] if memory is None else [f"memory {memory:.0f} MB"]
@@ -67,7 +72,7 @@ def refused(label: str) -> None:
 def cost(specs: Sequence[ExperimentSpec]) -> Cost:
     """What finished runs say about time and memory, on the page."""
     current = runtime.get()
-    expected = costs.of(current.store, specs, current.runner.device_type)
+    expected = _cost(tuple(specs), current.runner.device_type)
     left, middle, right = st.columns(3)
     left.metric("Runs to queue", len(specs), border=True, help="One for each seed or combination.")
     middle.metric(

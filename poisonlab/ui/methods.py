@@ -11,10 +11,9 @@ from poisonlab.published.comparisons import Comparison, compared
 from poisonlab.published.measured import Figure, measured_figures
 from poisonlab.published.tables import published_tables
 from poisonlab.registry import Card
-from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
 from poisonlab.spec.describe import PLURALS
-from poisonlab.ui import link, navigation
+from poisonlab.ui import link, navigation, results
 from poisonlab.ui.wording import escape
 
 ALL = "all"
@@ -100,7 +99,7 @@ def choose() -> list[Entry]:
 
 def show(shown: Sequence[Entry]) -> None:
     """The cards, one beneath the other; a single one is open."""
-    board = runtime.get().store.leaderboard.rows().to_dict("records")
+    board = results.leaderboard().to_dict("records")
     for entry in shown:
         title = f"**{escape(entry.card.title)}** · {escape(entry.name)}"
         with st.container(border=True):

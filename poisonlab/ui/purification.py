@@ -10,11 +10,10 @@ from poisonlab.figures.purification import strength_curve
 from poisonlab.figures.style import POISONED
 from poisonlab.measure.metrics import psnr
 from poisonlab.records.artifacts import PurificationTrace
-from poisonlab.runner import runtime
 from poisonlab.spec.config import SpecError
 from poisonlab.spec.overrides import changed
 from poisonlab.store.purification import by_strength
-from poisonlab.ui import beside, charts, galleries, glossary, link, page, series, tables
+from poisonlab.ui import beside, charts, galleries, glossary, link, page, results, series, tables
 from poisonlab.ui.energy import decibels
 from poisonlab.ui.wording import NONE, escape, percent
 
@@ -108,7 +107,7 @@ def strengths(record: Any) -> None:
         return
     described = registry.defense[defense.name].Config.model_fields[knob].description
     st.markdown(f"`{knob}`: {escape(described)}. This run: **{own}**.")
-    rows = runtime.get().store.purification.strengths(record.run_id, knob)
+    rows = results.strengths(record.run_id, knob)
     measured = rows.dropna(subset=["clean_accuracy", "success"])
     if measured.empty and not rows.empty:
         page.all_collapsed()

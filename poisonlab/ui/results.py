@@ -74,6 +74,33 @@ def artifact(run_id: str, name: str, trial: int, sha256: str) -> Any:
     return runtime.get().store.runs.load_artifact(run_id, name, sha256, trial)
 
 
+# -- what stands beside a run ----------------------------------------------------------------------
+
+
+@shared.of_results
+def beside(run_id: str, kind: str) -> pd.DataFrame:
+    """Runs of other defenses against the same poisons, see :class:`~poisonlab.store.purification.Purification`."""
+    return runtime.get().store.purification.beside(run_id, kind)
+
+
+@shared.of_results
+def strengths(run_id: str, knob: str) -> pd.DataFrame:
+    """Runs that differ in the strength of a purification alone, see the same."""
+    return runtime.get().store.purification.strengths(run_id, knob)
+
+
+@shared.of_results
+def flags(run_id: str) -> pd.DataFrame:
+    """Runs that differ in how many images a repair flags, see :class:`~poisonlab.store.flags.Flags`."""
+    return runtime.get().store.flags.rows(run_id)
+
+
+@shared.of_results
+def budget_settings() -> pd.DataFrame:
+    """What budgets were measured in, see :class:`~poisonlab.store.budget.Budgets`."""
+    return runtime.get().store.budgets.settings()
+
+
 # -- what is compared -----------------------------------------------------------------------------
 
 
