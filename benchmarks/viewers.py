@@ -25,6 +25,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,11 @@ async def press_run(port: int) -> None:
 def seconds_of_job(results: Path) -> float | None:
     """How long the one job took; ``None`` before its record is written."""
     found = [*results.glob("runs/*/run.json")]
-    return float(json.loads(found[0].read_text())["seconds"]) if found else None
+    if not found:
+        return None
+    record = json.loads(found[0].read_text())
+    begun, ended = (datetime.fromisoformat(record[moment]) for moment in ("started", "finished"))
+    return (ended - begun).total_seconds()
 
 
 def job_alone() -> float:
