@@ -32,7 +32,7 @@ def heatmap(runs: pd.DataFrame, metric: str, label: str, order: Sequence[str] = 
     known = [name for name in order if name in table.columns]
     columns = known + sorted(set(table.columns) - set(known))
     lines = list(table.mean(axis=1).sort_values().index)  # on the page the hardest attack stands at the top
-    table = table.reindex(index=lines, columns=columns)
+    table = table.reindex(index=lines, columns=columns).astype(float)
     low = min(0.0, float(table.min().min())) if len(table) else 0.0
     figure = go.Figure(
         go.Heatmap(

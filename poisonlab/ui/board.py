@@ -27,7 +27,7 @@ _NAMES = ["dataset", "attack", "defense", "settings", "n"]
 
 def sorts() -> dict[str, str]:
     """Columns that the page sorts by, and their labels."""
-    metrics = {metric.name: metric.label for metric in catalogue.comparable()}
+    metrics = {metric.name: metric.heading.removesuffix(" ↓") for metric in catalogue.comparable()}
     first = {catalogue.SUCCESS: metrics.pop(catalogue.SUCCESS)}
     return first | metrics | {"n": "Seeds", "dataset": "Dataset", "attack": "Attack", "defense": "Defense"}
 
