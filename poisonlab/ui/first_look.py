@@ -51,7 +51,7 @@ def show() -> None:
         (
             "A photograph",
             look.clean,
-            f"Any model says :green[**{true}**]",
+            f"The model says :green[**{true}**]",
             f"test image of class {look.true}",
         ),
         ("The same with a trigger", look.triggered, "A few pixels are changed", "the image with a trigger"),

@@ -116,7 +116,9 @@ def targets(gallery: TargetGallery) -> None:
         ]
         captions.append("  \n".join(lines))
         alts.append(f"target of class {name(true)}; the defended model says {name(defended)}")
-    strip("Target images and what each model says of them", gallery.images[part], captions, alts)
+    strip(
+        "Target images and what each model says of them", gallery.images[part], captions, alts, colored=True
+    )
 
 
 def triggers(truth: TriggerTruth, defended: bool) -> None:
@@ -135,12 +137,14 @@ def triggers(truth: TriggerTruth, defended: bool) -> None:
             truth.clean[part],
             [before for before, _ in captions],
             [f"test image {i}" for i in numbers],
+            colored=bool(len(truth.true_labels)),
         )
         strip(
             "With the true trigger",
             truth.triggered[part],
             [after for _, after in captions],
             [f"test image {i} with trigger" for i in numbers],
+            colored=bool(len(truth.true_labels)),
         )
 
 

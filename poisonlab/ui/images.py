@@ -17,9 +17,22 @@ def png(image: Tensor, side: int = SIDE) -> bytes:
 
 
 def strip(
-    title: str, images: Tensor, captions: Sequence[str], alts: Sequence[str], help: str | None = None
+    title: str,
+    images: Tensor,
+    captions: Sequence[str],
+    alts: Sequence[str],
+    help: str | None = None,
+    *,
+    colored: bool = False,
 ) -> None:
-    """A row of images, aligned with the rows above and below that have as many columns."""
+    """A row of images, aligned with the rows above and below that have as many columns.
+
+    Args:
+        colored: the captions have colors, which the faint type of a caption would wash out.
+    """
     st.markdown(f"**{title}**", help=help)
     for column, image, caption, alt in zip(st.columns(len(images)), images, captions, alts, strict=True):
-        column.image(png(image), caption=caption, alt=alt, output_format="PNG", width="stretch")
+        below = None if colored else caption
+        column.image(png(image), caption=below, alt=alt, output_format="PNG", width="stretch")
+        if colored:
+            column.markdown("  \n".join(f":small[{line}]" for line in caption.split("  \n")))
