@@ -38,7 +38,7 @@ BOARD = ("leaderboard", "poisons", "")
 LESSON = "lesson_backdoor"
 # moved in turn by every student, each a few seconds after the last: the square is one that all of them get to see
 MOVES = (("poisoned", "20"), ("poisoned", "5"), ("side", "3"), ("poisoned", "50"))
-OPENED_WITHIN = 5.0  # seconds in which a class opens a lesson
+OPENED_WITHIN = 5.0  # seconds in which all open a lesson
 LONGEST = 120.0  # seconds that a page run may take
 LIMITS = {"board": 3.0, "lesson": 2.0}  # seconds, of p95 together
 SLOWED_AT_MOST = 0.15
@@ -78,20 +78,15 @@ class Viewer:
         self.query = query
         await self._run(BackMsg())
 
-    async def move(self, key: str, value: str) -> None:
-        """Set a slider of the page."""
+    async def use(self, key: str, value: str | None = None) -> None:
+        """Set a slider of the page; without a value press a button."""
         asked = BackMsg()
         state = asked.rerun_script.widget_states.widgets.add()
         state.id = self.widgets[key]
-        state.string_array_value.data.append(value)
-        await self._run(asked)
-
-    async def press(self, key: str) -> None:
-        """Press a button of the page."""
-        asked = BackMsg()
-        state = asked.rerun_script.widget_states.widgets.add()
-        state.id = self.widgets[key]
-        state.trigger_value = True
+        if value is None:
+            state.trigger_value = True
+        else:
+            state.string_array_value.data.append(value)
         await self._run(asked)
 
     async def _run(self, asked: BackMsg) -> None:
@@ -123,19 +118,13 @@ class Viewer:
             self.widgets[element.id.rpartition("-")[2]] = element.id
 
 
-async def look(viewer: Viewer, rounds: int = 1) -> None:
-    """The scenario ``board``."""
-    for page in BOARD * rounds:
-        await viewer.visit(page)
-
-
 async def learn(viewer: Viewer, wait: float, think: float, draws: random.Random) -> None:
     """The scenario ``lesson``."""
     await asyncio.sleep(wait)
     await viewer.visit(LESSON, "guess=some")
     for key, value in MOVES:
         await asyncio.sleep(draws.uniform(0.4, 1.6) * think)
-        await viewer.move(key, value)
+        await viewer.use(key, value)
 
 
 async def together(port: int, scenario: str, count: int, think: float, rounds: int = 1) -> Taken:
@@ -147,7 +136,8 @@ async def together(port: int, scenario: str, count: int, think: float, rounds: i
         async with Viewer(port, taken) as viewer:
             try:
                 if scenario == "board":
-                    await look(viewer, rounds)
+                    for page in BOARD * rounds:
+                        await viewer.visit(page)
                 else:
                     await learn(viewer, draws.uniform(0, OPENED_WITHIN) if count > 1 else 0.0, think, draws)
             except Exception as error:  # one viewer's end is a finding, not the end of the measurement
@@ -233,7 +223,7 @@ async def press_run(port: int) -> None:
     """Press the button on Home that queues the quick backdoor on digits."""
     async with Viewer(port, Taken()) as viewer:
         await viewer.visit("")
-        await viewer.press("demo")
+        await viewer.use("demo")
 
 
 def seconds_of_job(results: Path) -> float | None:

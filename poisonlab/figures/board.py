@@ -36,7 +36,7 @@ def heatmap(runs: pd.DataFrame, metric: str, label: str, order: Sequence[str] = 
     low = min(0.0, float(table.min().min())) if len(table) else 0.0
     figure = go.Figure(
         go.Heatmap(
-            z=table.to_numpy().round(DIGITS),
+            z=table.to_numpy(dtype=float).round(DIGITS),
             x=columns,
             y=lines,
             zmin=low,
@@ -71,7 +71,9 @@ def _add_clickable(figure: go.Figure, cells: pd.DataFrame, label: str, digits: i
         marker={"size": CLICKED, "symbol": "square", "opacity": 0},
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
-        customdata=np.stack([cells["run_id"], cells["seeds"], cells["value"].round(DIGITS)], axis=1),
+        customdata=np.stack(
+            [cells["run_id"], cells["seeds"], cells["value"].astype(float).round(DIGITS)], axis=1
+        ),
         hovertemplate="%{y} against %{x}<br>" + label + " %{customdata[2]:.1%}, %{customdata[1]} seeds"
         "<extra>click to open</extra>",
         showlegend=False,
