@@ -1,6 +1,7 @@
 """``results pack``: many run folders become a few files, such as those that come with the program."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say
@@ -11,7 +12,7 @@ def pack(options: argparse.Namespace) -> int:
     from poisonlab.store.pack import pack as pack_runs  # noqa: PLC0415 - the core works without a database
 
     without = _ids(options.without) if options.without else []
-    openers = dict(_opener(text) for text in options.open)
+    openers = _openers(options.open)
     packed = pack_runs(options.source, options.target, options.more, without, openers)
     for run_id in packed.absent:
         say(f"{run_id} of {options.without} is in no source")
@@ -25,13 +26,18 @@ def pack(options: argparse.Namespace) -> int:
     return FAILED if packed.refused else OK
 
 
-def _opener(text: str) -> tuple[str, str]:
-    """``PAGE=RUN`` as its two parts."""
-    page, _, run_id = text.partition("=")
-    try:
-        return page, check_run_id(run_id)
-    except RecordError as error:
-        raise UsageError(f"--open takes PAGE=RUN, the full id of a run; {text}: {error}") from None
+def _openers(texts: Sequence[str]) -> dict[str, str]:
+    """Each ``PAGE=RUN`` as its two parts, a page once."""
+    found: dict[str, str] = {}
+    for text in texts:
+        page, _, run_id = text.partition("=")
+        if page in found:
+            raise UsageError(f"--open names the page {page} twice")
+        try:
+            found[page] = check_run_id(run_id)
+        except RecordError as error:
+            raise UsageError(f"--open takes PAGE=RUN, the full id of a run; {text}: {error}") from None
+    return found
 
 
 def _ids(file: Path) -> list[str]:

@@ -22,7 +22,10 @@ def report(options: argparse.Namespace) -> int:
         store.close()
     say_left_out(store)
     data = text.encode()
-    write_atomically(options.to, data)
+    try:
+        write_atomically(options.to, data)
+    except OSError as error:
+        raise UsageError(f"--to {options.to} cannot be written: {error.strerror or error}") from None
     say(f"{len(data) / 2**20:.1f} MB in {options.to}")
     return OK
 

@@ -23,7 +23,9 @@ from poisonlab.store.database import Database
 from poisonlab.store.index import insert
 from poisonlab.store.shipped import MANIFEST, RECORDS, TABLES, Manifest, Shipped, Shown, open_shipped
 from poisonlab.store.showcase import Candidate, choose
+from poisonlab.words.pages import HOME, SHOWS
 
+OPENED = SHOWS | HOME
 _ORDER = {"runs": "run_id"}  # rows of the other tables keep the order in which a run recorded them
 _COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15, ROW_GROUP_SIZE 40000)"
 
@@ -72,7 +74,7 @@ def pack(
         openers: by the name of a page the run on which it opens. Those of earlier packs stay where none is named.
 
     Raises:
-        RecordError: a source holds no run, none is left, the pictures of a run of ``openers`` are not at hand, or
+        RecordError: a source holds no run, none is left, a page of ``openers`` is none or cannot show its run, or
             ``target`` holds something else than a pack. OSError: the disk refuses.
     """
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
@@ -150,6 +152,16 @@ def _openers(sources: Sequence[Path], named: Mapping[str, str], found: Sequence[
     absent = sorted(set(named.values()) - at_hand)
     if absent:
         raise RecordError(f"a page cannot open on {', '.join(absent)}: no source holds its pictures")
+    kinds = {one.record.run_id: {item.kind for item in one.record.artifacts} for one in found}
+    for page, run_id in named.items():
+        if page not in OPENED:
+            raise RecordError(
+                f"there is no page {page[:60]!r} that opens on a run; choose one of: {', '.join(OPENED)}"
+            )
+        if not kinds[run_id] & set(OPENED[page]):
+            raise RecordError(
+                f"the page {page} cannot open on {run_id}: it recorded none of {', '.join(OPENED[page])}"
+            )
     earlier: dict[str, str] = {}
     for source in reversed(sources):
         earlier |= open_shipped(source).openers

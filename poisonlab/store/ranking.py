@@ -157,7 +157,7 @@ def ranked(runs: pd.DataFrame, block: Block, of: Of, loss_allowed: float) -> Boa
 
 
 def marks(runs: pd.DataFrame, board: Board, attack: str | None) -> pd.DataFrame:
-    """What each defense prevents and costs: ``name``, ``success``, ``loss``, ``tasks`` and ``run_id``, its newest run.
+    """What defenses prevent and cost: ``name``, ``success``, ``loss``, ``tasks``, and ``run_id`` of the last seed.
 
     Args:
         runs: as :func:`ranked` takes them. board: the same, with a row a defense.

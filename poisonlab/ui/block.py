@@ -30,8 +30,8 @@ def _pairs(block: Block, loss_allowed: float) -> None:
         alt=f"Heatmap of {glossary.label(metric)} by attack and defense",
     )
     st.caption(
-        f"{glossary.help_for(metric)} Each cell is the mean over its seeds; a click opens its newest run. Defenses "
-        "stand in the order of their ranks, the attack that gets through most is at the top."
+        f"{glossary.help_for(metric)} Each cell is the mean over its seeds; a click opens that of the last seed. "
+        "Defenses stand in the order of their ranks, the attack that gets through most is at the top."
     )
     _open(opened)
 
@@ -49,7 +49,7 @@ def _costs(block: Block, loss_allowed: float) -> None:
     st.caption(
         "Lower left is best: the attack fails and the model still works. Full marks on the dotted line are "
         "defenses that no other one beats in both. "
-        + ("Means over attacks." if attack == EVERY else "A click opens the newest run.")
+        + ("Means over attacks." if attack == EVERY else "A click opens the run of the last seed.")
     )
     _open(opened)
 

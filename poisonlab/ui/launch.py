@@ -134,6 +134,7 @@ def decided(specs: Sequence[ExperimentSpec], expected: Cost, pressed: bool) -> b
     if pressed:
         st.session_state[_ASKED] = asked
     if st.session_state.get(_ASKED) != asked:
+        st.session_state.pop(_ASKED, None)  # other values: the question is not open any more
         return False
     how_long = _how_long(expected)
     st.warning(

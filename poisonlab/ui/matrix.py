@@ -9,6 +9,7 @@ from poisonlab import registry
 from poisonlab.spec.config import PRESETS, ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
+from poisonlab.ui.entered import SHOWN
 from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
 from poisonlab.ui.wording import escape
 
@@ -39,8 +40,10 @@ def matrix() -> None:
         st.error(f"{number} runs are more than the {MAX_JOBS} that can be queued at once; choose fewer.")
         return
     specs, refused = _combine(chosen, seeds, preset)
-    for message in refused:
+    for message in refused[:SHOWN]:
         st.warning(escape(message))
+    if len(refused) > SHOWN:
+        st.caption(f"{len(refused) - SHOWN} more cannot be run.")
     if not specs:
         return
     st.code(

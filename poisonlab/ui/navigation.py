@@ -6,6 +6,7 @@ import streamlit as st
 from PIL import Image
 
 import poisonlab
+from poisonlab.words import pages
 
 # A dark square with the white patch of a backdoor: made here, because named icons are fetched from the internet.
 ICON = Image.new("RGB", (32, 32), (0, 60, 100))
@@ -47,21 +48,10 @@ PAGES = {
     ],
 }
 
+SHOWS = pages.SHOWS
+
 # Pages that stand before torch is there, which takes seconds at the start of a server; "" is Home.
 WITHOUT_TORCH = ("", "leaderboard", "lessons")
-
-# What a run must have recorded for a page to show something of it, the typical kind first.
-SHOWS = {
-    "poisons": ("PoisonGallery", "TargetGallery"),
-    "crafting": ("Crafting",),
-    "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
-    "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive", "Curve"),
-    "unlearning": ("RepairTrace", "PredictionHistogram"),
-    "repair": ("FlagReview", "ConfusionChange", "SampleSuspicion"),
-    "purification": ("PurificationTrace",),
-    "langevin": ("LangevinTrace",),
-    "energy": ("EnergyHistogram", "ModelHealth"),
-}
 
 
 def title(name: str) -> str:

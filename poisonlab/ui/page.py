@@ -1,5 +1,6 @@
 """The frame of a page: what it says first, which run it shows, how to reproduce it, what to do when empty."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
 from poisonlab.spec.command import run_command
-from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.config import ExperimentSpec, digest, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
 from poisonlab.ui import exports, glossary, navigation, results, theme
@@ -27,6 +28,10 @@ CRAFTING_DEMO = ("digits", "metapoison", "none")
 TARGETED_DEMO = ("digits", "bullseye_polytope", "puregen_ebm")
 
 
+DOUBLE_CLICK = 2.0  # seconds
+_SUBMITTED = "submitted"
+
+
 def header(title: str, sees: str, matters: str) -> None:
     """The title, and two sentences: what one sees, and why it matters."""
     st.title(title)
@@ -34,12 +39,20 @@ def header(title: str, sees: str, matters: str) -> None:
 
 
 def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
-    """Queue runs and open the page of the first; a full queue is shown, not raised."""
+    """Queue runs and open the page of the first; a full queue is shown, not raised.
+
+    The same runs once more within a moment are a second click of one hand, and queue nothing.
+    """
+    asked = digest([[spec.group(), spec.seed] for spec in specs])
+    before, when, first = st.session_state.get(_SUBMITTED, ("", 0.0, ""))
+    if before == asked and time.monotonic() - when < DOUBLE_CLICK:
+        navigation.go("jobs", job=first)
     try:
         run_ids = runtime.get().runner.submit_many(specs, device)
     except RuntimeError as error:
         st.error(escape(error))
         return
+    st.session_state[_SUBMITTED] = (asked, time.monotonic(), run_ids[0])
     navigation.go("jobs", job=run_ids[0])
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
+from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -116,7 +117,7 @@ def of_results(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def shared(*args: P.args, **named: P.kwargs) -> T:
-        key = (function, args, tuple(sorted(named.items())))
+        key = (function, fingerprint((args, sorted(named.items()))))
         generation = runtime.get().store.generation
         return _handed_out(_cache.value(key, generation, lambda: function(*args, **named)))
 
@@ -128,7 +129,7 @@ def of_jobs(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def shared(*args: P.args, **named: P.kwargs) -> T:
-        key = (function, args, tuple(sorted(named.items())))
+        key = (function, fingerprint((args, sorted(named.items()))))
         generation = runtime.get().store.jobs_generation
         return _handed_out(_cache.value(key, generation, lambda: function(*args, **named)))
 
@@ -164,7 +165,7 @@ def fingerprint(value: Any) -> bytes:
 
 def _feed(update: Callable[[bytes], None], value: Any) -> None:
     update(f"{type(value).__qualname__}(".encode())
-    if value is None or isinstance(value, str | bytes | int | float | range):
+    if value is None or isinstance(value, str | bytes | int | float | range | PurePath):
         update(repr(value).encode())
     elif isinstance(value, np.ndarray) and value.dtype != object or isinstance(value, np.generic):
         update(f"{value.dtype}{value.shape}".encode())

@@ -1,10 +1,13 @@
 """The pictures on Home, and the runs on which pages open."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 from page_helpers import Open, tiny_backdoor, words
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from store_helpers import record_of
 
 from poisonlab.records.artifacts import TriggerTruth
@@ -54,10 +57,46 @@ def test_home_without_such_a_run_has_no_pictures(open_page: Open, filled: Path) 
     assert not app.image and "Which defense is best?" in [heading.value for heading in app.subheader]
 
 
-@pytest.mark.parametrize("raw", [b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+HEAD = b'{"__metadata__":{"poisonlab.artifact":'
+
+
+def with_header(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"not safetensors",
+        with_header(b"{}"),
+        with_header(HEAD + b'"[]"}}'),
+        with_header(HEAD + b'"{\\"fields\\":null}"}}'),
+        with_header(b"[" * 5000),
+    ],
+)
 def test_a_file_that_shows_nothing_is_no_error(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "true_trigger.safetensors"
     file.write_bytes(raw)
 
-    assert first_look._look.__wrapped__(file) is None
-    assert first_look._look.__wrapped__(tmp_path / "absent") is None
+    assert first_look._look.__wrapped__(file, hashlib.sha256(raw).hexdigest()) is None
+    assert first_look._look.__wrapped__(tmp_path / "absent", "") is None
+
+
+@pytest.mark.parametrize("harm", ["true_labels", "clean", "bytes"])
+def test_pictures_that_cannot_be_are_not_shown(tmp_path: Path, harm: str) -> None:
+    run_id = with_truth(tmp_path / "runs", defended=[0, 2, 3])
+    file = tmp_path / "runs" / run_id / "true_trigger.safetensors"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert first_look._look.__wrapped__(file, sha256) is not None
+    if harm == "bytes":
+        file.write_bytes(file.read_bytes()[:-1] + b"\x07")  # not what the record names
+    else:
+        held = load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata()
+        held[harm] = held[harm].float() if harm == "clean" else held[harm] - 9
+        save_file(held, file, metadata=header)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    assert first_look._look.__wrapped__(file, sha256) is None

@@ -245,12 +245,12 @@ def test_a_page_opens_on_the_run_that_was_named_also_after_the_next_pack(tmp_pat
     records = runs_with_pictures(tmp_path / "runs", [spec(seed=seed) for seed in range(3)])
     wanted = records[2].run_id
 
-    pack(tmp_path / "runs", tmp_path / "pack", openers={"triggers": wanted})
-    assert open_shipped(tmp_path / "pack").openers == {"triggers": wanted}
+    pack(tmp_path / "runs", tmp_path / "pack", openers={"energy": wanted})
+    assert open_shipped(tmp_path / "pack").openers == {"energy": wanted}
     pack(tmp_path / "pack", tmp_path / "pack", [tmp_path / "runs"])
-    assert open_shipped(tmp_path / "pack").openers == {"triggers": wanted}
-    pack(tmp_path / "pack", tmp_path / "pack", [tmp_path / "runs"], openers={"triggers": records[1].run_id})
-    assert open_shipped(tmp_path / "pack").openers == {"triggers": records[1].run_id}
+    assert open_shipped(tmp_path / "pack").openers == {"energy": wanted}
+    pack(tmp_path / "pack", tmp_path / "pack", [tmp_path / "runs"], openers={"energy": records[1].run_id})
+    assert open_shipped(tmp_path / "pack").openers == {"energy": records[1].run_id}
 
 
 def test_a_page_cannot_open_on_a_run_without_pictures(tmp_path, spec, monkeypatch, capsys):
@@ -259,6 +259,23 @@ def test_a_page_cannot_open_on_a_run_without_pictures(tmp_path, spec, monkeypatc
     pack(tmp_path / "runs", tmp_path / "pack")
     names = [str(tmp_path / name) for name in ("pack", "pack")]
 
-    assert main.main(["results", "pack", *names, "--open", f"triggers={records[1].run_id}"]) != 0
+    assert main.main(["results", "pack", *names, "--open", f"energy={records[1].run_id}"]) != 0
     assert "no source holds its pictures" in capsys.readouterr().err
-    assert main.main(["results", "pack", *names, "--open", "triggers"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        (["nowhere={}"], 1, "there is no page 'nowhere' that opens on a run; choose one of: poisons"),
+        (["triggers={}"], 1, "it recorded none of TriggerTruth"),
+        (["energy={}", "energy={}"], 2, "names the page energy twice"),
+        (["energy"], 2, "takes PAGE=RUN"),
+    ],
+)
+def test_a_page_that_cannot_open_on_a_run_is_refused(tmp_path, spec, capsys, asked, code, said):
+    (record,) = runs_with_pictures(tmp_path / "runs", [spec()])
+    options = [word for text in asked for word in ("--open", text.format(record.run_id))]
+
+    found = main.main(["results", "pack", str(tmp_path / "runs"), str(tmp_path / "pack"), *options])
+    assert found == code
+    assert said in capsys.readouterr().err and not (tmp_path / "pack").exists()
