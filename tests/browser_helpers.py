@@ -27,8 +27,14 @@ def go_to(page: Any, name: str) -> None:
 def choose(page: Any, label: str, option: str) -> None:
     finalize(page)  # a page that is still being drawn closes what is opened on it
     box = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True))
-    box.get_by_role("combobox").click()
-    page.get_by_role("option", name=option, exact=True).click()
+    wanted = page.get_by_role("option", name=option, exact=True)
+    for _ in range(5):  # one that is drawn anew in this moment closes its list
+        box.get_by_role("combobox").click()
+        page.wait_for_timeout(1000)
+        if wanted.count():
+            break
+        page.keyboard.press("Escape")
+    wanted.click()
     finalize(page)
 
 

@@ -102,7 +102,7 @@ def test_the_leaderboard_shows_it(found: dict[str, Any]) -> None:
 
 
 def test_the_form_of_the_experiment_page_has_its_parameters(found: dict[str, Any]) -> None:
-    assert {"target_class", "budget (images)"} <= set(found["form"])
+    assert {"Target class", "Budget (images)"} <= set(found["form"])
 
 
 def test_the_tests_of_every_attack_cover_it(found: dict[str, Any]) -> None:

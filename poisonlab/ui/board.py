@@ -1,7 +1,6 @@
 """The leaderboard's table: sorting, selection, what differs between two rows, downloads."""
 
 import io
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -96,11 +95,11 @@ def _columns(rows: pd.DataFrame, sort: str, everything: bool) -> list[str]:
     return first if sort in first else [*first, sort]
 
 
-def _how_much(count: int, asked: Sequence[str]) -> tuple[int, bool]:
+def _how_much(count: int, last: int) -> tuple[int, bool]:
     """How many rows the browser is sent, and whether all columns; both can be asked for, and stand in the URL.
 
     Args:
-        count: of the rows that there are. asked: rows that a link selects, which may be any of them.
+        count: of the rows that there are. last: position of the last one that a link selects, -1 for none.
     """
     with st.container(horizontal=True):
         everything = st.toggle(
@@ -113,7 +112,7 @@ def _how_much(count: int, asked: Sequence[str]) -> tuple[int, bool]:
             return count, everything
         most = min(count, SHOWN)
         all_rows = st.toggle(f"All {most} rows", key="all_rows", bind="query-params")
-    return most if all_rows or asked else AT_FIRST, everything
+    return most if all_rows or last >= AT_FIRST else AT_FIRST, everything
 
 
 def table(rows: pd.DataFrame, sort: str) -> pd.DataFrame | None:
@@ -123,9 +122,11 @@ def table(rows: pd.DataFrame, sort: str) -> pd.DataFrame | None:
         sort: the column that they are sorted by.
     """
     asked, link_number = link.read("rows")
-    most, everything = _how_much(len(rows), asked)
+    names = list(rows["group"] + "-" + rows["source"])
+    last = max((place for place, name in enumerate(names[:SHOWN]) if name in asked), default=-1)
+    most, everything = _how_much(len(rows), last)
     shown = rows.head(most)
-    names = list(shown["group"] + "-" + shown["source"])
+    names = names[:most]
     known = [names.index(name) for name in dict.fromkeys(asked) if name in names]
     missing = len(set(asked) - set(names))
     if missing:

@@ -68,7 +68,10 @@ def test_nobody_is_kept_out(address: str, page: Any, axe: str, name: str) -> Non
 
     assert serious(page) == []
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(500)
+    page.reload()  # a page knows the theme with which it was loaded
+    page.get_by_role("heading", level=1).first.wait_for()
+    finalize(page)
+    page.evaluate(axe)
     assert serious(page) == []
     page.set_viewport_size({"width": 820, "height": 1100})
     page.wait_for_timeout(500)
@@ -78,6 +81,7 @@ def test_nobody_is_kept_out(address: str, page: Any, axe: str, name: str) -> Non
 
 def serious(page: Any) -> list[str]:
     """What axe-core holds against the page, the menu's markup left out, which is Streamlit's."""
+    page.locator("[aria-busy=true]").first.wait_for(state="detached")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]}"

@@ -173,7 +173,9 @@ def test_a_long_stage_is_left_in_its_midst_and_ends_with_the_same_numbers(
 
     (straight,), (sliced,) = records(tmp_path / "straight"), records(results)
     assert "ebm" in unfinished
-    assert sliced.metrics == straight.metrics and sliced.points == straight.points
+    assert sliced.metrics == straight.metrics
+    kept = [[p for p in record.points if not p[1].startswith("learned_")] for record in (sliced, straight)]
+    assert kept[0] == kept[1]  # what was seen live is not told again of a victim that is there already
 
 
 def test_a_stage_longer_than_a_whole_slice_is_an_error_and_no_endless_loop(

@@ -64,7 +64,7 @@ def test_an_exact_repeat_is_said_to_be_cached_and_another_seed_is_not(
     app.number_input(key="seed").set_value(77).run()
 
     assert "Already in the cache" not in words(app)
-    assert time_of(app) not in ("unknown", "under 1 s")
+    assert time_of(app) != "unknown"
 
 
 def test_a_cancelled_run_changes_nothing(open_form: OpenWith, filled: Path) -> None:

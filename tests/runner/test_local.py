@@ -156,8 +156,8 @@ def no_room(store: Store, monkeypatch, change: str) -> None:
     execute_in = store.db.transaction
 
     @contextmanager
-    def transaction():
-        with execute_in() as cursor:
+    def transaction(**named: bool):
+        with execute_in(**named) as cursor:
             yield FullDisk(cursor, change, store.db.path)
 
     monkeypatch.setattr(store.db, "transaction", transaction)
