@@ -27,13 +27,19 @@ class Metric:
 class ArtifactReady:
     """A typed artifact (see ``records/artifacts.py``) under a name that is unique within its trial.
 
-    ``trial`` counts from 0; what a run shows once, for all its trials together, belongs to trial 0.
+    ``trial`` counts from 0; what a run shows once, for all its trials together, belongs to trial 0. Between processes
+    only the name of its kind is sent, in place of the value.
     """
 
     stage: str
     name: str
     value: Any = field(repr=False)
     trial: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Name of the class of the artifact."""
+        return self.value if isinstance(self.value, str) else type(self.value).__name__
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a run needs to know about the machine: device, threads, memory, free disk."""
 
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ except ImportError:  # Windows
 DEVICES = ("auto", "cpu", "cuda")
 # of all memory that the processes of a container may have together: bytes, or "max"
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# microseconds of processor time that they may have in so many microseconds: two numbers, or "max" and one
+CONTAINER_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 # parameters of glibc's mallopt, and the largest number it takes
 M_TRIM_THRESHOLD = -1
@@ -61,11 +64,23 @@ def device_name(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: a container often sees more, by its set of cores or by its share of time."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = CONTAINER_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return cores
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:
+        return cores  # "max"
+    return max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
 def set_threads() -> int:
     """Let torch use the cores this process may use, unless ``OMP_NUM_THREADS`` sets their number."""
     if "OMP_NUM_THREADS" not in os.environ:
-        affinity = getattr(os, "sched_getaffinity", None)  # a container often sees fewer cores than there are
-        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        cores = usable_cores()
         if torch.get_num_threads() != cores:
             torch.set_num_threads(cores)
     return torch.get_num_threads()

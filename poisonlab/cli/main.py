@@ -32,6 +32,8 @@ from poisonlab.multilevel.spec import ORDERS
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
 from poisonlab.registry import UnknownName
+from poisonlab.runner.base import EngineError
+from poisonlab.runner.options import ENGINES
 from poisonlab.spec import describe
 from poisonlab.spec.config import PRESETS, SpecError
 from poisonlab.spec.threats import THREATS
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_results(options.results)
         with ends_on_sigterm():
             return int(options.command(options))
-    except (UsageError, UnknownName, SpecError, machine.DeviceError) as error:
+    except (UsageError, UnknownName, SpecError, machine.DeviceError, EngineError) as error:
         say(f"poisonlab: {one_line(error)}")
         return USAGE
     except ModuleNotFoundError as error:
@@ -109,6 +111,7 @@ def _add_ui(command: Command) -> None:
     dashboard = command("ui", ui.ui, "Open the dashboard in a browser")
     dashboard.add_argument("--port", type=int, help="8501 by default")
     dashboard.add_argument("--address", help="127.0.0.1 by default; read the README before sharing a server")
+    _engine(dashboard)
 
 
 def _add_runs(command: Command) -> None:
@@ -120,6 +123,8 @@ def _add_runs(command: Command) -> None:
     _experiment(many)
     many.add_argument("--seed", default="0", help="seeds, separated by commas")
     many.add_argument("--clean-images", default="", help="the defender's budgets, separated by commas")
+    many.add_argument("--again", action="store_true", help="run what is finished once more")
+    _engine(many)
 
 
 def _add_reproduce(command: Command) -> None:
@@ -278,6 +283,19 @@ def _add_transfer(command: Command) -> None:
         default=[],
         metavar="PAGE=RUN",
         help="the run, with its pictures, on which a page opens, such as triggers=01a2...",
+    )
+
+
+def _engine(parser: argparse.ArgumentParser) -> None:
+    """Where runs are carried out."""
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or many")
+    parser.add_argument("--workers", type=int, metavar="NUMBER", help="runs at once")
+    parser.add_argument(
+        "--engine-option",
+        action="append",
+        default=[],
+        metavar="name=value",
+        help="such as address=auto of ray, partition=gpu of slurm",
     )
 
 

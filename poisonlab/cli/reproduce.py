@@ -14,7 +14,7 @@ from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, ta
 from poisonlab.cli.wording import compared, measured
 from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import Method, PublishedTable, Settings, published_tables
-from poisonlab.records.record import RECORD, RecordError, RunRecord, new_run_id, read_record
+from poisonlab.records.record import RunRecord, new_run_id, records_in
 from poisonlab.spec.config import ExperimentSpec
 
 if TYPE_CHECKING:
@@ -113,15 +113,7 @@ def _chosen(option: str, text: str | None, known: Mapping[str, Method]) -> list[
 
 def _past(runs: Path, keys: set[tuple[str, int]]) -> list[RunRecord]:
     """Records of these specs in a results folder, finished and failed ones."""
-    found = []
-    for path in sorted(runs.glob(f"*/{RECORD}")):
-        try:
-            record, _ = read_record(path.parent)
-        except RecordError:
-            continue  # the index tells of it
-        if record.spec.preset != "quick" and _key(record) in keys:
-            found.append(record)
-    return found
+    return [r for r in records_in(runs) if r.spec.preset != "quick" and _key(r) in keys]
 
 
 def _key(record: RunRecord) -> tuple[str, int]:

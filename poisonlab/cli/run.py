@@ -8,9 +8,10 @@ from typing import Any
 
 from poisonlab import machine
 from poisonlab.cli.results import index
-from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, table
+from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, chosen_engine, say, table
 from poisonlab.measure import catalogue
-from poisonlab.records.record import RunRecord
+from poisonlab.records.record import RunRecord, records_in
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.registry import KINDS
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
 from poisonlab.spec.overrides import parse_settings
@@ -35,27 +36,78 @@ def run(options: argparse.Namespace) -> int:
 def sweep(options: argparse.Namespace) -> int:
     specs = _matrix(options)
     machine.resolve_device(options.device)
-    records = []
-    for number, spec in enumerate(specs, 1):
-        name = f"{spec.dataset.name} {spec.attack.name} {spec.defense.name} seed {spec.seed}"
-        if options.clean_images:
-            name += f", {spec.clean_images} clean images"
-        say(f"[{number}/{len(specs)}] {name}")
-        record = _run(spec, options)
-        records.append(record)
-        if options.json:
-            print(json.dumps(_summary(record, options.results)), flush=True)
-        else:
-            text = (
-                record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
-            )
-            print(f"{name}: {record.state} in {record.seconds:.1f} s; {text}", flush=True)
+    engine, settings = chosen_engine(options)
+    found = {} if options.again else _finished(options.results / "runs", specs)
+    if found:
+        say(f"{len(found)} of {len(specs)} are finished already; --again runs them once more")
+    left = [spec for spec in specs if (spec.group(), spec.seed) not in found]
+    if engine == "local" and not settings:
+        measured = _one_by_one(left, options)
+    else:
+        measured = _by_engine(left, engine, settings, options)
+    records = [*found.values(), *measured]
     index(options.results)
     if not options.json:
         print()
         columns = ("dataset", "attack", "defense", "clean images", "seed", "state", *_HEADLINE)
         print(table(columns, [_row(r) for r in records]))
-    return OK if all(r.state == "done" for r in records) else FAILED
+    whole = len(records) == len(specs) and all(record.state == "done" for record in records)
+    return OK if whole else FAILED
+
+
+def _finished(runs: Path, specs: list[ExperimentSpec]) -> dict[tuple[str, int], RunRecord]:
+    """Records of those of some specs that are done in a results folder, the newest of each."""
+    wanted = {(spec.group(), spec.seed) for spec in specs}
+    found: dict[tuple[str, int], RunRecord] = {}
+    for record in sorted(records_in(runs), key=lambda record: record.finished):
+        key = (record.spec.group(), record.spec.seed)
+        if record.state == "done" and key in wanted:
+            found[key] = record
+    return found
+
+
+def _one_by_one(specs: list[ExperimentSpec], options: argparse.Namespace) -> list[RunRecord]:
+    """Run experiments in this process; no database is needed."""
+    records = []
+    for number, spec in enumerate(specs, 1):
+        say(f"[{number}/{len(specs)}] {_named(spec, options)}")
+        records.append(_run(spec, options))
+        _tell(records[-1], options)
+    return records
+
+
+def _by_engine(
+    specs: list[ExperimentSpec], engine: str, settings: list[str], options: argparse.Namespace
+) -> list[RunRecord]:
+    """Queue experiments, let an engine run them, and tell of each as it ends."""
+    from poisonlab.cli.engine import run_all  # noqa: PLC0415 - the core works without a database
+
+    if options.device != "auto" or options.no_cache:
+        raise UsageError(
+            "an engine chooses devices, and its workers share the cache: no --device, no --no-cache"
+        )
+    records = []
+    for state, message, record in run_all(specs, options.results, engine, settings):
+        if record is None:
+            say(f"a run {state}: {message}")
+        else:
+            records.append(record)
+            _tell(record, options)
+    return records
+
+
+def _named(spec: ExperimentSpec | RecordedSpec, options: argparse.Namespace) -> str:
+    name = f"{spec.dataset.name} {spec.attack.name} {spec.defense.name} seed {spec.seed}"
+    return f"{name}, {spec.clean_images} clean images" if options.clean_images else name
+
+
+def _tell(record: RunRecord, options: argparse.Namespace) -> None:
+    """What a run of a sweep came to."""
+    if options.json:
+        print(json.dumps(_summary(record, options.results)), flush=True)
+        return
+    text = record.message if record.state != "done" else f"clean accuracy, success: {_headline(record)}"
+    print(f"{_named(record.spec, options)}: {record.state} in {record.seconds:.1f} s; {text}", flush=True)
 
 
 _HEADLINE = ("clean_accuracy", "success", "success_undefended", "control")

@@ -1,5 +1,6 @@
 """Words for a terminal: tables, and a running line of progress on stderr."""
 
+import argparse
 import math
 import shutil
 import signal
@@ -48,6 +49,12 @@ def ends_on_sigterm() -> Iterator[None]:
 
 class UsageError(ValueError):
     """A command that cannot be; the one-line message names what is allowed."""
+
+
+def chosen_engine(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The engine of a command and its options, each ``name=value``; ``--workers`` is one of them."""
+    workers = [f"workers={options.workers}"] if options.workers is not None else []
+    return options.engine, [*workers, *options.engine_option]
 
 
 def check_results(folder: Path) -> None:

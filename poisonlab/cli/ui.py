@@ -6,6 +6,8 @@ import runpy
 import sys
 
 import poisonlab
+from poisonlab.cli.terminal import chosen_engine
+from poisonlab.runner.options import ENGINE, ENGINE_OPTIONS
 
 
 def ui(options: argparse.Namespace) -> int:
@@ -19,6 +21,9 @@ def ui(options: argparse.Namespace) -> int:
         os.environ["STREAMLIT_SERVER_PORT"] = str(options.port)
     if options.address is not None:
         os.environ["STREAMLIT_SERVER_ADDRESS"] = options.address
+    engine, settings = chosen_engine(options)
+    os.environ[ENGINE] = engine
+    os.environ[ENGINE_OPTIONS] = " ".join(settings)
     sys.argv = [script]  # Streamlit takes the launcher's place and arguments from there
     runpy.run_path(script, run_name="__main__")
     return 0

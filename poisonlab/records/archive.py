@@ -90,6 +90,17 @@ def import_runs(source: Path, runs: Path, shipped: Container[str] = ()) -> Moved
     return moved
 
 
+def receive(folder: Path, runs: Path) -> None:
+    """Check the folder of a run that a worker of ours sent, and copy it into ``runs`` in place of an earlier attempt.
+
+    Raises:
+        RecordError: it is not whole. OSError: the disk refuses.
+    """
+    record, _ = read_record(folder)
+    shutil.rmtree(runs / record.run_id, ignore_errors=True)
+    _place(record, folder, runs, Moved(), {})
+
+
 def _find(run_id: str, homes: list[Path]) -> Path:
     for home in homes:
         if (home / run_id / RECORD).is_file():

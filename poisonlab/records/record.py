@@ -15,7 +15,8 @@ import secrets
 import stat
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -323,6 +324,13 @@ def load_artifact(path: Path, sha256: str | None = None) -> Any:
 
 
 # -- writing ------------------------------------------------------------------------------------------
+
+
+def records_in(runs: Path) -> Iterator[RunRecord]:
+    """All records of a folder of run folders that can be read; the index tells of the others."""
+    for path in sorted(runs.glob(f"*/{RECORD}")):
+        with suppress(RecordError):
+            yield read_record(path.parent)[0]
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from poisonlab.runner.known_stages import cached_stages, decided_by, scope_of
+from poisonlab.runner.known_stages import cached_stages
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.shared import decided_by, scope_of
 from poisonlab.spec.stages import Scope, Stage
 from poisonlab.store import Estimate, Store
 from poisonlab.store.estimate import StageEstimate, measured_elsewhere

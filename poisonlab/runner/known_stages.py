@@ -25,34 +25,12 @@ from poisonlab.context import Context
 from poisonlab.data.base import data_folder
 from poisonlab.generative import weights
 from poisonlab.records.record import write_atomically
-from poisonlab.spec import stages
+from poisonlab.spec import shared, stages
 from poisonlab.spec.config import ExperimentSpec, digest
 from poisonlab.spec.stages import Scope, Stage
 from poisonlab.types import Bundle
 
 FOLDER = "known"  # below the cache; no stage is called so
-
-# what decides the poison and the undefended victim
-_ATTACK_SIDE = (
-    "dataset",
-    "victim",
-    "protocol",
-    "training",
-    "head",
-    "fine_tune",
-    "attack",
-    "seed",
-    "precision",
-    "public_poison",
-)
-_PUBLIC = ("dataset", "protocol", "precision", "defense")
-_PARTS = {
-    Scope.ATTACK: _ATTACK_SIDE,
-    Scope.ATTACK_AND_CLEAN: (*_ATTACK_SIDE, "clean_images"),
-    Scope.PUBLIC: _PUBLIC,
-    Scope.DEFENSE: (*_PUBLIC, "seed"),
-    Scope.BOTH: (*_ATTACK_SIDE, "clean_images", "defense"),
-}
 
 
 class NotingCache:
@@ -79,7 +57,7 @@ def remember(spec: ExperimentSpec, asked: dict[str, list[str]], device_type: str
     """Write down what a finished run asked for, beside what earlier ones did that needed more to be computed."""
     by_scope: dict[Scope, dict[str, list[str]]] = {}
     for name, ids in asked.items():
-        by_scope.setdefault(scope_of(name), {})[name] = ids
+        by_scope.setdefault(shared.scope_of(name), {})[name] = ids
     with suppress(OSError):  # the next estimate is too high, that is all
         (cache / FOLDER).mkdir(parents=True, exist_ok=True)
         around = _around(device_type)
@@ -94,32 +72,12 @@ def cached_stages(spec: ExperimentSpec, device_type: str, cache: Path) -> Set[St
         return frozenset()
     found = set()
     around = _around(device_type)
-    for scope in _PARTS:
+    for scope in shared.PARTS:
         for name, ids in _read(_file(spec, scope, around, cache)).items():
             stage = stages.find(name)
             if stage and ids and all((cache / folder).is_dir() for folder in ids):
                 found.add(stage)
     return found
-
-
-def scope_of(name: str) -> Scope:
-    """What decides a stage; of one that another package made up, all that may."""
-    stage = stages.find(name)
-    return stage.info.scope if stage and stage.info.scope in _PARTS else Scope.BOTH
-
-
-def decided_by(spec: ExperimentSpec, scope: Scope) -> str:
-    """Hash of the part of a spec that decides the stages of a scope: specs with the same share these."""
-    values = spec.model_dump(mode="json")
-    return digest([scope, {name: values.get(name) for name in _parts(spec, scope)}])
-
-
-def _parts(spec: ExperimentSpec, scope: Scope) -> tuple[str, ...]:
-    """Names of these parts; what is said to be the defense's alone may be the attack's, too."""
-    shown_poison = scope is Scope.DEFENSE and not registry.defense[spec.defense.name].per_image
-    if scope in (Scope.PUBLIC, Scope.DEFENSE) and (shown_poison or spec.public_poison):
-        return tuple(dict.fromkeys((*_PARTS[scope], *_ATTACK_SIDE)))
-    return _PARTS[scope]
 
 
 def _around(device_type: str) -> list[str]:
@@ -130,10 +88,12 @@ def _around(device_type: str) -> list[str]:
 
 def _file(spec: ExperimentSpec, scope: Scope, around: list[str], cache: Path) -> Path:
     methods = [
-        (kind, getattr(spec, kind).name) for kind in ("attack", "defense") if kind in _parts(spec, scope)
+        (kind, getattr(spec, kind).name)
+        for kind in ("attack", "defense")
+        if kind in shared.parts(spec, scope)
     ]
     code = _code(tuple(methods))
-    return cache / FOLDER / f"{digest([decided_by(spec, scope), code, around], 32)}.json"
+    return cache / FOLDER / f"{digest([shared.decided_by(spec, scope), code, around], 32)}.json"
 
 
 def _read(file: Path) -> dict[str, list[str]]:

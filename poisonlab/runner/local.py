@@ -1,238 +1,35 @@
-"""The in-process runner: one daemon worker thread a device, fed from the queue in the store.
+"""The default engine: jobs run in this process, one at a time on each of its devices."""
 
-Daemon threads, because a worker that the interpreter waits for makes Ctrl-C hang. Nothing here is
-kept by Streamlit, whose caches any browser can empty.
-"""
-
-import logging
-import threading
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from poisonlab import machine
-from poisonlab.records.record import RecordError
-from poisonlab.runner import cost
-from poisonlab.runner.failures import disk_message
+from poisonlab.records.record import RunRecord
+from poisonlab.runner.base import Slot
 from poisonlab.runner.progress import Listener
-from poisonlab.runner.recorder import Interrupted, run_and_record
-from poisonlab.runner.time_left import TimeLeft
-from poisonlab.spec.config import ExperimentSpec
-from poisonlab.store import Estimate, Job, Store, StoreError
-
-POLL_SECONDS = 1.0
-LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
-STOPPED = "the program was stopped while this job ran; resume goes on after its last whole stage"
-
-log = logging.getLogger(__name__)
+from poisonlab.runner.queue import QueueRunner
+from poisonlab.runner.recorder import run_and_record
+from poisonlab.store import Job, Store
 
 
-class LocalRunner:
+class LocalRunner(QueueRunner):
     """Runs queued jobs in this process.
-
-    Two runners with the same devices on one store do no harm: jobs are claimed in SQL, and only jobs of
-    dead processes are called interrupted.
 
     Args:
         results: holds ``runs`` and the stage ``cache``.
-        devices: one worker each; by default every GPU, or the CPU.
+        devices: one slot each; by default every GPU, or the CPU.
     """
 
     def __init__(self, store: Store, results: Path, devices: Sequence[str] | None = None) -> None:
-        self.store = store
-        self.results = Path(results)
-        self.devices = list(machine.worker_devices() if devices is None else devices)
-        self._listeners: dict[str, Listener] = {}
-        self._ends: dict[str, tuple[str, str, int]] = {}  # state, message and attempt, not stored yet
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
+        found = machine.worker_devices() if devices is None else devices
+        super().__init__(store, results, [Slot(device, device) for device in found])
 
-    @property
-    def device_type(self) -> str:
-        """``cpu`` or ``cuda``: all workers have the same type of device."""
-        return self.devices[0].partition(":")[0]
-
-    # -- life ---------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Mark what a dead process left behind as interrupted, then start the workers. Idempotent.
-
-        Waiting jobs whose device is gone since they were queued fail: nobody would ever take them.
-        """
-        with self._lock:
-            if self._threads:
-                return
-            self._stopping.clear()
-            self.store.jobs.recover()
-            for run_id, device in self.store.jobs.pinned_elsewhere(self.devices):
-                self.store.jobs.set_state(run_id, "failed", self._without_worker(device))
-            self._threads = [
-                threading.Thread(target=self._work, args=(d,), name=f"poisonlab {d}", daemon=True)
-                for d in self.devices
-            ]
-            for thread in self._threads:
-                thread.start()
-
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Interrupt running jobs and end the workers; whether all ended within ``timeout`` seconds."""
-        self._stopping.set()
-        self._wake.set()
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            threads = self._threads
-            self._threads = []
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        # deep in something that cannot be stopped: these end with the process
-        for run_id in list(self._listeners):
-            with suppress(StoreError):  # the next start finds them without an owner
-                self.store.jobs.set_state(run_id, "interrupted", STOPPED)
-        return not any(thread.is_alive() for thread in threads)
-
-    # -- asking -------------------------------------------------------------------------------------
-
-    def submit(self, spec: ExperimentSpec, device: str = "auto") -> str:
-        """Queue a run; its id.
-
-        Args:
-            device: one of ``devices``, whose worker alone takes it; ``auto`` for the first that is free.
-
-        Raises:
-            QueueFull: too many wait already. DeviceError: no worker has this device.
-        """
-        return self.submit_many([spec], device)[0]
-
-    def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
-        """Queue all of ``specs``, in their order, or none."""
-        self._check_device(device)
-        run_ids = self.store.jobs.enqueue(specs, device)
-        self._wake.set()
-        return run_ids
-
-    def cancel(self, run_id: str) -> str | None:
-        """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then.
-
-        Raises:
-            StoreError: the database cannot be written; a running job is stopped all the same.
-        """
-        try:
-            return self.store.jobs.request_cancel(run_id)
-        finally:
-            listener = self._listeners.get(run_id)
-            if listener:
-                listener.cancelled.set()
-
-    def resume(self, run_id: str) -> None:
-        """Queue a job that did not finish again, under its id and for its device; finished stages are cached.
-
-        Raises:
-            StoreError: there is nothing to resume under this id. DeviceError: its device is gone.
-        """
-        job = self.store.jobs.get(run_id)
-        if job:
-            self._check_device(job.device)
-        self.store.jobs.requeue(run_id)
-        self._wake.set()
-
-    def _check_device(self, device: str) -> None:
-        if device not in ("auto", *self.devices):
-            raise machine.DeviceError(self._without_worker(device))
-
-    def _without_worker(self, device: str) -> str:
-        return (
-            f"no worker runs on {device} here, only on {', '.join(self.devices)}: bring {device} back and restart "
-            "the dashboard, or queue the experiment anew on another device"
+    def carry_out(self, job: Job, slot: Slot, listener: Listener) -> RunRecord:
+        return run_and_record(
+            job.spec.experiment(),
+            self.results / "runs",
+            run_id=job.run_id,
+            device=slot.device,
+            cache_root=self.results / "cache",
+            send=listener,
         )
-
-    def live(self, run_id: str) -> list[tuple[str, str, int, float | None]]:
-        """The latest points ``(stage, name, step, value)`` of a job running here, newer than the store's."""
-        listener = self._listeners.get(run_id)
-        return list(listener.recent) if listener else []
-
-    def time_left(self, run_id: str) -> TimeLeft | None:
-        """How far a job running here is over all its stages; ``None`` where nothing alike was ever measured."""
-        listener = self._listeners.get(run_id)
-        return listener.time_left() if listener else None
-
-    # -- working ------------------------------------------------------------------------------------
-
-    def _work(self, device: str) -> None:
-        looked = 0.0
-        while not self._stopping.is_set():
-            job = None
-            try:
-                self._store_ends()
-                if time.monotonic() - looked > LOOK_SECONDS:
-                    looked = time.monotonic()
-                    self.store.index.refresh()
-                job = self.store.jobs.claim(device)
-                if job:
-                    self._run(job, device)
-            except Exception as error:  # a worker outlives whatever happens to a job or to the database
-                if self._stopping.is_set():
-                    return
-                expected = isinstance(error, StoreError)
-                log.error("worker %s goes on after: %s", device, error, exc_info=None if expected else error)
-                if job:
-                    self._end(job, "failed", self._reason(error))
-                self._stopping.wait(POLL_SECONDS)
-            if job is None:
-                self._wake.wait(POLL_SECONDS)
-                self._wake.clear()
-
-    def _run(self, job: Job, device: str) -> None:
-        spec = job.spec.experiment()
-        listener = Listener(self.store, job.run_id, self._stopping, self._expected(spec))
-        self._listeners[job.run_id] = listener
-        try:
-            record = run_and_record(
-                spec,
-                self.results / "runs",
-                run_id=job.run_id,
-                device=device,
-                cache_root=self.results / "cache",
-                send=listener,
-            )
-        except Interrupted:
-            self._end(job, "interrupted", STOPPED)
-            return
-        finally:
-            self._listeners.pop(job.run_id, None)
-        try:
-            self.store.index.add(record)
-        except (RecordError, StoreError) as error:  # the disk is full, say; a later look finds a whole folder
-            log.warning("run %s is not indexed: %s", job.run_id, error)
-        self._end(job, record.state, record.message)
-        self.store.db.checkpoint()
-
-    def _expected(self, spec: ExperimentSpec) -> Estimate | None:
-        """What a job will cost; a run is not lost over records of others that say nothing about it."""
-        try:
-            return cost.estimate(self.store, spec, self.device_type)
-        except Exception:
-            log.warning("no estimate of a job", exc_info=True)
-            return None
-
-    def _end(self, job: Job, state: str, message: str) -> None:
-        """How a job ended: stored at once, or as soon as the database can be written again."""
-        self._ends[job.run_id] = (state, message, job.attempt)
-        self._store_ends()
-
-    def _store_ends(self) -> None:
-        for run_id, (state, message, attempt) in list(self._ends.items()):
-            try:
-                self.store.jobs.set_state(run_id, state, message, attempt=attempt)
-                self._ends.pop(run_id, None)
-            except Exception as error:  # a full disk most likely
-                log.warning("how job %s ended is stored later: %s", run_id, error)
-
-    def _reason(self, error: Exception) -> str:
-        """Why a job failed without a record that says so."""
-        if isinstance(error, StoreError):
-            return str(error)
-        if isinstance(error, OSError):
-            return disk_message(error, self.results)
-        return "the runner itself failed on this job; its log has the details"

@@ -19,7 +19,9 @@ from poisonlab.events import (
 from poisonlab.records.record import finite
 from poisonlab.runner.recorder import Interrupted
 from poisonlab.runner.time_left import StageClock, TimeLeft, time_left
-from poisonlab.store import Estimate, Store
+from poisonlab.runner.wire import CANCEL, GO_ON, STOP
+from poisonlab.spec.shared import needs
+from poisonlab.store import Estimate, Job, Store
 
 FLUSH_SECONDS = 1.0
 RECENT = 2000  # points of a running job kept in memory
@@ -63,16 +65,18 @@ class Listener:
     """
 
     def __init__(
-        self, store: Store, run_id: str, stopping: threading.Event, expected: Estimate | None = None
+        self, store: Store, job: Job, stopping: threading.Event, expected: Estimate | None = None
     ) -> None:
         self.store = store
-        self.run_id = run_id
+        self.run_id = job.run_id
         self.stopping = stopping
         self.expected = expected
         self.clock = StageClock()
         self.cancelled = threading.Event()
         self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
         self.stages: list[str] = []  # open stages, outermost first
+        self._needs = needs(job.spec.experiment())
+        self._held = self._needs.all()
         self._rates: dict[str, Rate] = {}
         self._points: list[tuple[str, str, int, float | None]] = []
         self._logs: list[tuple[str, str, str]] = []
@@ -91,6 +95,12 @@ class Listener:
         if self.cancelled.is_set():
             raise Cancelled
 
+    def wanted(self) -> str:
+        """What the job shall do, to be told to one that runs elsewhere: ``GO_ON``, ``CANCEL`` or ``STOP``."""
+        if self.stopping.is_set():
+            return STOP
+        return CANCEL if self.cancelled.is_set() else GO_ON
+
     def _keep(self, event: Event) -> None:
         match event:
             case Metric(stage, name, step, value):
@@ -101,9 +111,10 @@ class Listener:
                 self._rates.setdefault(stage, Rate()).see(step, total)
             case Log(stage, message, level):
                 self._logs.append((stage, level, message))
-            case ArtifactReady(stage, name, value):
-                self._artifacts.append((name, type(value).__name__, stage))
+            case ArtifactReady(stage, name):
+                self._artifacts.append((name, event.kind, stage))
             case StageStarted(stage):
+                self._held = [key for key in self._needs.held(stage) if key in self._held]
                 self.stages.append(stage)
                 self._rates[stage] = Rate()
             case StageFinished(stage, _, cached):
@@ -131,7 +142,12 @@ class Listener:
                 "rate": rate.rate,
                 "eta_seconds": rate.eta_seconds,
             }
-        shown |= {"points": self._points, "logs": self._logs, "artifacts": self._artifacts}
+        shown |= {
+            "points": self._points,
+            "logs": self._logs,
+            "artifacts": self._artifacts,
+            "held": self._held,
+        }
         self._points = []
         self._logs = []
         self._artifacts = []

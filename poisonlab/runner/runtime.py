@@ -4,15 +4,17 @@ Not in a Streamlit cache: any browser can empty those, and a runner must outlive
 """
 
 import atexit
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import poisonlab
+from poisonlab.runner.options import ENGINE, ENGINE_OPTIONS
 from poisonlab.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from poisonlab.runner.local import LocalRunner
+    from poisonlab.runner.base import Runner
 
 
 class Runtime:
@@ -24,24 +26,31 @@ class Runtime:
     def __init__(self, results: Path) -> None:
         self.results = results
         self.store = Store(results)
-        self._runner: LocalRunner | None = None
+        self._runner: Runner | None = None
         self._stopped = False
         self._lock = threading.Lock()
 
     @property
-    def runner(self) -> "LocalRunner":
+    def runner(self) -> "Runner":
         """The runner, imported and started on first use.
 
         Raises:
-            StoreError: the queue cannot be read, or the runtime was stopped.
+            StoreError: the queue cannot be read, the engine cannot be used, or the runtime was stopped.
         """
-        from poisonlab.runner.local import LocalRunner  # noqa: PLC0415 - brings torch
+        from poisonlab.runner.base import EngineError  # noqa: PLC0415 - bring torch
+        from poisonlab.runner.engines import make_runner  # noqa: PLC0415
 
         with self._lock:
             if self._stopped:
                 raise StoreError("the dashboard is being stopped")
             if self._runner is None:
-                runner = LocalRunner(self.store, self.results)
+                engine = os.environ.get(ENGINE) or "local"
+                try:
+                    runner = make_runner(
+                        self.store, self.results, engine, os.environ.get(ENGINE_OPTIONS, "").split()
+                    )
+                except EngineError as error:
+                    raise StoreError(str(error)) from error
                 runner.start()
                 self._runner = runner
             return self._runner

@@ -12,16 +12,28 @@ import pandas as pd
 from poisonlab.records.record import RECORD, check_run_id, finite, new_run_id
 from poisonlab.records.recorded_spec import NotRunnable
 from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.shared import needs
 from poisonlab.store.database import Database, StoreError
 from poisonlab.store.job import STATES, Job, parse_spec, to_job, utc_now
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
-MAX_QUEUED = 500
+MAX_QUEUED = 10_000
+MAX_LOST = 3  # times that a job is tried again after its worker was lost
+_AT_ONCE = 1000  # rows of one statement, of which DuckDB keeps the order
 RESUMABLE = ("interrupted", "failed", "cancelled")
 PROCESS = uuid.uuid4().hex  # who we are: a PID may come back after a crash, this does not
 
 _COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, state, stage, step,
     total, rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started, finished"""
+# of columns that are no text
+_TYPES = {"run_id": "UUID", "seed": "BIGINT", "spec": "JSON", "created": "TIMESTAMP", "needs": "VARCHAR[]"}
+
+# The job to be taken next; what running jobs hold is one list, which is short.
+_NEXT = """WITH busy AS (SELECT coalesce(flatten(list(coalesce(string_split(held, ','), needs))), []) AS keys
+        FROM jobs WHERE state = 'running')
+    SELECT run_id FROM jobs, busy WHERE state = 'queued' AND device IN ('auto', ?)
+        AND NOT coalesce(list_contains(keys, needs[1]), false)
+    ORDER BY coalesce(list_has_any(keys, needs), false), position LIMIT 1"""
 
 
 class QueueFull(StoreError):
@@ -61,16 +73,25 @@ class Jobs:
             found = _stored(cursor, check_run_id(run_id))
         return None if found is None else to_job(*found)
 
-    def queued(self) -> set[tuple[str, int]]:
-        """Group and seed of every job that waits or is at work."""
-        found = set()
-        for (text,) in self.db.rows("SELECT spec FROM jobs WHERE state IN ('queued', 'running')"):
-            with suppress(
-                StoreError
-            ):  # queued by another version of the program: no spec of this one is equal
+    def queued(self) -> dict[tuple[str, int], str]:
+        """Group and seed of every job that waits or is at work, and its id."""
+        found = {}
+        waiting = self.db.rows("SELECT run_id::VARCHAR, spec FROM jobs WHERE state IN ('queued', 'running')")
+        for run_id, text in waiting:
+            # one that another version of the program queued is equal to no spec of this one
+            with suppress(StoreError):
                 spec = parse_spec(text)
-                found.add((spec.group(), spec.seed))
+                found[spec.group(), spec.seed] = run_id
         return found
+
+    def endings(self, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """State and message of those of some jobs that ended."""
+        rows = self.db.rows(
+            """SELECT run_id::VARCHAR, state, message FROM jobs
+            WHERE run_id IN (SELECT unnest(?::UUID[])) AND state NOT IN ('queued', 'running')""",
+            [list(run_ids)],
+        )
+        return {run_id: (state, message) for run_id, state, message in rows}
 
     # -- queueing -----------------------------------------------------------------------------------
 
@@ -83,15 +104,15 @@ class Jobs:
         Raises:
             QueueFull: too many wait already.
         """
-        jobs = [(new_run_id(), spec) for spec in specs]
+        rows = [_row(new_run_id(), spec, device) for spec in specs]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
-            _check_room(cursor, len(jobs))
-            for run_id, spec in jobs:
-                _insert(cursor, run_id, spec, device)
+            _check_room(cursor, len(rows))
+            for start in range(0, len(rows), _AT_ONCE):
+                _insert(cursor, rows[start : start + _AT_ONCE])
 
         self.db.write(change, of_jobs=True)
-        return [run_id for run_id, _ in jobs]
+        return [row["run_id"] for row in rows]
 
     def requeue(self, run_id: str) -> None:
         """Queue a job that did not finish once more, under its own id; its earlier attempt is forgotten.
@@ -106,7 +127,7 @@ class Jobs:
             changed = cursor.execute(
                 """UPDATE jobs SET state = 'queued', position = nextval('job_position'), cancel = false,
                     message = '', stage = '', step = 0, total = 0, rate = NULL, eta_seconds = NULL,
-                    finished = NULL, owner = NULL
+                    finished = NULL, owner = NULL, held = NULL, lost = 0
                 WHERE run_id = ? AND state IN (SELECT unnest(?::VARCHAR[])) RETURNING run_id""",
                 [run_id, list(RESUMABLE)],
             ).fetchall()
@@ -120,33 +141,36 @@ class Jobs:
 
     # -- working ------------------------------------------------------------------------------------
 
-    def claim(self, device: str) -> Job | None:
+    def claim(self, device: str, worker: str = "") -> Job | None:
         """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same.
+
+        First come jobs whose networks nobody is computing at present, then those that would have to wait for one of
+        them in their midst. A job whose victim is being computed waits: its worker could do nothing but wait as well.
+
+        Args:
+            worker: its name, shown to people; that of the device by default.
 
         Raises:
             StoreError: the database cannot be used; the job still waits.
         """
 
-        def change(cursor: duckdb.DuckDBPyConnection) -> tuple[dict[str, Any], list[Any]] | None:
+        def change(cursor: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:
             taken = cursor.execute(
-                """UPDATE jobs SET state = 'running', owner = ?, ran_on = ?,
+                f"""UPDATE jobs SET state = 'running', owner = ?, ran_on = ?, held = NULL,
                     attempt = attempt + 1, started = ?, finished = NULL
-                WHERE state = 'queued' AND run_id = (
-                    SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?)
-                    ORDER BY position LIMIT 1)
-                RETURNING run_id::VARCHAR""",
-                [PROCESS, device, utc_now(), device],
-            ).fetchone()
-            # read in the same transaction: a job that was taken and cannot be read would run for ever
-            return None if taken is None else _stored(cursor, taken[0])
+                WHERE state = 'queued' AND run_id = ({_NEXT})
+                RETURNING *""",
+                [PROCESS, worker or device, utc_now(), device],
+            )
+            return _first(taken)
 
         while True:
             found = self.db.write(change, of_jobs=True)
             if found is None:
                 return None
-            run_id = str(found[0]["run_id"])
+            run_id = str(found["run_id"])
             try:
-                job = to_job(*found)
+                job = to_job(found, [])  # a new attempt has said nothing yet
                 job.spec.experiment()
                 return job
             except NotRunnable as error:
@@ -167,22 +191,26 @@ class Jobs:
         points: Sequence[tuple[str, str, int, float | None]] = (),
         logs: Sequence[tuple[str, str, str]] = (),
         artifacts: Sequence[tuple[str, str, str]] = (),
+        held: Sequence[str] | None = None,
     ) -> bool:
         """Store what a running job said since the last call; returns whether it was asked to stop.
 
         Args:
             points: ``(stage, name, step, value)``. logs: ``(stage, level, message)``.
             artifacts: ``(name, kind, stage)``.
+            held: of what the job needed, what it may still be computing; ``None`` for all of it.
         """
+
+        still_held = None if held is None else ",".join(held)
 
         def change(cursor: duckdb.DuckDBPyConnection) -> bool:
             append_rows(cursor, "points", point_rows(run_id, points))
             append_rows(cursor, "logs", [(run_id, *log) for log in logs])
             append_rows(cursor, "artifacts", [(run_id, *artifact) for artifact in artifacts])
             found = cursor.execute(
-                """UPDATE jobs SET stage = ?, step = ?, total = ?, rate = ?, eta_seconds = ?
+                """UPDATE jobs SET stage = ?, step = ?, total = ?, rate = ?, eta_seconds = ?, held = ?
                 WHERE run_id = ? AND state = 'running' RETURNING cancel""",
-                [stage, step, total, finite(rate), finite(eta_seconds), run_id],
+                [stage, step, total, finite(rate), finite(eta_seconds), still_held, run_id],
             ).fetchone()
             return found is None or bool(found[0])
 
@@ -202,6 +230,31 @@ class Jobs:
         return self.db.write(
             lambda cursor: bool(cursor.execute(f"{sql} RETURNING run_id", values).fetchall()), of_jobs=True
         )
+
+    def worker_lost(self, run_id: str, attempt: int, why: str) -> str:
+        """The worker of a running job is gone: the job waits again, before all others; after some times it failed.
+
+        Returns:
+            The state that it is in then, empty where that attempt is over; what was cancelled meanwhile is cancelled.
+        """
+        again = f"{why}; the job is tried again and goes on after its last whole stage"
+        failed = f"{why}, {MAX_LOST + 1} times: see the log of the worker, or what the machine says about its memory"
+
+        def change(cursor: duckdb.DuckDBPyConnection) -> str:
+            changed = cursor.execute(
+                """UPDATE jobs SET lost = lost + 1, held = NULL, rate = NULL, eta_seconds = NULL,
+                    state = CASE WHEN cancel THEN 'cancelled' WHEN lost >= ? THEN 'failed' ELSE 'queued' END,
+                    message = CASE WHEN cancel THEN 'cancelled on request' WHEN lost >= ? THEN ? ELSE ? END,
+                    finished = CASE WHEN cancel OR lost >= ? THEN ?::TIMESTAMP END
+                WHERE run_id = ? AND attempt = ? AND state = 'running' RETURNING state""",
+                [MAX_LOST, MAX_LOST, failed, again, MAX_LOST, utc_now(), run_id, attempt],
+            ).fetchone()
+            if changed is None:
+                return ""
+            delete_runs(cursor, [run_id])
+            return str(changed[0])
+
+        return self.db.write(change, of_jobs=True)
 
     def request_cancel(self, run_id: str) -> str | None:
         """Cancel a waiting job at once, ask a running one to stop; returns the state it is in then."""
@@ -256,13 +309,18 @@ def _stored(
     cursor: duckdb.DuckDBPyConnection, run_id: str
 ) -> tuple[dict[str, Any], list[tuple[str, str, str]]] | None:
     """The row of a job and the rows of its log, or ``None``."""
-    cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [run_id])
-    columns = [c[0] for c in cursor.description or ()]
-    row = cursor.fetchone()
+    row = _first(cursor.execute("SELECT * FROM jobs WHERE run_id = ?", [run_id]))
     if row is None:
         return None
     said = cursor.execute("SELECT stage, level, message FROM logs WHERE run_id = ?", [run_id]).fetchall()
-    return dict(zip(columns, row, strict=True)), said
+    return row, said
+
+
+def _first(answer: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:
+    """The first row of an answer by the names of its columns, or ``None``."""
+    columns = [column[0] for column in answer.description or ()]
+    row = answer.fetchone()
+    return None if row is None else dict(zip(columns, row, strict=True))
 
 
 def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
@@ -274,11 +332,19 @@ def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
         )
 
 
-def _insert(cursor: duckdb.DuckDBPyConnection, run_id: str, spec: ExperimentSpec, device: str) -> None:
-    values = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
-    names = ", ".join(values)
+def _row(run_id: str, spec: ExperimentSpec, device: str) -> dict[str, Any]:
+    """The columns of a waiting job."""
+    columns = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
+    return columns | {"needs": needs(spec).all()}
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Waiting jobs, at the end of the queue in their order."""
+    names = list(rows[0])
+    columns = ", ".join(f"unnest(?::{_TYPES.get(name, 'VARCHAR')}[]) AS {name}" for name in names)
     cursor.execute(
-        f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(values))})", list(values.values())
+        f"INSERT INTO jobs ({', '.join(names)}) SELECT {columns}",
+        [[row[name] for row in rows] for name in names],
     )
 
 
@@ -292,6 +358,6 @@ def _insert_from_run(cursor: duckdb.DuckDBPyConnection, run_id: str) -> None:
     if found is None:
         raise StoreError(f"run {run_id} cannot be resumed: only jobs that are {', '.join(RESUMABLE)} can")
     try:
-        _insert(cursor, run_id, parse_spec(found[0]).experiment(), "auto")
+        _insert(cursor, [_row(run_id, parse_spec(found[0]).experiment(), "auto")])
     except NotRunnable as error:
         raise StoreError(f"run {run_id} cannot be resumed: {error}") from None

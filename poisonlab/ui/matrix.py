@@ -13,7 +13,7 @@ from poisonlab.ui.entered import SHOWN
 from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
 from poisonlab.ui.wording import escape
 
-MAX_JOBS = 200  # of one matrix: a queue that a person can still read
+MAX_JOBS = 2000  # of one matrix: a whole board of one dataset
 
 
 def matrix() -> None:

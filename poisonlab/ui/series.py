@@ -117,7 +117,8 @@ def launcher(
         st.error(escape(error), icon=":material/error:")
         return
     known = (
-        set(zip(setting.rows["group"], setting.rows["seed"], strict=True)) | runtime.get().store.jobs.queued()
+        set(zip(setting.rows["group"], setting.rows["seed"], strict=True))
+        | runtime.get().store.jobs.queued().keys()
     )
     missing = [spec for spec in specs if (spec.group(), spec.seed) not in known]
     if missing:

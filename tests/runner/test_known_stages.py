@@ -13,6 +13,7 @@ from poisonlab.runner import known_stages
 from poisonlab.runner.known_stages import cached_stages
 from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.shared import decided_by
 from poisonlab.spec.stages import Scope, Stage
 
 ATTACK_SIDE = {Stage.POISON, Stage.CONTROL, Stage.VICTIM}
@@ -104,7 +105,7 @@ def test_public_images_with_the_trigger_depend_on_the_attack():
     def decided(attack: str, share: float) -> str:
         overrides = {"public_poison": share} if share else {}
         spec = make_spec("digits", attack, "puregen_ebm", overrides=overrides)
-        return known_stages.decided_by(spec, Scope.PUBLIC)
+        return decided_by(spec, Scope.PUBLIC)
 
     assert decided("badnets", 0.0) == decided("blend", 0.0)
     assert decided("badnets", 0.5) != decided("blend", 0.5)

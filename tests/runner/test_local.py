@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from poisonlab.machine import DeviceError
-from poisonlab.runner import local, runtime
+from poisonlab.runner import local, queue, runtime
 from poisonlab.runner.local import LocalRunner
 from poisonlab.store import Store, StoreError
 from poisonlab.store.errors import explained
@@ -88,8 +88,8 @@ def test_two_runners_on_one_store_run_every_job_once(store, results, runner, spe
 
 
 def test_runs_from_the_command_line_appear_in_a_running_app(store, results, spec, monkeypatch):
-    monkeypatch.setattr(local, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(local, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.05)
     runner = LocalRunner(store, results, ["cpu"])
     runner.start()
     record = local.run_and_record(spec(), results / "runs")
@@ -105,7 +105,7 @@ def test_a_pinned_job_is_taken_by_its_worker_only(store, results, spec, monkeypa
 
     def noted(spec, root, *, run_id, device, **_):
         seen[run_id] = device
-        raise local.Interrupted
+        raise queue.Interrupted
 
     monkeypatch.setattr(local, "run_and_record", noted)
     runner = LocalRunner(store, results, ["cpu", "cuda:0"])  # nothing computes, so the second need not exist
@@ -184,8 +184,8 @@ class FullDisk:
 
 
 def test_a_job_that_ended_on_a_full_disk_is_stored_once_there_is_room(store, results, spec, monkeypatch):
-    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(local, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "LOOK_SECONDS", 0.02)
     runner = LocalRunner(store, results, ["cpu"])
     first, second = runner.submit_many([spec(), spec(seed=1)])
     with monkeypatch.context() as full:
@@ -229,7 +229,7 @@ def test_a_job_whose_run_leaves_no_record_says_why(store, runner, spec, monkeypa
 def test_a_job_that_cannot_be_read_after_it_was_taken_still_waits(store, spec, monkeypatch):
     (run_id,) = store.jobs.enqueue([spec()])
     with monkeypatch.context() as full:
-        no_room(store, full, "SELECT * FROM jobs")
+        no_room(store, full, "UPDATE jobs SET state = 'running'")
         with pytest.raises(StoreError, match="free some space"):
             store.jobs.claim("cpu")
     assert store.jobs.get(run_id).state == "queued"

@@ -205,7 +205,7 @@ def test_only_unfinished_jobs_can_be_resumed(store, spec):
 
 
 def test_jobs_of_a_dead_process_become_interrupted(store, spec, monkeypatch):
-    mine, theirs = store.jobs.enqueue([spec(), spec()])
+    mine, theirs = store.jobs.enqueue([spec(), spec(seed=1)])
     store.jobs.claim("cpu")
     monkeypatch.setattr(jobs_module, "PROCESS", "another")
     store.jobs.claim("cpu")
