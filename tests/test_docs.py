@@ -44,6 +44,7 @@ def test_a_command_that_is_shown_can_be_given(
     options = [] if name == "list" else ["--results", str(tmp_path / "results")]
     if name in LONG:
         monkeypatch.setattr(run_command, "_run", begin)
+        monkeypatch.setattr(run_command, "_by_engine", begin)
         monkeypatch.setattr(machine, "resolve_device", lambda device: device)
         with pytest.raises(Begins):
             main.main([*words, *options])

@@ -7,6 +7,7 @@ way lies beside it, in the same form under another name, until the stage is whol
 """
 
 import dataclasses
+import errno
 import os
 import shutil
 import time
@@ -14,11 +15,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from poisonlab.cache import stage_folder
+from poisonlab.cache.lock import StageLock
 from poisonlab.cache.partial import Partial
 from poisonlab.cache.stage_key import canonical_key, stage_id
 from poisonlab.context import Context
@@ -65,6 +67,8 @@ class CacheError(RuntimeError):
 class StageCache:
     """Finished stages in one folder, evicted oldest-used first above ``limit_bytes``."""
 
+    _sizes: ClassVar[dict[str, int]] = {}  # path of a whole stage -> bytes, for all caches of this process
+
     def __init__(self, root: Path, limit_bytes: int = 10 * 2**30) -> None:
         self.root = root
         self.limit_bytes = limit_bytes
@@ -85,13 +89,13 @@ class StageCache:
             if bundle is not None:
                 return bundle, True
             bundle = self._compute_and_write(folder, name, key, ctx, compute)
-        self._evict(keep=folder.name)
+        self._make_room(keep=folder.name)
         return bundle, False
 
     @contextmanager
     def _locked(self, folder: str, ctx: Context) -> Iterator[None]:
         """Hold the stage's file lock; while waiting for another job, stay open to a cancel."""
-        lock = FileLock(self.root / "locks" / f"{folder}.lock")
+        lock = StageLock(self.root / "locks" / f"{folder}.lock")
         waiting = False
         while True:
             try:
@@ -160,10 +164,12 @@ class StageCache:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _unusable(self, name: str, error: Exception) -> CacheError:
+    def _unusable(self, name: str, error: OSError) -> CacheError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some disk space" if full else "Let this user write there"
         return CacheError(
-            f"cannot store stage {name!r} under {self.root}: {getattr(error, 'strerror', None) or error}. "
-            "Free some disk space or choose another folder with --results, then resume the run."
+            f"cannot store stage {name!r} under {self.root}: {error.strerror or error}. "
+            f"{advice} or choose another folder with --results, then resume the run."
         )
 
     # -- size -------------------------------------------------------------------------------------
@@ -175,10 +181,31 @@ class StageCache:
             for folder in folders:
                 if folder.name.startswith(".") or "-" not in folder.name:
                     continue  # still being written, or the locks
-                with suppress(OSError), os.scandir(folder) as files:
-                    size = sum(file.stat().st_size for file in files)
-                    found.append((folder.name, size, folder.stat().st_mtime))
+                with suppress(OSError):
+                    found.append((folder.name, self._size(folder), folder.stat().st_mtime))
         return sorted(found, key=lambda entry: entry[2])
+
+    def _size(self, folder: os.DirEntry[str]) -> int:
+        """Bytes of a stage; that of a whole one never changes, so it is asked for once."""
+        size = self._sizes.get(folder.path, 0)
+        if not size:
+            with os.scandir(folder) as files:
+                size = sum(file.stat().st_size for file in files)
+            if not folder.name.startswith("unfinished-"):
+                self._sizes[folder.path] = size
+        return size
+
+    def _make_room(self, keep: str) -> None:
+        """Evict what is too much; one process at a time looks, the others need not."""
+        lock = StageLock(self.root / "locks" / "eviction.lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return
+        try:
+            self._evict(keep)
+        finally:
+            lock.release()
 
     def _evict(self, keep: str) -> None:
         entries = self.entries()

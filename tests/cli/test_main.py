@@ -291,3 +291,43 @@ def test_a_command_in_another_thread_leaves_signals_alone(results, capsys):
     thread.start()
     thread.join()
     assert codes == [0] and "badnets" in capsys.readouterr().out
+
+
+SWEEP = ["sweep", *RUN[1:-1], "none,ft", *TINY]
+
+
+def test_a_sweep_starts_nothing_that_is_finished_unless_asked_again(results, capsys):
+    code, out, _ = run_cli(capsys, *SWEEP)
+    assert code == 0 and out.count("badnets none") + out.count("badnets ft") == 2
+    code, out, said = run_cli(capsys, *SWEEP)
+    assert code == 0 and "2 of 2 are finished already" in said
+    assert len(list((results / "runs").iterdir())) == 2
+    assert [line.split()[2] for line in out.splitlines() if line.startswith("digits")] == ["none", "ft"]
+    code, _, _ = run_cli(capsys, *SWEEP, "--again")
+    assert code == 0 and len(list((results / "runs").iterdir())) == 4
+
+
+def test_a_sweep_measures_what_failed_once_more(results, capsys, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("poisonlab.runner.recorder.run_experiment", lambda *_: 1 / 0)
+        assert run_cli(capsys, *SWEEP)[0] == 1
+    code, _, said = run_cli(capsys, *SWEEP)
+    assert code == 0 and "finished already" not in said
+
+
+def test_an_engine_chooses_devices_itself(results, capsys):
+    code, _, said = run_cli(capsys, *SWEEP, "--workers", "2", "--device", "cpu")
+    assert code == 2 and "an engine chooses devices" in said
+    code, _, said = run_cli(capsys, *SWEEP, "--engine", "ray", "--engine-option", "gpu=2")
+    assert code == 2 and "takes workers, address, cpus, gpus" in said
+
+
+@pytest.mark.slow
+def test_a_sweep_on_two_workers_is_the_sweep_by_hand(results, capsys, tmp_path):
+    code, out, _ = run_cli(capsys, *SWEEP, "--workers", "2", "--json")
+    assert code == 0
+    found = {run["spec"]["defense"]["name"]: run["metrics"] for run in map(json.loads, out.splitlines())}
+    code, out, _ = run_cli(capsys, *SWEEP, "--json", "--results", str(tmp_path / "elsewhere"))
+    alone = {run["spec"]["defense"]["name"]: run["metrics"] for run in map(json.loads, out.splitlines())}
+    assert found == alone and found.keys() == {"none", "ft"}
+    assert not list((results / "workers").iterdir())
