@@ -23,10 +23,20 @@ _AT_ONCE = 1000  # rows of one statement, of which DuckDB keeps the order
 RESUMABLE = ("interrupted", "failed", "cancelled")
 PROCESS = uuid.uuid4().hex  # who we are: a PID may come back after a crash, this does not
 
-_COLUMNS = """run_id::VARCHAR AS run_id, dataset, attack, defense, victim, preset, seed, state, stage, step,
-    total, rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started, finished"""
+_COLUMNS = """run_id::VARCHAR AS run_id, submission::VARCHAR AS submission, dataset, attack, defense, victim, preset,
+    seed, state, stage, step, total, rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started,
+    finished"""
+_IN_ORDER = """ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
+    CASE WHEN state = 'queued' THEN position ELSE -position END"""
 # of columns that are no text
-_TYPES = {"run_id": "UUID", "seed": "BIGINT", "spec": "JSON", "created": "TIMESTAMP", "needs": "VARCHAR[]"}
+_TYPES = {
+    "run_id": "UUID",
+    "submission": "UUID",
+    "seed": "BIGINT",
+    "spec": "JSON",
+    "created": "TIMESTAMP",
+    "needs": "VARCHAR[]",
+}
 
 # The job to be taken next; what running jobs hold is one list, which is short.
 _NEXT = """WITH busy AS (SELECT coalesce(flatten(list(coalesce(string_split(held, ','), needs))), []) AS keys
@@ -58,10 +68,32 @@ class Jobs:
         wanted = list(STATES if states is None else states)
         return self.db.frame(
             f"""SELECT {_COLUMNS} FROM jobs WHERE state IN (SELECT unnest(?::VARCHAR[]))
-            ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
-                CASE WHEN state = 'queued' THEN position ELSE -position END LIMIT ?""",
+            {_IN_ORDER} LIMIT ?""",
             [wanted, limit],
         )
+
+    def active(self) -> pd.DataFrame:
+        """All jobs that wait or are at work, and what ended of those queued together with one of them."""
+        at_work = "state IN ('queued', 'running')"
+        return self.db.frame(
+            f"""SELECT {_COLUMNS} FROM jobs WHERE {at_work}
+                OR submission IN (SELECT submission FROM jobs WHERE {at_work})
+            {_IN_ORDER}"""
+        )
+
+    def specs(self, run_ids: Sequence[str]) -> list[ExperimentSpec]:
+        """What these jobs run, in the order of their ids; without those that this version cannot run."""
+        texts = dict(
+            self.db.rows(
+                "SELECT run_id::VARCHAR, spec FROM jobs WHERE run_id IN (SELECT unnest(?::UUID[]))",
+                [list(run_ids)],
+            )
+        )
+        found = []
+        for run_id in run_ids:
+            with suppress(StoreError, NotRunnable):
+                found.append(parse_spec(texts[run_id]).experiment())
+        return found
 
     def get(self, run_id: str) -> Job | None:
         """A job with its log, or ``None``.
@@ -98,13 +130,17 @@ class Jobs:
     def enqueue(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
         """Put jobs at the end of the queue, all of them or none; their ids, in order, become the runs'.
 
+        Several belong together from then on: they share a ``submission``.
+
         Args:
             device: the only worker that may take them, or ``auto`` for any.
 
         Raises:
             QueueFull: too many wait already.
         """
-        rows = [_row(new_run_id(), spec, device) for spec in specs]
+        jobs = [(new_run_id(), spec) for spec in specs]
+        submission = jobs[0][0] if len(jobs) > 1 else None
+        rows = [_row(run_id, spec, device, submission) for run_id, spec in jobs]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
             _check_room(cursor, len(rows))
@@ -332,10 +368,10 @@ def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
         )
 
 
-def _row(run_id: str, spec: ExperimentSpec, device: str) -> dict[str, Any]:
+def _row(run_id: str, spec: ExperimentSpec, device: str, submission: str | None = None) -> dict[str, Any]:
     """The columns of a waiting job."""
     columns = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
-    return columns | {"needs": needs(spec).all()}
+    return columns | {"submission": submission, "needs": needs(spec).all()}
 
 
 def _insert(cursor: duckdb.DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from poisonlab.runner import runtime
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec import stages
-from poisonlab.ui import navigation, results, theme
+from poisonlab.ui import job_group, navigation, results, theme
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
@@ -18,11 +18,12 @@ ACTIVE = ("queued", "running")
 POLL_SECONDS = 2  # every viewer pays for a poll
 # of the table; stage and progress are above it, where they move: here they would be out of date
 COLUMNS = ["state", "dataset", "attack", "defense", "seed", "preset", "created", "finished", "message"]
+_OF_GROUP = ("state", "dataset", "attack", "defense", "seed", "message")
 
 
 def live(compact: bool = False) -> None:
     """Active jobs, polled only while there are any; the page runs again when one of them ends."""
-    active = results.jobs(ACTIVE)
+    active = results.active_jobs()
     st.session_state["active_jobs"] = _states(active)
     if active.empty:
         st.caption("Nothing is running.")
@@ -31,32 +32,61 @@ def live(compact: bool = False) -> None:
 
 
 def _live(compact: bool) -> None:
-    active = results.jobs(ACTIVE)
+    active = results.active_jobs()
     if st.session_state.get("active_jobs") != _states(active):
         st.rerun()  # one has begun or ended: what stands outside of this fragment is out of date
-    running = active[active["state"] == "running"]
-    waiting = active[active["state"] == "queued"].sort_values("created")
-    for job in dicts(running):
+    groups, alone = job_group.split(active)
+    waiting = alone[alone["state"] == "queued"]
+    for job in dicts(alone[alone["state"] == "running"]):
         _running(job, compact)
+    for group in groups:
+        _together(group, compact)
     if len(waiting):
         shown = dicts(waiting.head(3 if compact else 8))
         st.caption(
             f"{len(waiting)} waiting, next: "
             + "; ".join(f"{escape(run_title(j))}, seed {j['seed']}" for j in shown)
         )
-    if len(waiting) and not len(running):
+    if not (active["state"] == "running").any():
         st.caption("A worker takes the next job within a moment.")
     if len(waiting) > 1 and not compact:
-        _cancel_all(list(waiting["run_id"]))
+        _cancel_all(f"Cancel all {len(waiting)} waiting", list(waiting["run_id"]), "cancel_all")
 
 
-def _cancel_all(run_ids: list[str]) -> None:
-    """A button that empties the queue, after one question: a matrix may be the work of a night."""
-    with st.popover(f"Cancel all {len(run_ids)} waiting", icon=":material/cancel:"):
-        st.markdown("They leave the queue. Each can be resumed from the table below.")
-        if st.button("Cancel them", type=theme.main_button(), key="cancel_all"):
+def _together(group: pd.DataFrame, compact: bool) -> None:
+    """Jobs that were queued together: one line and one bar, which fold out to the jobs."""
+    active = group[group["state"].isin(ACTIVE)]
+    with st.container(border=True):
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        said = f"**{job_group.title(group)}** · {job_group.line(group, job_group.ahead(group))}"
+        left.progress(min(1.0, job_group.share(group)), text=said)
+        with right:
+            if compact:
+                navigation.link("jobs", "Watch", job=active["run_id"].iloc[0])
+                return
+            # what waits goes first: a worker that is free takes none of it then
+            ids = list(active.sort_values("state")["run_id"])
+            _cancel_all("Cancel all", ids, f"cancel-{group['submission'].iloc[0]}")
+        with st.expander("Its runs"):  # a name that stays: another one would fold it up again
+            for job in dicts(group[group["state"] == "running"]):
+                _running(job, compact)
+            st.dataframe(
+                group[[name for name in COLUMNS if name in _OF_GROUP]],
+                hide_index=True,
+                placeholder="–",
+                alt="The runs that were queued together, and the state of each",
+            )
+
+
+def _cancel_all(label: str, run_ids: list[str], key: str) -> None:
+    """A button that cancels jobs, after one question: a matrix may be the work of a night."""
+    with st.popover(label, icon=":material/cancel:"):
+        st.markdown(
+            f"{len(run_ids)} leave the queue, or stop where they are. Each can be resumed from the table below."
+        )
+        if st.button("Cancel them", type=theme.main_button(), key=key):
             for run_id in run_ids:
-                with suppress(ValueError, RuntimeError):  # it has begun or ended by itself in the meantime
+                with suppress(ValueError, RuntimeError):  # it has ended by itself in the meantime
                     runtime.get().runner.cancel(run_id)
             st.rerun()
 

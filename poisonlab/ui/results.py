@@ -168,6 +168,12 @@ def jobs(states: tuple[str, ...] | None = None, limit: int = 200) -> pd.DataFram
 
 
 @shared.of_jobs
+def active_jobs() -> pd.DataFrame:
+    """Jobs at work and what was queued with them, see :meth:`~poisonlab.store.jobs.Jobs.active`."""
+    return runtime.get().store.jobs.active()
+
+
+@shared.of_jobs
 def counts() -> dict[str, int]:
     """How many finished runs and how many jobs there are."""
     return runtime.get().store.counts()

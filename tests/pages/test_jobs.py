@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,9 @@ from page_helpers import Open, tiny_backdoor, words
 from streamlit.testing.v1 import AppTest
 
 from poisonlab.runner import runtime
+from poisonlab.runner.local import LocalRunner
+from poisonlab.runner.time_left import TimeLeft
+from poisonlab.ui import job_group
 from poisonlab.ui.job_detail import so_far
 
 
@@ -124,15 +128,70 @@ def test_a_running_job_counts_the_targets_hit_so_far() -> None:
     assert so_far(points[points["name"] == "loss"]) == []
 
 
-def test_all_waiting_jobs_are_cancelled_at_once(
-    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = open_page(tmp_path)
+@pytest.fixture
+def idle_jobs(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page Jobs of a dashboard whose worker takes no job."""
+    app = open_page(tmp_path, "jobs")
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    return app
+
+
+def bars(app: AppTest) -> list[str]:
+    return [bar.proto.text for bar in app.get("progress")]
+
+
+def test_all_waiting_jobs_are_cancelled_at_once(idle_jobs: AppTest) -> None:
     jobs = runtime.get().store.jobs
-    monkeypatch.setattr(jobs, "claim", lambda device: None)
-    jobs.enqueue([tiny_backdoor(seed) for seed in range(3)])
-    app.switch_page("../../pages/jobs.py").run()
+    for seed in range(3):
+        jobs.enqueue([tiny_backdoor(seed)])
 
-    next(b for b in app.button if b.key == "cancel_all").click().run()
+    idle_jobs.run().button(key="cancel_all").click().run()
 
-    assert not app.exception and set(jobs.find()["state"]) == {"cancelled"}
+    assert not idle_jobs.exception and set(jobs.find()["state"]) == {"cancelled"}
+
+
+def test_jobs_queued_together_are_one_line_and_one_bar_and_are_cancelled_as_one(
+    idle_jobs: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = runtime.get().store.jobs
+    jobs.enqueue([tiny_backdoor(9)])
+    first, second, *_ = jobs.enqueue([tiny_backdoor(seed) for seed in range(4)])
+    jobs.set_state(first, "done")
+    jobs.set_state(second, "running")
+    left = TimeLeft(share=0.4, seconds=60.0, factor=1.0)
+    monkeypatch.setattr(LocalRunner, "time_left", lambda runner, run_id: left)
+    monkeypatch.setattr("poisonlab.ui.job_group._of_waiting", lambda *_: job_group.Ahead(120.0, True))
+
+    app = idle_jobs.run()
+
+    together, inside = bars(app)
+    assert together.endswith("** · 4 runs, 1 done, 1 running, 2 waiting, about 3 min 0 s left")
+    assert together.startswith("**digits · badnets · awm · 4 seeds") and "seed 1, stage" in inside
+    assert app.get("progress")[0].proto.value == 35  # one whole run and 0.4 of another, of four
+    assert list(app.expander[0].dataframe[0].value["state"]) == ["running", "queued", "queued", "done"]
+    app.button(key=f"cancel-{first}").click().run()
+    assert not app.exception
+    assert jobs.find(["queued", "done"])["seed"].tolist() == [9, 0]
+    assert jobs.find(["cancelled"])["seed"].tolist() == [3, 2]
+
+
+def test_what_waits_costs_no_stage_that_a_running_job_computes(
+    in_results: Callable[[Path], runtime.Runtime], filled: Path
+) -> None:
+    """Two defenses of one attack and seed share the poison, the control and the victim."""
+    jobs = in_results(filled).store.jobs
+    alone, other = jobs.enqueue([tiny_backdoor(7), tiny_backdoor(7, **{"defense.rounds": 3})])
+
+    beside = job_group._of_waiting((alone,), (other,), "cpu")
+    by_itself = job_group._of_waiting((), (other,), "cpu")
+
+    assert beside.whole and 0 < beside.seconds < by_itself.seconds
+
+
+def test_what_takes_an_unknown_time_is_not_promised() -> None:
+    group = pd.DataFrame({"state": ["queued", "failed"]})
+
+    assert job_group.line(group, job_group.Ahead(90.0, False)).endswith(
+        "1 waiting, 1 failed, at least 1 min 30 s once they begin"
+    )
+    assert job_group.line(group, job_group.Ahead(0.0, False)) == "2 runs, 1 waiting, 1 failed"

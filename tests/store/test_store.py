@@ -188,6 +188,29 @@ def test_a_job_knows_its_spec_progress_and_log(store, spec):
     assert store.jobs.update_progress(run_id)
 
 
+def test_jobs_queued_together_stay_together_until_the_last_has_ended(store, spec):
+    first, second = store.jobs.enqueue([spec(), spec(seed=1)])
+    (alone,) = store.jobs.enqueue([spec(seed=2)])
+    store.jobs.claim("cpu")
+    store.jobs.set_state(first, "done")
+
+    active = store.jobs.active().set_index("run_id")
+
+    assert active.submission.fillna("").to_dict() == {second: first, alone: "", first: first}
+    assert active.state.to_dict() == {second: "queued", alone: "queued", first: "done"}
+    store.jobs.request_cancel(second)
+    assert list(store.jobs.active().run_id) == [alone]
+
+
+def test_specs_of_jobs_come_in_the_order_of_their_ids_without_those_that_cannot_run(store, spec):
+    first, second, gone = store.jobs.enqueue([spec(), spec(seed=1), spec(seed=2)])
+    changed = json.dumps(json.loads(spec().model_dump_json()) | {"gone": 1})
+    store.db.rows("UPDATE jobs SET spec = ? WHERE run_id = ?", [changed, gone])
+
+    assert store.jobs.specs([second, gone, first]) == [spec(seed=1), spec()]
+    assert store.jobs.specs([]) == []
+
+
 def test_the_queue_has_a_limit(store, spec, monkeypatch):
     monkeypatch.setattr(jobs_module, "MAX_QUEUED", 2)
     with pytest.raises(QueueFull, match="limit of 2"):
