@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poisonlab import machine
+from poisonlab.cli.estimate import say_estimate
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, chosen_engine, say, table
 from poisonlab.measure import catalogue
@@ -20,6 +21,7 @@ from poisonlab.spec.overrides import parse_settings
 def run(options: argparse.Namespace) -> int:
     spec = _spec(options, options.dataset, options.attack, options.defense, options.seed, {})
     machine.resolve_device(options.device)
+    say_estimate([spec], options.results, options.device, cache=not options.no_cache)
     record = _run(spec, options)
     index(options.results)
     if record.state != "done":
@@ -41,6 +43,8 @@ def sweep(options: argparse.Namespace) -> int:
     if found:
         say(f"{len(found)} of {len(specs)} are finished already; --again runs them once more")
     left = [spec for spec in specs if (spec.group(), spec.seed) not in found]
+    if left and engine == "local":
+        say_estimate(left, options.results, options.device, cache=not options.no_cache)
     if engine == "local" and not settings:
         measured = _one_by_one(left, options)
     else:

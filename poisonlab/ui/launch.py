@@ -7,16 +7,14 @@ import streamlit as st
 from poisonlab.runner import cost as costs
 from poisonlab.runner import runtime
 from poisonlab.runner.cost import Cost
-from poisonlab.spec import stages
 from poisonlab.spec.config import ExperimentSpec, digest
 from poisonlab.ui import shared, theme
-from poisonlab.ui.wording import duration, escape
+from poisonlab.ui.wording import duration
 
 TIME_HELP = (
     "Each stage by the nearest finished runs on the same type of device, scaled by epochs, images, steps and the "
     "size of the network. A stage that several runs share counts once, one that is in the cache not at all."
 )
-ELSEWHERE = "from shipped runs, measured on another machine"
 
 
 def device() -> str:
@@ -52,13 +50,13 @@ def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
     current = runtime.get()
     expected = _cost(tuple(specs), current.runner.device_type)
     memory = expected.peak_memory_mb
-    parts = ["one run" if len(specs) == 1 else f"{len(specs)} runs", f"time {_time(expected)}"]
+    parts = ["one run" if len(specs) == 1 else f"{len(specs)} runs", f"time {costs.time(expected)}"]
     parts += [] if memory is None else [f"memory {memory:.0f} MB"]
     with st.bottom:
         with st.container(horizontal=True, vertical_alignment="center"):
             pressed = st.button(label, type=theme.main_button(), icon=":material/play_arrow:")
             st.markdown(f"**{', '.join(parts)}**", width="content", help=TIME_HELP)
-            st.caption(" ".join(_origin(expected)), width="content")
+            st.caption(" ".join(costs.origin(expected)), width="content")
             where = device()
         return where if decided(specs, expected, pressed) else None
 
@@ -77,7 +75,7 @@ def cost(specs: Sequence[ExperimentSpec]) -> Cost:
     left.metric("Runs to queue", len(specs), border=True, help="One for each seed or combination.")
     middle.metric(
         "Time",
-        _time(expected),
+        costs.time(expected),
         border=True,
         help=TIME_HELP,
     )
@@ -85,35 +83,9 @@ def cost(specs: Sequence[ExperimentSpec]) -> Cost:
     right.metric(
         "Peak memory", "unknown" if memory is None else f"{memory:.0f} MB", border=True, help="Of past runs."
     )
-    for sentence in _origin(expected):
+    for sentence in costs.origin(expected):
         st.caption(sentence)
     return expected
-
-
-def _time(expected: Cost) -> str:
-    """The time of runs; of a part that is unknown, that it is."""
-    known = [each for each in expected.computed if each.seconds is not None]
-    if not known:
-        return "unknown"
-    total = "under 1 s" if expected.seconds < 1 else duration(expected.seconds)
-    return f"{total} + unknown" if expected.unknown else total
-
-
-def _origin(expected: Cost) -> list[str]:
-    """Where the numbers are from, what they leave out, and what is at hand already."""
-    said = []
-    if expected.seconds:
-        here = "The time is from runs on this machine."
-        said.append(f"The time is {ELSEWHERE}." if expected.elsewhere else here)
-    if expected.unknown:
-        said.append(f"Nothing alike was ever measured of: {_labels(expected.unknown)}.")
-    if expected.cached:
-        said.append(f"Already in the cache: {_labels(expected.cached)}.")
-    return said
-
-
-def _labels(names: Sequence[str]) -> str:
-    return escape(", ".join(stages.label(name) for name in names))
 
 
 # -- the second click -----------------------------------------------------------------------------------
@@ -162,4 +134,4 @@ def _how_long(expected: Cost) -> str:
 
 
 def _by(expected: Cost) -> str:
-    return f", {ELSEWHERE}" if expected.seconds and expected.elsewhere else ""
+    return f", {costs.ELSEWHERE}" if expected.seconds and expected.elsewhere else ""

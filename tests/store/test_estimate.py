@@ -12,6 +12,7 @@ from poisonlab.runner import cost
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.stages import Stage
 from poisonlab.store import Store
+from poisonlab.store.estimate import StageEstimate
 from poisonlab.store.flat_spec import FlatSpec
 from poisonlab.store.work import work
 
@@ -206,6 +207,27 @@ def test_a_stage_that_runs_share_is_counted_once(store, spec):
     assert stages.count(Stage.VICTIM) == stages.count(Stage.CONTROL) == 2  # one for each seed
     assert stages.count(Stage.REPAIR) == stages.count(Stage.EVALUATE) == 3
     assert found.seconds < sum(store.estimates.of(each, "cpu").seconds for each in specs)
+
+
+def test_without_a_cache_nothing_is_shared(store, spec):
+    add(store, measured(spec()))
+    specs = [spec(), spec(defense__rounds=1)]
+
+    found = cost.of(store, specs, "cpu", cache=False)
+
+    assert found.seconds == pytest.approx(sum(store.estimates.of(each, "cpu").seconds for each in specs))
+
+
+def test_a_cost_in_words_names_the_longest_stages_first():
+    stages = [(Stage.POISON, 0.4), (Stage.CONTROL, 61.0), (Stage.VICTIM, 58.0), (Stage.CONTROL, 60.0)]
+    known = cost.Cost(tuple(StageEstimate(stage, seconds) for stage, seconds in stages), (Stage.EBM,), None)
+    partly = cost.Cost((*known.computed, StageEstimate(Stage.REPAIR, None)), (), None)
+
+    assert cost.time(known) == "2 min 59 s"
+    assert cost.longest(known) == "Control 2 min 1 s, Undefended victim 58 s"
+    assert cost.origin(known)[0] == "The time is from runs on this machine."
+    assert cost.time(partly) == "2 min 59 s + unknown"
+    assert cost.origin(partly)[1] == "Nothing alike was ever measured of: Repair."
 
 
 def test_paper_without_a_gpu_is_asked_about_where_it_is_long_or_unknown(store):
