@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # `streamlit run` puts this script's folder there, not the repository
     sys.path.insert(0, str(ROOT))
 
-from poisonlab.ui import charts, navigation, notices  # noqa: E402
+from poisonlab.ui import charts, navigation, notices, theme  # noqa: E402
 from poisonlab.ui.wording import WELCOME  # noqa: E402
 
 # Before the navigation, which would otherwise fetch the page's icon from the internet for the browser's tab.
@@ -18,6 +18,7 @@ st.set_page_config(
 )
 chosen = st.navigation(navigation.sections(), expanded=True)
 charts.projector()
+theme.focus_ring()
 if chosen.title != "Home":
     st.set_page_config(page_title=f"{chosen.title} · PoisonLab")
 home = chosen.title == "Home"

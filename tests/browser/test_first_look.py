@@ -92,6 +92,40 @@ def serious(page: Any) -> list[str]:
     ]
 
 
+# ring and background of the element with the focus, each as [r, g, b]; the ring's width in pixels
+FOCUS = """() => {
+    const look = getComputedStyle(document.activeElement);
+    const numbers = color => color.match(/[0-9.]+/g).slice(0, 3).map(Number);
+    const page = getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor;
+    return [numbers(look.outlineColor), numbers(page), parseFloat(look.outlineWidth)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_links_and_buttons_show_where_the_keyboard_is(address: str, page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    open_link(page, address, "PoisonLab")
+    finalize(page)
+    main = page.get_by_test_id("stMain")
+
+    for element in (main.get_by_role("button").first, main.get_by_test_id("stPageLink-NavLink").first):
+        page.keyboard.press("Shift")  # a key was pressed: the focus is one of the keyboard
+        element.focus()
+        ring, background, width = page.evaluate(FOCUS)
+        assert width >= 2 and contrast(ring, background) >= 3
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """WCAG's ratio of two colors."""
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(color: list[float]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_a_students_walk(address: str, page: Any) -> None:
     """Home, lesson, launch, watch, finished, its trigger, the board: in fewer than ten clicks."""
     clicks = []
