@@ -4,7 +4,6 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.figures.trials import class_success, target_intervals
-from poisonlab.store.trials import by_line, over_classes, over_seeds, over_targets
 from poisonlab.ui import charts, glossary, link, page, trials
 
 page.header(
@@ -25,13 +24,13 @@ setting = trials.choose(view)
 if setting is None:
     trials.nothing(view)
     st.stop()
-models = by_line(setting.rows)
+models = trials.by_line(setting.rows)
 class_count = getattr(registry.dataset[setting.dataset], "class_count", 10)
 
 if models["success"].isna().all():
     page.all_collapsed()
 elif view == "targets":
-    lines = over_targets(models)
+    lines = trials.over_targets(models)
     st.subheader("Share of targets fooled", anchor=False, help=glossary.help_for("wilson"))
     charts.show(
         charts.drawn(target_intervals, lines),
@@ -49,8 +48,8 @@ elif view == "targets":
     else:
         st.info("The targets of this run cannot be read.")
 else:
-    classes = over_seeds(models)
-    lines = over_classes(classes)
+    classes = trials.over_seeds(models)
+    lines = trials.over_classes(classes)
     names = trials.class_names(setting)
     st.subheader("Success by target class", anchor=False, help=glossary.help_for("asr"))
     charts.show(

@@ -12,7 +12,7 @@ from poisonlab.runner import runtime
 from poisonlab.spec.citation import linked
 from poisonlab.spec.config import ExperimentSpec, FineTuneConfig, HeadConfig, Preset, TrainingConfig
 from poisonlab.spec.shares import parse_shares
-from poisonlab.ui import glossary, link, results, tables
+from poisonlab.ui import glossary, link, results, shared, tables
 from poisonlab.ui.command import reproduce_command
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape
@@ -61,6 +61,7 @@ def _measured_recipe() -> Recipe:
     return "full" if "full" in presets and "paper" not in presets else "faster"
 
 
+@shared.of_results
 def cells_of(
     table: PublishedTable, recipe: Recipe
 ) -> tuple[pd.DataFrame, dict[tuple[str, str], list[ExperimentSpec]]]:

@@ -16,14 +16,19 @@ from poisonlab.measure import intervals
 from poisonlab.records.artifacts import TargetGallery
 from poisonlab.runner import runtime
 from poisonlab.spec.overrides import changed
-from poisonlab.store import StoreError
+from poisonlab.store import StoreError, trials
 from poisonlab.store.job import parse_spec
-from poisonlab.ui import glossary, link, navigation, page, series, tables
+from poisonlab.ui import glossary, link, navigation, page, series, shared, tables
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, percent
 
 THREATS = {"targets": "targeted", "classes": "backdoor"}
 DEMOS = {"targets": page.TARGETED_DEMO, "classes": page.BACKDOOR_DEMO}
+# of a setting's runs, computed once for all viewers: the bootstrap over classes takes a while
+by_line = shared.of_arguments(trials.by_line)
+over_targets = shared.of_arguments(trials.over_targets)
+over_seeds = shared.of_arguments(trials.over_seeds)
+over_classes = shared.of_arguments(trials.over_classes)
 PICTURE = 48  # pixels of a target in the table
 WISHED = {
     "p_control": "Wished, control",
@@ -35,21 +40,33 @@ COLUMN = st.column_config
 
 def choose(view: str) -> series.Setting | None:
     """One of the measured attacks, in the URL; ``None`` where there is none yet."""
-    store = runtime.get().store
-    found = {}
-    for row in dicts(store.trials.settings(THREATS[view])):
-        try:
-            spec = parse_spec(row["spec"])
-        except StoreError:  # measured by another version of the program
-            continue
-        own = ("defense.", "attack.target_class") if view == "classes" else ("defense.",)
-        values = {k: v for k, v in changed(spec).items() if not k.startswith(own)}
-        found[row["setting"]] = row | {"values": values, "preset": spec.preset}
+    found = _settings(THREATS[view])
     if not found:
         return None
     chosen = link.choice(st, "Attack", list(found), lambda name: _label(found[name], view), key=f"{view}_of")
     names = {k: found[chosen][k] for k in ("dataset", "attack", "victim", "preset", "values")}
-    return series.Setting(**names, rows=store.trials.rows(chosen))
+    return series.Setting(**names, rows=_rows(chosen))
+
+
+@shared.of_results
+def _settings(threat: str) -> dict[str, dict[str, Any]]:
+    """The measured attacks of a threat by their settings; ``values`` are those that differ from the preset's."""
+    found = {}
+    for row in dicts(runtime.get().store.trials.settings(threat)):
+        try:
+            spec = parse_spec(row["spec"])
+        except StoreError:  # measured by another version of the program
+            continue
+        own = ("defense.", "attack.target_class") if threat == THREATS["classes"] else ("defense.",)
+        values = {k: v for k, v in changed(spec).items() if not k.startswith(own)}
+        found[row["setting"]] = row | {"values": values, "preset": spec.preset}
+    return found
+
+
+@shared.of_results
+def _rows(setting: str) -> pd.DataFrame:
+    """The runs of a setting, see :meth:`~poisonlab.store.trials.Trials.rows`."""
+    return runtime.get().store.trials.rows(setting)
 
 
 def _label(row: dict[str, Any], view: str) -> str:
@@ -135,25 +152,7 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
             f"{int((before & after).sum())} are fooled either way. If it made no difference, one at least as large "
             f"would arise by chance with probability {intervals.sign_test(lost, gained):.2g} (exact McNemar test)."
         )
-
-    def named(labels: Any) -> list[str]:
-        return [gallery.classes[int(i)] for i in labels]
-
-    frame = pd.DataFrame(
-        {
-            "image": [_picture(image) for image in gallery.images],
-            "true": named(gallery.true_labels),
-            "wished": named(wish),
-            "control": named(gallery.predicted_control),
-            "undefended": named(gallery.predicted_undefended),
-            "fooled": before.tolist(),
-            "defended": named(gallery.predicted_defended),
-            "still": after.tolist(),
-        },
-        index=range(1, len(wish) + 1),
-    )
-    for column, sure in zip(WISHED, gallery.adversarial_probability, strict=False):
-        frame[column] = sure.tolist()
+    frame = _target_table(gallery)
     st.dataframe(
         frame,
         column_config={
@@ -181,6 +180,32 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
         key="target_table",
         alt="Every target image with its true class, the adversarial class, and the prediction of each model",
     )
+
+
+@shared.of_arguments
+def _target_table(gallery: TargetGallery) -> pd.DataFrame:
+    """One row a target: its picture, its class, what each model says of it, and how sure it is of what is wished."""
+
+    def named(labels: Any) -> list[str]:
+        return [gallery.classes[int(i)] for i in labels]
+
+    wish = gallery.adversarial_labels
+    frame = pd.DataFrame(
+        {
+            "image": [_picture(image) for image in gallery.images],
+            "true": named(gallery.true_labels),
+            "wished": named(wish),
+            "control": named(gallery.predicted_control),
+            "undefended": named(gallery.predicted_undefended),
+            "fooled": (gallery.predicted_undefended == wish).tolist(),
+            "defended": named(gallery.predicted_defended),
+            "still": (gallery.predicted_defended == wish).tolist(),
+        },
+        index=range(1, len(wish) + 1),
+    )
+    for column, sure in zip(WISHED, gallery.adversarial_probability, strict=False):
+        frame[column] = sure.tolist()
+    return frame
 
 
 def _picture(image: Any) -> str:

@@ -69,7 +69,7 @@ def content(app: AppTest) -> list[Any]:
     return [figures_drawn, tables, words]
 
 
-PAGES = ("home", "leaderboard", "poisons", "triggers", "langevin", "lesson_backdoor")
+PAGES = ("home", "leaderboard", "poisons", "triggers", "langevin", "trials", "claims", "lesson_backdoor")
 
 
 @pytest.mark.parametrize("name", PAGES)
