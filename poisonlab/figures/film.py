@@ -1,19 +1,24 @@
 """Walks of several images as a film: each moment is one picture, a row for each start."""
 
 import base64
+import io
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import torch
+from PIL import Image
 from torch import Tensor
 
 from poisonlab.figures.animation import playable
-from poisonlab.figures.png import as_png
 from poisonlab.records.artifacts import LangevinTrace
 
 GAP = 2  # pixels between two images
 ROWS = ("clean", "poisoned")
 ROW_HEIGHT = 112  # of an image on the screen
+SMALL = (
+    24  # pixels; pictures of smaller images are sent in double size, as WebP keeps every other pixel's color
+)
+QUALITY = 75  # of the WebP: a film is two dozen pictures, and a projector's room waits for them
 
 
 def walk_film(trace: LangevinTrace, images: Sequence[int], chosen: int) -> go.Figure:
@@ -25,8 +30,13 @@ def walk_film(trace: LangevinTrace, images: Sequence[int], chosen: int) -> go.Fi
     columns = list(images)
     clean = trace.clean_images[:, columns]
     poisoned = trace.poisoned_images[:, columns]
-    pictures = [_source(mosaic(torch.stack(rows))) for rows in zip(clean, poisoned, strict=True)]
-    figure = go.Figure(go.Image(source=pictures[0], hoverinfo="skip"))
+    times = 2 if clean.shape[-1] < SMALL else 1
+    pictures = [_source(mosaic(torch.stack(rows)), times) for rows in zip(clean, poisoned, strict=True)]
+    pixel = 1 / times
+    corner = (pixel - 1) / 2  # so that the picture begins where one in single size does
+    figure = go.Figure(
+        go.Image(source=pictures[0], x0=corner, y0=corner, dx=pixel, dy=pixel, hoverinfo="skip")
+    )
     side = clean.shape[-1] + GAP
     _label(figure, columns, chosen, side)
     figure.update_xaxes(visible=False, range=[-GAP, len(columns) * side], constrain="domain")
@@ -48,8 +58,12 @@ def mosaic(images: Tensor) -> Tensor:
     return padded.permute(0, 3, 1, 4, 2).reshape(rows * (h + GAP), columns * (w + GAP), 4)
 
 
-def _source(picture: Tensor) -> str:
-    return "data:image/png;base64," + base64.b64encode(as_png(picture.numpy())).decode()
+def _source(picture: Tensor, times: int) -> str:
+    """A picture as WebP, each pixel ``times`` as wide and high."""
+    large = picture.repeat_interleave(times, 0).repeat_interleave(times, 1)
+    file = io.BytesIO()
+    Image.fromarray(large.numpy()).save(file, "WEBP", quality=QUALITY, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _label(figure: go.Figure, columns: Sequence[int], chosen: int, side: int) -> None:
