@@ -26,6 +26,10 @@ def side_by_side(
     changed = (truth.triggered != truth.clean).flatten(0, 1).any(0)  # (h, w)
     marked = (changed[None] * 255).to(torch.uint8)
     recovered = on_gray(found.patterns[row], None if found.masks is None else found.masks[row])
+    if recovered.shape[1:] != truth.triggered.shape[2:]:
+        height, width = recovered.shape[1:]
+        st.info(f"The recovered trigger is {width}x{height} pixels, not as large as the images of this run.")
+        return
     norm = float(found.l1_norm[row])
     images = [truth.triggered[0], recovered]
     captions = ["with the true trigger, which changes every pixel", f"recovered, L1 norm {norm:.3g}"]

@@ -10,10 +10,14 @@ from safetensors.torch import save_file
 from poisonlab.records import artifacts, record, shapes
 from poisonlab.records.artifacts import (
     KINDS,
+    FlagReview,
     LangevinTrace,
+    NeuronScores,
     PoisonGallery,
+    RepairTrace,
     SampleSuspicion,
     TriggerReconstruction,
+    TriggerTruth,
 )
 
 
@@ -91,6 +95,101 @@ def test_a_walk_without_steps_is_refused(tmp_path):
     )
     with pytest.raises(artifacts.ArtifactError, match="steps .* is empty"):
         artifacts.load(written(walk, tmp_path / "a.safetensors"))
+
+
+def floats(*sizes):
+    return torch.zeros(sizes)
+
+
+def whole(*values):
+    return torch.tensor(values)
+
+
+def walk(**changed):
+    frames = torch.zeros(3, 1, 3, 8, 8, dtype=torch.uint8)
+    usual = LangevinTrace(
+        whole(0, 10, 20), frames, frames.clone(), *[floats(3, 1) for _ in range(4)], 20, ["a", "b", "c"]
+    )
+    return dataclasses.replace(usual, **changed)
+
+
+def truth(**changed):
+    x = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    labels = [whole(0, 1) for _ in range(4)]
+    return dataclasses.replace(TriggerTruth(x, x.clone(), 1, ["a", "b"], *labels), **changed)
+
+
+def review(**changed):
+    curve = [whole(1, 2), floats(2), floats(2)]
+    picture = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    rows = [whole(1), floats(1), whole(0), whole(0), whole(1), whole(-1), torch.tensor([True])]
+    usual = FlagReview(
+        floats(3), floats(2), *curve, 2, torch.zeros(3, 2, dtype=torch.int64), picture, *rows, ["a", "b"]
+    )
+    return dataclasses.replace(usual, **changed)
+
+
+def recovered(**changed):
+    usual = TriggerReconstruction(floats(2, 3, 8, 8), torch.zeros(2, 2).long(), floats(2), ["a", "b"])
+    return dataclasses.replace(usual, **changed)
+
+
+def repaired(**changed):
+    usual = RepairTrace(["unlearn", "recover"], whole(0, 0, 1), whole(0, 1, 1), floats(3), floats(3), 100)
+    return dataclasses.replace(usual, **changed)
+
+
+def neurons(**changed):
+    usual = NeuronScores(["a", "b"], torch.ones(2, 10).long(), "score", True, floats(4), ["m", "n"])
+    return dataclasses.replace(usual, **changed)
+
+
+DISAGREEING = {
+    "a_name_for_one_of_three_steps": (walk, {"moments": ["start"]}, "moments must name each of the 3 steps"),
+    "steps_that_fall": (walk, {"steps": whole(5, 4, 3)}, "steps must rise"),
+    "a_step_below_0": (walk, {"steps": whole(-5, 0, 5)}, "steps must be from 0"),
+    "a_step_beyond_figures": (
+        walk,
+        {"steps": whole(0, 1, 2**62)},
+        "steps must be from 0 to 9007199254740992",
+    ),
+    "used_beyond_figures": (walk, {"used": 2**60}, "used must be a whole"),
+    "a_picture_of_one_pixel": (
+        walk,
+        {"clean_images": torch.zeros(3, 1, 1, 1, 1, dtype=torch.uint8)},
+        "2 to 4096 pixels",
+    ),
+    "answers_of_one_model_alone": (truth, {"triggered_defended": whole()}, "must all be told, or none"),
+    "null_for_labels": (truth, {"true_labels": None}, "true_labels must be int64"),
+    "more_flagged_than_scored": (review, {"chosen": 6}, "at most the 5 images"),
+    "fewer_flagged_than_none": (review, {"chosen": -1}, "chosen must be from 0"),
+    "nothing_scored": (review, {"clean": floats(0), "bad": floats(0), "chosen": 0}, "at most the 0 images"),
+    "a_precision_above_1": (review, {"precision": floats(2) + 1e38}, "precision must be from 0 to 1"),
+    "a_rank_of_0": (review, {"rank": whole(0)}, "rank must be from 1"),
+    "a_count_below_0": (recovered, {"class_histogram": whole(-1, 0, 0, 0).view(2, 2)}, "from 0"),
+    "an_infinite_mask": (
+        recovered,
+        {"masks": floats(2, 1, 8, 8) + float("inf")},
+        "masks must be from 0 to 1",
+    ),
+    "masks_of_no_round": (recovered, {"masks": floats(0)}, "masks must be float"),
+    "a_phase_without_a_look": (repaired, {"phase": whole(0, 0, 0)}, "each of the 2 phases"),
+    "an_accuracy_below_0": (repaired, {"accuracy": floats(3) - 5}, "accuracy must be from 0 to 1"),
+    "modules_of_other_layers": (neurons, {"modules": ["m"]}, "each of the 2 layers"),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREEING)
+def test_fields_that_do_not_agree_or_leave_their_range_are_refused(case, tmp_path):
+    make, change, said = DISAGREEING[case]
+    artifacts.load(written(make(), tmp_path / "sound.safetensors"))
+    with pytest.raises(artifacts.ArtifactError, match=said):
+        artifacts.load(written(make(**change), tmp_path / "a.safetensors"))
+
+
+def test_a_share_may_be_undefined_and_off_by_a_rounding(tmp_path):
+    asr = torch.tensor([float("nan"), 1.000001, -1e-7])
+    assert artifacts.load(written(repaired(asr=asr), tmp_path / "a.safetensors")).asr.isnan().any()
 
 
 def test_what_may_be_absent_may_be_absent(tmp_path):
