@@ -127,7 +127,9 @@ class Shipped:
             RecordError: the pack holds no such run, or an artifact is missing.
         """
         values = self.values(db, run_id)
-        kept = values["artifacts"] if run_id in self.showcase else []
+        # an older record may name artifacts of kinds that no page shows any more, and that are not shipped
+        shown = {item.file for item in parse_record(values, f"shipped run {run_id}").artifacts}
+        kept = [item for item in values["artifacts"] if item["file"] in shown and run_id in self.showcase]
         folder = target / run_id
         folder.mkdir(parents=True)
         for item in kept:
