@@ -24,7 +24,11 @@ class InputCorruptionConfig(Config):
         source=f"{TANNO}: salt-and-pepper on MNIST, Gaussian on CIFAR-10",
     )
     affected_classes: int = param(
-        4, "Classes, drawn at random, in which images are corrupted", ge=1, source=TANNO
+        4,
+        "Classes, drawn at random, in which images are corrupted",
+        elsewhere={"cifar3": 2},  # the paper has none of three classes
+        ge=1,
+        source=TANNO,
     )
     poison_rate: float = param(0.3, "Share of the images of these classes", gt=0, le=1, source=TANNO)
     strength: float = param(
@@ -34,6 +38,12 @@ class InputCorruptionConfig(Config):
         le=1,
         source="not published",
     )
+
+    def check_classes(self, count: int) -> None:
+        if self.affected_classes > count:
+            raise ValueError(
+                f"affected_classes={self.affected_classes} asks for more than the {count} classes"
+            )
 
 
 def salt_and_pepper(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -75,10 +85,7 @@ class InputCorruption(Attack):
         cfg: InputCorruptionConfig = self.config
         train = view.train
         classes = len(train.classes)
-        if cfg.affected_classes > classes:
-            raise ValueError(
-                f"affected_classes={cfg.affected_classes} asks for more than the {classes} classes"
-            )
+        cfg.check_classes(classes)
         draws = ctx.generator(self.name, "index")
         device = train.y.device
         drawn = torch.randperm(classes, generator=draws, device=device)[: cfg.affected_classes]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poisonlab.attacks.base import Attack, AttackerView, check_target
+from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.context import Context
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import Config, param
@@ -37,6 +37,10 @@ class LabelNoiseConfig(Config):
         source=TANNO,
     )
 
+    def check_classes(self, count: int) -> None:
+        if self.kind == "pair":
+            partners(self.pairs, count)
+
 
 def partners(pairs: str, classes: int) -> Tensor:
     """The look-alike of each class, int64 ``(classes,)``; -1 for a class without one.
@@ -52,8 +56,9 @@ def partners(pairs: str, classes: int) -> Tensor:
         raise ValueError(f"pairs={pairs!r} must look like 1-7 3-8, or be the word neighbors")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"pairs={pairs!r} names a class twice")
-    for number in numbers:
-        check_target(number, classes)
+    largest = max(numbers, default=0)
+    if largest >= classes:
+        raise ValueError(f"pairs={pairs!r}: {largest} is not among the {classes} classes 0 to {classes - 1}")
     found = torch.full((classes,), -1)
     for first, second in zip(numbers[0::2], numbers[1::2], strict=True):
         found[first] = second

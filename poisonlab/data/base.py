@@ -48,6 +48,32 @@ class DivisionConfig(Config):
     )
     test_images: int = param(10_000, "Test images", ge=20, unit="images")
 
+    def attacked(self, protocol: Protocol) -> int:
+        """How many images the attacker may touch: those that the victim is trained or fine-tuned on."""
+        return self.train_images if protocol == "from_scratch" else self.head_images
+
+    def extractors(self, protocol: Protocol) -> int:
+        """How many images a feature extractor is trained on beforehand; 0 where there is none."""
+        return 0 if protocol == "from_scratch" else self.pretrain_images
+
+    def check_images(self, pool: int, test: int, protocol: Protocol) -> None:
+        """Compare the images that the parts ask for with those that there are.
+
+        Args:
+            pool: images for training. test: test images.
+
+        Raises:
+            ValueError: there are too few; names what to lower.
+        """
+        beyond = max(self.reserve_images + self.extractors(protocol), self.public_images)
+        requested = self.attacked(protocol) + beyond
+        if requested > pool or self.test_images > test:
+            raise ValueError(
+                f"the parts ask for {requested} training and {self.test_images} test images, but the dataset "
+                f"has {pool} and {test}; lower train_images, head_images, pretrain_images, reserve_images, "
+                "public_images or test_images"
+            )
+
 
 def balanced_order(y: Tensor, generator: torch.Generator) -> Tensor:
     """A permutation of ``range(n)`` of which every prefix is balanced over the classes as far as they last."""
@@ -86,16 +112,12 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     Raises:
         DataError: the parts ask for more images than there are.
     """
-    transfer = protocol != "from_scratch"
-    attacked = config.head_images if transfer else config.train_images
-    pretrain = config.pretrain_images if transfer else 0
-    requested = attacked + max(config.reserve_images + pretrain, config.public_images)
-    if requested > len(pool) or config.test_images > len(test):
-        raise DataError(
-            f"the parts ask for {requested} training and {config.test_images} test images, but the dataset has "
-            f"{len(pool)} and {len(test)}; lower train_images, head_images, pretrain_images, reserve_images, "
-            "public_images or test_images"
-        )
+    try:
+        config.check_images(len(pool), len(test), protocol)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    attacked = config.attacked(protocol)
+    pretrain = config.extractors(protocol)
     order = proportional_order(pool.y, derive(0, "division", "train"))
     chosen = balanced_order(test.y, derive(0, "division", "test"))[: config.test_images]
     start = attacked + config.reserve_images

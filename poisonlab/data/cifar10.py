@@ -56,6 +56,7 @@ class Cifar10:
         "as long as others, until the backdoor lies in a few channels, as it does in published networks.",
     )
     class_count: ClassVar[int] = len(CLASSES)
+    image_counts: ClassVar[tuple[int, int]] = (50_000, 10_000)
     class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {

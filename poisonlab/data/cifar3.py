@@ -61,6 +61,7 @@ class Cifar3(Cifar10):
         "so that training itself can be optimized through on a laptop.",
     )
     class_count: ClassVar[int] = KEPT
+    image_counts: ClassVar[tuple[int, int]] = (15_000, 3_000)
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "convnet",

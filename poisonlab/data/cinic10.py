@@ -65,6 +65,7 @@ class Cinic10:
         ),
     )
     class_count: ClassVar[int] = len(CLASSES)
+    image_counts: ClassVar[tuple[int, int]] = (180_000, 90_000)
     class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {

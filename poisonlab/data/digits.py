@@ -65,6 +65,7 @@ class Digits:
         "a minute or two, large enough that attacks and defenses behave as they should.",
     )
     class_count: ClassVar[int] = 10
+    image_counts: ClassVar[tuple[int, int]] = (1400, 397)
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": _RECIPE,
         "full": _RECIPE,

@@ -107,6 +107,7 @@ class Gtsrb:
         ),
     )
     class_count: ClassVar[int] = len(CLASSES)
+    image_counts: ClassVar[tuple[int, int]] = (26_640, 12_630)
     class_names: ClassVar[tuple[str, ...]] = CLASSES
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {

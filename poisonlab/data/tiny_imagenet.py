@@ -71,6 +71,7 @@ class TinyImageNet:
         ),
     )
     class_count: ClassVar[int] = CLASSES
+    image_counts: ClassVar[tuple[int, int]] = (100_000, 10_000)
     presets: ClassVar[dict[Preset, dict[str, Any]]] = {
         "quick": {
             "victim": "resnet8",

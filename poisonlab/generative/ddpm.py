@@ -69,7 +69,7 @@ class DDPMConfig(Config):
         500, "Updates over which it first rises", quick=100, full=100, ge=0, le=10**6, source=PAPER
     )
     ddpm_weight_decay: float = param(0.01, "AdamW's, the library's own", ge=0, le=1, source=PAPER)
-    ddpm_seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
+    ddpm_seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0, le=2**31 - 1)
 
 
 @dataclass(frozen=True)

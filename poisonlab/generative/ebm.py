@@ -97,7 +97,7 @@ class EBMConfig(Config):
     min_psnr: float = param(
         16.0, "Purified held-out images below this count as diverged", ge=0, le=60, unit="dB"
     )
-    seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0)
+    seed: int = param(0, "The model's own seed: runs of all seeds share one model", ge=0, le=2**31 - 1)
 
 
 def energy_network(config: EBMConfig, channels: int, generator: torch.Generator) -> nn.Module:

@@ -17,6 +17,8 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -28,6 +30,9 @@ from poisonlab.spec.shares import Shares
 Preset = Literal["quick", "full", "paper"]
 Protocol = Literal["from_scratch", "linear_transfer", "fine_tune_transfer"]
 PRESETS: tuple[Preset, ...] = ("quick", "full", "paper")
+
+MOST = 1_000_000  # of a number that states no bound of its own: no dataset here has as many images
+MOST_SHOWN = 80  # characters of a refused value in a message
 
 _UNSET: Any = object()
 
@@ -48,6 +53,29 @@ class Config(BaseModel):
             for name, field in cls.model_fields.items()
             if isinstance(field.json_schema_extra, dict) and "neutral" in field.json_schema_extra
         }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` is 1 to Python; whoever writes it where a number belongs meant another parameter."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation in (int, float):
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
+
+    def check_classes(self, count: int) -> None:
+        """Compare the classes that parameters name with those that a dataset has.
+
+        Args:
+            count: how many classes there are, numbered from 0.
+
+        Raises:
+            ValueError: a parameter asks for another class; names the parameter by its short name.
+        """
+        for name in ("target_class", "source_class"):
+            asked = getattr(self, name, None)
+            if isinstance(asked, int) and asked >= count:
+                raise ValueError(f"{name}={asked} is not among the {count} classes 0 to {count - 1}")
 
     @model_serializer(mode="wrap")
     def _without_what_is_neutral(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
@@ -118,8 +146,10 @@ def param(
         source: where the published value stands.
         neutral: of a parameter that came later: the value that stands for what was before it, and so for its absence;
             the default, whatever the published value.
-        bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``.
+        bounds: pydantic's ``ge``, ``gt``, ``le``, ``lt``. A number without an upper one is at most ``MOST``.
     """
+    if isinstance(paper, int | float) and not isinstance(paper, bool) and not {"le", "lt"} & bounds.keys():
+        bounds["le"] = MOST
     extra: dict[str, Any] = {"unit": unit, "source": source}
     if elsewhere:
         extra["elsewhere"] = dict(elsewhere)
@@ -341,6 +371,9 @@ class ExperimentSpec(Config):
             raise ValueError(
                 f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more"
             )
+        if uses_model and defense.needs_clean_images:
+            self._refuse_more_than_the_reserve()
+        self._refuse_what_the_dataset_lacks()
         if getattr(self.defense.params, "source", "") == self.dataset.name:
             raise ValueError(
                 f"source {self.dataset.name!r} is the attacked dataset, poisons included; public names its other part"
@@ -352,6 +385,32 @@ class ExperimentSpec(Config):
                 f"{source!r} makes no use; set one of them"
             )
         return self
+
+    def _refuse_more_than_the_reserve(self) -> None:
+        held = getattr(self.dataset.params, "reserve_images", None)
+        if held is not None and self.clean_images > held:
+            raise ValueError(
+                f"clean_images={self.clean_images} asks for more than the {held} images in reserve; "
+                "lower clean_images or raise dataset.reserve_images"
+            )
+
+    def _refuse_what_the_dataset_lacks(self) -> None:
+        """Classes and images that are not there, which a run would find out only once all are loaded."""
+        chosen = registry.dataset[self.dataset.name]
+        all_classes = getattr(chosen, "class_count", None)
+        if all_classes is None:
+            return
+        some = getattr(self.dataset.params, "classes", None)
+        classes = some if isinstance(some, int) else all_classes
+        try:
+            self.attack.params.check_classes(classes)
+        except ValueError as error:
+            raise ValueError(f"attack.{error} of {self.dataset.name}") from None
+        counts = getattr(chosen, "image_counts", None)
+        if counts is not None:
+            held = [count * classes // all_classes for count in counts]
+            division: Any = self.dataset.params
+            division.check_images(*held, self.protocol)
 
     def group(self) -> str:
         """Hash of everything but the seed: runs with the same group are repeats of one experiment."""
@@ -426,22 +485,9 @@ def make_spec(
     for key, value in (overrides or {}).items():
         _replace(values, key, value)
     try:
-        spec = ExperimentSpec.model_validate(values)
+        return ExperimentSpec.model_validate(values)
     except ValidationError as error:
         raise SpecError(explain(error)) from None
-    _refuse_unknown_classes(spec)
-    return spec
-
-
-def _refuse_unknown_classes(spec: ExperimentSpec) -> None:
-    """A class that the dataset lacks, which the attack would find out only once the images are loaded."""
-    classes = getattr(registry.dataset[spec.dataset.name], "class_count", None)
-    for name in ("target_class", "source_class"):
-        asked = getattr(spec.attack.params, name, None)
-        if classes is not None and isinstance(asked, int) and asked >= classes:
-            raise SpecError(
-                f"attack.{name}={asked} is not among the {classes} classes 0 to {classes - 1} of {spec.dataset.name}"
-            )
 
 
 class SpecError(ValueError):
@@ -453,16 +499,20 @@ def _replace(values: dict[str, Any], key: str, value: Any) -> None:
     if not name:
         allowed = [k for k, v in values.items() if not isinstance(v, dict)]
         if head not in allowed:
-            raise SpecError(f"unknown parameter {key!r}; choose one of: {', '.join(allowed)}, or part.param")
+            raise SpecError(
+                f"unknown parameter {shortened(key)}; choose one of: {', '.join(allowed)}, or part.param"
+            )
         values[head] = value
         return
     parts = {k: v for k, v in values.items() if isinstance(v, dict)}
     if head not in parts:
-        raise SpecError(f"unknown part {head!r} in {key!r}; choose one of: {', '.join(parts)}")
+        raise SpecError(
+            f"unknown part {shortened(head)} in {shortened(key)}; choose one of: {', '.join(parts)}"
+        )
     target = parts[head].get("params", parts[head])
     if name not in target:
         choices = ", ".join(f"{head}.{n}" for n in target) or f"none: {head} has no parameters"
-        raise SpecError(f"unknown parameter {key!r}; choose one of: {choices}")
+        raise SpecError(f"unknown parameter {shortened(key)}; choose one of: {choices}")
     target[name] = value
 
 
@@ -472,6 +522,13 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         place = ".".join(str(p) for p in item["loc"] if p != "params") or "spec"
         got = item["input"]
-        shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | None) else ""
+        shown = f" (got {shortened(got)})" if isinstance(got, str | int | float | bool | None) else ""
         findings.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{shown}")
     return "; ".join(findings)
+
+
+def shortened(value: Any) -> str:
+    """A value as a message shows it: whole where that is short, else its beginning and its end."""
+    text = repr(value)
+    half = MOST_SHOWN // 2
+    return text if len(text) <= MOST_SHOWN else f"{text[:half]}...{text[-half:]}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from poisonlab import registry
-from poisonlab.spec.config import SpecError, idle_parts, make_spec
+from poisonlab.spec.config import SpecError, idle_parts, make_spec, shortened
 
 _CHOSEN = {"dataset", "attack", "defense", "victim"}  # parts that are named, and have parameters
 
@@ -21,7 +21,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         name, separator, text = setting.partition("=")
         if not separator or not name:
             raise SpecError(
-                f"a setting is part.param=value, such as attack.poison_rate=0.05; got {setting!r}"
+                f"a setting is part.param=value, such as attack.poison_rate=0.05; got {shortened(setting)}"
             )
         overrides[name] = _value(text)
     return overrides

@@ -192,13 +192,13 @@ def test_a_stage_longer_than_a_whole_slice_is_an_error_and_no_endless_loop(
 def test_a_failing_cell_is_named_and_the_rest_is_measured(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    replaced = {'name = "clp" }': 'name = "clp", settings = { "dataset.train_images" = 40000 } }'}
+    replaced = {'name = "clp" }': 'name = "clp", settings = { "attack.poison_rate" = 1.0 } }'}
     monkeypatch.setattr("poisonlab.published.tables.FOLDER", toy_folder(tmp_path / "broken", **replaced))
 
     code, out, _ = run_cli(capsys, *TOY)
 
     assert code == 1 and out.splitlines()[-1] == "2 of 3 done, 1 failed"
-    assert "BadNets × Pruning: failed; " in out and "lower train_images" in out
+    assert "BadNets × Pruning: failed; " in out and "candidate images" in out
     code, out, _ = run_cli(capsys, *TOY)
     assert code == 1 and out.splitlines()[-1] == "2 of 3 done, 1 failed"
 

@@ -35,9 +35,9 @@ def wait_for(store: Store, run_id: str, *states: str, seconds: float = 60) -> st
 
 
 def test_a_job_becomes_a_run_and_a_failing_one_leaves_the_queue_alive(store, runner, spec):
-    bad, good = runner.submit_many([spec(dataset__train_images=5000), spec()])
+    bad, good = runner.submit_many([spec(attack__poison_rate=1.0), spec()])
     assert wait_for(store, good, "done", "failed") == "done"
-    assert "lower train_images" in store.jobs.get(bad).message
+    assert "candidate images" in store.jobs.get(bad).message
     assert store.runs.find().run_id.tolist() == [good]
     assert len(store.runs.points(good)) == len(store.runs.record(good).points) > 0
     assert store.jobs.find().state.tolist() == ["done", "failed"]

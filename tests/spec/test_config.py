@@ -89,6 +89,86 @@ def test_an_attack_under_the_wrong_protocol_names_the_right_one() -> None:
     assert "'badnets' runs under from_scratch, not 'linear_transfer'" in refused(protocol="linear_transfer")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training__epochs",
+        "training__lr",
+        "dataset__train_images",
+        "attack__poison_rate",
+        "clean_images",
+        "seed",
+    ],
+)
+def test_a_truth_value_is_no_number(name: str) -> None:
+    said = refused(**{name: True})
+
+    assert f"{name.replace('__', '.')}: must be a number, not true" in said
+
+
+@pytest.mark.parametrize("part", ["train", "head", "pretrain", "reserve", "public", "test"])
+@pytest.mark.parametrize("dataset", list(registry.dataset))
+def test_more_images_than_any_dataset_has_are_refused(dataset: str, part: str) -> None:
+    with pytest.raises(SpecError, match=rf"dataset\.{part}_images"):
+        make_spec(dataset, "badnets", "none", overrides={f"dataset.{part}_images": 10**18})
+
+
+@pytest.mark.parametrize("dataset", list(registry.dataset))
+def test_more_images_than_the_dataset_has_are_refused_before_it_is_loaded(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, _ = registry.dataset[dataset].image_counts
+    monkeypatch.delattr(registry.dataset[dataset], "load")
+    with pytest.raises(SpecError, match="train_images"):
+        make_spec(dataset, "badnets", "none", overrides={"dataset.train_images": pool + 1})
+
+
+@pytest.mark.parametrize("kind", ["attack", "defense", "dataset", "victim"])
+def test_every_number_has_an_upper_bound(kind: str) -> None:
+    unbounded = [
+        f"{name}.{field}"
+        for name in registry.KINDS[kind]
+        for field, info in registry.KINDS[kind][name].Config.model_fields.items()
+        if info.annotation in (int, float)
+        and not any(hasattr(bound, "le") or hasattr(bound, "lt") for bound in info.metadata)
+    ]
+    assert not unbounded
+
+
+@pytest.mark.parametrize(
+    ("attack", "dataset", "overrides"),
+    [
+        ("badnets", "digits", {"attack.target_class": 10}),
+        ("none", "gtsrb", {"attack.target_class": 43}),
+        ("gradient_matching", "cifar3", {"attack.source_class": 3}),
+        ("badnets", "tiny_imagenet", {"attack.target_class": 5, "dataset.classes": 5}),
+        ("label_noise", "digits", {"attack.pairs": "1-12"}),
+        ("input_corruption", "cifar3", {"attack.affected_classes": 4}),
+    ],
+)
+def test_a_class_that_the_dataset_lacks_is_refused(
+    attack: str, dataset: str, overrides: dict[str, Any]
+) -> None:
+    with pytest.raises(SpecError, match=rf"attack\..* the \d+ classes.* of {dataset}"):
+        make_spec(dataset, attack, "none", overrides=overrides)
+
+
+def test_a_recorded_spec_of_a_class_that_the_dataset_lacks_is_refused_too() -> None:
+    values = make_spec("digits", "badnets", "none").model_dump(mode="json")
+    values["attack"]["params"]["target_class"] = 10
+    with pytest.raises(ValidationError, match="not among the 10 classes"):
+        ExperimentSpec.model_validate(values)
+
+
+def test_more_trusted_images_than_there_are_in_reserve_are_refused() -> None:
+    assert "more than the 100 images in reserve" in refused(clean_images=101)
+
+
+def test_a_long_value_is_shortened_in_the_message() -> None:
+    assert len(refused(attack__mapping="x" * 100_000)) < 300
+    assert len(refused(**{"x" * 100_000: 1})) < 400
+
+
 def test_an_infinite_value_is_refused() -> None:
     assert "training.lr" in refused(training__lr=float("inf"))
 
