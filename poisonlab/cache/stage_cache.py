@@ -152,6 +152,8 @@ class StageCache:
 
     def _write(self, folder: Path, name: str, key: Any, bundle: Bundle, heard: list[Event]) -> None:
         """A stage's bundle and what it reported, in place of what lies there of an unfinished one."""
+        for left in self.root.glob(f".{folder.name}.*"):  # by a process that was killed: the lock is ours
+            shutil.rmtree(left, ignore_errors=True)
         temporary = self.root / f".{folder.name}.{uuid.uuid4().hex[:8]}"
         try:
             temporary.mkdir(parents=True)

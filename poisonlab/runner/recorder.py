@@ -30,6 +30,7 @@ from poisonlab.events import (
 )
 from poisonlab.pipeline.evaluate import ModelName
 from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.records import writing
 from poisonlab.records.record import (
     RECORD,
     ArtifactFile,
@@ -104,6 +105,11 @@ def run_and_record(
     """
     run_id = check_run_id(run_id or new_run_id())
     recorder = _Recorder(spec, run_id, folder / run_id, send)
+    with writing.held(folder / run_id):
+        return _recorded(recorder, device, cache_root)
+
+
+def _recorded(recorder: "_Recorder", device: str, cache_root: Path | None) -> RunRecord:
     try:
         recorder.run(device, cache_root)
     except Interrupted:
