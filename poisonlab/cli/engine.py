@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from poisonlab.cli.terminal import say
-from poisonlab.records.record import RecordError, RunRecord, read_record
+from poisonlab.measure.recorded import read_record
+from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner.engines import make_runner
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Store

@@ -12,9 +12,10 @@ from poisonlab import machine
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, say, table
 from poisonlab.cli.wording import compared, measured
+from poisonlab.measure import recorded
 from poisonlab.published.specs import NotRunnable, cells, specs_of
 from poisonlab.published.tables import Method, PublishedTable, Settings, published_tables
-from poisonlab.records.record import RunRecord, new_run_id, records_in
+from poisonlab.records.record import RunRecord, new_run_id
 from poisonlab.spec.config import ExperimentSpec
 
 if TYPE_CHECKING:
@@ -108,12 +109,14 @@ def _chosen(option: str, text: str | None, known: Mapping[str, Method]) -> list[
         if not keys:
             raise UsageError(f"{option} {name!r} is not in this table; choose among: {', '.join(known)}")
         found += keys
+    if not found:
+        raise UsageError(f"{option} names nothing; choose among: {', '.join(known)}")
     return found
 
 
 def _past(runs: Path, keys: set[tuple[str, int]]) -> list[RunRecord]:
     """Records of these specs in a results folder, finished and failed ones."""
-    return [r for r in records_in(runs) if r.spec.preset != "quick" and _key(r) in keys]
+    return [r for r in recorded.records_in(runs) if r.spec.preset != "quick" and _key(r) in keys]
 
 
 def _key(record: RunRecord) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import poisonlab
 from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say, table
-from poisonlab.measure import catalogue
+from poisonlab.measure import catalogue, recorded
 from poisonlab.records import archive
 from poisonlab.records.record import RecordError, check_run_id
 from poisonlab.registry import KINDS
@@ -137,7 +137,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def import_(options: argparse.Namespace) -> int:
-    moved = archive.import_runs(options.folder, options.results / "runs", _shipped())
+    moved = archive.import_runs(options.folder, options.results / "runs", _shipped(), recorded.check_ranges)
     index(options.results)
     return _report(moved, f"imported from {options.folder}")
 

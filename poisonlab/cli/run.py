@@ -11,7 +11,8 @@ from poisonlab.cli.estimate import say_estimate
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, chosen_engine, say, table
 from poisonlab.measure import catalogue
-from poisonlab.records.record import RunRecord, records_in
+from poisonlab.measure.recorded import records_in
+from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.registry import KINDS
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec

@@ -5,7 +5,7 @@ of the command line follow from these entries: a new metric is one entry here an
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from poisonlab.measure.metric import CONTROL, FAMILIES, ORACLE, UNDEFENDED, Metric, Unit
 from poisonlab.spec.threats import ThreatKind
@@ -17,6 +17,8 @@ DETECTABLE = BACKDOOR | CORRUPTION  # threats under which detectors and flags ar
 
 # The success of an attack under one name, whatever its kind of threat: the headline metric of that kind.
 SUCCESS = "success"
+MOST = 1e9  # of what has no natural bound: larger is no measurement, and no table can show it
+ROUNDING = 1e-6  # by which a mean of shares may leave its range
 
 _ENTRIES = (
     Metric(
@@ -136,6 +138,7 @@ _ENTRIES = (
         summary=True,
         column="more",
         total=True,
+        highest=MOST,
     ),
     Metric(
         "adversarial_probability",
@@ -277,6 +280,7 @@ _ENTRIES = (
         "with the same noise, averaged over the poisons shown. 100 % means that purification did nothing to it, above "
         "100 % that it made the two images more different.",
         better="lower",
+        highest=MOST,
     ),
     Metric(
         "setting",
@@ -286,6 +290,8 @@ _ENTRIES = (
         Unit.NUMBER,
         threats=BACKDOOR,
         families=(ORACLE,),
+        lowest=-MOST,
+        highest=MOST,
     ),
 )
 
@@ -319,6 +325,20 @@ def find(name: str) -> Metric | None:
         if name.endswith(suffix) and metric is not None and family in metric.families:
             return metric.on(family)
     return None
+
+
+def check_range(name: str, values: Iterable[float | None]) -> None:
+    """Compare what a record says of a metric with the range that it has; what is unknown here has none.
+
+    Raises:
+        ValueError: a value is outside; names the metric and its range.
+    """
+    metric = find(name)
+    if metric is None:
+        return
+    for value in values:
+        if value is not None and not metric.lowest - ROUNDING <= value <= metric.highest + ROUNDING:
+            raise ValueError(f"{name} must be from {metric.lowest:g} to {metric.highest:g}, and is {value:g}")
 
 
 # -- by kind of threat --------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 import json
 import secrets
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from poisonlab.records import record as run_folder
+from poisonlab.records import writing
 from poisonlab.records.record import (
     RECORD,
     RecordError,
@@ -57,12 +58,15 @@ def export_runs(run_ids: Iterable[str] | None, homes: Iterable[Path], target: Pa
     return moved
 
 
-def import_runs(source: Path, runs: Path, shipped: Container[str] = ()) -> Moved:
+def import_runs(
+    source: Path, runs: Path, shipped: Container[str], check: Callable[[RunRecord], None]
+) -> Moved:
     """Check run folders from anywhere and copy them into ``runs``, marked as imported.
 
     Args:
         source: a run folder, or a folder of run folders.
         shipped: ids of the runs that come with the program, which are not imported again.
+        check: raises ``ValueError`` for a record whose values cannot be; the message says which.
 
     Raises:
         RecordError: no run folder there. OSError: the disk refuses.
@@ -84,8 +88,9 @@ def import_runs(source: Path, runs: Path, shipped: Container[str] = ()) -> Moved
             if record.run_id in shipped:
                 moved.present.append(record.run_id)
             else:
+                check(record)
                 _place(record, folder, runs, moved, {"source": "imported"})
-        except RecordError as error:
+        except ValueError as error:  # a RecordError is one
             moved.refused[folder.name] = str(error)
     return moved
 
@@ -117,7 +122,13 @@ def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes:
     if final.exists():
         moved.present.append(record.run_id)
         return
-    temporary = target / f".{record.run_id}.{secrets.token_hex(4)}.tmp"
+    with writing.held(final):
+        _copy(record, folder, final, changes)
+    moved.copied.append(record.run_id)
+
+
+def _copy(record: RunRecord, folder: Path, final: Path, changes: dict[str, Any]) -> None:
+    temporary = final.with_name(f".{record.run_id}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir(parents=True)
     try:
         total = 0
@@ -135,4 +146,3 @@ def _place(record: RunRecord, folder: Path, target: Path, moved: Moved, changes:
         temporary.rename(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    moved.copied.append(record.run_id)

@@ -15,8 +15,7 @@ import secrets
 import stat
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,9 +47,6 @@ MAX_CURVES = 200  # of a run; those of today have twelve or fewer
 MAX_METRICS = 1000
 MAX_ARTIFACTS = 1000
 MAX_TRIAL = 9999
-_RATE = re.compile(
-    r"(clean_accuracy|asr|robust_accuracy|poison_success)(_control|_undefended|_retrained|_oracle)?"
-)
 
 
 class RecordError(ValueError):
@@ -170,14 +166,6 @@ class RunRecord(_Recorded):
     artifacts: Annotated[list[ArtifactFile], Field(max_length=MAX_ARTIFACTS)] = []
     peak_memory_mb: Seconds | None = None
     message: Text = ""
-
-    @field_validator("metrics")
-    @classmethod
-    def _rates_are_shares(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
-        for name, value in metrics.items():
-            if value is not None and _RATE.fullmatch(name) and not 0 <= value <= 1:
-                raise ValueError(f"{name} is a share from 0 to 1, not {value:g}")
-        return metrics
 
     @field_validator("points")
     @classmethod
@@ -324,13 +312,6 @@ def load_artifact(path: Path, sha256: str | None = None) -> Any:
 
 
 # -- writing ------------------------------------------------------------------------------------------
-
-
-def records_in(runs: Path) -> Iterator[RunRecord]:
-    """All records of a folder of run folders that can be read; the index tells of the others."""
-    for path in sorted(runs.glob(f"*/{RECORD}")):
-        with suppress(RecordError):
-            yield read_record(path.parent)[0]
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from poisonlab import machine
-from poisonlab.records.record import RunRecord, read_record, write_atomically
+from poisonlab.measure.recorded import read_record
+from poisonlab.records.record import RunRecord, write_atomically
 from poisonlab.runner.base import EngineError, Slot, WorkerLost
 from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
 from poisonlab.runner.progress import Listener

@@ -16,8 +16,9 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from poisonlab.measure.recorded import read_record
 from poisonlab.records import archive
-from poisonlab.records.record import RunRecord, read_record
+from poisonlab.records.record import RunRecord
 from poisonlab.runner.base import EngineError, Slot, WorkerLost
 from poisonlab.runner.options import RayOptions
 from poisonlab.runner.progress import Listener

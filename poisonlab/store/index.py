@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 import duckdb
 
-from poisonlab.records import record as run_folder
+from poisonlab.measure import recorded
+from poisonlab.records import writing
 from poisonlab.records.record import RECORD, RecordError, RunRecord
 from poisonlab.spec.overrides import written
 from poisonlab.store.database import Database, StoreError
@@ -23,6 +24,7 @@ from poisonlab.store.metric_columns import stored_metrics
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
 BATCH = 200  # runs indexed in one transaction
+BATCH_ROWS = 500_000  # points and lines of logs in one: they are held in memory until it ends
 
 log = logging.getLogger(__name__)
 
@@ -74,36 +76,61 @@ class RunIndex:
                     settings = written(parse_spec(text))
                     cursor.execute("UPDATE own_runs SET settings = ? WHERE run_id = ?", [settings, run_id])
 
+    def clean(self) -> list[str]:
+        """Remove what dead processes left of runs that no job of the queue can go on with; its run ids."""
+        jobs = {run_id for (run_id,) in self.db.rows("SELECT run_id::VARCHAR FROM jobs")}
+        removed = writing.remove_left_behind(self.runs, jobs)
+        if removed:
+            log.info("%d run folders without a record removed: their processes are dead", len(removed))
+        return removed
+
     def add(self, record: RunRecord) -> None:
         """Index a run whose folder is written, replacing what was known of it.
 
         Raises:
             RecordError: its folder is missing or damaged.
         """
-        _, sha256 = run_folder.read_record(self.runs / record.run_id)
+        _, sha256 = recorded.read_record(self.runs / record.run_id)
         self.db.write(lambda cursor: insert(cursor, [(record, sha256)]))
 
-    def _index(self, folders: Sequence[Path]) -> int:
+    def _index(self, folders: Iterable[Path]) -> int:
         """Index run folders; one that cannot be is named in ``skipped`` and stops nothing."""
         count = 0
-        for start in range(0, len(folders), BATCH):
-            found = []
-            for folder in folders[start : start + BATCH]:
-                try:
-                    found.append(_read(folder))
-                except (RecordError, OSError) as error:
-                    self._skip(folder.name, error)
+        for found in self._batches(folders):
             try:
                 self.db.write(partial(insert, found=found))
                 count += len(found)
-            except (Refused, ValueError, TypeError, ArithmeticError):  # of one of them: find out which
+            except Exception as error:
+                if not _lies_in_a_run(error):
+                    raise
                 count += sum(self._index_one(*one) for one in found)
         return count
+
+    def _batches(self, folders: Iterable[Path]) -> Iterator[list[tuple[RunRecord, str]]]:
+        """The records that can be read, as many at once as a transaction takes."""
+        found: list[tuple[RunRecord, str]] = []
+        rows = 0
+        for folder in folders:
+            try:
+                record, sha256 = _read(folder)
+            except Exception as error:  # whatever a folder from anybody makes the readers raise
+                self._skip(folder.name, error)
+                continue
+            found.append((record, sha256))
+            rows += len(record.points) + len(record.logs)
+            if len(found) == BATCH or rows >= BATCH_ROWS:
+                yield found
+                found = []
+                rows = 0
+        if found:
+            yield found
 
     def _index_one(self, record: RunRecord, sha256: str) -> bool:
         try:
             self.db.write(partial(insert, found=[(record, sha256)]))
-        except (Refused, ValueError, TypeError, ArithmeticError) as error:
+        except Exception as error:
+            if not _lies_in_a_run(error):
+                raise
             self._skip(record.run_id, error)
             return False
         return True
@@ -113,8 +140,13 @@ class RunIndex:
         log.warning("run folder skipped: %s", self.skipped[run_id])
 
 
+def _lies_in_a_run(error: Exception) -> bool:
+    """Whether a run's values are the reason, not the database or the disk, which would refuse every other run, too."""
+    return isinstance(error, Refused) or not isinstance(error, StoreError | OSError)
+
+
 def _read(folder: Path) -> tuple[RunRecord, str]:
-    record, sha256 = run_folder.read_record(folder)
+    record, sha256 = recorded.read_record(folder)
     if record.run_id != folder.name:
         raise RecordError(f"it holds the record of run {record.run_id}")
     return record, sha256

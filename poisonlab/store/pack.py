@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from poisonlab.measure import recorded
 from poisonlab.records.record import (
     RECORD,
     RecordError,
@@ -124,9 +125,12 @@ def _collect(source: Path, refused: dict[str, str]) -> Iterable[Found]:
             continue
         try:
             values, sha256 = read_values(folder)
-            yield Found(parse_record(values, folder.name), values, sha256, folder)
-        except RecordError as error:
+            record = parse_record(values, folder.name)
+            recorded.check_ranges(record)
+        except ValueError as error:  # a RecordError is one
             refused[folder.name] = str(error)
+            continue
+        yield Found(record, values, sha256, folder)
 
 
 def _of_pack(shipped: Shipped) -> Iterable[Found]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from poisonlab.measure import recorded
 from poisonlab.records import record as run_folder
 from poisonlab.records.record import RecordError, RunRecord, check_run_id
 from poisonlab.store.database import Database
@@ -62,7 +63,7 @@ class Runs:
         """
         match self.home(run_id):
             case "runs":
-                return run_folder.read_record(self.own / run_id)[0]
+                return recorded.read_record(self.own / run_id)[0]
             case "reference":  # it calls itself local, as it did where it was measured
                 return self.shipped.record(self.db, run_id).model_copy(update={"source": "reference"})
         return None

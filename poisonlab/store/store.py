@@ -50,6 +50,7 @@ class Store:
             shipped.create_views(self.db)
             copy_published(self.db)
             self.index.fill_settings()
+            self.index.clean()
             self.index.refresh()
             self.sweeps.index()
         except BaseException:

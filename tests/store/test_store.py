@@ -12,7 +12,7 @@ from poisonlab.measure import intervals
 from poisonlab.records import artifacts
 from poisonlab.records.record import RecordError, new_run_id, save_artifact, write_record
 from poisonlab.records.recorded_spec import RecordedSpec
-from poisonlab.store import QueueFull, Store, StoreError
+from poisonlab.store import QueueFull, Store, StoreError, index
 from poisonlab.store import jobs as jobs_module
 
 
@@ -77,6 +77,50 @@ def test_folders_written_by_others_are_indexed_and_bad_ones_skipped(store, spec)
     assert store.index.refresh() == 1 and store.index.refresh() == 0
     assert store.runs.find().run_id.tolist() == [record.run_id]
     assert list(store.skipped) == [bad.name]
+
+
+@pytest.mark.parametrize("error", [KeyError("name"), RecursionError(), MemoryError(), OverflowError("date")])
+def test_whatever_one_folder_makes_the_readers_raise_stops_no_other(store, spec, monkeypatch, error):
+    bad, good = record_of(spec()), record_of(spec(seed=1))
+    for record in (bad, good):
+        write_record(record, store.index.runs / record.run_id)
+    columns = index.run_columns
+
+    def failing(record, *more):
+        if record.run_id == bad.run_id:
+            raise error
+        return columns(record, *more)
+
+    monkeypatch.setattr(index, "run_columns", failing)
+    assert store.index.refresh() == 1
+    assert list(store.skipped) == [bad.run_id] and store.runs.find().run_id.tolist() == [good.run_id]
+
+
+def test_runs_with_many_points_are_indexed_a_few_at_a_time(store, spec, monkeypatch):
+    monkeypatch.setattr(index, "BATCH_ROWS", 2)
+    for seed in range(3):
+        record = record_of(spec(seed=seed))
+        write_record(record, store.index.runs / record.run_id)
+    sizes = []
+    insert = index.insert
+
+    def counted(cursor, found):
+        sizes.append(len(found))
+        insert(cursor, found)
+
+    monkeypatch.setattr(index, "insert", counted)
+    assert store.index.refresh() == 3 and sizes == [2, 1]
+
+
+def test_a_run_folder_that_a_dead_process_left_is_removed_at_the_start(store, spec, results):
+    (job,) = store.jobs.enqueue([spec()])
+    left = new_run_id()
+    for run_id in (job, left):
+        (store.index.runs / run_id).mkdir(parents=True)
+        (store.index.runs / f".{run_id}.lock").touch()
+    store.close()
+    Store(results, results / "no reference").close()
+    assert (store.index.runs / job).is_dir() and not (store.index.runs / left).exists()
 
 
 def test_run_folders_that_could_not_be_indexed_for_want_of_room_are_looked_for_again(
