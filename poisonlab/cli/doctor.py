@@ -87,7 +87,7 @@ def _results(results: Path) -> tuple[bool, str]:
 
 def _database(results: Path) -> tuple[bool, str]:
     try:
-        from poisonlab.store import Store, StoreError  # noqa: PLC0415 - may be missing
+        from poisonlab.store import Store, StoreError, StoreLocked  # noqa: PLC0415 - may be missing
         from poisonlab.store.store import DATABASE  # noqa: PLC0415
     except ImportError as error:
         return False, f"{error.name} is not installed: runs write their folders, but there is no index"
@@ -96,6 +96,8 @@ def _database(results: Path) -> tuple[bool, str]:
         return True, "none yet; the first run makes it"
     try:
         store = Store(results)
+    except StoreLocked as error:  # as while the dashboard runs: nothing is wrong
+        return True, str(error)
     except StoreError as error:
         return False, str(error)
     try:

@@ -125,6 +125,8 @@ def export(options: argparse.Namespace) -> int:
         run_ids = None if options.all else [check_run_id(i) for i in options.runs.split(",") if i]
     except RecordError as error:
         raise UsageError(str(error)) from None
+    if run_ids is not None and not run_ids:
+        raise UsageError(f"--runs names no run: {options.runs[:80]!r}")
     own = options.results / "runs"
     with tempfile.TemporaryDirectory() as folder:
         absent = [run_id for run_id in run_ids or () if not (own / run_id).exists()]
@@ -165,7 +167,7 @@ def doctor(options: argparse.Namespace) -> int:
     found = examine(options.results)
     for what, works, text in found:
         print(f"{'ok' if works else '!!':2}  {what}: {text}")
-    return OK
+    return OK if all(works for _, works, _ in found) else FAILED
 
 
 def index(results: Path) -> None:

@@ -21,6 +21,7 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+LONGEST = 500  # characters of a line on stderr
 
 
 class Terminated(KeyboardInterrupt):
@@ -77,8 +78,12 @@ def one_line(error: Exception) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stderr; stdout is for results. Names from elsewhere cannot steer the terminal."""
-    print("".join(c if c.isprintable() else " " for c in text), file=sys.stderr, flush=True)
+    """A line on stderr; stdout is for results. Names from elsewhere cannot steer the terminal, nor fill it."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    if len(line) > LONGEST:  # what was asked stands at the beginning, what to do about it at the end
+        half = LONGEST // 2 - 5
+        line = f"{line[:half]} [...] {line[-half:]}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
