@@ -10,6 +10,11 @@ _FULL = re.compile(r"no space left|disk full|disk is full|not enough space|quota
 _FILE = re.compile(r"could not (read|write|sync|truncate)", re.IGNORECASE)
 _HELD = re.compile(r"conflicting lock|could not set lock|being used by another process", re.IGNORECASE)
 _DENIED = re.compile(r"permission denied|read-only file system|access is denied", re.IGNORECASE)
+# the place is at fault: no file that lies there could be read or would be missed
+_PLACE = re.compile(
+    r"is a directory|not a directory|no such file|name too long|too many open files|input/output error|stale file",
+    re.IGNORECASE,
+)
 _NEWER = re.compile(r"database file with version number|storage version", re.IGNORECASE)
 # Errors of a query, not of the file that it reads.
 _OF_THE_QUERY = (
@@ -75,6 +80,8 @@ def explained(error: BaseException, path: Path, *, opening: bool = False) -> Sto
             f"{path} may not be read and written ({text}): check its permissions, or choose another folder "
             "with --results"
         )
+    if _PLACE.search(text) or isinstance(error, OSError):
+        return kind(f"{path} cannot be used ({text}): choose another folder with --results")
     if isinstance(error, duckdb.InterruptException):
         return kind(f"a query took too long ({text}): the machine is very busy; try again")
     if _NEWER.search(text):

@@ -101,6 +101,12 @@ def test_a_damaged_file_is_called_damaged(results, tmp_path, sound, how):
             "free some space",
         ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), StoreError, "free some space"),
+        (OSError(errno.EROFS, "Read-only file system"), StoreError, "permissions"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), StoreError, "another folder"),
+        (OSError(errno.EIO, "Input/output error"), StoreError, "another folder"),
+        (duckdb.IOException("Could not read from file: Input/output error"), StoreError, "another folder"),
+        (duckdb.IOException("Cannot open file: Too many open files"), StoreError, "another folder"),
+        (duckdb.IOException("Cannot open file: Permission denied"), StoreError, "permissions"),
     ),
 )
 def test_every_error_is_one_sentence_with_its_advice(tmp_path, error, kind, words):
@@ -116,6 +122,19 @@ def test_a_file_in_the_place_of_the_results_folder_is_named(tmp_path):
         with pytest.raises(StoreError, match="choose a folder") as caught:
             Store(folder, tmp_path / "reference")
         assert "move the file away" not in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_the_file_is_not_called_damaged(tmp_path):
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(StoreError, match="choose another folder") as caught:
+        Store(tmp_path, tmp_path / "reference")
+    assert "move the file away" not in str(caught.value)
+
+
+def test_a_results_folder_that_cannot_be_made_is_not_called_damaged(tmp_path):
+    with pytest.raises(StoreError, match="choose another folder") as caught:
+        Store(tmp_path / ("x" * 300), tmp_path / "reference")
+    assert "move the file away" not in str(caught.value)
 
 
 def test_after_duckdb_gave_up_its_instance_the_next_use_opens_the_file_anew(store, spec):
