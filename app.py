@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 import poisonlab
+from poisonlab.ui.gate import Gate, hosts
 
 MAIN = Path(poisonlab.__file__).resolve().parent / "ui" / "main.py"
 
@@ -66,7 +68,7 @@ def from_environment() -> dict[str, str | int | bool]:
     return given
 
 
-app = st.App(MAIN, lifespan=lifespan)
+app = st.App(MAIN, lifespan=lifespan, middleware=[Middleware(Gate, allowed=hosts())])
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):  # Ctrl-C is how one ends a server

@@ -111,6 +111,9 @@ def _add_ui(command: Command) -> None:
     dashboard = command("ui", ui.ui, "Open the dashboard in a browser")
     dashboard.add_argument("--port", type=int, help="8501 by default")
     dashboard.add_argument("--address", help="127.0.0.1 by default; read the README before sharing a server")
+    dashboard.add_argument(
+        "--host", action="append", default=[], metavar="NAME", help="another name under which it is reached"
+    )
     _engine(dashboard)
 
 

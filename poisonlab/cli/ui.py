@@ -21,6 +21,8 @@ def ui(options: argparse.Namespace) -> int:
         os.environ["STREAMLIT_SERVER_PORT"] = str(options.port)
     if options.address is not None:
         os.environ["STREAMLIT_SERVER_ADDRESS"] = options.address
+    if options.host:
+        os.environ["POISONLAB_HOSTS"] = ",".join(options.host)
     engine, settings = chosen_engine(options)
     os.environ[ENGINE] = engine
     os.environ[ENGINE_OPTIONS] = " ".join(settings)
