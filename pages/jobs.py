@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from poisonlab.ui import job_detail, jobs, page, results
+from poisonlab.ui import job_detail, jobs, page, people, results
 
 page.header(
     "Jobs",
@@ -21,3 +21,4 @@ elif asked := st.query_params.get("job"):  # a run that never was a job has curv
     job_detail.show(asked)
 else:
     page.nothing_yet("No job has been queued yet.", page.BACKDOOR_DEMO)
+people.log()

@@ -32,8 +32,8 @@ from poisonlab.multilevel.spec import ORDERS
 from poisonlab.published.tables import PublishedError
 from poisonlab.records.record import RecordError
 from poisonlab.registry import UnknownName
-from poisonlab.runner.base import EngineError
 from poisonlab.runner.options import ENGINES
+from poisonlab.runner.parts import EngineError
 from poisonlab.spec import describe
 from poisonlab.spec.config import PRESETS, SpecError
 from poisonlab.spec.threats import THREATS

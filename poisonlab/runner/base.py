@@ -1,34 +1,12 @@
-"""What runs experiments, seen by those who ask for them, and what its parts are called."""
+"""What runs experiments, seen by those who ask for them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from poisonlab.runner.parts import OWNER, Person
+from poisonlab.runner.rules import Rules
+from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec.config import ExperimentSpec
-
-if TYPE_CHECKING:  # it brings the database, which a command line that lists its options does without
-    from poisonlab.runner.time_left import TimeLeft
-
-
-class WorkerLost(RuntimeError):
-    """What ran a job is gone: killed, or its machine is. The message says what is known of it."""
-
-
-class EngineError(RuntimeError):
-    """An engine cannot be used, or refuses a job; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Room for one job at a time.
-
-    Attributes:
-        name: of the worker, for people; no two slots share one.
-        device: that torch calls ``cpu`` or ``cuda:0``.
-    """
-
-    name: str
-    device: str
 
 
 class Runner(Protocol):
@@ -52,15 +30,27 @@ class Runner(Protocol):
         """Interrupt running jobs; whether all ended within ``timeout`` seconds."""
         ...
 
-    def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
+    @property
+    def workers(self) -> int:
+        """How many jobs can run at once."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """What people may do."""
+        ...
+
+    def submit_many(
+        self, specs: Iterable[ExperimentSpec], device: str = "auto", person: Person = OWNER
+    ) -> list[str]:
         """Queue all of ``specs``, in their order, or none; their ids."""
         ...
 
-    def cancel(self, run_id: str) -> str | None:
+    def cancel(self, run_id: str, person: Person = OWNER) -> str | None:
         """Cancel a waiting job, ask a running one to stop; the state it is in then."""
         ...
 
-    def resume(self, run_id: str) -> None:
+    def resume(self, run_id: str, person: Person = OWNER) -> None:
         """Queue a job that did not finish again; finished stages are cached."""
         ...
 
@@ -68,6 +58,6 @@ class Runner(Protocol):
         """The latest points ``(stage, name, step, value)`` of a running job."""
         ...
 
-    def time_left(self, run_id: str) -> "TimeLeft | None":
+    def time_left(self, run_id: str) -> TimeLeft | None:
         """How far a running job is over all its stages; ``None`` where nothing alike was ever measured."""
         ...

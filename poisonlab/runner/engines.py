@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from poisonlab.runner.base import EngineError, Runner
+from poisonlab.runner.base import Runner
 from poisonlab.runner.options import LocalOptions, RayOptions, SlurmOptions, parse_options
+from poisonlab.runner.parts import EngineError
 from poisonlab.store import Store
 
 _NEEDS = {"ray": ("ray", "poisonlab[ray]"), "submitit": ("submitit", "poisonlab[slurm]")}

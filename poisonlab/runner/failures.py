@@ -19,8 +19,15 @@ class RunFolderError(RuntimeError):
     """The run's folder cannot be made."""
 
 
+class TimeLimit(RuntimeError):
+    """A job has taken all the time that the rules of its server give it."""
+
+    def __init__(self) -> None:
+        super().__init__("time limit of this server: resume goes on after the last whole stage")
+
+
 # Errors of this program, whose messages say what to do.
-_OWN = (ValueError, DataError, Diverged, CacheError, RunFolderError, DeviceError)
+_OWN = (ValueError, DataError, Diverged, CacheError, RunFolderError, DeviceError, TimeLimit)
 
 
 def explain_failure(error: Exception, spec: ExperimentSpec, stage: str, device: torch.device) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from poisonlab import machine
 from poisonlab.records.record import RunRecord
-from poisonlab.runner.base import Slot
+from poisonlab.runner.parts import Slot
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
 from poisonlab.runner.recorder import run_and_record

@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from poisonlab.runner.base import EngineError
+from poisonlab.runner.parts import EngineError
 
 # variables that name the dashboard's engine, and its options, each ``name=value``, separated by spaces
 ENGINE = "POISONLAB_ENGINE"

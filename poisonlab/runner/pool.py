@@ -16,8 +16,8 @@ from typing import Protocol
 from poisonlab import machine
 from poisonlab.measure.recorded import read_record
 from poisonlab.records.record import RunRecord, write_atomically
-from poisonlab.runner.base import EngineError, Slot, WorkerLost
 from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
+from poisonlab.runner.parts import EngineError, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
 from poisonlab.runner.remote import Ending, Order, follow, program

@@ -17,9 +17,10 @@ from poisonlab.events import (
     StageStarted,
 )
 from poisonlab.records.record import finite
+from poisonlab.runner.failures import TimeLimit
 from poisonlab.runner.recorder import Interrupted
 from poisonlab.runner.time_left import StageClock, TimeLeft, time_left
-from poisonlab.runner.wire import CANCEL, GO_ON, STOP
+from poisonlab.runner.wire import CANCEL, GO_ON, LATE, STOP
 from poisonlab.spec.shared import needs
 from poisonlab.store import Estimate, Job, Store
 
@@ -62,15 +63,23 @@ class Listener:
     Args:
         stopping: set when the whole program goes down.
         expected: what the job was thought to cost when it began.
+        limit: seconds that the job may take; 0 for any.
     """
 
     def __init__(
-        self, store: Store, job: Job, stopping: threading.Event, expected: Estimate | None = None
+        self,
+        store: Store,
+        job: Job,
+        stopping: threading.Event,
+        expected: Estimate | None = None,
+        limit: float = 0.0,
     ) -> None:
         self.store = store
         self.run_id = job.run_id
         self.stopping = stopping
         self.expected = expected
+        self.limit = limit
+        self._begun = time.monotonic()
         self.clock = StageClock()
         self.cancelled = threading.Event()
         self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
@@ -94,12 +103,19 @@ class Listener:
             self.flush()
         if self.cancelled.is_set():
             raise Cancelled
+        if self._late():
+            raise TimeLimit
+
+    def _late(self) -> bool:
+        return bool(self.limit) and time.monotonic() - self._begun > self.limit
 
     def wanted(self) -> str:
-        """What the job shall do, to be told to one that runs elsewhere: ``GO_ON``, ``CANCEL`` or ``STOP``."""
+        """What the job shall do, to be told to one that runs elsewhere: ``GO_ON``, ``CANCEL``, ``LATE`` or ``STOP``."""
         if self.stopping.is_set():
             return STOP
-        return CANCEL if self.cancelled.is_set() else GO_ON
+        if self.cancelled.is_set():
+            return CANCEL
+        return LATE if self._late() else GO_ON
 
     def _keep(self, event: Event) -> None:
         match event:

@@ -15,10 +15,11 @@ from pathlib import Path
 from poisonlab import machine
 from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner import cost
-from poisonlab.runner.base import EngineError, Slot, WorkerLost
 from poisonlab.runner.failures import disk_message
+from poisonlab.runner.parts import OWNER, EngineError, Person, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted
+from poisonlab.runner.rules import NotAllowed, read_rules
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Estimate, Job, Store, StoreError
@@ -43,6 +44,7 @@ class QueueRunner(abc.ABC):
 
     def __init__(self, store: Store, results: Path, slots: Sequence[Slot]) -> None:
         self.store = store
+        self.rules = read_rules()
         self.results = Path(results)
         self.slots = tuple(slots)
         self._listeners: dict[str, Listener] = {}
@@ -56,6 +58,11 @@ class QueueRunner(abc.ABC):
     def devices(self) -> list[str]:
         """What an experiment may ask for, besides ``auto``."""
         return list(dict.fromkeys(slot.device for slot in self.slots))
+
+    @property
+    def workers(self) -> int:
+        """How many jobs can run at once."""
+        return len(self.slots)
 
     @property
     def device_type(self) -> str:
@@ -122,19 +129,34 @@ class QueueRunner(abc.ABC):
         """
         return self.submit_many([spec], device)[0]
 
-    def submit_many(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
-        """Queue all of ``specs``, in their order, or none."""
+    def submit_many(
+        self, specs: Iterable[ExperimentSpec], device: str = "auto", person: Person = OWNER
+    ) -> list[str]:
+        """Queue all of ``specs``, in their order, or none.
+
+        Raises:
+            NotAllowed: the rules of this server are against it.
+        """
+        wanted = list(specs)
         self._check_device(device)
-        run_ids = self.store.jobs.enqueue(specs, device)
+        self.rules.check(wanted, device, person, self.store.jobs.waiting_of(person.name), self.results)
+        run_ids = self.store.jobs.enqueue(wanted, device, person.name)
+        if run_ids:
+            first = wanted[0]
+            named = f"{first.dataset.name} {first.attack.name} {first.defense.name} seed {first.seed}"
+            self._note(person, "queued", run_ids[0], f"{len(run_ids)} runs, the first {named}")
         self._wake.set()
         return run_ids
 
-    def cancel(self, run_id: str) -> str | None:
+    def cancel(self, run_id: str, person: Person = OWNER) -> str | None:
         """Cancel a waiting job, ask a running one to stop at its next event; the state it is in then.
 
         Raises:
-            StoreError: the database cannot be written; a running job is stopped all the same.
+            NotAllowed: it is somebody else's. StoreError: the database cannot be written; a running job is stopped all
+                the same.
         """
+        self._check_owner(run_id, person)
+        self._note(person, "cancelled", run_id)
         try:
             return self.store.jobs.request_cancel(run_id)
         finally:
@@ -142,17 +164,36 @@ class QueueRunner(abc.ABC):
             if listener:
                 listener.cancelled.set()
 
-    def resume(self, run_id: str) -> None:
+    def resume(self, run_id: str, person: Person = OWNER) -> None:
         """Queue a job that did not finish again, under its id and for its device; finished stages are cached.
 
         Raises:
-            StoreError: there is nothing to resume under this id. DeviceError: its device is gone.
+            NotAllowed: it is somebody else's, or the rules are against it. StoreError: there is nothing to resume under
+                this id. DeviceError: its device is gone.
         """
         job = self.store.jobs.get(run_id)
         if job:
+            self._check_owner(run_id, person)
             self._check_device(job.device)
+            waiting = self.store.jobs.waiting_of(person.name)
+            self.rules.check([job.spec.experiment()], job.device, person, waiting, self.results)
         self.store.jobs.requeue(run_id)
+        self._note(person, "resumed", run_id)
         self._wake.set()
+
+    def _check_owner(self, run_id: str, person: Person) -> None:
+        job = None if person.administrator else self.store.jobs.get(run_id)
+        if job and job.person != person.name:
+            raise NotAllowed(
+                f"this job is {job.person or 'an administrator'}'s: only they or an administrator may"
+            )
+
+    def _note(self, person: Person, action: str, run_id: str, detail: str = "") -> None:
+        """Into the audit log; nothing is refused because that cannot be written."""
+        try:
+            self.store.audit.note(person.name, action, run_id, detail)
+        except StoreError as error:
+            log.warning("not in the audit log: %s %s %s: %s", person.name, action, run_id, error)
 
     def _check_device(self, device: str) -> None:
         if device not in ("auto", *self.devices):
@@ -185,7 +226,7 @@ class QueueRunner(abc.ABC):
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     self.store.index.refresh()
-                job = self.store.jobs.claim(slot.device, slot.name)
+                job = self.store.jobs.claim(slot.device, slot.name, self.rules.running)
                 if job:
                     self._run(job, slot)
             except Exception as error:  # a worker outlives whatever happens to a job or to the database
@@ -204,7 +245,8 @@ class QueueRunner(abc.ABC):
 
     def _run(self, job: Job, slot: Slot) -> None:
         spec = job.spec.experiment()
-        listener = Listener(self.store, job, self._stopping, self._expected(spec))
+        limit = 60 * self.rules.minutes
+        listener = Listener(self.store, job, self._stopping, self._expected(spec), limit)
         self._listeners[job.run_id] = listener
         try:
             record = self.carry_out(job, slot, listener)

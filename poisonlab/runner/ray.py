@@ -19,8 +19,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from poisonlab.measure.recorded import read_record
 from poisonlab.records import archive
 from poisonlab.records.record import RunRecord
-from poisonlab.runner.base import EngineError, Slot, WorkerLost
 from poisonlab.runner.options import RayOptions
+from poisonlab.runner.parts import EngineError, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
 from poisonlab.runner.ray_task import MARK, SILENT, Files, attempt

@@ -19,8 +19,9 @@ from poisonlab import __version__, events
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Progress, StageFinished, StageStarted
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.records.revision import revision
+from poisonlab.runner.failures import TimeLimit
 from poisonlab.runner.recorder import Interrupted, run_and_record
-from poisonlab.runner.wire import CANCEL, GO_ON, STOP, Row
+from poisonlab.runner.wire import CANCEL, GO_ON, LATE, STOP, Row
 
 PATIENCE = 8.0  # seconds that a job has to stop when the program ends
 EVERY = 1.0  # seconds between two posts of a job, a beginning or ending stage aside
@@ -98,7 +99,7 @@ def carry_out(order: Order, post: Post, runs: Path, cache: Path) -> Ending:
         )
     except Interrupted:
         return Ending("interrupted")
-    with suppress(Cancelled):  # told so too late: the record is there
+    with suppress(Cancelled, TimeLimit):  # told so too late: the record is there
         outbox.flush()
     return Ending(record.state, record.message)
 
@@ -131,6 +132,8 @@ class Outbox:
         told = self._post(rows)
         if told == CANCEL:
             raise Cancelled
+        if told == LATE:
+            raise TimeLimit
         if told == STOP:
             raise Interrupted
 
@@ -158,7 +161,7 @@ class Line(Protocol):
         ...
 
     def tell(self, word: str) -> None:
-        """What it shall do: ``CANCEL`` or ``STOP``."""
+        """What it shall do: ``CANCEL``, ``LATE`` or ``STOP``."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -179,7 +182,7 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
 
     Args:
         hear: takes each event; what it raises to stop the job is said by ``wanted`` as well.
-        wanted: what the job shall do: ``GO_ON``, ``CANCEL`` or ``STOP``.
+        wanted: what the job shall do: ``GO_ON``, ``CANCEL``, ``LATE`` or ``STOP``.
         poll: seconds between two looks.
 
     Raises:
@@ -190,7 +193,7 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
     while True:
         ending = line.ended()  # before the last words are read: none come after it
         for row in line.said():
-            with suppress(Cancelled):
+            with suppress(Cancelled, TimeLimit):
                 hear(to_event(row))
         if ending is None:
             word = wanted()

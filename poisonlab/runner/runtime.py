@@ -37,8 +37,8 @@ class Runtime:
         Raises:
             StoreError: the queue cannot be read, the engine cannot be used, or the runtime was stopped.
         """
-        from poisonlab.runner.base import EngineError  # noqa: PLC0415 - bring torch
         from poisonlab.runner.engines import make_runner  # noqa: PLC0415
+        from poisonlab.runner.parts import EngineError  # noqa: PLC0415 - bring torch
 
         with self._lock:
             if self._stopped:

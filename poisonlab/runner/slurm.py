@@ -8,9 +8,9 @@ from pathlib import Path
 import submitit
 
 from poisonlab.runner import worker
-from poisonlab.runner.base import EngineError, Slot
 from poisonlab.runner.mailbox import Mailbox
 from poisonlab.runner.options import SlurmOptions
+from poisonlab.runner.parts import EngineError, Slot
 from poisonlab.runner.pool import FOLDER, PoolRunner, Process
 from poisonlab.store import Store
 

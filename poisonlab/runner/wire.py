@@ -6,6 +6,7 @@ from typing import Any
 # what a job can be told
 GO_ON = ""
 CANCEL = "cancel"
+LATE = "late"  # its time is over
 STOP = "stop"
 
 Row = list[Any]  # an event: its class's name and its fields

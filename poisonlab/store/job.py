@@ -36,6 +36,7 @@ class Job:
     message: str
     device: str
     attempt: int
+    person: str
     created: datetime
     started: datetime | None
     finished: datetime | None

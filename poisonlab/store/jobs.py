@@ -25,7 +25,7 @@ PROCESS = uuid.uuid4().hex  # who we are: a PID may come back after a crash, thi
 
 _COLUMNS = """run_id::VARCHAR AS run_id, submission::VARCHAR AS submission, dataset, attack, defense, victim, preset,
     seed, state, stage, step, total, rate, eta_seconds, message, coalesce(ran_on, device) AS device, created, started,
-    finished"""
+    finished, person"""
 _IN_ORDER = """ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
     CASE WHEN state = 'queued' THEN position ELSE -position END"""
 # of columns that are no text
@@ -43,6 +43,8 @@ _NEXT = """WITH busy AS (SELECT coalesce(flatten(list(coalesce(string_split(held
         FROM jobs WHERE state = 'running')
     SELECT run_id FROM jobs, busy WHERE state = 'queued' AND device IN ('auto', ?)
         AND NOT coalesce(list_contains(keys, needs[1]), false)
+        AND (? = 0 OR person = '' OR (SELECT count(*) FROM jobs other
+            WHERE other.state = 'running' AND other.person = jobs.person) < ?)
     ORDER BY coalesce(list_has_any(keys, needs), false), position LIMIT 1"""
 
 
@@ -116,6 +118,13 @@ class Jobs:
                 found[spec.group(), spec.seed] = run_id
         return found
 
+    def waiting_of(self, person: str) -> int:
+        """How many jobs of somebody wait."""
+        ((count,),) = self.db.rows(
+            "SELECT count(*) FROM jobs WHERE state = 'queued' AND person = ?", [person]
+        )
+        return int(count)
+
     def endings(self, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """State and message of those of some jobs that ended."""
         rows = self.db.rows(
@@ -127,20 +136,21 @@ class Jobs:
 
     # -- queueing -----------------------------------------------------------------------------------
 
-    def enqueue(self, specs: Iterable[ExperimentSpec], device: str = "auto") -> list[str]:
+    def enqueue(self, specs: Iterable[ExperimentSpec], device: str = "auto", person: str = "") -> list[str]:
         """Put jobs at the end of the queue, all of them or none; their ids, in order, become the runs'.
 
         Several belong together from then on: they share a ``submission``.
 
         Args:
             device: the only worker that may take them, or ``auto`` for any.
+            person: whose they are.
 
         Raises:
             QueueFull: too many wait already.
         """
         jobs = [(new_run_id(), spec) for spec in specs]
         submission = jobs[0][0] if len(jobs) > 1 else None
-        rows = [_row(run_id, spec, device, submission) for run_id, spec in jobs]
+        rows = [_row(run_id, spec, device, person, submission) for run_id, spec in jobs]
 
         def change(cursor: duckdb.DuckDBPyConnection) -> None:
             _check_room(cursor, len(rows))
@@ -177,7 +187,7 @@ class Jobs:
 
     # -- working ------------------------------------------------------------------------------------
 
-    def claim(self, device: str, worker: str = "") -> Job | None:
+    def claim(self, device: str, worker: str = "", each: int = 0) -> Job | None:
         """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same.
 
         First come jobs whose networks nobody is computing at present, then those that would have to wait for one of
@@ -185,6 +195,7 @@ class Jobs:
 
         Args:
             worker: its name, shown to people; that of the device by default.
+            each: how many jobs of one person may run; 0 for any number.
 
         Raises:
             StoreError: the database cannot be used; the job still waits.
@@ -196,7 +207,7 @@ class Jobs:
                     attempt = attempt + 1, started = ?, finished = NULL
                 WHERE state = 'queued' AND run_id = ({_NEXT})
                 RETURNING *""",
-                [PROCESS, worker or device, utc_now(), device],
+                [PROCESS, worker or device, utc_now(), device, each, each],
             )
             return _first(taken)
 
@@ -368,10 +379,12 @@ def _check_room(cursor: duckdb.DuckDBPyConnection, more: int) -> None:
         )
 
 
-def _row(run_id: str, spec: ExperimentSpec, device: str, submission: str | None = None) -> dict[str, Any]:
+def _row(
+    run_id: str, spec: ExperimentSpec, device: str, person: str = "", submission: str | None = None
+) -> dict[str, Any]:
     """The columns of a waiting job."""
     columns = {"run_id": run_id, **spec_columns(spec), "device": device, "created": utc_now()}
-    return columns | {"submission": submission, "needs": needs(spec).all()}
+    return columns | {"person": person, "submission": submission, "needs": needs(spec).all()}
 
 
 def _insert(cursor: duckdb.DuckDBPyConnection, rows: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import poisonlab
+from poisonlab.store.audit import Audit
 from poisonlab.store.budget import Budgets
 from poisonlab.store.database import Database
 from poisonlab.store.estimate import Estimates
@@ -37,6 +38,7 @@ class Store:
         self.index = RunIndex(self.db, own)
         self.runs = Runs(self.db, own, shipped)
         self.jobs = Jobs(self.db, own)
+        self.audit = Audit(self.db)
         self.leaderboard = Leaderboard(self.db)
         self.rankings = Rankings(self.db)
         self.published = Published(self.db)

@@ -79,7 +79,7 @@ def ahead(jobs: pd.DataFrame) -> Ahead:
     seconds = [left.seconds for left in lefts if left]
     more = _of_waiting(tuple(running), tuple(waiting), runner.device_type)
     asked = set(jobs.loc[jobs["state"] == "queued", "device"])
-    workers = len(runner.devices) if "auto" in asked else max(1, len(asked))
+    workers = runner.workers if "auto" in asked else max(1, len(asked))
     longest = max(seconds, default=0.0)
     evenly = (sum(seconds) + more.seconds) / min(workers, len(running) + len(waiting))
     return Ahead(max(longest, evenly), more.whole and len(seconds) == len(running))

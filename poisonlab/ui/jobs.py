@@ -8,9 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from poisonlab.runner import runtime
+from poisonlab.runner.parts import Person
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec import stages
-from poisonlab.ui import job_group, navigation, results, theme
+from poisonlab.ui import job_group, navigation, people, results, theme
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import duration, escape, missing, number, run_title
 
@@ -87,7 +88,7 @@ def _cancel_all(label: str, run_ids: list[str], key: str) -> None:
         if st.button("Cancel them", type=theme.main_button(), key=key):
             for run_id in run_ids:
                 with suppress(ValueError, RuntimeError):  # it has ended by itself in the meantime
-                    runtime.get().runner.cancel(run_id)
+                    runtime.get().runner.cancel(run_id, people.person())
             st.rerun()
 
 
@@ -133,11 +134,11 @@ def _stage(name: str) -> str:
     return stages.label(name) if name else "starting"
 
 
-def button(place: Any, label: str, run_id: str, act: Callable[[str], Any], **look: Any) -> None:
+def button(place: Any, label: str, run_id: str, act: Callable[[str, Person], Any], **look: Any) -> None:
     """A button that does something to one job and runs the page again; an error is shown, not raised."""
     if place.button(label, key=f"{label}-{run_id}", **look):
         try:
-            act(run_id)
+            act(run_id, people.person())
         except (ValueError, RuntimeError) as error:
             st.error(escape(error))
             return

@@ -16,7 +16,7 @@ from poisonlab.spec.command import run_command
 from poisonlab.spec.config import ExperimentSpec, digest, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
-from poisonlab.ui import exports, glossary, navigation, results, theme
+from poisonlab.ui import exports, glossary, navigation, people, results, theme
 from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 
@@ -48,7 +48,7 @@ def submit(specs: Sequence[ExperimentSpec], device: str = "auto") -> None:
     if before == asked and time.monotonic() - when < DOUBLE_CLICK:
         navigation.go("jobs", job=first)
     try:
-        run_ids = runtime.get().runner.submit_many(specs, device)
+        run_ids = runtime.get().runner.submit_many(specs, device, people.person())
     except RuntimeError as error:
         st.error(escape(error))
         return

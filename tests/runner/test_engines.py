@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from poisonlab.records.record import RunRecord, read_record
-from poisonlab.runner.base import EngineError, Runner
+from poisonlab.runner.base import Runner
 from poisonlab.runner.engines import make_runner
+from poisonlab.runner.parts import EngineError
 from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import Store

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from runner_helpers import wait_for
 
 from poisonlab.machine import DeviceError
 from poisonlab.runner import local, queue, runtime
@@ -22,16 +23,6 @@ def runner(store: Store, results) -> Iterator[LocalRunner]:
     started.start()
     yield started
     assert started.stop()
-
-
-def wait_for(store: Store, run_id: str, *states: str, seconds: float = 60) -> str:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        state = store.jobs.get(run_id).state
-        if state in states:
-            return state
-        time.sleep(0.02)
-    raise AssertionError(f"job is {store.jobs.get(run_id)}")
 
 
 def test_a_job_becomes_a_run_and_a_failing_one_leaves_the_queue_alive(store, runner, spec):

@@ -1,0 +1,76 @@
+"""Who sits at the dashboard: whoever signed in, or the owner of the machine where nobody has to.
+
+Signing in is Streamlit's own: a section ``[auth]`` of ``.streamlit/secrets.toml``, or a header that a proxy sets
+(``server.trustedUserHeaders``).
+"""
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from poisonlab.runner.parts import OWNER, Person
+
+
+def signs_in() -> bool:
+    """Whether this server is set up for people to sign in."""
+    try:
+        return "auth" in st.secrets
+    except StreamlitSecretNotFoundError:
+        return False
+
+
+def name() -> str:
+    """The e-mail address, or the name, of who signed in; empty where nobody did."""
+    if not signs_in() and not st.get_option("server.trustedUserHeaders"):
+        return ""
+    for field in ("email", "name"):
+        found = st.user.get(field)
+        if found:
+            return str(found)
+    return ""
+
+
+def may_enter() -> bool:
+    """Whether the pages are shown; otherwise there is a button to sign in."""
+    if not signs_in() or name():
+        return True
+    st.title("PoisonLab")
+    st.markdown("This server is shared: jobs belong to people, so it asks who you are.")
+    st.button("Sign in", on_click=st.login, icon=":material/login:")
+    return False
+
+
+def person() -> Person:
+    """Who is here."""
+    found = name()
+    if not found:
+        return Person("", False) if signs_in() else OWNER
+    from poisonlab.runner import runtime  # noqa: PLC0415 - the first page does without
+
+    return runtime.get().runner.rules.person(found)
+
+
+def account() -> None:
+    """In the sidebar: who is signed in, and a button to leave."""
+    found = name()
+    if found:
+        st.sidebar.text(found)
+        if signs_in():
+            st.sidebar.button("Sign out", on_click=st.logout, icon=":material/logout:")
+
+
+def log() -> None:
+    """For administrators of a shared server: who did what."""
+    if not name() or not person().administrator:
+        return
+    from poisonlab.runner import runtime  # noqa: PLC0415 - the first page does without
+
+    with st.expander("Who did what"):
+        st.dataframe(
+            runtime.get().store.audit.last(),
+            column_config={
+                "time": st.column_config.DatetimeColumn("time (UTC)", format="D MMM YYYY, HH:mm:ss")
+            },
+            hide_index=True,
+            placeholder="–",
+            alt="Who queued, cancelled and resumed jobs, the newest first",
+        )
