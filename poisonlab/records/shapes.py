@@ -9,7 +9,8 @@ A field is described by its type, its dimensions and the range of its values:
     "float n or empty"      it may also hold nothing, as of a record that does not say
     "float n or none"       it may be ``None`` instead
     "names k", "names"      a list of texts, ``k`` of them
-    "whole in [-1, k)"      a whole number; also "number", "flag", "text", "numbers" (of a dictionary)
+    "whole in [-1, k)"      a whole number; also "number", "flag", "text", "numbers" (of a dictionary;
+                            ``None`` among them is undefined)
 
 A dimension is at least 1; one that is written with a star (``n*``) may be 0. ``c`` is 1 or 3: images are gray or color.
 What fields of one kind say of each other beyond that is in ``AGREEMENTS``.
@@ -101,7 +102,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "ClassAnomaly": {
         "victim": "float k",
         "control": "float k",
-        "threshold": "number",
+        "threshold": "number or none",
         "named": "whole in [-1, k)",
         "named_control": "whole in [-1, k)",
         "target_class": "whole in [-1, k)",
@@ -112,9 +113,9 @@ SHAPES: dict[str, dict[str, str]] = {
         "clean": "float n*",
         "poisoned": "float p*",
         "control": "float q*",
-        "flagged_clean": "number in [0, 1]",
-        "flagged_poisoned": "number in [0, 1]",
-        "flagged_control": "number in [0, 1]",
+        "flagged_clean": "number in [0, 1] or none",
+        "flagged_poisoned": "number in [0, 1] or none",
+        "flagged_control": "number in [0, 1] or none",
     },
     "FlagReview": {
         "clean": "float n*",
@@ -196,8 +197,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "poisoned": "uint8 n c h w",
         "changes": "int64 bins in [0, any)",
         "grids": "float n 3 r1 r2 r3 or empty",
-        "eps": "number",
-        "color": "number",
+        "eps": "number in [0, 255]",
+        "color": "number in [0, 255]",
     },
     "Curve": {
         "x": "float n",
@@ -308,7 +309,7 @@ def _check_range(name: str, value: Any, form: _Form, sizes: Mapping[str, int]) -
         least, most = int(values.min()), int(values.max())
         if least < low or most > most_allowed:
             raise ShapeError(f"{name} must be from {low} to {most_allowed}, and holds {least} to {most}")
-    elif form.low is not None and value is not None:
+    elif form.low is not None:
         values = value if isinstance(value, Tensor) else torch.tensor([float(value)])
         beyond = (values < form.low - ROUNDING) | (values > float(str(form.high)) + ROUNDING)
         if beyond.any():
@@ -332,8 +333,7 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    """A finite number; ``None`` stands for one that is undefined."""
-    return value is None or _whole(value) or isinstance(value, float) and math.isfinite(value)
+    return _whole(value) or isinstance(value, float) and math.isfinite(value)
 
 
 def _text(value: Any) -> bool:
@@ -347,7 +347,7 @@ def _flag(value: Any) -> bool:
 def _numbers(value: Any) -> bool:
     if not isinstance(value, dict) or len(value) > MAX_NAMES:
         return False
-    return all(_text(key) and _number(item) for key, item in value.items())
+    return all(_text(key) and (item is None or _number(item)) for key, item in value.items())
 
 
 _PLAIN = {"whole": _whole, "number": _number, "text": _text, "flag": _flag, "numbers": _numbers}

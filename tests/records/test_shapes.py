@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from poisonlab.records import artifacts, record, shapes
 from poisonlab.records.artifacts import (
     KINDS,
+    Crafting,
     FlagReview,
     LangevinTrace,
     NeuronScores,
@@ -139,6 +140,15 @@ def repaired(**changed):
     return dataclasses.replace(usual, **changed)
 
 
+def crafted(**changed):
+    picture = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    curves = [whole(0, 1), floats(2), floats(2), whole(0), floats(1), floats(1)]
+    plane = [floats(2, 3, 2), floats(2), floats(2, 3), floats(2, 3)]
+    pictures = [picture, picture.clone(), picture.clone()]
+    usual = Crafting(*curves, *plane, *pictures, whole(1, 2), floats(0), 8.0, 0.04)
+    return dataclasses.replace(usual, **changed)
+
+
 def neurons(**changed):
     usual = NeuronScores(["a", "b"], torch.ones(2, 10).long(), "score", True, floats(4), ["m", "n"])
     return dataclasses.replace(usual, **changed)
@@ -175,6 +185,8 @@ DISAGREEING = {
     "masks_of_no_round": (recovered, {"masks": floats(0)}, "masks must be float"),
     "a_phase_without_a_look": (repaired, {"phase": whole(0, 0, 0)}, "each of the 2 phases"),
     "an_accuracy_below_0": (repaired, {"accuracy": floats(3) - 5}, "accuracy must be from 0 to 1"),
+    "an_undefined_bound": (crafted, {"eps": float("nan")}, "eps must be a number, not NoneType"),
+    "a_bound_beyond_pixels": (crafted, {"eps": 1e308}, "eps must be from 0 to 255"),
     "modules_of_other_layers": (neurons, {"modules": ["m"]}, "each of the 2 layers"),
 }
 
@@ -215,6 +227,7 @@ def test_a_number_that_is_undefined_stays_undefined(tmp_path):
         {"kind": "ModelHealth", "fields": {"values": {"auroc": "high"}, "verdict": "fine"}},
         {"kind": "ModelHealth", "fields": {"values": {"auroc": 0.9}, "verdict": 5}},
         {"kind": "ModelHealth", "fields": [], "schema": "two"},
+        {"kind": "ModelHealth", "fields": {"values": None, "verdict": "fine"}},
     ],
 )
 def test_headers_that_fit_no_kind_are_refused(header, tmp_path):
