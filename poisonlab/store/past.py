@@ -1,6 +1,7 @@
 """What the stages of finished runs took, where they were really computed."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -32,10 +33,18 @@ class PastRun:
     _work: dict[Stage, float | None] = field(default_factory=dict)
 
     def work(self, stage: Stage) -> float | None:
-        """The work of a stage of it."""
+        """The work of a stage of it; ``None`` where its values, which may be anybody's, make no sense of it."""
         if stage not in self._work:
-            self._work[stage] = work(stage, self.spec)
+            self._work[stage] = self._measurable(stage)
         return self._work[stage]
+
+    def _measurable(self, stage: Stage) -> float | None:
+        try:
+            found = work(stage, self.spec)
+        except Exception:  # whatever values out of all bounds make of the arithmetic
+            return None
+        sound = isinstance(found, int | float) and 0 <= found < math.inf
+        return found if sound else None
 
 
 class PastRuns:

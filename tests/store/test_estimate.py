@@ -8,6 +8,7 @@ import pytest
 from core_helpers import tiny_spec
 from store_helpers import add, record_of, ship
 
+from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import cost
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.stages import Stage
@@ -46,6 +47,32 @@ def test_a_run_like_a_finished_one_takes_as_long(store, spec):
     add(store, measured(spec()))
 
     assert store.estimates.of(spec(seed=5), "cpu").seconds == pytest.approx(sum(TOOK.values()))
+
+
+@pytest.mark.parametrize("value", [-1, 0, 1e308, -1e308, 2**62])
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("training", "epochs"),
+        ("training", "batch_size"),
+        ("dataset", "train_images"),
+        ("dataset", "test_images"),
+        ("dataset", "size"),
+        ("victim", "width"),
+        ("attack", "targets"),
+        ("defense", "rounds"),
+        ("defense", "copies"),
+    ],
+)
+def test_a_record_with_values_beyond_all_bounds_stops_no_estimate(store, spec, part, name, value):
+    add(store, measured(spec()))
+    values = spec(seed=1).model_dump(mode="json")
+    values[part].get("params", values[part])[name] = value
+    add(store, measured(RecordedSpec.of(values)))
+
+    found = expected(store, spec(training__epochs=7))
+
+    assert all(seconds is not None and 0 <= seconds < 1e6 for seconds in found.values())
 
 
 def test_a_hundred_times_the_epochs_take_a_hundred_times_the_victims_time(store, spec):
