@@ -48,15 +48,14 @@ def board_report(store: Store, block: Block, of: Of, loss_allowed: float) -> str
         ValueError: ``loss_allowed`` is not in [0, 1].
     """
     board = store.rankings.board(block, of, loss_allowed)
-    return board_document(board, of, loss_allowed, store.rankings.measured_with(block))
+    return board_document(board, of, loss_allowed, store.rankings.runs(block))
 
 
 def board_document(board: Board, of: Of, loss_allowed: float, runs: pd.DataFrame) -> str:
     """The same of tables.
 
     Args:
-        runs: as of :meth:`~poisonlab.store.ranking.Rankings.measured_with`; those of tasks that do not count are shown,
-            too.
+        runs: as of :meth:`~poisonlab.store.ranking.Rankings.runs`; those of tasks that do not count are shown, too.
     """
     made_with, runs = _lettered(runs)
     rows = board.rows.assign(seeds=board.seeds(" to ")).to_dict("records")

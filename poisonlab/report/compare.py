@@ -23,7 +23,7 @@ def compare_report(runs: Runs, records: Sequence[RunRecord]) -> str:
     """
     if not 2 <= len(records) <= MOST:
         raise ValueError(f"a comparison takes 2 to {MOST} runs, not {len(records)}")
-    return compare_document(records, [recorded(runs, record) for record in records])
+    return compare_document(records, [recorded(runs, record, trials=1) for record in records])
 
 
 def compare_document(records: Sequence[RunRecord], found: Sequence[Recorded]) -> str:

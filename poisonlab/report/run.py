@@ -1,7 +1,7 @@
 """One run as a document: what was done, what came out, what it recorded, how to repeat it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,6 +24,7 @@ from poisonlab.store.shipped import NOT_SHIPPED
 from poisonlab.words import glossary
 from poisonlab.words.numbers import run_title
 
+TRIALS = 4  # whose pictures a document shows: each adds up to a megabyte
 _MODELS = {"control": "the control", "undefended": "the undefended model", "defended": "the defended model"}
 
 
@@ -32,8 +33,8 @@ class Recorded:
     """What of a run's pictures is here.
 
     Attributes:
-        sections: of the artifacts of its first trial.
-        missing: one sentence for each that is not here or cannot be read.
+        sections: of the artifacts, those of several trials one trial after the other.
+        missing: one sentence for each that is not here or cannot be read, and one for trials that are left out.
     """
 
     sections: tuple[Section, ...]
@@ -168,13 +169,31 @@ def curves(points: pd.DataFrame) -> list[Drawing]:
     ]
 
 
-def recorded(runs: Runs, record: RunRecord) -> Recorded:
-    """The pictures of a run's first trial; one that is damaged is named, not fatal."""
-    items = [item for item in record.artifacts if item.trial == 0]
+def recorded(runs: Runs, record: RunRecord, trials: int = TRIALS) -> Recorded:
+    """The pictures of a run: those of all trials together, then of each of the first ones.
+
+    One that is damaged is named, not fatal.
+
+    Args:
+        trials: shown at most; how many are left out is said.
+    """
+    items = record.artifacts
     if items and not runs.has_pictures(record.run_id):
         return Recorded((), (f"{NOT_SHIPPED[0].upper()}{NOT_SHIPPED[1:]}.",))
-    found, missing = _read(runs, record.run_id, items)
-    return Recorded(tuple(sections(found)), tuple(missing))
+    of_each = {item.name for item in items if item.trial > 0}
+    numbers = sorted({item.trial for item in items if item.name in of_each})
+    found, missing = _read(runs, record.run_id, [item for item in items if item.name not in of_each])
+    shown = sections(found)
+    for trial in numbers[:trials]:
+        own = [item for item in items if item.name in of_each and item.trial == trial]
+        found, unreadable = _read(runs, record.run_id, own)
+        missing += unreadable
+        named = f", trial {trial + 1}" if trials > 1 else ""
+        shown += [replace(section, title=f"{section.title}{named}") for section in sections(found)]
+    if len(numbers) > trials:
+        first = "trial 1 is" if trials == 1 else f"the first {trials} are"
+        missing.append(f"Of {len(numbers)} trials {first} shown; {len(numbers) - trials} are left out.")
+    return Recorded(tuple(shown), tuple(missing))
 
 
 def _read(runs: Runs, run_id: str, items: Iterable[Any]) -> tuple[list[Any], list[str]]:
@@ -182,7 +201,8 @@ def _read(runs: Runs, run_id: str, items: Iterable[Any]) -> tuple[list[Any], lis
     missing = []
     for item in items:
         try:
-            found.append(runs.load_artifact(run_id, item.name, item.sha256))
+            found.append(runs.load_artifact(run_id, item.name, item.sha256, item.trial))
         except (RecordError, OSError) as error:
-            missing.append(f"{item.name} of this run cannot be read: {error}")
+            trial = f" (trial {item.trial + 1})" if item.trial else ""
+            missing.append(f"{item.name}{trial} of this run cannot be read: {error}")
     return found, missing

@@ -22,12 +22,11 @@ _COMPARABLE = f"""{COUNTED}
 WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
     AND seed NOT IN ({", ".join(map(str, TUNED_ON))})"""
 _RUNS = f"""
-SELECT dataset, threat, preset, attack, defense, seed, arg_max(run_id::VARCHAR, created) AS run_id,
-    {", ".join(f"arg_max({name}, created) AS {name}" for name in SHOWN)},
-    arg_max(success_undefended, created) AS success_undefended, arg_max(seconds, created) AS seconds,
-    arg_max(clean_accuracy_undefended - clean_accuracy, created) AS loss
+SELECT DISTINCT ON (dataset, threat, preset, attack, defense, seed)
+    dataset, threat, preset, attack, defense, seed, run_id::VARCHAR AS run_id, {", ".join(SHOWN)}, success_undefended,
+    clean_accuracy_undefended - clean_accuracy AS loss, seconds, victim, source, device, torch, revision, created
 FROM {_COMPARABLE}
-GROUP BY dataset, threat, preset, attack, defense, seed
+ORDER BY dataset, threat, preset, attack, defense, seed, created DESC
 """
 
 
@@ -104,22 +103,13 @@ class Rankings:
         return ranked(self.runs(block), block, of, loss_allowed)
 
     def runs(self, block: Block) -> pd.DataFrame:
-        """What a block's board is made of, one row a run, as :func:`ranked` takes it."""
+        """What a block's board is made of, one row a run, as :func:`ranked` takes it: the newest of each seed.
+
+        Columns of numbers, then what a reader needs to check them: ``run_id``, ``victim``, ``source``, ``device``,
+        ``torch``, ``revision``, ``created``.
+        """
         sql = f"""SELECT * FROM ({_RUNS}) WHERE dataset = ? AND threat = ? AND preset = ?
             ORDER BY attack, defense, seed"""
-        return self.db.frame(sql, [block.dataset, block.threat, block.preset])
-
-    def measured_with(self, block: Block) -> pd.DataFrame:
-        """The same runs with what a reader needs to check them, by attack, defense and seed.
-
-        Further columns: ``run_id``, ``clean_accuracy``, ``victim``, ``source``, ``device``, ``torch``, ``revision``,
-        ``created``.
-        """
-        sql = f"""SELECT DISTINCT ON (attack, defense, seed) attack, defense, seed, run_id::VARCHAR AS run_id, success,
-                success_undefended, clean_accuracy, clean_accuracy_undefended - clean_accuracy AS loss, seconds,
-                victim, source, device, torch, revision, created
-            FROM {_COMPARABLE} AND dataset = ? AND threat = ? AND preset = ?
-            ORDER BY attack, defense, seed, created DESC"""
         return self.db.frame(sql, [block.dataset, block.threat, block.preset])
 
     def all_runs(self) -> pd.DataFrame:
