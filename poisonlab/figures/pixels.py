@@ -4,19 +4,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poisonlab.figures import png
+
 SIDE = 192  # pixels an image is enlarged to, at least
 
 
 def as_rgb(image: Tensor) -> np.ndarray:
     """uint8 ``(c, h, w)`` -> uint8 ``(h, w, 3)``."""
-    pixels = image.permute(1, 2, 0).numpy()
-    return np.repeat(pixels, 3, axis=2) if len(image) == 1 else pixels
+    return png.as_rgb(image.numpy())
 
 
 def enlarged(image: Tensor, side: int = SIDE) -> np.ndarray:
-    """uint8 ``(c, h, w)`` -> uint8 ``(H, W, 3)``, each pixel repeated: no smoothing, no loss."""
-    factor = max(1, -(-side // max(image.shape[1:])))
-    return as_rgb(image).repeat(factor, axis=0).repeat(factor, axis=1)
+    """uint8 ``(c, h, w)`` -> uint8 ``(H, W, 3)``, see :func:`poisonlab.figures.png.enlarged`."""
+    return png.enlarged(as_rgb(image), side)
 
 
 def amplified(before: Tensor, after: Tensor, factor: float) -> Tensor:

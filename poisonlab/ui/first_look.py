@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from safetensors.numpy import load
 
-from poisonlab.figures.png import as_png
+from poisonlab.figures.png import as_png, as_rgb, enlarged, framed
 from poisonlab.records.migrate import HEADER
 from poisonlab.records.record import read_plain
 from poisonlab.runner import runtime
@@ -107,16 +107,5 @@ def _of(held: Mapping[str, np.ndarray], classes: Sequence[str], target: int) -> 
     if min(labels) < 0 or any(image.dtype != np.uint8 or image.ndim != 3 for image in images):
         return None
     true_name, victim, repaired = (str(classes[label]) for label in labels)
-    clean, triggered = (as_png(_enlarged(_rgb(image))) for image in images)
+    clean, triggered = (as_png(framed(enlarged(as_rgb(image), SIDE))) for image in images)
     return Look(clean, triggered, true_name, victim, repaired)
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """uint8 ``(c, h, w)`` -> uint8 ``(h, w, 3)``."""
-    pixels = image.transpose(1, 2, 0)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-
-
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    factor = max(1, -(-SIDE // max(image.shape[:2])))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -6,14 +6,14 @@ import streamlit as st
 from torch import Tensor
 
 from poisonlab.figures.pixels import SIDE, enlarged
-from poisonlab.figures.png import as_png
+from poisonlab.figures.png import as_png, framed
 from poisonlab.ui import shared
 
 
 @shared.of_arguments
 def png(image: Tensor, side: int = SIDE) -> bytes:
-    """An image, uint8 ``(c, h, w)``, enlarged to ``side`` pixels at least, as the file that is sent."""
-    return as_png(enlarged(image, side))
+    """An image, uint8 ``(c, h, w)``, enlarged to ``side`` pixels at least and framed, as the file that is sent."""
+    return as_png(framed(enlarged(image, side)))
 
 
 def strip(

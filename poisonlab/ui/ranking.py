@@ -79,7 +79,7 @@ def small(rows: int = 5) -> None:
         height=tables.HEADER + tables.ROW * len(first),
         alt=f"The first {len(first)} defenses on {block}",
     )
-    st.caption(f"{block}: means over {len(board.tasks)} attacks.")
+    st.caption(f"{block}: means over {len(board.tasks)} attacks. Equal ranks cannot be told apart.")
 
 
 def _summary(board: Board, of: Of) -> str:

@@ -1,16 +1,15 @@
 """Which attack the Trials page shows, its tables, and the trials that are missing."""
 
 import base64
-import io
 import math
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 from poisonlab import registry
 from poisonlab.figures.pixels import enlarged
+from poisonlab.figures.png import as_png
 from poisonlab.figures.style import POISONED
 from poisonlab.measure import intervals
 from poisonlab.records.artifacts import TargetGallery
@@ -209,9 +208,7 @@ def _target_table(gallery: TargetGallery) -> pd.DataFrame:
 
 
 def _picture(image: Any) -> str:
-    file = io.BytesIO()
-    Image.fromarray(enlarged(image, PICTURE)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_png(enlarged(image, PICTURE))).decode()
 
 
 # -- classes --------------------------------------------------------------------------------------------

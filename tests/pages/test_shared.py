@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from poisonlab.figures import poisons as figures
 from poisonlab.figures.pixels import enlarged
+from poisonlab.figures.png import FRAME
 from poisonlab.figures.prepared import Prepared, prepared
 from poisonlab.records.artifacts import PoisonGallery
 from poisonlab.records.record import RunRecord
@@ -170,7 +171,7 @@ def test_a_picture_is_encoded_once_and_loses_nothing() -> None:
 
     with Image.open(io.BytesIO(file)) as read:
         assert read.format == "PNG"
-        assert np.array_equal(np.asarray(read), enlarged(image))
+        assert np.array_equal(np.asarray(read)[FRAME:-FRAME, FRAME:-FRAME], enlarged(image))
     assert png(image.clone()) is file
 
 
