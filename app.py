@@ -58,7 +58,12 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 
 def from_environment() -> dict[str, str | int | bool]:
     """Settings such as ``STREAMLIT_SERVER_PORT=8600``, which Streamlit itself reads under ``streamlit run`` only."""
-    names = {"server.port": "PORT", "server.address": "ADDRESS", "server.headless": "HEADLESS"}
+    names = {
+        "server.port": "PORT",
+        "server.address": "ADDRESS",
+        "server.headless": "HEADLESS",
+        "server.trustedUserHeaders": "TRUSTED_USER_HEADERS",
+    }
     found = {option: os.environ.get(f"STREAMLIT_SERVER_{name}") for option, name in names.items()}
     given: dict[str, str | int | bool] = {option: value for option, value in found.items() if value}
     if "server.port" in given:

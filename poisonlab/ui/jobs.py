@@ -135,12 +135,15 @@ def _stage(name: str) -> str:
 
 
 def button(place: Any, label: str, run_id: str, act: Callable[[str, Person], Any], **look: Any) -> None:
-    """A button that does something to one job and runs the page again; an error is shown, not raised."""
+    """A button that does something to one job and runs the page again; an error is shown, not raised.
+
+    It is shown where it stays when what is polled is drawn again.
+    """
     if place.button(label, key=f"{label}-{run_id}", **look):
         try:
             act(run_id, people.person())
         except (ValueError, RuntimeError) as error:
-            st.error(escape(error))
+            st.toast(escape(error), icon=":material/error:", duration="long")
             return
         st.rerun()
 
