@@ -6,7 +6,7 @@ from poisonlab.figures import triggers as figures
 from poisonlab.figures.pixels import on_gray
 from poisonlab.ui import charts, detection, galleries, glossary, neurons, page, selector, trial
 from poisonlab.ui.images import png
-from poisonlab.ui.wording import escape
+from poisonlab.ui.wording import escape, number
 
 page.header(
     "Triggers",
@@ -71,7 +71,7 @@ if recovered := found.get("TriggerReconstruction"):
     norm = float(recovered.l1_norm[shown - 1])
     left.image(
         png(on_gray(recovered.patterns[shown - 1], mask), 320),
-        caption=f"round {shown}: largest entry {float(strongest):.3g}, L1 norm {norm:.3g}",
+        caption=f"round {shown}: largest entry {float(strongest):.3g}, L1 norm {number(norm)}",
         alt=f"pattern recovered in round {shown}",
         output_format="PNG",
         width="stretch",

@@ -63,7 +63,7 @@ def playable(
                 "y": 0,
                 "xanchor": "left",
                 "yanchor": "top",
-                "pad": {"t": axis},
+                "pad": {"t": axis, "r": 36},  # half of the last label
                 "currentvalue": {"prefix": what, "xanchor": "left"},
                 "steps": [{"label": name, "method": "animate", "args": [[name], _AT_ONCE]} for name in names],
             }

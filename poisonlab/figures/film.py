@@ -79,8 +79,7 @@ def _label(figure: go.Figure, columns: Sequence[int], chosen: int, side: int) ->
         )
     for row, name in enumerate(ROWS):
         figure.add_annotation(
-            x=0,
-            xref="paper",
+            x=-GAP,
             xanchor="right",
             xshift=-6,
             y=row * side + side / 2,

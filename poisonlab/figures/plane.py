@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from poisonlab.figures.animation import playable
-from poisonlab.figures.style import CLEAN, CONTROL, DASHES, POISONED, PURIFIED, SEQUENTIAL, layout
+from poisonlab.figures.style import CLEAN, CONTROL, DASHES, INK, POISONED, PURIFIED, SEQUENTIAL, layout
 
 COLORS = (CLEAN, POISONED)  # of class 0 and class 1
 HIGHEST = 0.8  # quantile of the energies at which colors end: corners far from any data would take them all
@@ -36,7 +36,7 @@ def boundaries(
     def lines(moment: int) -> list[Any]:
         return [
             _boundary(
-                axis, landscapes[name][moment], name, CONTROL if number == 0 else "black", DASHES[1 - number]
+                axis, landscapes[name][moment], name, CONTROL if number == 0 else INK, DASHES[1 - number]
             )
             for number, name in enumerate(names)
         ]
@@ -78,7 +78,7 @@ def reach(
         y=movable[:, 1],
         mode="markers",
         name="may be moved",
-        marker={"symbol": "square-open", "size": 9, "color": "black", "line": {"width": 1.2}},
+        marker={"symbol": "square-open", "size": 9, "color": INK, "line": {"width": 1.2}},
     )
     star(figure, target)
     x, y = movable[np.linalg.norm(movable - target, axis=1).argmin()]
@@ -157,7 +157,7 @@ def arrows(
     points(figure, *clean, opacity=0.35)
     for number, (name, landscape) in enumerate(landscapes.items()):
         figure.add_trace(
-            _boundary(axis, landscape, name, CONTROL if number == 0 else "black", DASHES[1 - number % 2])
+            _boundary(axis, landscape, name, CONTROL if number == 0 else INK, DASHES[1 - number % 2])
         )
     star(figure, target)
     _square(figure, float(axis[-1]))

@@ -11,6 +11,7 @@ CLEAN = "#0072B2"
 POISONED = "#D55E00"
 PURIFIED = "#009E73"
 CONTROL = "#5B6770"
+INK = "#8560B8"  # where black would vanish in the dark: read on both pages, and no other color
 CATEGORICAL = (CLEAN, POISONED, PURIFIED, "#CC79A7", "#E69F00", "#56B4E9", CONTROL)
 SEQUENTIAL = "Cividis"
 DASHES = ("solid", "dash", "dot", "dashdot")

@@ -18,6 +18,7 @@ from poisonlab.records.artifacts import (
 )
 from poisonlab.report.parts import Section, Strip, drawing, strip
 from poisonlab.words import glossary
+from poisonlab.words.numbers import number
 
 SHOWN = 8  # images of a row, walks of a run
 FRAMES = 7  # moments of a walk
@@ -87,7 +88,7 @@ def trigger_reconstruction(found: TriggerReconstruction) -> Section:
     row = strip(
         "Pattern by round",
         [on_gray(found.patterns[row], masks[row]) for row in range(count)],
-        [f"round {row + 1}: L1 norm {float(found.l1_norm[row]):.3g}" for row in range(count)],
+        [f"round {row + 1}: L1 norm {number(found.l1_norm[row])}" for row in range(count)],
         [f"pattern recovered in round {row + 1}" for row in range(count)],
     )
     drawings = [

@@ -1,5 +1,6 @@
 """Runs that are trials of one attack: other targets of a targeted poison, other target classes of a backdoor."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,20 @@ def by_line(rows: pd.DataFrame) -> pd.DataFrame:
         own = shared[[*trial, "targets", success, accuracy]].set_axis(columns, axis=1)
         return own.assign(line=line)
 
-    defended = rows.loc[rows["defense"] != "none", [*columns, "line"]].sort_values(["line", *trial])
+    defended = rows.loc[rows["defense"] != "none", [*columns, "line"]].sort_values(trial)
+    defended = defended.sort_values("line", key=lambda lines: lines.map(_reading), kind="stable")
     parts = [
         renamed("control", "clean_accuracy_control", CONTROL),
         renamed("success_undefended", "clean_accuracy_undefended", UNDEFENDED),
         defended,
     ]
     return pd.concat([part for part in parts if len(part)], ignore_index=True)[["line", *columns]]
+
+
+def _reading(line: str) -> tuple[str | int, ...]:
+    """A key by which ``steps 50`` comes before ``steps 100``."""
+    parts = re.split(r"(\d+)", line)  # a text, a number, a text, ...
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def over_targets(models: pd.DataFrame) -> pd.DataFrame:

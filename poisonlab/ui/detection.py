@@ -16,7 +16,7 @@ from poisonlab.records.artifacts import (
 )
 from poisonlab.ui import charts, galleries, glossary
 from poisonlab.ui.images import strip
-from poisonlab.ui.wording import escape, percent
+from poisonlab.ui.wording import escape, number, percent
 
 
 def side_by_side(
@@ -32,7 +32,7 @@ def side_by_side(
         return
     norm = float(found.l1_norm[row])
     images = [truth.triggered[0], recovered]
-    captions = ["with the true trigger, which changes every pixel", f"recovered, L1 norm {norm:.3g}"]
+    captions = ["with the true trigger, which changes every pixel", f"recovered, L1 norm {number(norm)}"]
     if not changed.all():  # an all-white picture looks like a missing one
         images.insert(1, marked.expand(truth.clean.shape[1:]))
         captions = ["with the true trigger", f"{int(changed.sum())} pixels it changes", captions[1]]

@@ -19,7 +19,7 @@ st.set_page_config(
 chosen = st.navigation(navigation.sections(), expanded=True)
 people.account()
 charts.projector()
-theme.focus_ring()
+theme.readable()
 if chosen.title != "Home":
     st.set_page_config(page_title=f"{chosen.title} · PoisonLab")
 home = chosen.title == "Home"

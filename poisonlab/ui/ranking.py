@@ -66,6 +66,7 @@ def small(rows: int = 5) -> None:
     """The best of the block with most evidence, on a page that is about something else."""
     blocks = results.blocks()
     if not blocks:
+        st.caption("Nothing was measured yet that could be ranked.")
         return
     block = blocks[0]
     board = results.board(block, "defense", LOSS_ALLOWED)

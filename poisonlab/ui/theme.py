@@ -1,4 +1,4 @@
-"""What looks differ in the light and in the dark, and the one look that the theme of streamlit has no setting for."""
+"""What looks differ in the light and in the dark, and what the theme of streamlit has no setting for."""
 
 from typing import Literal
 
@@ -21,7 +21,16 @@ FOCUS_RING = """<style>
 }
 </style>"""
 
+# streamlit writes white on the accent color, which is light in the dark
+DARK_CHIPS = """<style>
+[data-testid="stMultiSelectTagsContainer"] [data-tag], [data-testid="stMultiSelectTagsContainer"] [data-tag] * {
+    color: #12181F !important;
+}
+</style>"""
 
-def focus_ring() -> None:
-    """Links and buttons show where the keyboard is."""
+
+def readable() -> None:
+    """Links and buttons show where the keyboard is; what is chosen of a list can be read in the dark, too."""
     st.html(FOCUS_RING)
+    if st.context.theme.type == "dark":
+        st.html(DARK_CHIPS)

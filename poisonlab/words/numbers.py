@@ -23,7 +23,11 @@ def percent(value: Any) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    return NONE if missing(value) else f"{float(value):.{digits}g}"
+    """``0.0123``, ``1030``, ``1e-08``: as many digits, and never fewer than stand before the point."""
+    if missing(value):
+        return NONE
+    shown = f"{float(value):.{digits}g}"
+    return f"{float(value):.0f}" if "e+" in shown else shown
 
 
 def duration(seconds: Any) -> str:

@@ -174,4 +174,4 @@ def test_numbers_read_as_people_write_them() -> None:
         "2 h 5 min",
         "–",
     ]
-    assert number(1e-8) == "1e-08"
+    assert [number(1e-8), number(999.6), number(-1234.5), number(None)] == ["1e-08", "1000", "-1234", "–"]
