@@ -14,6 +14,7 @@ from poisonlab.records.record import RecordError, new_run_id, save_artifact, wri
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.store import QueueFull, Store, StoreError, index
 from poisonlab.store import jobs as jobs_module
+from poisonlab.store.trials import _reading
 
 
 def gallery() -> artifacts.ModelHealth:
@@ -366,3 +367,9 @@ def test_a_record_that_cannot_be_run_here_is_listed_and_compared(store, spec):
     assert store.leaderboard.rows()["dataset"].tolist() == ["my_pictures"]
     assert store.runs.record(record.run_id).spec.obstacle().startswith("made with dataset 'my_pictures'")
     assert store.runs.names()["dataset"] == ["my_pictures"]
+
+
+def test_lines_of_trials_stand_in_the_order_of_reading():
+    names = ["ddpm (steps 100)", "ddpm (steps 50)", "awm", "ddpm (steps 0.5)"]
+
+    assert sorted(names, key=_reading) == ["awm", "ddpm (steps 0.5)", "ddpm (steps 50)", "ddpm (steps 100)"]
