@@ -24,7 +24,7 @@ from poisonlab.store.metric_columns import stored_metrics
 from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
 
 BATCH = 200  # runs indexed in one transaction
-BATCH_ROWS = 500_000  # points and lines of logs in one: they are held in memory until it ends
+BATCH_ROWS = 100_000  # points and lines of logs in one: they are held in memory until it ends
 
 log = logging.getLogger(__name__)
 
