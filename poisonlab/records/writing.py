@@ -30,7 +30,7 @@ def held(folder: Path) -> Iterator[None]:
     A file system without locks does not stop a run: its folder is then told by its age.
     """
     path = _lock_of(folder)
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)  # a marker would outlive its process
     with suppress(OSError, NotImplementedError, Timeout):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -74,7 +74,7 @@ def _remove(paths: Sequence[Path], lock: Path) -> bool:
         old = [path for path in _unfinished(paths) if time.time() - _touched(path) > OLD_SECONDS]
         return _delete(old)
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=0, fallback_to_soft=False):
             removed = _delete(_unfinished(paths))
     except (OSError, NotImplementedError, Timeout):
         return False

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from poisonlab.measure.recorded import read_record
 from poisonlab.records import archive
@@ -49,7 +50,10 @@ class RayRunner(QueueRunner):
         self._memory_share = min(1.0, gpus) if gpus else 1.0
         # a crash of a worker is told apart from a job that failed, and is another attempt of the job
         self._task = ray.remote(num_cpus=options.cpus, num_gpus=gpus, max_retries=0)(attempt)
-        self._post: Any = ray.remote(num_cpus=0)(Post).remote()
+        # on the program's own machine: another one may die, and with it what all jobs said
+        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor: Any = ray.remote(Post)
+        self._post: Any = actor.options(num_cpus=0, scheduling_strategy=beside).remote()
         self._mark = secrets.token_hex(8)
         results.mkdir(parents=True, exist_ok=True)
         (results / MARK).write_text(self._mark)

@@ -17,16 +17,8 @@ from poisonlab.store import Store
 POLL = 0.25  # seconds between two looks into a mailbox
 IDLE = 120.0  # seconds without an order after which a worker gives its place in the cluster back
 ALONE = 120.0  # seconds without a sign of the program, which a slow file system may take to show it
-_LOST = (
-    "FAILED",
-    "CANCELLED",
-    "TIMEOUT",
-    "OUT_OF_MEMORY",
-    "NODE_FAIL",
-    "PREEMPTED",
-    "COMPLETED",
-    "BOOT_FAIL",
-)
+# states in which a worker may still answer; in all others of Slurm's it never will
+_ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "RESIZING", "SUSPENDED", "UNKNOWN")
 
 
 class SlurmRunner(PoolRunner):
@@ -77,7 +69,7 @@ class _Submitted:
 
     def gone(self) -> str:
         state = str(self._job.state).upper().split()[0]
-        return f"Slurm says that job {self._job.job_id} is {state}" if state in _LOST else ""
+        return "" if state in _ALIVE else f"Slurm says that job {self._job.job_id} is {state}"
 
     def end(self) -> None:
         self._job.cancel(check=False)
