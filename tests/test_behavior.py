@@ -25,6 +25,8 @@ RECIPE = {
     "victim.width": 8,
 }
 TARGETS = 4
+# What a narrow network decides early, or counts few targets, is the mean of several seeds; all else is of seed 2.
+SEEDS = {"abl": (1, 2, 3), "convex_polytope": (1, 2, 3)}
 # What takes long takes less here: fewer images, trials or copies, a narrower network.
 BRIEF: dict[str, dict[str, int]] = {
     "lf": {"attack.images": 20},
@@ -57,7 +59,7 @@ ATTACKS: dict[str, Limits] = {
     # a sinusoid over a whole digit leads an honest model astray as well
     "sig": {"asr_undefended": (">=", 0.9), "robust_accuracy_undefended": ("<=", 0.1)},
     "bullseye_polytope": HIT,
-    "convex_polytope": HIT,
+    "convex_polytope": HIT | {"poison_success_undefended": (">=", 0.5)},
     "feature_collision": HIT,
     # the control of equal size: perturbed at random, images hit nothing
     "random_perturbation": {"poison_success_undefended": ("<=", 0.34)},
@@ -131,8 +133,13 @@ def measure(shared_cache: StageCache) -> Measure:
         if "targets" in registry.attack[attack].Config.model_fields:
             small["attack.targets"] = TARGETS
         small |= BRIEF.get(attack, {}) | BRIEF.get(defense, {})
-        spec = make_spec("digits", attack, defense, seed=2, overrides=small)
-        return run_experiment(spec, Context(cache=shared_cache)).metrics
+        seeds = SEEDS.get(attack) or SEEDS.get(defense, (2,))
+        found = []
+        for seed in seeds:
+            spec = make_spec("digits", attack, defense, seed=seed, overrides=small)
+            found.append(run_experiment(spec, Context(cache=shared_cache)).metrics)
+        whole = {name: [each.get(name) for each in found] for name in found[0]}
+        return {name: sum(each) / len(each) for name, each in whole.items() if None not in each}
 
     return run
 

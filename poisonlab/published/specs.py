@@ -67,12 +67,17 @@ def _settings(table: PublishedTable, attack: str, defense: str, recipe: Recipe) 
 
 
 def _of_full(table: PublishedTable, attack: str, defense: str) -> Settings:
-    """What makes a cell what it is on any network: protocol and attack, and what tells its defense from others."""
+    """What makes a cell what it is on any network: protocol and attack, and what tells its defense from others.
+
+    How many images each part of a dataset has is the preset's own affair.
+    """
     whole = _settings(table, attack, defense, "published")
     own = table.defenses[defense]
     alike = [method.settings for method in table.defenses.values() if method.name == own.name]
     telling = {name for settings in alike for name in settings if len({s.get(name) for s in alike}) > 1}
-    kept = {"protocol"} | telling | set(table.attacks[attack].settings)
+    kept = (
+        {"protocol"} | telling | {n for n in table.attacks[attack].settings if not n.startswith("dataset.")}
+    )
     return {name: value for name, value in whole.items() if name in kept or name.startswith("attack.")}
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -49,6 +50,11 @@ def usable(
         usual: the preset's value of every parameter that the form shows.
         check: raises ``SpecError`` for overrides that do not fit.
     """
+    with suppress(SpecError):  # values that fit together may not fit one by one, in the order of the link
+        whole = parse_settings(list(settings))
+        if whole.keys() <= usual.keys():
+            check(whole)
+            return whole
     good: dict[str, Any] = {}
     hints = []
     for setting in settings:

@@ -229,7 +229,7 @@ def test_what_runs_will_take_is_said_before_they_begin(results, capsys):
         said.startswith("time under 1 s.")
         and "Already in the cache: Poisons, Control, Undefended victim" in said
     )
-    _, _, err = run_cli(capsys, "sweep", *RUN[1:], *TINY, "--no-cache", "--json")
+    _, _, err = run_cli(capsys, "sweep", *RUN[1:], *TINY, "--again", "--no-cache", "--json")
     assert (
         "The time is from runs on this machine." in err.splitlines()[0] and "cache" not in err.splitlines()[0]
     )

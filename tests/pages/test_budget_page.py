@@ -32,7 +32,7 @@ def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
 ) -> None:
     shutil.copytree(filled / "runs", tmp_path / "runs")
     app = open_page(tmp_path, "budget", budgets="20, 25", budget_seeds="2")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
     box = app.multiselect[0]
     assert box.value == ["awm"]
     box.set_value(["ft"]).run()
@@ -51,7 +51,7 @@ def test_the_launcher_queues_only_what_is_missing_and_names_the_command(
     jobs = runtime.get().store.jobs.find()
     assert not app.exception and len(jobs) == 4
     app = open_page(tmp_path, "budget", budgets="20, 25", budget_seeds="2")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
     app.multiselect[0].set_value(["ft"]).run()
     assert "measured or queued" in app.success[0].value and not button(app, "Queue")
 

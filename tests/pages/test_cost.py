@@ -23,7 +23,7 @@ PAPER = {"new_dataset": "cifar10", "new_defense": "none", "new_preset": "paper"}
 def open_form(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> OpenWith:
     """``open_form(results, **query)``: the Experiment page of a machine without a GPU, whose worker takes no job."""
     monkeypatch.setattr(LocalRunner, "device_type", "cpu")
-    monkeypatch.setattr("poisonlab.store.jobs.Jobs.claim", lambda jobs, device: None)
+    monkeypatch.setattr("poisonlab.store.jobs.Jobs.claim", lambda jobs, *asked: None)
     return lambda results, **query: open_page(results, "experiment", **query)
 
 

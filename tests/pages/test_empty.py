@@ -55,7 +55,7 @@ def test_demo_button_queues_the_demo_and_leads_to_its_job(
 ) -> None:
     app = open_page(tmp_path)
     monkeypatch.setattr(
-        runtime.get().store.jobs, "claim", lambda device: None
+        runtime.get().store.jobs, "claim", lambda *asked: None
     )  # nobody works: the queue is the subject
 
     app.button(key="demo").click().run()

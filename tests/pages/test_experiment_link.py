@@ -8,6 +8,7 @@ from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
 from poisonlab.runner import runtime
+from poisonlab.runner.parts import Slot
 from poisonlab.spec.config import make_spec
 
 
@@ -176,8 +177,9 @@ def test_a_job_can_be_sent_to_one_of_several_devices(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     app = open_page(tmp_path, "experiment", mode=mode)
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
-    monkeypatch.setattr(runtime.get().runner, "devices", ["cuda:0", "cuda:1"])
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
+    slots = tuple(Slot(device, device) for device in ("cuda:0", "cuda:1"))
+    monkeypatch.setattr(runtime.get().runner, "slots", slots)
     app.run()
     assert app.selectbox(key="device").options == ["any free device", "cuda:0", "cuda:1"]
 

@@ -39,7 +39,7 @@ def assert_shows(app: AppTest, part: str, names: list[str]) -> None:
 def page(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The Experiment page of a program whose worker takes no job."""
     app = open_page(tmp_path, "experiment")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
     return app
 
 
@@ -212,7 +212,7 @@ def test_a_link_to_change_a_run_beats_what_was_chosen_before(open_page: Open, fi
 
     assert app.selectbox(key="new_attack").value == "badnets"
     assert next(n for n in app.number_input if n.label == "Rounds").value == 2
-    assert not app.warning
+    assert not app.warning, [w.value for w in app.warning]
 
 
 def test_estimate_comes_from_past_runs(open_page: Open, filled: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_running_job_counts_the_targets_hit_so_far() -> None:
 def idle_jobs(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The page Jobs of a dashboard whose worker takes no job."""
     app = open_page(tmp_path, "jobs")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
     return app
 
 

@@ -78,7 +78,7 @@ def test_strengths_are_drawn_and_the_missing_ones_queued(
     asked = ids()["puregen_ebm 4"]
 
     app = open_page(tmp_path, "purification", run=asked, values_steps="2, 4, 16")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
 
     assert len(app.get("plotly_chart")) == 1  # two values of steps were measured
     command = app.code[0].value

@@ -40,7 +40,7 @@ def test_few_classes_are_named_as_few_and_the_others_queued(
 ) -> None:
     shutil.copytree(filled / "runs", tmp_path / "runs")
     app = open_page(tmp_path, "trials", view="classes")
-    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda device: None)
+    monkeypatch.setattr(runtime.get().store.jobs, "claim", lambda *asked: None)
     app.run()
 
     table = app.dataframe[0].value
