@@ -24,10 +24,9 @@ from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import Store, jobs
 
-WORK = {"training.epochs": 200, "dataset.train_images": 1000}  # some ten seconds of one core
-IN_ORDER_OF_QUEUEING = (
-    "SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?) ORDER BY position LIMIT 1"
-)
+WORK = {"training.epochs": 100, "dataset.train_images": 1000}  # some ten seconds of one core
+IN_ORDER_OF_QUEUEING = """SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?) AND ? = ?
+    ORDER BY position LIMIT 1"""
 
 
 def spec(attack: str, defense: str, seed: int, **more: object) -> ExperimentSpec:
