@@ -104,7 +104,7 @@ LABEL_NOISE_DEFENSES: dict[str, Limits] = {
     "tracin": {"sample_auroc": (">=", 0.55)},
 }
 SLOW_LABEL_NOISE_DEFENSES: dict[str, Limits] = {
-    "confident_learning": {"sample_auroc": (">=", 0.75), "accuracy_loss": ("<=", 0.12)},
+    "confident_learning": {"sample_auroc": (">=", 0.75), "accuracy_loss": ("<=", 0.16)},
 }
 # Too weak against a narrow network, or made for photographs and long training: what they do to digits is tested part by
 # part in tests/defenses, and some of them as a whole in test_reality.py.

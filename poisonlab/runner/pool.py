@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 from poisonlab import machine
-from poisonlab.measure.recorded import read_record
 from poisonlab.records.record import RunRecord, write_atomically
 from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
-from poisonlab.runner.parts import EngineError, Slot, WorkerLost
+from poisonlab.runner.parts import Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
-from poisonlab.runner.remote import Ending, Order, follow, program
+from poisonlab.runner.remote import Ending, Order, follow
 from poisonlab.runner.wire import Row
 from poisonlab.store import Job, Store
 
@@ -49,17 +48,12 @@ class Worker:
         self._pulse = Pulse(mailbox.worker)
         self._numbers = itertools.count(1)
 
-    def give(self, job: Job, slot: Slot, results: Path, memory_share: float) -> "Attempt":
+    def number(self) -> int:
+        """Of its next order."""
+        return next(self._numbers)
+
+    def give(self, order: Order) -> "Attempt":
         """Let it carry out a job."""
-        order = Order(
-            number=next(self._numbers),
-            run_id=job.run_id,
-            spec=job.spec.model_dump(mode="json"),
-            results=str(results.absolute()),
-            program=program(),
-            device=slot.device,
-            memory_share=memory_share,
-        )
         return Attempt(self, self.mailbox.give(order))
 
     def lost(self) -> str:
@@ -140,18 +134,12 @@ class PoolRunner(QueueRunner):
     def carry_out(self, job: Job, slot: Slot, listener: Listener) -> RunRecord:
         worker = self._worker(slot)
         try:
-            ending = follow(
-                worker.give(job, slot, self.results, self.memory_share), listener, listener.wanted, self.poll
-            )
+            attempt = worker.give(self.order_of(job, slot, worker.number()))
+            ending = follow(attempt, listener, listener.wanted, self.poll)
         except WorkerLost:
             self._dismiss(slot.name)
             raise
-        if ending.state == "refused":
-            raise EngineError(ending.message)
-        with suppress(OSError, ValueError):
-            record, _ = read_record(self.results / "runs" / job.run_id)
-            return record
-        raise EngineError(ending.message or "the worker left no record")
+        return self.record_of(job, ending)
 
     def _worker(self, slot: Slot) -> Worker:
         """The worker of a slot, started anew where there is none, or none any more."""

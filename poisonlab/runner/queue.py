@@ -13,12 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from poisonlab import machine
+from poisonlab.measure.recorded import read_record
 from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner import cost
 from poisonlab.runner.failures import disk_message
 from poisonlab.runner.parts import OWNER, EngineError, Person, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted
+from poisonlab.runner.remote import Ending, Order, program
 from poisonlab.runner.rules import NotAllowed, read_rules
 from poisonlab.runner.time_left import TimeLeft
 from poisonlab.spec.config import ExperimentSpec
@@ -41,6 +43,8 @@ class QueueRunner(abc.ABC):
         results: holds ``runs`` and the stage ``cache``.
         slots: where jobs run, at least one; all have the same type of device.
     """
+
+    memory_share = 1.0  # of a GPU's memory that a job may take
 
     def __init__(self, store: Store, results: Path, slots: Sequence[Slot]) -> None:
         self.store = store
@@ -78,6 +82,29 @@ class QueueRunner(abc.ABC):
         Raises:
             Interrupted: the program goes down. WorkerLost: what ran the job is gone.
         """
+
+    def order_of(self, job: Job, slot: Slot, number: int) -> Order:
+        """A job as a worker in another process gets it."""
+        return Order(
+            number=number,
+            run_id=job.run_id,
+            spec=job.spec.model_dump(mode="json"),
+            results=str(self.results.absolute()),
+            program=program(),
+            device=slot.device,
+            memory_share=self.memory_share,
+        )
+
+    def record_of(self, job: Job, ending: Ending) -> RunRecord:
+        """What a worker in another process left of a job that ended.
+
+        Raises:
+            EngineError: it refused the job, or left no record that can be read.
+        """
+        if ending.state != "refused":
+            with suppress(OSError, ValueError):
+                return read_record(self.results / "runs" / job.run_id)[0]
+        raise EngineError(ending.message or "the worker left no record")
 
     # -- life ---------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from poisonlab.measure.recorded import read_record
 from poisonlab.records import archive
 from poisonlab.records.record import RunRecord
 from poisonlab.runner.options import RayOptions
@@ -25,7 +24,7 @@ from poisonlab.runner.parts import EngineError, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
 from poisonlab.runner.ray_task import MARK, SILENT, Files, attempt
-from poisonlab.runner.remote import Ending, Order, follow, program
+from poisonlab.runner.remote import Ending, follow
 from poisonlab.runner.wire import Post, Row
 from poisonlab.store import Job, Store
 
@@ -47,7 +46,7 @@ class RayRunner(QueueRunner):
         found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = options.gpus if found.get("GPU", 0) > 0 else 0.0
         super().__init__(store, results, _slots(found, options, gpus))
-        self._memory_share = min(1.0, gpus) if gpus else 1.0
+        self.memory_share = min(1.0, gpus) if gpus else 1.0
         # a crash of a worker is told apart from a job that failed, and is another attempt of the job
         self._task = ray.remote(num_cpus=options.cpus, num_gpus=gpus, max_retries=0)(attempt)
         # on the program's own machine: another one may die, and with it what all jobs said
@@ -59,27 +58,13 @@ class RayRunner(QueueRunner):
         (results / MARK).write_text(self._mark)
 
     def carry_out(self, job: Job, slot: Slot, listener: Listener) -> RunRecord:
-        order = Order(
-            number=job.attempt,
-            run_id=job.run_id,
-            spec=job.spec.model_dump(mode="json"),
-            results=str(self.results.absolute()),
-            program=program(),
-            device=slot.device,
-            memory_share=self._memory_share,
-        )
+        order = self.order_of(job, slot, job.attempt)
         key = f"{job.run_id} {job.attempt}"
         line = _TaskLine(self._task.remote(order.json(), self._mark, key, self._post), key, self._post)
         ending = follow(line, listener, listener.wanted, POLL)
-        if ending.state == "refused":
-            raise EngineError(ending.message)
-        runs = self.results / "runs"
         if line.files:
-            _receive(line.files, job.run_id, runs)
-        with suppress(OSError, ValueError):
-            record, _ = read_record(runs / job.run_id)
-            return record
-        raise EngineError(ending.message or "the worker left no record")
+            _receive(line.files, job.run_id, self.results / "runs")
+        return self.record_of(job, ending)
 
     def stop(self, timeout: float = 10.0) -> bool:
         ended = super().stop(timeout)
