@@ -18,9 +18,14 @@ def signs_in() -> bool:
         return False
 
 
+def told_apart() -> bool:
+    """Whether this server knows people, by its own sign-in or by what a proxy says."""
+    return signs_in() or bool(st.get_option("server.trustedUserHeaders"))
+
+
 def name() -> str:
     """The e-mail address, or the name, of who signed in; empty where nobody did."""
-    if not signs_in() and not st.get_option("server.trustedUserHeaders"):
+    if not told_apart():
         return ""
     for field in ("email", "name"):
         found = st.user.get(field)
@@ -30,12 +35,15 @@ def name() -> str:
 
 
 def may_enter() -> bool:
-    """Whether the pages are shown; otherwise there is a button to sign in."""
-    if not signs_in() or name():
+    """Whether the pages are shown; otherwise the page says what is missing, or has a button to sign in."""
+    if not told_apart() or name():
         return True
     st.title("PoisonLab")
     st.markdown("This server is shared: jobs belong to people, so it asks who you are.")
-    st.button("Sign in", on_click=st.login, icon=":material/login:")
+    if signs_in():
+        st.button("Sign in", on_click=st.login, icon=":material/login:")
+    else:
+        st.markdown("The proxy in front of it did not say; come in through the proxy.")
     return False
 
 
@@ -43,7 +51,7 @@ def person() -> Person:
     """Who is here."""
     found = name()
     if not found:
-        return Person("", False) if signs_in() else OWNER
+        return Person("", False) if told_apart() else OWNER
     from poisonlab.runner import runtime  # noqa: PLC0415 - the first page does without
 
     return runtime.get().runner.rules.person(found)
