@@ -165,8 +165,7 @@ class QueueRunner(abc.ABC):
             NotAllowed: the rules of this server are against it.
         """
         wanted = list(specs)
-        self._check_device(device)
-        self.rules.check(wanted, device, person, self.store.jobs.waiting_of(person.name), self.results)
+        self._check_allowed(wanted, device, person)
         run_ids = self.store.jobs.enqueue(wanted, device, person.name)
         if run_ids:
             first = wanted[0]
@@ -182,7 +181,8 @@ class QueueRunner(abc.ABC):
             NotAllowed: it is somebody else's. StoreError: the database cannot be written; a running job is stopped all
                 the same.
         """
-        self._check_owner(run_id, person)
+        if not person.administrator:  # whom a database that cannot be read does not stop
+            self._check_owner(self.store.jobs.get(run_id), person)
         self._note(person, "cancelled", run_id)
         try:
             return self.store.jobs.request_cancel(run_id)
@@ -200,17 +200,14 @@ class QueueRunner(abc.ABC):
         """
         job = self.store.jobs.get(run_id)
         if job:
-            self._check_owner(run_id, person)
-            self._check_device(job.device)
-            waiting = self.store.jobs.waiting_of(person.name)
-            self.rules.check([job.spec.experiment()], job.device, person, waiting, self.results)
+            self._check_owner(job, person)
+            self._check_allowed([job.spec.experiment()], job.device, person)
         self.store.jobs.requeue(run_id)
         self._note(person, "resumed", run_id)
         self._wake.set()
 
-    def _check_owner(self, run_id: str, person: Person) -> None:
-        job = None if person.administrator else self.store.jobs.get(run_id)
-        if job and job.person != person.name:
+    def _check_owner(self, job: Job | None, person: Person) -> None:
+        if job and not person.administrator and job.person != person.name:
             raise NotAllowed(
                 f"this job is {job.person or 'an administrator'}'s: only they or an administrator may"
             )
@@ -222,9 +219,11 @@ class QueueRunner(abc.ABC):
         except StoreError as error:
             log.warning("not in the audit log: %s %s %s: %s", person.name, action, run_id, error)
 
-    def _check_device(self, device: str) -> None:
+    def _check_allowed(self, specs: Sequence[ExperimentSpec], device: str, person: Person) -> None:
+        """Whether there is such a device, and somebody may queue these runs."""
         if device not in ("auto", *self.devices):
             raise machine.DeviceError(self._without_worker(device))
+        self.rules.check(specs, device, person, self.store.jobs.waiting_of(person.name), self.results)
 
     def _without_worker(self, device: str) -> str:
         return (

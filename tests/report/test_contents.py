@@ -1,5 +1,8 @@
 """What a report tells of the runs behind it."""
 
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 import torch
@@ -90,12 +93,17 @@ def test_a_shipped_run_without_its_pictures_says_so(shipped: Store) -> None:
     assert "Pictures of this run are not part of the download" in text
 
 
-def test_a_damaged_artifact_is_named_and_the_rest_is_shown(store: Store, spec) -> None:
-    record = record_of(spec())
-    folder = store.index.runs / record.run_id
+def folder_and_histogram(store: Store, run_id: str) -> tuple[Path, Any]:
+    """The folder of a run that is to be, and an artifact for it."""
+    folder = store.index.runs / run_id
     folder.mkdir(parents=True)
     counts = torch.ones(2, dtype=torch.long)
-    histogram = KINDS["PredictionHistogram"](counts, counts.clone(), ["a", "b"])
+    return folder, KINDS["PredictionHistogram"](counts, counts.clone(), ["a", "b"])
+
+
+def test_a_damaged_artifact_is_named_and_the_rest_is_shown(store: Store, spec) -> None:
+    record = record_of(spec())
+    folder, histogram = folder_and_histogram(store, record.run_id)
     items = [save_artifact(histogram, name, "defend", folder) for name in ("broken", "whole")]
     (folder / items[0].file).write_bytes(b"")
     add(store, record.model_copy(update={"artifacts": items}))
@@ -108,10 +116,7 @@ def test_a_damaged_artifact_is_named_and_the_rest_is_shown(store: Store, spec) -
 
 def test_pictures_of_the_first_trials_are_shown_and_the_others_counted(store: Store, spec) -> None:
     record = record_of(spec())
-    folder = store.index.runs / record.run_id
-    folder.mkdir(parents=True)
-    counts = torch.ones(2, dtype=torch.long)
-    histogram = KINDS["PredictionHistogram"](counts, counts.clone(), ["a", "b"])
+    folder, histogram = folder_and_histogram(store, record.run_id)
     trials = [save_artifact(histogram, "each", "defend", folder, trial) for trial in range(TRIALS + 2)]
     once = save_artifact(histogram, "once", "defend", folder)
     add(store, record.model_copy(update={"artifacts": [*trials, once]}))
