@@ -118,7 +118,7 @@ def test_the_example_of_a_proxy_serves_the_app(shared: str, browser: Any, tmp_pa
                 executable_path=shutil.which("chromium"),
                 args=[*FLAGS, "--host-resolver-rules=MAP lab.test 127.0.0.1"],
             )
-            opened = chromium.new_page()
+            opened = chromium.new_page(extra_http_headers={HEADER: "ada@example.org"})
             open_link(opened, f"http://lab.test:{port}/leaderboard", "Leaderboard")
             chromium.close()
         finally:
