@@ -24,7 +24,7 @@ from poisonlab.runner.recorder import run_and_record
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import Store, jobs
 
-WORK = {"training.epochs": 100, "dataset.train_images": 1000}  # some ten seconds of one core
+WORK = {"training.epochs": 30, "dataset.train_images": 1000}  # ten to thirty seconds of one core
 IN_ORDER_OF_QUEUEING = """SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?) AND ? = ?
     ORDER BY position LIMIT 1"""
 
@@ -38,12 +38,12 @@ def settings(engine: str, workers: int) -> list[str]:
     return [f"workers={workers}", *local]
 
 
-def carried_out(runner: Runner, store: Store, specs: list[ExperimentSpec]) -> float:
-    """Seconds from submitting some runs until the last has ended."""
+def carried_out(runner: Runner, store: Store, specs: list[ExperimentSpec], look: float = 0.2) -> float:
+    """Seconds from submitting some runs until the last has ended, looked up each ``look`` seconds."""
     begun = time.perf_counter()
     run_ids = runner.submit_many(specs)
     while len(store.jobs.endings(run_ids)) < len(run_ids):
-        time.sleep(0.02)
+        time.sleep(look)
     states = store.jobs.endings(run_ids)
     if {state for state, _ in states.values()} != {"done"}:
         raise SystemExit(f"a run failed: {states}")
@@ -108,7 +108,7 @@ def overhead(engine: str) -> None:
         runner = make_runner(store, results, engine, settings(engine, 1))
         runner.start()
         carried_out(runner, store, runs[:2])
-        through = [carried_out(runner, store, [run]) for run in runs]
+        through = [carried_out(runner, store, [run], 0.01) for run in runs]
         direct = [
             timed(
                 lambda: run_and_record(runs[0], results / "runs", device="cpu", cache_root=results / "cache")
