@@ -396,7 +396,7 @@ class ExperimentSpec(Config):
 
     def _refuse_what_the_dataset_lacks(self) -> None:
         """Classes and images that are not there, which a run would find out only once all are loaded."""
-        chosen = registry.dataset[self.dataset.name]
+        chosen = self.dataset.build()
         all_classes = getattr(chosen, "class_count", None)
         if all_classes is None:
             return
@@ -456,20 +456,19 @@ def make_spec(
         UnknownName: a method that is not registered.
         SpecError: a parameter that does not exist or a value out of range; says what is allowed.
     """
-    dataset_class = registry.dataset[dataset]
+    overrides = overrides or {}
     attack_class = registry.attack[attack]
-    defaults = dataset_class.presets[preset]
-    victim = victim or defaults["victim"]
-    protocol = (overrides or {}).get("protocol", attack_class.protocols[0])
-    recipe = attack_class.recipe if protocol == "from_scratch" else "extractor"
 
     def part(kind: str, name: str) -> dict[str, Any]:
         config = registry.KINDS[kind][name].Config.for_preset(preset, dataset)
         return {"name": name, "params": config.model_dump()}
 
+    pictures, defaults = _dataset(part("dataset", dataset), preset, overrides)
+    protocol = overrides.get("protocol", attack_class.protocols[0])
+    recipe = attack_class.recipe if protocol == "from_scratch" else "extractor"
     values: dict[str, Any] = {
-        "dataset": part("dataset", dataset),
-        "victim": part("victim", victim),
+        "dataset": pictures,
+        "victim": part("victim", victim or defaults["victim"]),
         "attack": part("attack", attack),
         "defense": part("defense", defense),
         "protocol": protocol,
@@ -482,12 +481,33 @@ def make_spec(
         "preset": preset,
         "seed": seed,
     }
-    for key, value in (overrides or {}).items():
+    for key, value in overrides.items():
         _replace(values, key, value)
     try:
         return ExperimentSpec.model_validate(values)
     except ValidationError as error:
         raise SpecError(explain(error)) from None
+
+
+def _dataset(
+    part: dict[str, Any], preset: Preset, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The dataset's part of a spec, and its presets; one that has to be looked at first says what suits it."""
+    dataset_class = registry.dataset[part["name"]]
+    suited = getattr(dataset_class, "suited", None)
+    if suited is None:
+        return part, dataset_class.presets[preset]
+    values = part["params"]
+    given = {key.removeprefix("dataset."): v for key, v in overrides.items() if key.startswith("dataset.")}
+    values |= {name: value for name, value in given.items() if name in values}
+    try:
+        dataset_class.Config.model_validate(values)
+        defaults: dict[str, Any] = suited(values, set(given), preset)
+    except ValidationError as error:
+        raise SpecError(f"dataset.{explain(error)}") from None
+    except RuntimeError as error:  # DataError, which this room does not know
+        raise SpecError(f"dataset {part['name']}: {error}") from None
+    return part, defaults
 
 
 class SpecError(ValueError):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from poisonlab.data.base import DataError
+from poisonlab.data.shared.pixels import UNREADABLE, opened
 
 
 def read_pictures(paths: Sequence[Path], side: int, remedy: str) -> torch.Tensor:
-    """Pictures of one size, gray ones too, as uint8 ``(n, 3, side, side)``.
+    """Pictures of one size in any form (:func:`~poisonlab.data.shared.pixels.opened`) as uint8 ``(n, 3, side, side)``.
 
     Args:
         remedy: what to do about a picture that cannot be used, for the message.
@@ -23,9 +23,8 @@ def read_pictures(paths: Sequence[Path], side: int, remedy: str) -> torch.Tensor
     x = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
     for row, path in enumerate(paths):
         try:
-            with Image.open(path) as image:
-                pixels = np.array(image.convert("RGB"))  # (h, w, 3)
-        except (OSError, ValueError, SyntaxError) as error:  # absent, truncated, no image
+            pixels = np.array(opened(path))  # (h, w, 3)
+        except UNREADABLE as error:
             raise DataError(f"{path} cannot be read ({error}); expected a whole picture; {remedy}") from error
         if pixels.shape[:2] != (side, side):
             found = "x".join(map(str, pixels.shape[1::-1]))

@@ -1,0 +1,274 @@
+"""Which pictures of a folder of one's own belong to which class, before any of them is read.
+
+Three layouts are understood, each also one folder further down, as archives wrap them:
+
+- a folder for each class, as torchvision's ``ImageFolder`` has them;
+- ``train`` and ``test`` or ``val`` (``training``, ``valid``, ``validation``), each with a folder for each class;
+- a table (``.csv``) of file names and labels beside the pictures, with a column ``split`` or without.
+"""
+
+import csv
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from poisonlab.context import derive
+from poisonlab.data.base import DataError, proportional_order
+from poisonlab.data.shared.image_folder import read_table
+from poisonlab.data.shared.pixels import SUFFIXES
+
+TRAIN = ("train", "training")
+HELD = ("test", "testing", "val", "valid", "validation")
+NAME_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "path", "name", "id")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "classid")
+SPLIT_COLUMNS = ("split", "set", "subset")
+TEST_SHARE = 5  # one picture in so many is for tests where the folder does not say
+LEAST = 10  # pictures of a class, training and test together
+FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
+MOST_CLASSES = 10_000
+MOST_NAMED = 5  # classes or files in a message
+WRAPPERS = 4  # folders that hold nothing but one folder
+
+Picture = tuple[Path, str]  # a file and the name of its class
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        root: where the layout begins.
+        layout: which one, in words.
+        classes: their names, sorted; the position of a name is its label.
+        train, test: files and labels.
+        skipped: what was left out, and how often.
+    """
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Class, training pictures, test pictures."""
+        train, test = (Counter(label for _, label in part) for part in (self.train, self.test))
+        return [(name, train[label], test[label]) for label, name in enumerate(self.classes)]
+
+
+def look(folder: Path, table: str = "") -> Found:
+    """Find the pictures below a folder; reads names, not pictures.
+
+    Args:
+        table: name of the table to go by, below the folder; empty for the folders, or the only table where there are
+            no folders of classes.
+
+    Raises:
+        DataError: no such folder, no layout that is understood, or a class with too few pictures.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give one that holds a folder of pictures for each class")
+    skipped: Counter[str] = Counter()
+    root = folder if table else _unwrapped(folder)
+    chosen = _table(root, table)
+    if chosen is not None:
+        layout, parts = f"the table {chosen.name}", _by_table(root, chosen)
+    else:
+        layout, parts = _by_folders(root, skipped)
+    found = _found(root, layout, parts, skipped)
+    _check_counts(found)
+    return found
+
+
+# -- folders ----------------------------------------------------------------------------------------
+
+
+def _unwrapped(folder: Path) -> Path:
+    """The folder below the folders that hold nothing but one other."""
+    for _ in range(WRAPPERS):
+        entries = list(_entries(folder))
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        if not any(path.is_dir() or path.suffix.lower() == ".csv" for path in _entries(entries[0])):
+            return folder  # the only class
+        folder = entries[0]
+    return folder
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and is neither hidden nor left there by another program, sorted."""
+    for name in sorted(os.listdir(folder)):
+        if not name.startswith(".") and name.lower() not in FOREIGN:
+            yield folder / name
+
+
+def _by_folders(root: Path, skipped: Counter[str]) -> tuple[str, dict[str, list[Picture]]]:
+    """The layout in words, and the pictures of ``train``, ``val``, ``test`` or of the whole."""
+    below = {path.name.lower(): path for path in _entries(root) if path.is_dir()}
+    train = next((below[name] for name in TRAIN if name in below), None)
+    held = {name: below[name] for name in HELD if name in below}
+    if train is None or not held:
+        return "a folder for each class", {"": _of_classes(train or root, skipped)}
+    parts = {"train": _of_classes(train, skipped)}
+    for name, path in held.items():
+        parts[_part(name)] = parts.get(_part(name), []) + _of_classes(path, skipped)
+    return f"{train.name} and {' and '.join(path.name for path in held.values())}", parts
+
+
+def _part(name: str) -> str:
+    """What a split is called here: ``train``, ``val`` or ``test``."""
+    lower = name.strip().lower()
+    if lower in TRAIN:
+        return "train"
+    return "test" if lower.startswith("test") else "val"
+
+
+def _of_classes(folder: Path, skipped: Counter[str]) -> list[Picture]:
+    """Every picture of every class below a folder, also further down, sorted by class and name."""
+    found = []
+    for path in _entries(folder):
+        if not path.is_dir():
+            skipped[_why(path, "beside the folders of classes")] += 1
+            continue
+        name = _class_name(path.name)
+        found += [(picture, name) for picture in _pictures(path, skipped)]
+    return found
+
+
+def _pictures(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in FOREIGN)
+        for name in sorted(names):
+            path = Path(here) / name
+            if name.startswith(".") or name.lower() in FOREIGN:
+                skipped["hidden, or left by another program"] += 1
+            elif path.suffix.lower() not in SUFFIXES:
+                skipped[_why(path, "")] += 1
+            else:
+                yield path
+
+
+def _why(path: Path, otherwise: str) -> str:
+    suffix = path.suffix.lower()
+    return otherwise if suffix in SUFFIXES else f"no picture ({suffix[:12] or 'without a suffix'})"
+
+
+def _class_name(name: str) -> str:
+    """A folder's name as text: a Mac writes accents apart."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+# -- a table ----------------------------------------------------------------------------------------
+
+
+def _table(root: Path, name: str) -> Path | None:
+    """The table to go by."""
+    if name:
+        path = _within(root, name)
+        if path is None or not path.is_file():
+            raise DataError(f"dataset.table={name!r} is no file in {root}")
+        return path
+    if sum(path.is_dir() and any(_pictures(path, Counter())) for path in _entries(root)) > 1:
+        return None
+    tables = [path for path in _entries(root) if path.suffix.lower() == ".csv"]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _within(root: Path, name: str) -> Path | None:
+    """A file that a table names; ``None`` where the name leads out of the folder."""
+    path = root / name
+    return path if path.resolve().is_relative_to(root.resolve()) else None
+
+
+def _by_table(root: Path, table: Path) -> dict[str, list[Picture]]:
+    """The pictures of each split, or of the whole; in the order of the table."""
+    rows = _rows(table)
+    columns = {name.strip().lower(): name for name in rows[0]} if rows else {}
+    name, label, split = (
+        next((columns[known] for known in some if known in columns), None)
+        for some in (NAME_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+    )
+    if name is None or label is None:
+        raise DataError(
+            f"{table} has the columns {', '.join(columns) or 'none'}; expected one of {', '.join(NAME_COLUMNS)} and "
+            f"one of {', '.join(LABEL_COLUMNS)}"
+        )
+    parts: dict[str, list[Picture]] = {}
+    absent = []
+    for row in rows:
+        path = _within(root, row[name] or "")
+        if path is None or not path.is_file():
+            absent.append(row[name])
+            continue
+        part = _part(row[split]) if split and row[split] else ""
+        parts.setdefault(part, []).append((path, _class_name(row[label] or "")))
+    if absent:
+        raise DataError(
+            f"{table} names {len(absent)} files that are not in {root}: {', '.join(map(repr, absent[:MOST_NAMED]))}"
+        )
+    return parts
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        text = read_table(table)
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        return list(csv.DictReader(text.splitlines(), delimiter=delimiter, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{table} cannot be read ({error}); expected UTF-8 text with a row of names"
+        ) from error
+
+
+# -- both -------------------------------------------------------------------------------------------
+
+
+def _found(root: Path, layout: str, parts: dict[str, list[Picture]], skipped: Counter[str]) -> Found:
+    classes = tuple(sorted({name for pictures in parts.values() for _, name in pictures}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{root} holds pictures of {len(classes)} classes; expected a folder for each of two or more classes, "
+            "train and test with such folders, or a .csv of file names and labels"
+        )
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{root} holds {len(classes):,} classes; at most {MOST_CLASSES:,} are possible")
+    numbers = {name: label for label, name in enumerate(classes)}
+    numbered = {part: [(path, numbers[name]) for path, name in pictures] for part, pictures in parts.items()}
+    train, test = _train_and_test(numbered)
+    return Found(root, layout, classes, tuple(train), tuple(test), dict(skipped))
+
+
+def _train_and_test(
+    parts: dict[str, list[tuple[Path, int]]],
+) -> tuple[Sequence[tuple[Path, int]], Sequence[tuple[Path, int]]]:
+    """Where there is a test set, what is for validation joins the training; where there is none, it is the test set."""
+    whole = parts.get("train", []) + parts.get("", [])
+    val, test = parts.get("val", []), parts.get("test", [])
+    if test:
+        return whole + val, test
+    if val:
+        return whole, val
+    order = proportional_order(torch.tensor([label for _, label in whole]), derive(0, "folder")).tolist()
+    apart = len(whole) // TEST_SHARE
+    return [whole[i] for i in sorted(order[apart:])], [whole[i] for i in sorted(order[:apart])]
+
+
+def _check_counts(found: Found) -> None:
+    scarce = [
+        f"{name[:40]} ({train} and {test})"
+        for name, train, test in found.counts()
+        if train + test < LEAST or not train or not test
+    ]
+    if scarce:
+        more = f" and {len(scarce) - MOST_NAMED} more" if len(scarce) > MOST_NAMED else ""
+        raise DataError(
+            f"too few pictures for training and test: {', '.join(scarce[:MOST_NAMED])}{more}; expected {LEAST} or "
+            "more of each class, some of them for tests"
+        )

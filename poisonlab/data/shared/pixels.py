@@ -1,0 +1,106 @@
+"""The pixels of a picture file as a viewer shows them, whatever the form they are stored in."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from poisonlab import machine
+from poisonlab.data.base import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
+MOST_PIXELS = 100_000_000  # of one picture: 300 MB as colors
+GROUND = "white"  # what shows through where a picture is transparent
+OF_16_BITS = 257  # 65,535 / 255
+
+Fit = Literal["crop", "stretch", "pad"]
+
+# what a file that is no whole picture raises: absent, truncated, another format, too large
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def opened(path: Path, near: int = 0) -> Image.Image:
+    """A picture in RGB, upright, on white where it is transparent; 16 bits of gray are scaled to 8.
+
+    Args:
+        near: side below which no detail is needed: JPEG files are then decoded at a fraction of their size.
+
+    Raises:
+        OSError, ValueError, SyntaxError, DecompressionBombError: it cannot be read (:data:`UNREADABLE`).
+    """
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
+        if near:
+            image.draft("RGB", (2 * near, 2 * near))
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            return _of_16_bits(upright)
+        if upright.has_transparency_data:
+            ground = Image.new("RGBA", upright.size, GROUND)
+            return Image.alpha_composite(ground, upright.convert("RGBA")).convert("RGB")
+        return upright.convert("RGB")
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("F"):
+        raise ValueError("its pixels are numbers without a range; expected 8 or 16 bits a color")
+    values = np.asarray(image).astype(np.float32) / OF_16_BITS
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def fitted(image: Image.Image, side: int, fit: Fit) -> Image.Image:
+    """A square of ``side`` pixels, resized bilinearly with antialiasing.
+
+    Args:
+        fit: ``crop`` cuts the middle out of the longer side, ``stretch`` changes the proportions, ``pad`` adds black.
+    """
+    size = (side, side)
+    if image.size == size:
+        return image
+    if fit == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if fit == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def read_fitted(paths: Sequence[Path], side: int, fit: Fit, color: bool, remedy: str) -> torch.Tensor:
+    """Pictures of any size and form as uint8 ``(n, 3, side, side)``, or ``(n, 1, side, side)`` in gray.
+
+    Raises:
+        DataError: some cannot be read, named up to three; or together they take more memory than there is.
+    """
+    channels = 3 if color else 1
+    _check_memory(len(paths) * channels * side * side)
+    x = torch.empty(len(paths), channels, side, side, dtype=torch.uint8)
+
+    def read(row: int) -> str:
+        try:
+            image = fitted(opened(paths[row], side), side, fit)
+        except UNREADABLE as error:
+            return f"{paths[row]} ({error})"
+        pixels = np.array(image if color else image.convert("L"))
+        x[row] = torch.from_numpy(pixels).reshape(side, side, channels).permute(2, 0, 1)
+        return ""
+
+    with ThreadPoolExecutor(machine.usable_cores()) as threads:
+        problems = [problem for problem in threads.map(read, range(len(paths))) if problem]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError(f"these pictures cannot be read: {'; '.join(problems[:3])}{more}; {remedy}")
+    return x
+
+
+def _check_memory(needed: int) -> None:
+    there = machine.memory_bytes(torch.device("cpu"))
+    if there is not None and needed > there // 2:
+        raise DataError(
+            f"the pictures would take {needed / 2**30:.1f} GiB of this machine's {there / 2**30:.1f}; choose a smaller "
+            "dataset.size or fewer pictures"
+        )
