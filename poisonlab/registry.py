@@ -9,7 +9,7 @@ import importlib
 import logging
 import pkgutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -74,7 +74,12 @@ class Registry(Generic[T]):
         self.kind = kind
         self.package = package
         self._items: dict[str, T] = {}
+        self._coming_and_going: Callable[[], Mapping[str, T]] = dict
         self._loaded = False
+
+    def also(self, find: Callable[[], Mapping[str, T]]) -> None:
+        """Take what ``find`` gives at each look-up, too: things that come and go while the program runs."""
+        self._coming_and_going = find
 
     def __call__(self, name: str) -> Callable[[T], T]:
         """Class decorator: register under ``name`` and remember the name on the class."""
@@ -113,17 +118,17 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         self._load()
         try:
-            return self._items[name]
+            return self._items[name] if name in self._items else self._coming_and_going()[name]
         except (KeyError, TypeError):
             raise UnknownName(f"unknown {self.kind} {name!r}; choose one of: {', '.join(self)}") from None
 
     def __contains__(self, name: object) -> bool:
         self._load()
-        return name in self._items
+        return name in self._items or name in self._coming_and_going()
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(sorted(self._items))
+        return iter(sorted({*self._items, *self._coming_and_going()}))
 
 
 attack: Registry[Any] = Registry("attack", "poisonlab.attacks")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 import poisonlab
 from poisonlab import machine
-from poisonlab.cli import multilevel, pack, reproduce, results, run, ui
+from poisonlab.cli import data, multilevel, pack, reproduce, results, run, ui
 from poisonlab.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_board,
         _add_report,
         _add_transfer,
+        _add_data,
     ):
         add(command)
     command("doctor", results.doctor, "What works on this machine")
@@ -287,6 +288,34 @@ def _add_transfer(command: Command) -> None:
         metavar="PAGE=RUN",
         help="the run, with its pictures, on which a page opens, such as triggers=01a2...",
     )
+
+
+def _add_data(command: Command) -> None:
+    """``data``."""
+    own = command("data", None, "Pictures of your own: look at a folder, keep it as a dataset")
+    actions = own.add_subparsers(metavar="action", required=True)
+
+    def action(name: str, function: Any, text: str, *, folder: bool = False) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=function)
+        if folder:
+            added.add_argument("folder", help="a folder for each class; or train and test; or a table")
+            added.add_argument("--table", default="", help="the .csv of names and labels to go by")
+        return added
+
+    action("look", data.look, "What a folder of pictures holds", folder=True)
+    new = action("add", data.add, "Keep a folder of pictures as a dataset", folder=True)
+    new.add_argument(
+        "--name", required=True, help="small letters, digits, underscores; own_NAME is the dataset"
+    )
+    new.add_argument("--size", type=int, default=64, help="side in pixels")
+    new.add_argument(
+        "--fit", choices=("crop", "stretch", "pad"), default="crop", help="how a picture becomes a square"
+    )
+    new.add_argument("--gray", action="store_true", help="one channel instead of three")
+    new.add_argument("--replace", action="store_true", help="take the place of a dataset of this name")
+    action("list", data.list_, "Your datasets")
+    action("remove", data.remove, "Forget a dataset").add_argument("name")
 
 
 def _engine(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """A folder of one's own pictures: a folder for each class, or a table of names and labels."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folde
 from poisonlab.data.shared.image_folder import state_of_files
 from poisonlab.data.shared.own_folder import Found, look
 from poisonlab.data.shared.pixels import GROUND, Fit, read_fitted
-from poisonlab.data.shared.suited import parts_of, presets_of
+from poisonlab.data.shared.suited import check_enough, parts_of, presets_of
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, digest, param
@@ -18,7 +18,6 @@ from poisonlab.types import ImageSet
 
 KEPT = "folders"  # below the data folder: pictures that were decoded once
 REMEDY = "replace or remove them"
-FEWEST, FEWEST_TESTS = 60, 20  # pictures
 SIDES = {"quick": 32, "full": 64, "paper": 64}
 
 
@@ -55,6 +54,7 @@ class Folder:
             "Pictures that look alike, such as frames of one film, are not kept apart: put them into one part.",
         ),
     )
+    by_path: ClassVar[bool] = True  # whoever may name it may read any folder of this machine
     presets: ClassVar[dict[Preset, dict[str, Any]]] = _EXAMPLE
 
     def __init__(self, config: FolderConfig) -> None:
@@ -83,11 +83,7 @@ class Folder:
             return _EXAMPLE[preset]
         found = look(Path(values["path"]).expanduser(), values["table"])
         train, test = len(found.train), len(found.test)
-        if train < FEWEST or test < FEWEST_TESTS:
-            raise DataError(
-                f"{found.root} holds {train} pictures for training and {test} for tests; at least {FEWEST} and "
-                f"{FEWEST_TESTS} are needed"
-            )
+        check_enough(train, test, found.root)
         fitting = parts_of(train, test) | {"classes": len(found.classes)}
         values |= {name: value for name, value in fitting.items() if name not in given}
         return presets_of(train, values["size"])[preset]
@@ -116,15 +112,19 @@ def decoded(found: Found, side: int, fit: Fit, color: bool) -> Tensors:
     Raises:
         DataError: a picture cannot be read, or the tensors cannot be kept.
     """
-    paths = [path for path, _ in (*found.train, *found.test)]
-    source = state_of_files(found.root, paths)
+    make, source, megabytes = decoding(found, side, fit, color)
     key = digest([str(found.root.resolve()), side, fit, color])
-    megabytes = 2 * len(paths) * side * side * 3 // 2**20 + 1
-    file = TensorFile("pictures", f"{key}.safetensors", megabytes)
+    return TensorFile("pictures", f"{key}.safetensors", megabytes).load(data_folder() / KEPT, make, source)
+
+
+def decoding(found: Found, side: int, fit: Fit, color: bool) -> tuple[Callable[[Path], Tensors], str, int]:
+    """What decodes the pictures of a folder, the state of its files, and what the tensors take in megabytes."""
+    pictures = (*found.train, *found.test)
+    paths = [path for path, _ in pictures]
 
     def make(_: Path) -> Tensors:
         x = read_fitted(paths, side, fit, color, REMEDY)
-        y = torch.tensor([label for _, label in (*found.train, *found.test)])
+        y = torch.tensor([label for _, label in pictures])
         cut = len(found.train)
         return {
             "train_x": x[:cut].contiguous(),
@@ -133,4 +133,5 @@ def decoded(found: Found, side: int, fit: Fit, color: bool) -> Tensors:
             "test_y": y[cut:].contiguous(),
         }
 
-    return file.load(data_folder() / KEPT, make, f"{source} {digest([*map(str, found.classes)])}")
+    source = f"{state_of_files(found.root, paths)} {digest(list(found.classes))}"
+    return make, source, len(paths) * 3 * side * side // 2**20 + 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from poisonlab import machine
+from poisonlab import machine, registry
 from poisonlab.runner.parts import Person
 from poisonlab.spec.config import ExperimentSpec, Preset
 from poisonlab.store import StoreError
@@ -37,6 +37,7 @@ class Rules(BaseModel):
     presets: tuple[Preset, ...] = ()
     datasets: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    uploads: bool = Field(True, description="pictures of their own may be added in the browser")
     teaching: bool = Field(False, description="the preset quick of the digits alone")
 
     def person(self, name: str) -> Person:
@@ -72,12 +73,28 @@ class Rules(BaseModel):
         for spec in specs:
             self._check_kind("preset", spec.preset, ("quick",) if self.teaching else self.presets)
             self._check_kind("dataset", spec.dataset.name, ("digits",) if self.teaching else self.datasets)
+            if getattr(registry.dataset[spec.dataset.name], "by_path", False):
+                raise NotAllowed(
+                    f"dataset {spec.dataset.name} reads any folder of this machine, which is for administrators; add "
+                    "your pictures as a set of your own"
+                )
         if self.runs_gb:
             used = size_gb(results)
             if used > self.runs_gb:
                 raise NotAllowed(
                     f"runs and cache take {used:.1f} GiB of {self.runs_gb:g} here: ask an administrator for room"
                 )
+
+    def check_upload(self, person: Person) -> None:
+        """Whether somebody may add pictures.
+
+        Raises:
+            NotAllowed: they may not.
+        """
+        if person.administrator:
+            return
+        if not self.uploads or self.teaching:
+            raise NotAllowed("on this server only an administrator adds pictures")
 
     def _check_kind(self, kind: str, name: str, allowed: Sequence[str]) -> None:
         if allowed and name not in allowed:

@@ -15,6 +15,7 @@ from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
 from poisonlab.ui import glossary, link, navigation, page, results, series
 from poisonlab.ui.experiment import DEFAULTS
+from poisonlab.ui.offered import offered
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import escape
 
@@ -37,7 +38,7 @@ def choose() -> series.Setting:
     with st.container(border=True):
         names: dict[str, Any] = {}
         for column, kind in zip(st.columns(len(KINDS)), KINDS, strict=True):
-            options: list[str] = list(PRESETS if kind == "preset" else registry.KINDS[kind])
+            options: list[str] = list(PRESETS) if kind == "preset" else offered(kind)
             usual = DEFAULTS.get(kind, PRESETS[0])
             if kind == "victim":
                 usual = series.usual_victim(names["dataset"], names["preset"])

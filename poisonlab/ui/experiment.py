@@ -12,6 +12,7 @@ from poisonlab.spec.command import run_command
 from poisonlab.spec.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
 from poisonlab.spec.overrides import changed
 from poisonlab.ui import cards, entered, forms, launch, link, page, selector
+from poisonlab.ui.offered import offered
 from poisonlab.ui.wording import escape
 
 DEFAULTS = dict(zip(selector.FILTERS, page.BACKDOOR_DEMO, strict=True))
@@ -40,6 +41,11 @@ def start_from_run() -> None:
         return
     if spec.obstacle():
         st.warning(f"The run to start from cannot be run here: {escape(spec.obstacle())}.")
+        return
+    if spec.dataset.name not in offered("dataset"):
+        st.warning(
+            "The run to start from reads a folder of its machine; the command line names such folders."
+        )
         return
     methods = {f"new_{kind}": getattr(spec, kind).name for kind in selector.FILTERS}
     values = {**methods, "new_preset": spec.preset, "seed": spec.seed, "repeats": 1}
@@ -95,7 +101,7 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
     """Dataset, attack, defense, victim and preset, each in the URL; and the seeds."""
     chosen: dict[str, Any] = {}
     for column, kind in zip(st.columns(3), selector.FILTERS, strict=True):
-        options = _first(DEFAULTS[kind], registry.KINDS[kind])
+        options = _first(DEFAULTS[kind], offered(kind))
         link.hint_choice(f"new_{kind}", kind, options)
         chosen[kind] = column.selectbox(kind.capitalize(), options, key=f"new_{kind}", bind="query-params")
     columns = st.columns(4)

@@ -5,12 +5,12 @@ from typing import Any
 
 import streamlit as st
 
-from poisonlab import registry
 from poisonlab.spec.config import PRESETS, ExperimentSpec, SpecError, make_spec
 from poisonlab.ui import launch, link, page
 from poisonlab.ui.command import sweep_command
 from poisonlab.ui.entered import SHOWN
 from poisonlab.ui.experiment import DEFAULTS, MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
+from poisonlab.ui.offered import offered
 from poisonlab.ui.wording import escape
 
 MAX_JOBS = 2000  # of one matrix: a whole board of one dataset
@@ -22,7 +22,7 @@ def matrix() -> None:
     for column, kind in zip(st.columns(3), ("dataset", "attack", "defense"), strict=True):
         chosen[kind] = column.multiselect(
             f"{kind.capitalize()}s",
-            list(registry.KINDS[kind]),
+            offered(kind),
             default=[DEFAULTS[kind]],
             key=f"many_{kind}",
             bind="query-params",

@@ -15,7 +15,11 @@ ICON.paste((255, 255, 255), (21, 21, 29, 29))
 # what somebody wants -> (name, title, icon)
 PAGES = {
     "Start": [("home", "Home", ":material/home:")],
-    "Run it": [("experiment", "Experiment", ":material/science:"), ("jobs", "Jobs", ":material/list_alt:")],
+    "Run it": [
+        ("experiment", "Experiment", ":material/science:"),
+        ("jobs", "Jobs", ":material/list_alt:"),
+        ("own_pictures", "Your pictures", ":material/add_photo_alternate:"),
+    ],
     "See the poison": [
         ("poisons", "Poisons", ":material/coronavirus:"),
         ("triggers", "Triggers", ":material/my_location:"),

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from poisonlab.context import derive
 from poisonlab.data.base import DataError, proportional_order
 from poisonlab.data.shared.image_folder import read_table
-from poisonlab.data.shared.pixels import SUFFIXES
+from poisonlab.data.shared.pixels import FORMATS, SUFFIXES, UNREADABLE
 
 TRAIN = ("train", "training")
 HELD = ("test", "testing", "val", "valid", "validation")
@@ -32,6 +33,8 @@ LEAST = 10  # pictures of a class, training and test together
 FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
 MOST_CLASSES = 10_000
 MOST_NAMED = 5  # classes or files in a message
+LEAST_SIDE = 16  # pixels of a picture that is not odd
+MOST_OBLONG = 3  # of its sides' ratio
 WRAPPERS = 4  # folders that hold nothing but one folder
 
 Picture = tuple[Path, str]  # a file and the name of its class
@@ -84,6 +87,25 @@ def look(folder: Path, table: str = "") -> Found:
     found = _found(root, layout, parts, skipped)
     _check_counts(found)
     return found
+
+
+def odd(found: Found) -> list[tuple[Path, str]]:
+    """Pictures that differ from what one expects, and how; reads their headers."""
+    pictures = [(path, _oddness(path)) for path, _ in (*found.train, *found.test)]
+    return [(path, why) for path, why in pictures if why]
+
+
+def _oddness(path: Path) -> str:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+    except UNREADABLE:
+        return "cannot be read"
+    if min(width, height) < LEAST_SIDE:
+        return f"only {width}x{height} pixels"
+    if max(width, height) > MOST_OBLONG * min(width, height):
+        return f"{width}x{height} pixels: most of it would be cut off"
+    return ""
 
 
 # -- folders ----------------------------------------------------------------------------------------
