@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_network, prune_by
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -101,6 +101,9 @@ class ANP(Defense):
             "As in the repository, the perturbation is not projected back after the ascent step from a random start.",
         ),
     )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        Channels(network)
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config

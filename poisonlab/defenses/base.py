@@ -62,6 +62,16 @@ class Defense:
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        """Before anything is computed: whether the defense can do with this kind of network.
+
+        Args:
+            network: a victim without numbers, on torch's device ``meta``. shape: ``(c, h, w)`` of an image.
+
+        Raises:
+            ValueError: it cannot; says what the network lacks.
+        """
+
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         """Before anything else: learn from public images, which share none with the training set."""
 

@@ -110,6 +110,13 @@ class CLP(Defense):
         ),
     )
 
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        if not pairs(network, shape):
+            raise ValueError(
+                "clp judges each batch norm with the convolution before it, and the victim has none; choose another "
+                "victim"
+            )
+
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         pruned_model = copy.deepcopy(model)
         bounds: dict[str, Tensor] = {}  # module -> (channels,), as a share of its largest

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
-from poisonlab.defenses.shared.pruning import PruningRule, masked_network, prune_by
+from poisonlab.defenses.shared.pruning import Channels, PruningRule, masked_network, prune_by
 from poisonlab.defenses.shared.repeated_unlearning import forget_repeatedly
 from poisonlab.defenses.shared.trigger_search import SearchConfig, find_triggers
 from poisonlab.defenses.shared.unlearning import Unlearning, show_predictions, unlearn
@@ -175,6 +175,9 @@ class RNP(Defense):
             trigger.patterns,
             trigger.masks,
         )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        Channels(network)
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config

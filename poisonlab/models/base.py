@@ -1,5 +1,6 @@
 """What every victim has: normalization as its first layer, features, and a linear head."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -77,13 +78,22 @@ def identity(model: Classifier) -> list[Any]:
     return [model.victim, fingerprint(*model.state_dict().values())]
 
 
+def drawn(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules in their order, without what lies below a module that draws its weights itself."""
+    yield name, module
+    if hasattr(module, "initialize"):
+        return
+    for part, child in module.named_children():
+        yield from drawn(child, f"{name}.{part}" if name else part)
+
+
 def initialize(model: Network, generator: torch.Generator) -> Network:
     """Draw all weights from ``generator``: He-normal convolutions, small uniform linear layers.
 
-    A layer that starts from other weights has a method ``initialize(generator)``. The generator must live on the
-    device of the weights. Returns ``model``, which is changed in place.
+    A module that starts from other weights has a method ``initialize(generator)``, which draws all below it as well.
+    The generator must live on the device of the weights. Returns ``model``, which is changed in place.
     """
-    for module in model.modules():
+    for _, module in drawn(model):
         draw_own_weights = getattr(module, "initialize", None)
         if draw_own_weights:
             draw_own_weights(generator)

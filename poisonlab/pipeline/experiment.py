@@ -36,7 +36,7 @@ from poisonlab.pipeline.purify import public_images, purify_sets, surviving_metr
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
-from poisonlab.training.victims import Victims
+from poisonlab.training.victims import Victims, outline
 from poisonlab.types import Backdoor, Bundle, Corruption, ImageSet, RecoveredTrigger, Splits, joined
 
 
@@ -79,8 +79,20 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
     precision = getattr(torch, spec.precision)
     timed = dataclasses.replace(ctx, send=send, seed=spec.seed, precision=precision)
     splits = load(spec, timed.device)
+    refuse_what_does_not_fit(spec, splits.train)
     found, collapsed = measured(spec, splits, timed)
     return Result(found, timings, cached, splits.data, collapsed)
+
+
+def refuse_what_does_not_fit(spec: ExperimentSpec, train: ImageSet) -> None:
+    """Raises:
+    ValueError: the victim does not take these images, or the defense cannot do with this victim.
+    """
+    try:
+        network = outline(spec.victim, train.shape, len(train.classes))
+        spec.defense.build().check_network(network, train.shape)
+    except (NotImplementedError, RuntimeError, TypeError):  # another's network may not do without numbers
+        return
 
 
 def measured(

@@ -449,6 +449,7 @@ def make_spec(
     """The spec of a preset, with single values replaced.
 
     Args:
+        victim: its name; ``timm:NAME`` and ``torchvision:NAME`` name a network of that library.
         overrides: dotted name -> value, such as ``{"attack.poison_rate": 0.05, "training.epochs": 3}``.
             ``attack``, ``defense``, ``dataset`` and ``victim`` name the method's own parameters.
 
@@ -464,11 +465,14 @@ def make_spec(
         return {"name": name, "params": config.model_dump()}
 
     pictures, defaults = _dataset(part("dataset", dataset), preset, overrides)
+    kind, _, model = (victim or str(defaults["victim"])).partition(":")
+    if model:
+        overrides = {"victim.model": model, **overrides}
     protocol = overrides.get("protocol", attack_class.protocols[0])
     recipe = attack_class.recipe if protocol == "from_scratch" else "extractor"
     values: dict[str, Any] = {
         "dataset": pictures,
-        "victim": part("victim", victim or defaults["victim"]),
+        "victim": part("victim", kind),
         "attack": part("attack", attack),
         "defense": part("defense", defense),
         "protocol": protocol,

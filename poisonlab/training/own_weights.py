@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from poisonlab.models.base import Classifier
+from poisonlab.models.base import Classifier, drawn
 from poisonlab.spec.config import VictimPart
 
 
@@ -48,8 +48,8 @@ def own_weights(build: Callable[[], nn.Module]) -> list[str]:
         torch.random.manual_seed(2)
         second = build()
     found = []
-    for (name, layer), other in zip(first.named_modules(), second.modules(), strict=True):
-        drawn = isinstance(layer, nn.Conv2d | nn.Linear) and not hasattr(layer, "initialize")
-        if drawn and torch.equal(layer.weight, other.get_parameter("weight")):
+    for (name, layer), (_, other) in zip(drawn(first), drawn(second), strict=True):
+        looked_at = isinstance(layer, nn.Conv2d | nn.Linear) and not hasattr(layer, "initialize")
+        if looked_at and torch.equal(layer.get_parameter("weight"), other.get_parameter("weight")):
             found.append(f"{name}.weight".removeprefix("."))
     return found

@@ -21,7 +21,7 @@ from poisonlab.models.base import (
     learn_from_images,
     logits,
 )
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import ExperimentSpec, VictimPart
 from poisonlab.training.loop import (
     LEARNING,
     TrainingHook,
@@ -135,6 +135,18 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
     initialize(network, ctx.generator("init"))
     learn_from_images(network, data.x)
     return network.to(memory_format=torch.channels_last)
+
+
+def outline(part: VictimPart, shape: tuple[int, int, int], classes: int) -> Classifier:
+    """A victim without numbers, on torch's device ``meta``: its layers and their shapes.
+
+    Raises:
+        ValueError: it does not take images of this shape.
+    """
+    with torch.device("meta"):
+        statistics = torch.ones(shape[0]), torch.ones(shape[0])
+        network: Classifier = part.build().network(shape, classes, *statistics)
+    return network.eval()
 
 
 def train_from_scratch(

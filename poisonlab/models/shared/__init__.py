@@ -1,0 +1,1 @@
+"""What several datasets use; nothing here registers one."""

@@ -1,0 +1,145 @@
+"""Victims of torchvision and timm: features and head, a start that the seed decides, refusals before anything runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from core_helpers import TINY_DATA, noise_images
+from torch import nn
+
+from poisonlab.cache.stage_cache import StageCache
+from poisonlab.context import Context, derive
+from poisonlab.models.base import Classifier, initialize
+from poisonlab.models.shared.foreign import without_chance
+from poisonlab.pipeline.experiment import run_experiment
+from poisonlab.spec.config import SpecError, make_spec
+from poisonlab.training.victims import new_network, outline, train_from_scratch
+
+QUICK = (
+    "torchvision:resnet18@32",
+    "torchvision:mobilenet_v3_small@64",
+    "timm:resnet10t@32",
+    "timm:convnext_atto@64",
+)
+LARGE = (
+    "torchvision:convnext_tiny@64",
+    "torchvision:vit_b_16@32",
+    "torchvision:vgg11@64",
+    "timm:vit_tiny_patch16_224@64",
+    "timm:vit_tiny_patch16_224@224",
+    "timm:efficientnet_b0@224",
+)
+LIBRARIES = [*QUICK, *(pytest.param(named, marks=pytest.mark.slow) for named in LARGE)]
+
+
+def network(victim: str, side: int, channels: int = 3, seed: int = 0) -> Classifier:
+    library = victim.partition(":")[0]
+    if library == "timm":
+        pytest.importorskip("timm")
+    spec = make_spec("cifar10", "badnets", "none", victim=victim, seed=seed)
+    return new_network(spec, noise_images(6, (channels, side, side)), Context(seed=seed))
+
+
+@pytest.mark.parametrize("named", LIBRARIES)
+def test_features_head_and_a_start_that_the_seed_decides(named: str) -> None:
+    victim, side = named.split("@")
+    model = network(victim, int(side)).eval()
+    x = torch.rand(2, 3, int(side), int(side))
+
+    with torch.no_grad():
+        features = model.features(x)
+        assert features.shape == (2, model.head.in_features) and model(x).shape == (
+            2,
+            model.head.out_features,
+        )
+        assert torch.equal(model(x), model.head(features))
+        torch.manual_seed(99)  # nothing outside the seed matters
+        again, other = network(victim, int(side)).eval(), network(victim, int(side), seed=1).eval()
+        assert torch.equal(again(x), model(x)) and not torch.equal(other(x), model(x))
+
+
+def test_gray_images_are_given_three_times() -> None:
+    model = network("torchvision:mobilenet_v3_small", 32, channels=1).eval()
+    gray = torch.rand(2, 1, 32, 32)
+
+    with torch.no_grad():
+        colored = model.body.network(model.normalize(gray).expand(-1, 3, -1, -1))  # type: ignore[union-attr,operator]
+        assert torch.equal(model.features(gray), colored.flatten(1))
+
+
+def test_nothing_is_left_to_chance_in_training() -> None:
+    dropping = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4), nn.Dropout2d(0.3)).train()
+    without_chance(dropping)
+    assert [m.p for m in dropping if isinstance(m, nn.Dropout | nn.Dropout2d)] == [0.0, 0.0]
+
+    model = network("torchvision:mobilenet_v2", 32).train()
+    x = torch.rand(4, 3, 64, 64)
+    assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_unknown_names_are_answered_with_near_ones(library: str) -> None:
+    if library == "timm":
+        pytest.importorskip("timm")
+    with pytest.raises(SpecError, match="resnet18"):
+        make_spec("digits", "badnets", "none", victim=f"{library}:resnet81")
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "x" * 90, "squeezenet1_0"])
+def test_names_that_cannot_be(name: str) -> None:
+    for library in ("torchvision", "timm"):
+        if (library, name) != ("timm", "squeezenet1_0"):
+            with pytest.raises(SpecError, match="network"):
+                make_spec("digits", "badnets", "none", victim=f"{library}:{name}")
+
+
+def test_an_image_size_that_does_not_fit_is_refused_in_one_line() -> None:
+    spec = make_spec("digits", "badnets", "none", victim="torchvision:vit_b_16")
+    with pytest.raises(ValueError, match="torchvision:vit_b_16 does not take images of 24x24"):
+        outline(spec.victim, (1, 24, 24), 10)
+
+
+@pytest.mark.parametrize("defense", ["anp", "rnp", "clp"])
+@pytest.mark.parametrize(
+    ("victim", "more"),
+    [("convnet", {"victim.norm": False}), ("torchvision:vit_b_16", {"dataset.size": 32})],
+)
+def test_a_defense_of_norms_refuses_a_victim_without_before_anything_is_computed(
+    defense: str, victim: str, more: dict[str, object], tmp_path: Path
+) -> None:
+    spec = make_spec(
+        "digits", "badnets", defense, victim=victim, overrides=TINY_DATA | {"clean_images": 20} | more
+    )
+    ctx = Context(cache=StageCache(tmp_path))
+
+    with pytest.raises(ValueError, match="batch.norm"):
+        run_experiment(spec, ctx)
+
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_training_a_network_of_torchvision_gives_the_same_numbers_twice() -> None:
+    settings = {"training.epochs": 1, "training.batch_size": 20}
+    spec = make_spec(
+        "cifar10", "badnets", "none", victim="torchvision:mobilenet_v3_small", overrides=settings
+    )
+    data = noise_images(40, (3, 32, 32))
+
+    first, second = (train_from_scratch("victim", spec, [data], Context()).tensors() for _ in range(2))
+
+    start = new_network(spec, data, Context()).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["varying.head.weight"][0], start["head.weight"])
+
+
+def test_a_module_that_draws_its_weights_draws_all_below_it() -> None:
+    class Apart(nn.Sequential):
+        def initialize(self, generator: torch.Generator) -> None:
+            for parameter in self.parameters():
+                nn.init.constant_(parameter, 3.0)
+
+    model = nn.Sequential(nn.Linear(2, 2), Apart(nn.Linear(2, 2), nn.Linear(2, 2)))
+    initialize(model, derive(0, "test"))
+
+    assert all(bool((p == 3).all()) for p in model[1].parameters())
+    assert not bool((model[0].weight == 3).any())
