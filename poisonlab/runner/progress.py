@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from poisonlab.events import (
@@ -25,6 +26,7 @@ from poisonlab.spec.shared import needs
 from poisonlab.store import Estimate, Job, Store
 
 FLUSH_SECONDS = 1.0
+UNKNOWN_SECONDS = 1.0  # of a job without an estimate of the rest
 RECENT = 2000  # points of a running job kept in memory
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Listener:
 
     Args:
         stopping: set when the whole program goes down.
-        expected: what the job was thought to cost when it began.
+        expect: says what the job will cost; asked once it has taken a second, since a shorter one is over by then.
         limit: seconds that the job may take; 0 for any.
     """
 
@@ -71,13 +73,14 @@ class Listener:
         store: Store,
         job: Job,
         stopping: threading.Event,
-        expected: Estimate | None = None,
+        expect: Callable[[], Estimate | None] | None = None,
         limit: float = 0.0,
     ) -> None:
         self.store = store
         self.run_id = job.run_id
         self.stopping = stopping
-        self.expected = expected
+        self.expected: Estimate | None = None
+        self._expect = expect
         self.limit = limit
         self._begun = time.monotonic()
         self.clock = StageClock()
@@ -98,8 +101,10 @@ class Listener:
             raise Interrupted
         self.clock.hear(event)
         self._keep(event)
-        stage_changes = isinstance(event, StageStarted | StageFinished)
-        if stage_changes or time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        if self._expect and time.monotonic() - self._begun > UNKNOWN_SECONDS:
+            self.expected, self._expect = self._expect(), None
+        begins = isinstance(event, StageStarted)  # another stage may be silent for long
+        if begins or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
         if self.cancelled.is_set():
             raise Cancelled

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from poisonlab import machine
@@ -272,7 +273,7 @@ class QueueRunner(abc.ABC):
     def _run(self, job: Job, slot: Slot) -> None:
         spec = job.spec.experiment()
         limit = 60 * self.rules.minutes
-        listener = Listener(self.store, job, self._stopping, self._expected(spec), limit)
+        listener = Listener(self.store, job, self._stopping, partial(self._expected, spec), limit)
         self._listeners[job.run_id] = listener
         try:
             record = self.carry_out(job, slot, listener)
