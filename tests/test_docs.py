@@ -5,10 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from poisonlab import machine
 from poisonlab.cli import main
 from poisonlab.cli import run as run_command
+from poisonlab.data import own
+from poisonlab.data.shared.own_folder import look
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -16,11 +19,21 @@ PROGRAM = re.compile(r"^(?:\.venv/bin/)?(?:python -m )?poisonlab (.+?)(?:\s+#.*)
 LONG = ("run", "sweep")  # checked up to the moment in which the first stage would begin
 ONLY_PARSED = ("ui", "multilevel", "results", "reproduce")
 LISTS = "--list"
+PICTURES = "pictures"  # the folder that examples name
+OWN = "own_pets"
 
 
 def commands() -> list[str]:
     found = [command for text in TEXTS for command in PROGRAM.findall(text.read_text(encoding="utf-8"))]
     return list(dict.fromkeys(found))
+
+
+def fill(folder: Path) -> None:
+    """Two classes of pictures."""
+    for label, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for i in range(60):
+            Image.new("RGB", (40, 40), (100 * label, 4 * i, 90)).save(folder / name / f"{i}.png")
 
 
 class Begins(Exception):
@@ -41,7 +54,12 @@ def test_a_command_that_is_shown_can_be_given(
         raise Begins
 
     monkeypatch.chdir(tmp_path)
-    options = [] if name == "list" else ["--results", str(tmp_path / "results")]
+    monkeypatch.setenv("POISONLAB_DATA", str(tmp_path / "data"))
+    if name == "data" or PICTURES in command or OWN in command:
+        fill(tmp_path / PICTURES)
+    if OWN in command:
+        own.add(OWN.removeprefix("own_"), look(tmp_path / PICTURES), 32, "crop")
+    options = [] if name in ("list", "data") else ["--results", str(tmp_path / "results")]
     if name in LONG:
         monkeypatch.setattr(run_command, "_run", begin)
         monkeypatch.setattr(run_command, "_by_engine", begin)
