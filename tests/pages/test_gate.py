@@ -69,6 +69,7 @@ def test_names_can_be_added(pattern, host, reached):
         ("http://localhost:9999", False),
         ("http://evil.example", False),
         ("null", False),
+        ("http://[", False),
         (None, False),
     ),
 )
