@@ -224,6 +224,8 @@ class QueueRunner(abc.ABC):
         """Whether there is such a device, and somebody may queue these runs."""
         if device not in ("auto", *self.devices):
             raise machine.DeviceError(self._without_worker(device))
+        if device == "auto" and not person.administrator and all(map(self.rules.keeps_back, self.devices)):
+            raise NotAllowed(f"{' and '.join(self.devices)} of this server are for administrators alone")
         self.rules.check(specs, device, person, self.store.jobs.waiting_of(person.name), self.results)
 
     def _without_worker(self, device: str) -> str:
@@ -253,7 +255,7 @@ class QueueRunner(abc.ABC):
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
                     self.store.index.refresh()
-                job = self.store.jobs.claim(slot.device, slot.name, self.rules.running)
+                job = self._next(slot)
                 if job:
                     self._run(job, slot)
             except Exception as error:  # a worker outlives whatever happens to a job or to the database
@@ -270,9 +272,15 @@ class QueueRunner(abc.ABC):
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
 
+    def _next(self, slot: Slot) -> Job | None:
+        """The job that a slot is to take, within what the rules give each person."""
+        rules = self.rules
+        kept_back = rules.keeps_back(slot.device)
+        return self.store.jobs.claim(slot.device, slot.name, rules.running, rules.unlimited, kept_back)
+
     def _run(self, job: Job, slot: Slot) -> None:
         spec = job.spec.experiment()
-        limit = 60 * self.rules.minutes
+        limit = 0.0 if job.person in self.rules.unlimited else 60 * self.rules.minutes
         listener = Listener(self.store, job, self._stopping, partial(self._expected, spec), limit)
         self._listeners[job.run_id] = listener
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from poisonlab import machine, registry
-from poisonlab.runner.parts import Person
+from poisonlab.runner.parts import OWNER, Person
 from poisonlab.spec.config import ExperimentSpec, Preset
 from poisonlab.store import StoreError
 
@@ -44,6 +44,15 @@ class Rules(BaseModel):
         """Somebody who signed in."""
         return Person(name, name in self.administrators)
 
+    @property
+    def unlimited(self) -> tuple[str, ...]:
+        """The names of those to whom no limit applies: the owner of the machine has none."""
+        return (OWNER.name, *self.administrators)
+
+    def keeps_back(self, device: str) -> bool:
+        """Whether a device is for administrators alone."""
+        return bool(self.devices) and device not in self.devices
+
     def check(
         self, specs: Sequence[ExperimentSpec], device: str, person: Person, waiting: int, results: Path
     ) -> None:
@@ -68,7 +77,7 @@ class Rules(BaseModel):
                 f"{waiting} of your jobs wait already, and {len(specs)} more would pass your limit of {self.waiting}: "
                 "wait, cancel some, or queue fewer"
             )
-        if self.devices and device not in ("auto", *self.devices):
+        if device != "auto" and self.keeps_back(device):
             raise NotAllowed(f"you may use {_listed(self.devices)}, not {device}")
         for spec in specs:
             self._check_kind("preset", spec.preset, ("quick",) if self.teaching else self.presets)

@@ -43,8 +43,8 @@ _NEXT = """WITH busy AS (SELECT coalesce(flatten(list(coalesce(string_split(held
         FROM jobs WHERE state = 'running')
     SELECT run_id FROM jobs, busy WHERE state = 'queued' AND device IN ('auto', ?)
         AND NOT coalesce(list_contains(keys, needs[1]), false)
-        AND (? = 0 OR person = '' OR (SELECT count(*) FROM jobs other
-            WHERE other.state = 'running' AND other.person = jobs.person) < ?)
+        AND (list_contains(?::VARCHAR[], person) OR (NOT ? AND (? = 0 OR (SELECT count(*) FROM jobs other
+            WHERE other.state = 'running' AND other.person = jobs.person) < ?)))
     ORDER BY coalesce(list_has_any(keys, needs), false), position LIMIT 1"""
 
 
@@ -187,7 +187,14 @@ class Jobs:
 
     # -- working ------------------------------------------------------------------------------------
 
-    def claim(self, device: str, worker: str = "", each: int = 0) -> Job | None:
+    def claim(
+        self,
+        device: str,
+        worker: str = "",
+        each: int = 0,
+        unlimited: Sequence[str] = ("",),
+        kept_back: bool = False,
+    ) -> Job | None:
         """The next job that waits for ``device`` or for any, or ``None``. No two workers get the same.
 
         First come jobs whose networks nobody is computing at present, then those that would have to wait for one of
@@ -196,6 +203,8 @@ class Jobs:
         Args:
             worker: its name, shown to people; that of the device by default.
             each: how many jobs of one person may run; 0 for any number.
+            unlimited: people whom ``each`` and ``kept_back`` do not bind.
+            kept_back: whether the device is for those people alone.
 
         Raises:
             StoreError: the database cannot be used; the job still waits.
@@ -207,7 +216,7 @@ class Jobs:
                     attempt = attempt + 1, started = ?, finished = NULL
                 WHERE state = 'queued' AND run_id = ({_NEXT})
                 RETURNING *""",
-                [PROCESS, worker or device, utc_now(), device, each, each],
+                [PROCESS, worker or device, utc_now(), device, list(unlimited), kept_back, each, each],
             )
             return _first(taken)
 

@@ -97,12 +97,22 @@ def test_rules_are_read_from_the_file_that_the_administrator_names(monkeypatch, 
 
 
 @pytest.fixture
-def idle(store, results, monkeypatch, tmp_path):
+def under(store, results, monkeypatch, tmp_path):
+    """Makes runners under rules, which are not started."""
+
+    def make(rules: str, devices: list[str]) -> LocalRunner:
+        path = tmp_path / "rules.toml"
+        path.write_text(rules)
+        monkeypatch.setenv(RULES, str(path))
+        return LocalRunner(store, results, devices)
+
+    return make
+
+
+@pytest.fixture
+def idle(under):
     """A runner that takes nothing, under rules."""
-    path = tmp_path / "rules.toml"
-    path.write_text("waiting = 3\nrunning = 1\n")
-    monkeypatch.setenv(RULES, str(path))
-    return LocalRunner(store, results, ["cpu"])
+    return under("waiting = 3\nrunning = 1\n", ["cpu"])
 
 
 def test_nobody_cancels_or_resumes_somebody_elses_job(store, idle, spec):
@@ -126,6 +136,28 @@ def test_limits_count_ones_own_jobs_alone(store, idle, spec):
     assert [job.person if job else None for job in taken] == [ADA.name, BOB.name, None]
 
 
+def test_limits_are_for_those_who_are_no_administrators(store, results, under, spec):
+    runner = under('running = 1\nminutes = 0.001\nadministrators = ["root@example.org"]', ["cpu"])
+    runner.submit_many([spec(seed=s) for s in range(2)], person=ROOT)
+    runner.submit_many([spec(seed=s) for s in (2, 3)], person=ADA)
+    taken = [runner._next(runner.slots[0]) for _ in range(4)]
+    assert [job.person if job else None for job in taken] == [ROOT.name, ROOT.name, ADA.name, None]
+    runner._run(taken[0], runner.slots[0])
+    assert store.jobs.get(taken[0].run_id).state == "done"
+
+
+def test_any_free_device_is_none_that_is_kept_back(under, spec):
+    runner = under('devices = ["cuda:1"]\nadministrators = ["root@example.org"]', ["cuda:0", "cuda:1"])
+    runner.submit_many([spec()], person=ADA)
+    kept, free = runner.slots
+    assert runner._next(kept) is None
+    assert runner._next(free).person == ADA.name
+    runner.submit_many([spec(seed=1)], person=ROOT)
+    assert runner._next(kept).person == ROOT.name
+    with pytest.raises(NotAllowed, match="cpu of this server are for administrators alone"):
+        under('devices = ["cuda:1"]', ["cpu"]).submit_many([spec()], person=ADA)
+
+
 def test_what_people_did_is_kept(store, idle, spec):
     (mine,) = idle.submit_many([spec()], person=ADA)
     idle.cancel(mine, ROOT)
@@ -139,13 +171,10 @@ def test_what_people_did_is_kept(store, idle, spec):
     assert "digits badnets none seed 0" in log.detail.iloc[-1]
 
 
-def test_a_job_that_takes_too_long_fails_and_can_be_resumed(store, results, spec, monkeypatch, tmp_path):
-    path = tmp_path / "rules.toml"
-    path.write_text("minutes = 0.005\n")
-    monkeypatch.setenv(RULES, str(path))
-    runner = LocalRunner(store, results, ["cpu"])
+def test_a_job_that_takes_too_long_fails_and_can_be_resumed(store, under, spec):
+    runner = under("minutes = 0.005\n", ["cpu"])
     runner.start()
-    (run_id,) = runner.submit_many([spec(training__epochs=1000)])
+    (run_id,) = runner.submit_many([spec(training__epochs=1000)], person=ADA)
     assert wait_for(store, run_id, "failed", "done") == "failed"
     assert "time limit" in store.jobs.get(run_id).message
     assert store.runs.record(run_id).state == "failed"
