@@ -56,6 +56,7 @@ class QueueRunner(abc.ABC):
         self._ends: dict[str, tuple[str, str, int]] = {}  # state, message and attempt, not stored yet
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._queueing = threading.Lock()  # what waits is counted and added to in one go
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
@@ -166,8 +167,9 @@ class QueueRunner(abc.ABC):
             NotAllowed: the rules of this server are against it.
         """
         wanted = list(specs)
-        self._check_allowed(wanted, device, person)
-        run_ids = self.store.jobs.enqueue(wanted, device, person.name)
+        with self._queueing:
+            self._check_allowed(wanted, device, person)
+            run_ids = self.store.jobs.enqueue(wanted, device, person.name)
         if run_ids:
             first = wanted[0]
             named = f"{first.dataset.name} {first.attack.name} {first.defense.name} seed {first.seed}"
@@ -200,17 +202,20 @@ class QueueRunner(abc.ABC):
                 this id. DeviceError: its device is gone.
         """
         job = self.store.jobs.get(run_id)
-        if job:
-            self._check_owner(job, person)
-            self._check_allowed([job.spec.experiment()], job.device, person)
-        self.store.jobs.requeue(run_id)
+        self._check_owner(job, person)
+        with self._queueing:
+            if job:
+                self._check_allowed([job.spec.experiment()], job.device, person)
+            self.store.jobs.requeue(run_id)
         self._note(person, "resumed", run_id)
         self._wake.set()
 
     def _check_owner(self, job: Job | None, person: Person) -> None:
-        if job and not person.administrator and job.person != person.name:
+        """A run that never was a job, of the command line say, is an administrator's."""
+        owner = job.person if job else ""
+        if not person.administrator and (owner != person.name or not owner):
             raise NotAllowed(
-                f"this job is {job.person or 'an administrator'}'s: only they or an administrator may"
+                f"this job is {owner or 'an administrator'}'s: only they or an administrator may"
             )
 
     def _note(self, person: Person, action: str, run_id: str, detail: str = "") -> None:
@@ -222,6 +227,8 @@ class QueueRunner(abc.ABC):
 
     def _check_allowed(self, specs: Sequence[ExperimentSpec], device: str, person: Person) -> None:
         """Whether there is such a device, and somebody may queue these runs."""
+        if not person.name and not person.administrator:
+            raise NotAllowed("this server asks who you are: sign in first")
         if device not in ("auto", *self.devices):
             raise machine.DeviceError(self._without_worker(device))
         if device == "auto" and not person.administrator and all(map(self.rules.keeps_back, self.devices)):

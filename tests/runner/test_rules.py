@@ -1,15 +1,20 @@
 """What people may do on a shared server."""
 
 import shutil
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from runner_helpers import wait_for
 
 from poisonlab import machine
+from poisonlab.events import Cancelled
 from poisonlab.runner.local import LocalRunner
 from poisonlab.runner.parts import OWNER, Person
+from poisonlab.runner.recorder import run_and_record
 from poisonlab.runner.rules import RULES, NotAllowed, Rules, read_rules, size_gb
 from poisonlab.spec.config import make_spec
 from poisonlab.store import StoreError
@@ -17,6 +22,7 @@ from poisonlab.store import StoreError
 ADA = Person("ada@example.org", False)
 BOB = Person("bob@example.org", False)
 ROOT = Person("root@example.org", True)
+NOBODY = Person("", False)
 
 
 def check(
@@ -125,6 +131,43 @@ def test_nobody_cancels_or_resumes_somebody_elses_job(store, idle, spec):
     idle.resume(mine, ADA)
     assert idle.cancel(mine, ROOT) == "cancelled"
     idle.resume(mine, OWNER)
+
+
+def test_nobody_resumes_a_run_that_never_was_a_job(store, results, idle, spec):
+    def stop(event):
+        raise Cancelled
+
+    record = run_and_record(spec(), results / "runs", device="cpu", send=stop)
+    store.index.refresh()
+    with pytest.raises(NotAllowed, match="an administrator's"):
+        idle.resume(record.run_id, ADA)
+    assert store.runs.record(record.run_id) is not None
+    idle.resume(record.run_id, ROOT)
+
+
+def test_who_is_nobody_queues_nothing_and_owns_nothing(store, idle, spec):
+    with pytest.raises(NotAllowed, match="sign in first"):
+        idle.submit_many([spec()], person=NOBODY)
+    (run_id,) = idle.submit_many([spec()])
+    with pytest.raises(NotAllowed, match="an administrator's"):
+        idle.cancel(run_id, NOBODY)
+
+
+def test_several_windows_at_once_do_not_pass_the_limit(store, idle, spec, monkeypatch):
+    def slowly(*arguments):
+        check(*arguments)
+        time.sleep(0.2)
+
+    check = idle._check_allowed
+    monkeypatch.setattr(idle, "_check_allowed", slowly)
+
+    def queue(seed: int) -> None:
+        with suppress(NotAllowed):
+            idle.submit_many([spec(seed=2 * seed), spec(seed=2 * seed + 1)], person=ADA)
+
+    with ThreadPoolExecutor() as windows:
+        list(windows.map(queue, range(3)))
+    assert store.jobs.waiting_of(ADA.name) == 2
 
 
 def test_limits_count_ones_own_jobs_alone(store, idle, spec):
