@@ -24,14 +24,18 @@ def told_apart() -> bool:
 
 
 def name() -> str:
-    """The e-mail address, or the name, of who signed in; empty where nobody did."""
+    """Who signed in, by what nobody can choose for themselves; empty where nobody did.
+
+    That is the e-mail address unless its issuer says that it is not verified, or what a proxy vouches for; else the
+    issuer's own number of the account, never the name to be shown, which its owner may change into another's address.
+    """
     if not told_apart():
         return ""
-    for field in ("email", "name"):
-        found = st.user.get(field)
-        if found:
-            return str(found)
-    return ""
+    vouched = set((st.get_option("server.trustedUserHeaders") or {}).values())
+    verified = str(st.user.get("email_verified", True)).lower() != "false"
+    trusted = {"email": verified or "email" in vouched, "name": "name" in vouched, "sub": True}
+    found = (st.user.get(field) for field, is_trusted in trusted.items() if is_trusted)
+    return str(next((value for value in found if value), ""))
 
 
 def may_enter() -> bool:

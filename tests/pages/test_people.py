@@ -11,6 +11,26 @@ def test_without_a_sign_in_whoever_is_here_is_the_owner() -> None:
     assert people.name() == "" and people.person() == OWNER and people.may_enter()
 
 
+@pytest.mark.parametrize(
+    ("headers", "user", "name"),
+    (
+        ({}, {"email": "ada@example.org", "name": "Ada", "sub": "7"}, "ada@example.org"),
+        ({}, {"email": "ada@example.org", "email_verified": True, "sub": "7"}, "ada@example.org"),
+        ({}, {"name": "root@example.org", "sub": "7"}, "7"),
+        ({}, {"email": "root@example.org", "email_verified": False, "sub": "7"}, "7"),
+        ({}, {"is_logged_in": False}, ""),
+        ({"X-Remote-User": "name"}, {"name": "ada"}, "ada"),
+        ({"X-Remote-User": "email"}, {"email": "ada@example.org", "name": "root"}, "ada@example.org"),
+    ),
+)
+def test_nobody_is_who_they_only_say_they_are(headers, user, name, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "signs_in", lambda: not headers)
+    monkeypatch.setattr(st, "get_option", lambda option: headers)
+    monkeypatch.setattr(st, "user", user)
+
+    assert people.name() == name
+
+
 def test_whom_a_proxy_does_not_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever goes round the proxy would be the administrator otherwise."""
     monkeypatch.setattr(st, "get_option", lambda option: {"X-Forwarded-Email": "email"})
