@@ -29,16 +29,18 @@ class Rules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     administrators: tuple[str, ...] = ()
-    waiting: int = Field(0, ge=0, description="jobs of one person that wait")
-    running: int = Field(0, ge=0, description="jobs of one person at work")
-    minutes: float = Field(0, ge=0, description="wall time of a job")
-    free_gb: float = Field(0.5, ge=0, description="free disk below which nothing is queued")
-    runs_gb: float = Field(0, ge=0, description="size of runs and cache from which on nothing is queued")
+    waiting: int = Field(0, ge=0, strict=True, description="jobs of one person that wait")
+    running: int = Field(0, ge=0, strict=True, description="jobs of one person at work")
+    minutes: float = Field(0, ge=0, strict=True, description="wall time of a job")
+    free_gb: float = Field(0.5, ge=0, strict=True, description="free disk below which nothing is queued")
+    runs_gb: float = Field(
+        0, ge=0, strict=True, description="size of runs and cache from which on nothing is queued"
+    )
     presets: tuple[Preset, ...] = ()
     datasets: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
-    uploads: bool = Field(True, description="pictures of their own may be added in the browser")
-    teaching: bool = Field(False, description="the preset quick of the digits alone")
+    uploads: bool = Field(True, strict=True, description="pictures of their own may be added in the browser")
+    teaching: bool = Field(False, strict=True, description="the preset quick of the digits alone")
 
     def person(self, name: str) -> Person:
         """Somebody who signed in."""
@@ -120,7 +122,7 @@ def read_rules() -> Rules:
     if not path:
         return Rules()
     try:
-        values: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         return Rules(**values)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StoreError(f"{RULES} names {path}, which cannot be read: {error}") from error

@@ -88,11 +88,16 @@ def test_rules_are_read_from_the_file_that_the_administrator_names(monkeypatch, 
     rules = read_rules()
     assert rules.person("root@example.org").administrator and not rules.person(ADA.name).administrator
     assert (rules.waiting, rules.presets) == (5, ("quick",))
+    path.write_text("waiting = 5\nminutes = 60\n", encoding="utf-8-sig")  # as Notepad does
+    assert read_rules().waiting == 5
     for text, words in (
         ("waiting = -1", "waiting: Input should be greater"),
         ("hours = 2", "hours: Extra inputs"),
         ('presets = ["fast"]', "presets"),
         ("waiting =", "cannot be read"),
+        ("waiting = true", "waiting: Input should be a valid integer"),
+        ("minutes = nan", "minutes"),
+        ('teaching = "no"', "teaching: Input should be a valid boolean"),
     ):
         path.write_text(text)
         with pytest.raises(StoreError, match=words):
