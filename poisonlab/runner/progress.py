@@ -65,7 +65,7 @@ class Listener:
     Args:
         stopping: set when the whole program goes down.
         expect: says what the job will cost; asked once it has taken a second, since a shorter one is over by then.
-        limit: seconds that the job may take; 0 for any.
+        limit: seconds that the job may take from its first word on; 0 for any.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Listener:
         self.expected: Estimate | None = None
         self._expect = expect
         self.limit = limit
-        self._begun = time.monotonic()
+        self._begun: float | None = None  # it may have to wait for its place on a cluster
         self.clock = StageClock()
         self.cancelled = threading.Event()
         self.recent: deque[tuple[str, str, int, float | None]] = deque(maxlen=RECENT)
@@ -99,6 +99,8 @@ class Listener:
         """Take an event; raises ``Cancelled`` or ``Interrupted`` when the job should stop."""
         if self.stopping.is_set():
             raise Interrupted
+        if self._begun is None:
+            self._begun = time.monotonic()
         self.clock.hear(event)
         self._keep(event)
         if self._expect and time.monotonic() - self._begun > UNKNOWN_SECONDS:
@@ -112,7 +114,9 @@ class Listener:
             raise TimeLimit
 
     def _late(self) -> bool:
-        return bool(self.limit) and time.monotonic() - self._begun > self.limit
+        if not self.limit or self._begun is None:
+            return False
+        return time.monotonic() - self._begun > self.limit
 
     def wanted(self) -> str:
         """What the job shall do, to be told to one that runs elsewhere: ``GO_ON``, ``CANCEL``, ``LATE`` or ``STOP``."""
