@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from poisonlab.records.record import write_atomically
+from poisonlab.runner.parts import WorkerLost
 from poisonlab.runner.remote import Ending, Order
 from poisonlab.runner.wire import GO_ON, STOP, Row
 
@@ -79,9 +80,10 @@ class Mailbox:
     def next_order(self) -> Order | None:
         """The order that waits, which is taken with it; ``None`` without one."""
         try:
-            order = Order(**json.loads(self._order.read_bytes()))
-        except (OSError, ValueError):
+            text = self._order.read_bytes()
+        except OSError:
             return None
+        order = Order(**json.loads(text))
         self._order.unlink(missing_ok=True)
         return order
 
@@ -98,11 +100,12 @@ class Letters:
         self._told = folder / f"told-{number}"
         self._ended = folder / f"ended-{number}.json"
         self._read = 0
+        self._cut = False  # whether what was said last may be half a line
 
     # -- the program's side -------------------------------------------------------------------------
 
     def said(self) -> Iterator[Row]:
-        """Whole lines that came since last asked."""
+        """Whole lines that came since last asked; what a full disk has cut is left out."""
         try:
             with self._said.open("rb") as file:
                 file.seek(self._read)
@@ -112,32 +115,55 @@ class Letters:
         whole = new[: new.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
-            yield json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            yield row
 
     def tell(self, word: str) -> None:
         write_atomically(self._told, word.encode())
 
     def ended(self) -> Ending | None:
-        """How the order ended; ``None`` before."""
+        """How the order ended; ``None`` before.
+
+        Raises:
+            WorkerLost: that cannot be read, and will never be.
+        """
         try:
-            return Ending(**json.loads(self._ended.read_bytes()))
-        except (OSError, ValueError):
+            text = self._ended.read_bytes()
+        except OSError:
             return None
+        try:
+            return Ending(**json.loads(text))
+        except (TypeError, ValueError):
+            raise WorkerLost("what the worker wrote of the job's end cannot be read") from None
 
     # -- the worker's side --------------------------------------------------------------------------
 
     def post(self, rows: list[Row]) -> str:
-        """Say something; what the program says in return. Where its folder is gone, so is the program."""
+        """Say something; what the program says in return. Where its folder is gone, so is the program.
+
+        What a full disk does not take is not said: the record of the run holds it all.
+        """
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
         try:
             with self._said.open("ab") as file:
-                file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+                file.write(("\n" + text if self._cut else text).encode())
+            self._cut = False
         except FileNotFoundError:
             return STOP
+        except OSError:
+            self._cut = True
         try:
             return self._told.read_text()
         except OSError:
             return GO_ON
 
     def end(self, ending: Ending) -> None:
-        with suppress(OSError):
-            write_atomically(self._ended, json.dumps(asdict(ending)).encode())
+        """Say how the order ended.
+
+        Raises:
+            OSError: nobody will know, unless it is said again.
+        """
+        write_atomically(self._ended, json.dumps(asdict(ending)).encode())

@@ -19,6 +19,7 @@ from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
 from poisonlab.runner.parts import Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
+from poisonlab.runner.recorder import Interrupted
 from poisonlab.runner.remote import Ending, Order, follow
 from poisonlab.runner.wire import Row
 from poisonlab.store import Job, Store
@@ -136,7 +137,9 @@ class PoolRunner(QueueRunner):
         try:
             attempt = worker.give(self.order_of(job, slot, worker.number()))
             ending = follow(attempt, listener, listener.wanted, self.poll)
-        except WorkerLost:
+        except Interrupted:
+            raise
+        except Exception:  # a job that is given up has nobody at work on it
             self._dismiss(slot.name)
             raise
         return self.record_of(job, ending)
@@ -190,7 +193,9 @@ class ProcessRunner(PoolRunner):
     def open(self, slot: Slot, mailbox: Mailbox) -> Process:
         environment = {"OMP_NUM_THREADS": str(self.threads)} | dict(os.environ)
         command = [sys.executable, "-m", "poisonlab.runner.worker", str(mailbox.folder), "--idle", "3600"]
-        return _Child(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        # in a session of its own: a Ctrl-C is for the program, which tells its workers what to do
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        return _Child(child)
 
 
 class _Child:

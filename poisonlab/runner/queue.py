@@ -297,6 +297,9 @@ class QueueRunner(abc.ABC):
             return
         except WorkerLost as why:
             log.warning("job %s: %s", job.run_id, why)
+            if self._stopping.is_set():  # and nobody could try again
+                self._end(job, "interrupted", STOPPED)
+                return
             self.store.jobs.worker_lost(job.run_id, job.attempt, str(why))
             return
         finally:

@@ -3,6 +3,7 @@
 All of it is JSON. A worker imports neither database nor browser: it runs on a bare GPU node.
 """
 
+import logging
 import math
 import os
 import socket
@@ -11,15 +12,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 
-from poisonlab import __version__, events
+from poisonlab import __version__
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Progress, StageFinished, StageStarted
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.records.revision import revision
 from poisonlab.runner.failures import TimeLimit
+from poisonlab.runner.parts import WorkerLost
 from poisonlab.runner.recorder import Interrupted, run_and_record
 from poisonlab.runner.wire import CANCEL, GO_ON, LATE, STOP, Row
 
@@ -27,6 +29,9 @@ PATIENCE = 8.0  # seconds that a job has to stop when the program ends
 EVERY = 1.0  # seconds between two posts of a job, a beginning or ending stage aside
 
 Post = Callable[[list[Row]], str]
+_EVENTS = {kind.__name__: kind for kind in get_args(Event)}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def to_row(event: Event) -> Row:
 def to_event(row: Row) -> Event:
     """The event of a row."""
     name, *values = row
-    event: Event = getattr(events, name)(*values)
+    event: Event = _EVENTS[name](*values)
     return event
 
 
@@ -186,15 +191,14 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
         poll: seconds between two looks.
 
     Raises:
-        Interrupted: the program goes down. WorkerLost: by ``line``.
+        Interrupted: the program goes down. WorkerLost: by ``line``, or the worker stopped and nobody had told it to.
     """
     told = GO_ON
     deadline = math.inf
     while True:
         ending = line.ended()  # before the last words are read: none come after it
         for row in line.said():
-            with suppress(Cancelled, TimeLimit):
-                hear(to_event(row))
+            _understand(row, hear)
         if ending is None:
             word = wanted()
             if word != told:
@@ -205,5 +209,17 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
                 line.wait(poll)
                 continue
         if ending is None or ending.state == "interrupted":
+            if told != STOP:
+                raise WorkerLost("the worker stopped: it had heard nothing of the program for too long")
             raise Interrupted
         return ending
+
+
+def _understand(row: Row, hear: Callable[[Event], None]) -> None:
+    """Hear what a row says. Half of one, or one out of its order, is left out: the run's record holds it all."""
+    try:
+        hear(to_event(row))
+    except (Cancelled, TimeLimit):
+        return
+    except Exception:
+        log.warning("a worker said what nobody understands: %.200r", row, exc_info=True)

@@ -46,7 +46,14 @@ def _serve(order: Order, letters: Letters, watch: "_Watch") -> None:
         return STOP if watch.alone.is_set() else letters.post(rows)
 
     results = Path(order.results)
-    letters.end(carry_out(order, post, results / "runs", results / "cache"))
+    ending = carry_out(order, post, results / "runs", results / "cache")
+    while not watch.alone.is_set():
+        try:
+            letters.end(ending)
+        except OSError:  # the disk is full, say, and the program waits for this
+            time.sleep(BEAT)
+        else:
+            return
 
 
 class _Watch:
@@ -65,8 +72,10 @@ class _Watch:
             count += 1
             try:
                 write_atomically(self._mailbox.worker, str(count).encode())
-            except OSError:
+            except FileNotFoundError:
                 self.alone.set()  # the folder is gone
+            except OSError:  # a full disk may have room again; else the program takes this for lost
+                pass
             silent = pulse.silent()
             if silent > self._limit:
                 self.alone.set()
