@@ -2,8 +2,8 @@
 
 import os
 import shutil
+import stat
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,41 @@ def attempt(order: dict[str, Any], mark: str, key: str, post: Any) -> tuple[str,
             return STOP
 
     results = Path(wanted.results)
-    with suppress(OSError):
-        if (results / MARK).read_text() == mark:
-            ending = carry_out(wanted, say, results / "runs", results / "cache")
-            return ending.state, ending.message, {}
-    own = Path(tempfile.gettempdir()) / f"poisonlab-{os.getuid()}"
+    if _is_marked(results, mark):
+        ending = carry_out(wanted, say, results / "runs", results / "cache")
+        return ending.state, ending.message, {}
+    try:
+        own = _own_folder()
+    except OSError as error:
+        return "refused", f"a worker has no folder of its own: {error}", {}
     ending = carry_out(wanted, say, own / "runs", own / "cache")
     folder = own / "runs" / wanted.run_id
     files = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
     shutil.rmtree(folder, ignore_errors=True)
     return ending.state, ending.message, files
+
+
+def _is_marked(results: Path, mark: str) -> bool:
+    """Whether a results folder is that of the program which made the mark."""
+    try:
+        return (results / MARK).read_text() == mark
+    except (OSError, ValueError):
+        return False
+
+
+def _own_folder() -> Path:
+    """Where a worker works that does not see the program's results folder: of this account alone.
+
+    Its name is known, and everybody may write where it is: another account may have made it, to read or to plant what
+    is kept there.
+
+    Raises:
+        OSError: it cannot be made, or is another account's.
+    """
+    own = Path(tempfile.gettempdir()) / f"poisonlab-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{own} belongs to another account or is a link: remove it, or set TMPDIR")
+    own.chmod(0o700)
+    return own

@@ -1,8 +1,10 @@
 """One contract for every engine: the same numbers, cancelled in time, and nothing lost with a worker."""
 
+import errno
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from poisonlab.runner.base import Runner
 from poisonlab.runner.engines import make_runner
 from poisonlab.runner.parts import EngineError
 from poisonlab.runner.recorder import run_and_record
+from poisonlab.runner.remote import Ending, Order
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import Store
 
@@ -162,6 +165,46 @@ def test_without_a_shared_folder_runs_come_back_through_ray(make, store, results
     found = record(results, run_id)
     assert found.state == "done" and not (results / "cache").exists()
     assert {item.file for item in found.artifacts} <= {f.name for f in (results / "runs" / run_id).iterdir()}
+
+
+@pytest.fixture
+def task(monkeypatch, tmp_path):
+    """What a worker of Ray does with an order, and the folders in which it carried that out; nothing is run."""
+    ray_task = pytest.importorskip("poisonlab.runner.ray_task", reason="Ray is not installed")
+    folders = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+    def carry_out(order, say, runs, cache) -> Ending:
+        folders.append(runs.parent)
+        if runs.parent == tmp_path / "results":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Ending("done")
+
+    monkeypatch.setattr(ray_task, "carry_out", carry_out)
+    order = Order(1, "run", {}, str(tmp_path / "results"), "").json()
+    return lambda: ray_task.attempt(order, "ours", "key", None), folders
+
+
+def test_an_error_in_a_shared_folder_is_no_reason_to_run_a_job_elsewhere(task, tmp_path):
+    attempt, folders = task
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / ".shared").write_text("ours")
+    with pytest.raises(OSError, match="No space"):
+        attempt()
+    assert folders == [tmp_path / "results"]
+
+
+def test_a_worker_keeps_its_stages_where_no_other_account_writes(task, tmp_path):
+    attempt, folders = task
+    assert attempt() == ("done", "", {})
+    (own,) = folders
+    assert own.parent == tmp_path / "tmp" and own.stat().st_mode & 0o777 == 0o700
+    own.rmdir()
+    (tmp_path / "planted").mkdir()
+    own.symlink_to(tmp_path / "planted")
+    state, message, _ = attempt()
+    assert state == "refused" and "another account" in message and folders == [own]
 
 
 @pytest.mark.parametrize(
