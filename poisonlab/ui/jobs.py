@@ -1,7 +1,6 @@
 """Jobs on screen: progress that moves while something is active, buttons that act on a job."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -86,10 +85,23 @@ def _cancel_all(label: str, run_ids: list[str], key: str) -> None:
             f"{len(run_ids)} leave the queue, or stop where they are. Each can be resumed from the table below."
         )
         if st.button("Cancel them", type=theme.main_button(), key=key):
-            for run_id in run_ids:
-                with suppress(ValueError, RuntimeError):  # it has ended by itself in the meantime
-                    runtime.get().runner.cancel(run_id, people.person())
+            refused = _cancel(run_ids)
+            if refused:
+                st.toast(escape(refused), icon=":material/error:", duration="long")
+                return
             st.rerun()
+
+
+def _cancel(run_ids: list[str]) -> str:
+    """Cancel those that may be; empty, or how many may not, and why the first."""
+    who = people.person()
+    problems = []
+    for run_id in run_ids:
+        try:
+            runtime.get().runner.cancel(run_id, who)
+        except (ValueError, RuntimeError) as error:
+            problems.append(str(error))
+    return f"{len(problems)} of {len(run_ids)} go on: {problems[0]}" if problems else ""
 
 
 def _states(frame: pd.DataFrame) -> dict[str, str]:

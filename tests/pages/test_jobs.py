@@ -13,8 +13,9 @@ from streamlit.testing.v1 import AppTest
 
 from poisonlab.runner import runtime
 from poisonlab.runner.local import LocalRunner
+from poisonlab.runner.parts import Person
 from poisonlab.runner.time_left import TimeLeft
-from poisonlab.ui import job_group
+from poisonlab.ui import job_group, people
 from poisonlab.ui.job_detail import so_far
 
 
@@ -148,6 +149,22 @@ def test_all_waiting_jobs_are_cancelled_at_once(idle_jobs: AppTest) -> None:
     idle_jobs.run().button(key="cancel_all").click().run()
 
     assert not idle_jobs.exception and set(jobs.find()["state"]) == {"cancelled"}
+
+
+def test_whoever_may_not_cancel_all_of_them_is_told(
+    idle_jobs: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = runtime.get().store.jobs
+    jobs.enqueue([tiny_backdoor(0)], person="ada@example.org")
+    jobs.enqueue([tiny_backdoor(1)], person="bob@example.org")
+    monkeypatch.setattr(people, "person", lambda: Person("bob@example.org", False))
+
+    idle_jobs.run().button(key="cancel_all").click().run()
+
+    assert not idle_jobs.exception
+    assert "1 of 2 go on: this job is ada@example.org's" in idle_jobs.toast[0].value.replace("\\", "")
+    assert dict(jobs.find()[["person", "state"]].values)["ada@example.org"] == "queued"
+    assert dict(jobs.find()[["person", "state"]].values)["bob@example.org"] == "cancelled"
 
 
 def test_jobs_queued_together_are_one_line_and_one_bar_and_are_cancelled_as_one(
