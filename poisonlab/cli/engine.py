@@ -20,7 +20,7 @@ def run_all(
 ) -> Iterator[tuple[str, str, RunRecord | None]]:
     """State, message and record of each run as it ends; no record where there is none.
 
-    Whoever stops listening cancels those that still wait.
+    Whoever stops listening cancels those that still wait, but for what others had queued.
 
     Raises:
         EngineError: the engine cannot be used. StoreLocked: the dashboard holds the database, and could queue them.
@@ -41,7 +41,8 @@ def run_all(
                 time.sleep(POLL)
         finally:
             for run_id in left:
-                runner.cancel(run_id)
+                if not store.jobs.person_of(run_id):
+                    runner.cancel(run_id)
             runner.stop()
 
 

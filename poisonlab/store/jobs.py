@@ -125,6 +125,11 @@ class Jobs:
         )
         return int(count)
 
+    def person_of(self, run_id: str) -> str:
+        """Whose a job is; empty where it is nobody's, or the owner's of the machine."""
+        found = self.db.rows("SELECT person FROM jobs WHERE run_id = ?", [check_run_id(run_id)])
+        return str(found[0][0]) if found else ""
+
     def endings(self, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """State and message of those of some jobs that ended."""
         rows = self.db.rows(

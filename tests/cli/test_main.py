@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from poisonlab.cli import main, run
 from poisonlab.cli import results as results_commands
+from poisonlab.cli.engine import run_all
 from poisonlab.events import StageStarted
 from poisonlab.records.record import read_record
 from poisonlab.store import Store, StoreLocked
@@ -365,6 +367,21 @@ def test_an_engine_chooses_devices_itself(results, capsys):
     assert code == 2 and "an engine chooses devices" in said
     code, _, said = run_cli(capsys, *SWEEP, "--engine", "ray", "--engine-option", "gpu=2")
     assert code == 2 and "takes workers, address, cpus, gpus" in said
+
+
+def test_a_sweep_that_is_stopped_leaves_what_others_had_queued(results, spec, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with closing(Store(results)) as store:
+        (theirs,) = store.jobs.enqueue([spec()], person="ada@example.org")
+    monkeypatch.setattr("poisonlab.runner.pool.ProcessRunner.start", lambda runner: None)
+    monkeypatch.setattr("poisonlab.store.jobs.Jobs.endings", stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_all([spec(), spec(seed=1)], results, "local", ["workers=1"]))
+    with closing(Store(results)) as store:
+        states = store.jobs.find().set_index("run_id").state
+    assert states.pop(theirs) == "queued" and list(states) == ["cancelled"]
 
 
 @pytest.mark.slow
