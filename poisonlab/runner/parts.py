@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RULES = "POISONLAB_RULES"  # names the file of rules of a shared server
+
 
 class WorkerLost(RuntimeError):
     """What ran a job is gone: killed, or its machine is. The message says what is known of it."""

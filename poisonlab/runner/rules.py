@@ -12,11 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from poisonlab import machine, registry
-from poisonlab.runner.parts import OWNER, Person
+from poisonlab.runner.parts import OWNER, RULES, Person
 from poisonlab.spec.config import ExperimentSpec, Preset
 from poisonlab.store import StoreError
-
-RULES = "POISONLAB_RULES"
 
 
 class NotAllowed(RuntimeError):

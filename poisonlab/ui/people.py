@@ -4,23 +4,26 @@ Signing in is Streamlit's own: a section ``[auth]`` of ``.streamlit/secrets.toml
 (``server.trustedUserHeaders``).
 """
 
+import os
+from pathlib import Path
+
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from poisonlab.runner.parts import OWNER, Person
+from poisonlab.runner.parts import OWNER, RULES, Person
 
 
 def signs_in() -> bool:
-    """Whether this server is set up for people to sign in."""
+    """Whether this server is set up for people to sign in; so is one whose secrets nobody can read."""
     try:
         return "auth" in st.secrets
     except StreamlitSecretNotFoundError:
-        return False
+        return any(Path(file).exists() for file in st.get_option("secrets.files"))
 
 
 def told_apart() -> bool:
-    """Whether this server knows people, by its own sign-in or by what a proxy says."""
-    return signs_in() or bool(st.get_option("server.trustedUserHeaders"))
+    """Whether this server is to know people, by its own sign-in or by what a proxy says; rules are for people."""
+    return signs_in() or bool(st.get_option("server.trustedUserHeaders")) or bool(os.environ.get(RULES))
 
 
 def name() -> str:
@@ -46,6 +49,8 @@ def may_enter() -> bool:
     st.markdown("This server is shared: jobs belong to people, so it asks who you are.")
     if signs_in():
         st.button("Sign in", on_click=st.login, icon=":material/login:")
+    elif not st.get_option("server.trustedUserHeaders"):
+        st.markdown(f"It has rules ({RULES}), but nobody can sign in: its administrator has to set that up.")
     else:
         st.markdown("The proxy in front of it did not say; come in through the proxy.")
     return False

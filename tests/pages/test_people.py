@@ -1,14 +1,39 @@
 """Who is taken for whom at the dashboard."""
 
+from pathlib import Path
+
 import pytest
 import streamlit as st
+from streamlit import config
+from streamlit.runtime.secrets import Secrets
 
-from poisonlab.runner.parts import OWNER
+from poisonlab.runner.parts import OWNER, RULES
 from poisonlab.ui import people
 
 
 def test_without_a_sign_in_whoever_is_here_is_the_owner() -> None:
     assert people.name() == "" and people.person() == OWNER and people.may_enter()
+
+
+def test_rules_without_a_sign_in_make_nobody_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RULES, "rules.toml")
+
+    assert not people.person().administrator and not people.may_enter()
+
+
+@pytest.mark.parametrize("text", ("[auth", "[auth]\ncookie_secret = 'a'\ncookie_secret = 'b'"))
+def test_a_mistake_in_the_secrets_makes_nobody_the_owner(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.toml"
+    file.write_text(text)
+    options = {"secrets.files": [str(file)], "secrets": {}}
+    monkeypatch.setattr(config, "get_option", options.get)
+    monkeypatch.setattr(st, "get_option", options.get)
+    monkeypatch.setattr(st, "secrets", Secrets())
+    monkeypatch.setattr(st, "user", {})
+
+    assert people.signs_in() and not people.person().administrator
 
 
 @pytest.mark.parametrize(
