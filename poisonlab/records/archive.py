@@ -98,10 +98,15 @@ def import_runs(
 def receive(folder: Path, runs: Path) -> None:
     """Check the folder of a run that a worker of ours sent, and copy it into ``runs`` in place of an earlier attempt.
 
+    Args:
+        folder: named by the id of the run that was asked for.
+
     Raises:
-        RecordError: it is not whole. OSError: the disk refuses.
+        RecordError: it is not whole, or another run's. OSError: the disk refuses.
     """
     record, _ = read_record(folder)
+    if record.run_id != folder.name:
+        raise RecordError(f"the folder of run {folder.name} holds the record of run {record.run_id}")
     shutil.rmtree(runs / record.run_id, ignore_errors=True)
     _place(record, folder, runs, Moved(), {})
 

@@ -105,8 +105,10 @@ class QueueRunner(abc.ABC):
         """
         if ending.state != "refused":
             with suppress(OSError, ValueError):
-                return read_record(self.results / "runs" / job.run_id)[0]
-        raise EngineError(ending.message or "the worker left no record")
+                record = read_record(self.results / "runs" / job.run_id)[0]
+                if record.run_id == job.run_id:
+                    return record
+        raise EngineError(ending.message or "the worker left no record of this run")
 
     # -- life ---------------------------------------------------------------------------------------
 

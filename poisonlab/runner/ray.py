@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from poisonlab.records import archive
-from poisonlab.records.record import RunRecord
+from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner.options import RayOptions
 from poisonlab.runner.parts import EngineError, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
@@ -63,7 +63,10 @@ class RayRunner(QueueRunner):
         line = _TaskLine(self._task.remote(order.json(), self._mark, key, self._post), key, self._post)
         ending = follow(line, listener, listener.wanted, POLL)
         if line.files:
-            _receive(line.files, job.run_id, self.results / "runs")
+            try:
+                _receive(line.files, job.run_id, self.results / "runs")
+            except RecordError as error:
+                raise EngineError(f"what a worker sent of the run is not whole: {error}") from error
         return self.record_of(job, ending)
 
     def stop(self, timeout: float = 10.0) -> bool:

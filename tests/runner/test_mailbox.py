@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from poisonlab.events import Log, Progress
+from poisonlab.records import archive
+from poisonlab.records.record import RecordError
 from poisonlab.runner import pool, worker
 from poisonlab.runner.local import LocalRunner
 from poisonlab.runner.mailbox import Letters, Mailbox
-from poisonlab.runner.parts import Slot, WorkerLost
+from poisonlab.runner.parts import EngineError, Slot, WorkerLost
 from poisonlab.runner.pool import PoolRunner, ProcessRunner
 from poisonlab.runner.progress import Listener
-from poisonlab.runner.recorder import Interrupted
+from poisonlab.runner.recorder import Interrupted, run_and_record
 from poisonlab.runner.remote import Ending, Order, follow
 from poisonlab.runner.wire import GO_ON, LATE, STOP
 
@@ -162,6 +165,19 @@ def test_a_worker_lost_while_the_program_ends_leaves_its_job_interrupted(store, 
     monkeypatch.setattr(runner, "carry_out", lost)
     runner._run(store.jobs.claim("cpu"), runner.slots[0])
     assert store.jobs.get(run_id).state == "interrupted"
+
+
+def test_the_record_of_another_run_is_taken_for_no_jobs_and_removes_none(store, results, spec, tmp_path):
+    theirs = run_and_record(spec(), results / "runs", device="cpu")
+    runner = OneSlot(store, results)
+    mine = runner.submit(spec(seed=1))
+    shutil.copytree(results / "runs" / theirs.run_id, tmp_path / mine)
+    with pytest.raises(RecordError, match="holds the record of run"):
+        archive.receive(tmp_path / mine, results / "runs")
+    assert (results / "runs" / theirs.run_id / "run.json").exists()
+    shutil.copytree(tmp_path / mine, results / "runs" / mine)
+    with pytest.raises(EngineError, match="no record of this run"):
+        runner.record_of(store.jobs.claim("cpu"), Ending("done"))
 
 
 def test_a_ctrl_c_is_for_the_program_alone(store, results, monkeypatch):
