@@ -18,7 +18,7 @@ from poisonlab.records.record import (
     read_plain,
     write_atomically,
 )
-from poisonlab.records.revision import revision
+from poisonlab.records.revision import LOADED
 from poisonlab.spec.config import explain
 
 if TYPE_CHECKING:  # a table brings torch, which the store does not need
@@ -76,7 +76,7 @@ def make_record(table: "Table", spec: SweepSpec, outcomes: list[Outcome], second
         sweep_id=new_run_id(),
         created=datetime.now(UTC),
         version=__version__,
-        revision=revision(),
+        revision=LOADED,
         seconds=seconds,
         table=note,
         spec=spec,

@@ -34,3 +34,6 @@ def checkout_revision(root: Path) -> str:
     except OSError:
         pass
     return ""
+
+
+LOADED = revision()  # of the code that this process runs: a checkout may move on under it

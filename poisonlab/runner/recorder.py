@@ -43,7 +43,7 @@ from poisonlab.records.record import (
     write_record,
 )
 from poisonlab.records.recorded_spec import RecordedSpec
-from poisonlab.records.revision import revision
+from poisonlab.records.revision import LOADED
 from poisonlab.runner.failures import RunFolderError, disk_message, explain_failure, is_expected
 from poisonlab.runner.known_stages import NotingCache, remember
 from poisonlab.spec.config import ExperimentSpec
@@ -235,7 +235,7 @@ class _Recorder:
             spec=RecordedSpec.of(self.spec),
             data=self.data,
             state=state,
-            revision=revision(),
+            revision=LOADED,
             version=__version__,
             device=self.device_shown,
             torch=str(torch.__version__),

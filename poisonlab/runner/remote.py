@@ -19,7 +19,7 @@ import torch
 from poisonlab import __version__
 from poisonlab.events import ArtifactReady, Cancelled, Event, Log, Progress, StageFinished, StageStarted
 from poisonlab.records.recorded_spec import RecordedSpec
-from poisonlab.records.revision import revision
+from poisonlab.records.revision import LOADED
 from poisonlab.runner.failures import TimeLimit
 from poisonlab.runner.parts import WorkerLost
 from poisonlab.runner.recorder import Interrupted, run_and_record
@@ -74,8 +74,8 @@ class Ending:
 
 
 def program() -> str:
-    """Version and revision of this program."""
-    return f"{__version__} ({revision()})"
+    """Version and revision of this program, as it was when it was loaded."""
+    return f"{__version__} ({LOADED})"
 
 
 def carry_out(order: Order, post: Post, runs: Path, cache: Path) -> Ending:

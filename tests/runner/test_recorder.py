@@ -10,6 +10,7 @@ import pytest
 import torch
 from core_helpers import in_threads
 
+import poisonlab
 from poisonlab.context import Context
 from poisonlab.events import Cancelled, Event, Metric, StageStarted
 from poisonlab.pipeline.experiment import Result
@@ -18,6 +19,7 @@ from poisonlab.records.record import RecordError, check_run_id, new_run_id, read
 from poisonlab.records.revision import checkout_revision
 from poisonlab.runner import recorder
 from poisonlab.runner.recorder import Interrupted, run_and_record
+from poisonlab.runner.remote import program
 
 EVIL_ARTIFACT = {"name": "a", "kind": "K", "stage": "", "file": "../a.safetensors", "sha256": "0" * 64}
 RUN_ID = "01a1fc07-7bbc-7a0d-b5e0-eaf5ec6abc50"
@@ -200,3 +202,14 @@ def test_revision_is_read_without_git(tmp_path: Path):
     assert checkout_revision(tmp_path) == "ababababab"
     (tmp_path / ".git" / "refs" / "heads" / "main").write_text("cd" * 20)
     assert checkout_revision(tmp_path) == "cdcdcdcdcd"
+
+
+def test_a_checkout_that_moves_on_under_a_program_does_not_change_what_it_says_it_is(
+    spec, tmp_path, monkeypatch
+):
+    before = program()
+    first = run_and_record(spec(), tmp_path / "runs", device="cpu")
+    (tmp_path / "REVISION").write_text("0123456789")
+    monkeypatch.setattr(poisonlab, "app_folder", lambda: tmp_path)
+    assert program() == before
+    assert run_and_record(spec(), tmp_path / "runs", device="cpu").revision == first.revision
