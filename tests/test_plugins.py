@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from poisonlab import registry
 from poisonlab.cli import doctor
 from poisonlab.registry import plugins
+from poisonlab.spec.config import make_spec
 
 METHOD = """
 from poisonlab.attacks.base import Attack
@@ -111,3 +113,22 @@ def test_a_plugin_may_look_methods_up_while_it_is_imported(install: Install) -> 
     install("pl_curious", source + METHOD.format(name="mine"))
 
     assert "mine" in registry.attack
+
+
+@pytest.mark.parametrize("presets", [None, {"quick": {"clean_images": 7}}])
+def test_a_dataset_without_presets_gets_those_that_suit_its_size(
+    presets: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn(registry.dataset["digits"]):  # type: ignore[misc]
+        pass
+
+    monkeypatch.delattr(registry.dataset["digits"], "presets")
+    if presets is not None:
+        Drawn.presets = presets
+    monkeypatch.setitem(registry.dataset._items, "drawn", Drawn)
+    monkeypatch.setattr(Drawn, "name", "drawn")
+
+    spec = make_spec("drawn", "badnets", "none")
+
+    assert spec.victim.name == "resnet8" and spec.training.epochs >= 10
+    assert spec.clean_images == (7 if presets else 120)

@@ -8,12 +8,12 @@ import torch
 
 from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
 from poisonlab.data.shared.image_folder import state_of_files
-from poisonlab.data.shared.own_folder import Found, look
+from poisonlab.data.shared.own_folder import Found, check_enough, look
 from poisonlab.data.shared.pixels import GROUND, Fit, read_fitted
-from poisonlab.data.shared.suited import check_enough, parts_of, presets_of
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, digest, param
+from poisonlab.spec.suited import parts_of, presets_of
 from poisonlab.types import ImageSet
 
 KEPT = "folders"  # below the data folder: pictures that were decoded once
@@ -55,7 +55,7 @@ class Folder:
         ),
     )
     by_path: ClassVar[bool] = True  # whoever may name it may read any folder of this machine
-    presets: ClassVar[dict[Preset, dict[str, Any]]] = _EXAMPLE
+    presets: ClassVar[dict[str, dict[str, Any]]] = _EXAMPLE
 
     def __init__(self, config: FolderConfig) -> None:
         self.config = config

@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 
 from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
 from poisonlab.data.folder import decoding
-from poisonlab.data.shared.own_folder import Found
+from poisonlab.data.shared.own_folder import Found, check_enough
 from poisonlab.data.shared.pixels import Fit
-from poisonlab.data.shared.suited import check_enough, parts_of, presets_of
 from poisonlab.data.shared.tensor_file import TensorFile, Tensors
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import param
+from poisonlab.spec.suited import parts_of, presets_of
 from poisonlab.types import ImageSet
 
 FOLDER = "own"  # below the data folder

@@ -9,6 +9,7 @@ from torchvision import models
 from poisonlab.models.base import Classifier
 from poisonlab.models.shared.foreign import as_victim, check_known, without_chance
 from poisonlab.registry import Card, victim
+from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
 
 # no linear layer at the end, or several outputs
@@ -32,7 +33,13 @@ class TorchvisionNetwork:
     Config = TorchvisionConfig
     card = Card(
         title="A network of torchvision",
-        paper="torchvision.models",
+        references=(
+            Reference(
+                authors="TorchVision maintainers and contributors",
+                title="TorchVision: PyTorch's Computer Vision library",
+                year=2016,
+            ),
+        ),
         summary="Any classifier of torchvision from random weights: ResNets, VGGs, DenseNets, MobileNets, "
         "EfficientNets, ConvNeXts, vision transformers. --victim torchvision:NAME on the command line.",
         deviations=(

@@ -104,7 +104,8 @@ class Listener:
         self.clock.hear(event)
         self._keep(event)
         if self._expect and time.monotonic() - self._begun > UNKNOWN_SECONDS:
-            self.expected, self._expect = self._expect(), None
+            self.expected = self._expect()
+            self._expect = None
         begins = isinstance(event, StageStarted)  # another stage may be silent for long
         if begins or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()

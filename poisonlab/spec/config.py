@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 
 from poisonlab import registry
 from poisonlab.spec.shares import Shares
+from poisonlab.spec.suited import presets_of
 
 Preset = Literal["quick", "full", "paper"]
 Protocol = Literal["from_scratch", "linear_transfer", "fine_tune_transfer"]
@@ -493,6 +494,26 @@ def make_spec(
         raise SpecError(explain(error)) from None
 
 
+_NEEDED = ("victim", "training", "head", "clean_images")  # of a preset
+
+
+def presets_of_dataset(dataset_class: Any) -> dict[str, dict[str, Any]]:
+    """Victim and recipe of each preset of a dataset; what it does not say follows from its size."""
+    given = getattr(dataset_class, "presets", {})
+    found: dict[str, dict[str, Any]] = {}
+    for preset in PRESETS:
+        config = dataset_class.Config.for_preset(preset, dataset_class.name)
+        suited = presets_of(getattr(config, "train_images", 1_000), getattr(config, "size", 32))[preset]
+        own = given.get(preset)
+        found[preset] = suited if own is None else {name: suited[name] for name in _NEEDED} | own
+    return found
+
+
+def usual_victim(dataset: str, preset: str) -> str:
+    """The network that a preset takes on a dataset."""
+    return str(presets_of_dataset(registry.dataset[dataset])[preset]["victim"])
+
+
 def _dataset(
     part: dict[str, Any], preset: Preset, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -500,7 +521,7 @@ def _dataset(
     dataset_class = registry.dataset[part["name"]]
     suited = getattr(dataset_class, "suited", None)
     if suited is None:
-        return part, dataset_class.presets[preset]
+        return part, presets_of_dataset(dataset_class)[preset]
     values = part["params"]
     given = {key.removeprefix("dataset."): v for key, v in overrides.items() if key.startswith("dataset.")}
     values |= {name: value for name, value in given.items() if name in values}

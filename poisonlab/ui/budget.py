@@ -9,7 +9,7 @@ import streamlit as st
 from poisonlab import registry
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.runner import runtime
-from poisonlab.spec.config import PRESETS
+from poisonlab.spec.config import PRESETS, usual_victim
 from poisonlab.spec.overrides import changed
 from poisonlab.store import StoreError
 from poisonlab.store.job import parse_spec
@@ -41,7 +41,7 @@ def choose() -> series.Setting:
             options: list[str] = list(PRESETS) if kind == "preset" else offered(kind)
             usual = DEFAULTS.get(kind, PRESETS[0])
             if kind == "victim":
-                usual = series.usual_victim(names["dataset"], names["preset"])
+                usual = usual_victim(names["dataset"], names["preset"])
             options = [usual, *(o for o in options if o != usual)]
             link.hint_choice(_key(kind, names), kind, options)
             names[kind] = column.selectbox(

@@ -9,7 +9,7 @@ from streamlit.errors import StreamlitAPIException
 
 from poisonlab import registry
 from poisonlab.spec.command import run_command
-from poisonlab.spec.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec
+from poisonlab.spec.config import PRESETS, Config, ExperimentSpec, SpecError, make_spec, usual_victim
 from poisonlab.spec.overrides import changed
 from poisonlab.ui import cards, entered, forms, launch, link, page, selector
 from poisonlab.ui.offered import offered
@@ -52,7 +52,7 @@ def start_from_run() -> None:
     values[_victim_key(spec.dataset.name, spec.preset)] = spec.victim.name
     usual: dict[str, Any] = {f"new_{kind}": name for kind, name in DEFAULTS.items()}
     usual |= {"new_preset": PRESETS[0], "seed": 0, "repeats": 1}
-    usual[_victim_key(spec.dataset.name, spec.preset)] = _usual_victim(spec.dataset.name, spec.preset)
+    usual[_victim_key(spec.dataset.name, spec.preset)] = usual_victim(spec.dataset.name, spec.preset)
     query = {key: str(value) for key, value in values.items() if value != usual[key]}
     try:
         st.query_params.from_dict(query | {entered.NAME: entered.as_settings(changed(spec))})
@@ -115,7 +115,7 @@ def _methods() -> tuple[dict[str, Any], list[int]]:
         "victim on two cores. paper: the published values, for a GPU.",
     )
     key = _victim_key(chosen["dataset"], chosen["preset"])
-    options = _first(_usual_victim(chosen["dataset"], chosen["preset"]), registry.victim)
+    options = _first(usual_victim(chosen["dataset"], chosen["preset"]), registry.victim)
     link.hint_choice(key, "victim", options)
     chosen["victim"] = columns[0].selectbox(
         "Victim",
@@ -141,10 +141,6 @@ def _first(usual: str, names: Iterable[str]) -> list[str]:
 def _victim_key(dataset: str, preset: str) -> str:
     """Each dataset and preset has its own usual victim."""
     return f"victim_{dataset}_{preset}"
-
-
-def _usual_victim(dataset: str, preset: str) -> str:
-    return str(registry.dataset[dataset].presets[preset]["victim"])
 
 
 def _seeds(left: Any, right: Any) -> list[int]:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.runner import runtime
-from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec, usual_victim
 from poisonlab.ui import launch, link, page, theme
 from poisonlab.ui.command import sweep_command
 from poisonlab.ui.experiment import MAX_REPEATS, MAX_SEED, REPEATS_HELP, SEED_HELP
@@ -67,10 +67,6 @@ class Setting:
             return command
         name = varied.rpartition(".")[2]
         return f'for {name} in {" ".join(map(str, values))}; do\n  {command} --set "{varied}=${name}"\ndone'
-
-
-def usual_victim(dataset: str, preset: str) -> str:
-    return str(registry.dataset[dataset].presets[preset]["victim"])
 
 
 def choose_seeds(

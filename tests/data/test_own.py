@@ -161,8 +161,8 @@ def test_the_command_line_adds_lists_runs_and_removes(
     [
         (["data"], "action"),
         (["data", "add", "x"], "--name"),
-        (["data", "add", "/nowhere", "--name", "x", "--size", "7"], "from 8 to 256"),
-        (["data", "look", "/nowhere"], "is no folder"),
+        (["data", "add", "/dev/null/x", "--name", "x", "--size", "7"], "from 8 to 256"),
+        (["data", "look", "/dev/null/x"], "is no folder"),
     ],
 )
 def test_impossible_commands(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

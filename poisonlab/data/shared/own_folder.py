@@ -31,6 +31,7 @@ SPLIT_COLUMNS = ("split", "set", "subset")
 TEST_SHARE = 5  # one picture in so many is for tests where the folder does not say
 LEAST = 10  # pictures of a class, training and test together
 FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
+FEWEST, FEWEST_TESTS = 60, 20  # pictures of a whole set
 MOST_CLASSES = 10_000
 MOST_NAMED = 5  # classes or files in a message
 LEAST_SIDE = 16  # pixels of a picture that is not odd
@@ -293,4 +294,15 @@ def _check_counts(found: Found) -> None:
         raise DataError(
             f"too few pictures for training and test: {', '.join(scarce[:MOST_NAMED])}{more}; expected {LEAST} or "
             "more of each class, some of them for tests"
+        )
+
+
+def check_enough(train: int, test: int, where: Path) -> None:
+    """Raises:
+    DataError: fewer images than any experiment needs.
+    """
+    if train < FEWEST or test < FEWEST_TESTS:
+        raise DataError(
+            f"{where} holds {train} pictures for training and {test} for tests; at least {FEWEST} and "
+            f"{FEWEST_TESTS} are needed"
         )

@@ -1,29 +1,13 @@
 """Parts and presets for a dataset that nobody has set up by hand: from its size and its number of images."""
 
-from pathlib import Path
 from typing import Any
 
-from poisonlab.data.base import DataError
-from poisonlab.spec.config import Preset
-
-FEWEST, FEWEST_TESTS = 60, 20  # images
 RESERVE = 0.12  # of the training images: the defender's pool; as many are public
 TRUSTED = 500  # images that a defender holds, at most
 HEAD = 0.2  # of the training images: what is fine-tuned on in transfer learning
 STEPS = {"quick": 1_200, "full": 6_000, "paper": 30_000}  # of a training, from the smallest dataset on
 EPOCHS = {"quick": (10, 60), "full": (20, 100), "paper": (80, 200)}
 VICTIMS = {"quick": "resnet8", "full": "resnet9", "paper": "resnet18"}
-
-
-def check_enough(train: int, test: int, where: Path) -> None:
-    """Raises:
-    DataError: fewer images than any experiment needs.
-    """
-    if train < FEWEST or test < FEWEST_TESTS:
-        raise DataError(
-            f"{where} holds {train} pictures for training and {test} for tests; at least {FEWEST} and "
-            f"{FEWEST_TESTS} are needed"
-        )
 
 
 def parts_of(train: int, test: int) -> dict[str, int]:
@@ -40,16 +24,16 @@ def parts_of(train: int, test: int) -> dict[str, int]:
     }
 
 
-def presets_of(train: int, size: int) -> dict[Preset, dict[str, Any]]:
+def presets_of(train: int, size: int) -> dict[str, dict[str, Any]]:
     """Victim and recipe of each preset.
 
     Args:
         train: images for training. size: side of an image.
     """
-    return {preset: _preset(preset, train, size) for preset in ("quick", "full", "paper")}
+    return {preset: _preset(preset, train, size) for preset in STEPS}
 
 
-def _preset(preset: Preset, train: int, size: int) -> dict[str, Any]:
+def _preset(preset: str, train: int, size: int) -> dict[str, Any]:
     batch = 32 if train < 2_000 else 64 if train < 10_000 else 128
     fewest, most = EPOCHS[preset]
     epochs = min(most, max(fewest, STEPS[preset] * batch // train))
