@@ -8,7 +8,7 @@ from poisonlab.records.artifacts import ClassAnomaly, SampleSuspicion
 
 
 def class_anomaly(found: ClassAnomaly) -> go.Figure:
-    """Each class's score in both models, the threshold as a line; the true target's bar stands out."""
+    """Each class's score in both models, the threshold as a line if it is defined; the true target's bar stands out."""
     figure = go.Figure()
     colors = [POISONED if label == found.target_class else CLEAN for label in range(len(found.classes))]
     for name, scores, color in (("victim", found.victim, colors), ("control", found.control, CONTROL)):
@@ -19,12 +19,13 @@ def class_anomaly(found: ClassAnomaly) -> go.Figure:
             marker_color=color,
             hovertemplate=f"%{{x}}, {name}: %{{y:.3g}}<extra></extra>",
         )
-    figure.add_hline(
-        y=found.threshold,
-        line={"color": CONTROL, "dash": "dash"},
-        annotation_text="suspicious above",
-        annotation_position="top right",
-    )
+    if found.threshold is not None:
+        figure.add_hline(
+            y=found.threshold,
+            line={"color": CONTROL, "dash": "dash"},
+            annotation_text="suspicious above",
+            annotation_position="top right",
+        )
     layout(figure, "class", found.score, 340, barmode="group")
     figure.update_xaxes(type="category")
     return figure

@@ -176,13 +176,14 @@ class ClassTriggers:
 class ClassAnomaly:
     """How much a detector suspects each class, in the victim and in a control trained without poison.
 
-    ``victim`` and ``control`` are float32 ``(classes,)``; scores above ``threshold`` speak for a backdoor. ``named``
-    and ``named_control`` are the classes it named, -1 for none; ``target_class`` is the true one, -1: all-to-all.
+    ``victim`` and ``control`` are float32 ``(classes,)``; scores above ``threshold`` speak for a backdoor;
+    ``None`` where it is undefined. ``named`` and ``named_control`` are the classes it named, -1 for none;
+    ``target_class`` is the true one, -1: all-to-all.
     """
 
     victim: Tensor
     control: Tensor
-    threshold: float
+    threshold: float | None
     named: int
     named_control: int
     target_class: int

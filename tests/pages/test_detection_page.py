@@ -1,5 +1,6 @@
 """The trigger page with detectors: classes and images that stand out, true and recovered triggers."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from core_helpers import tiny_spec
 from page_helpers import Open, words
 
+from poisonlab.figures.detection import class_anomaly
+from poisonlab.records import artifacts
 from poisonlab.records.artifacts import ClassAnomaly
 from poisonlab.runner.recorder import run_and_record
 from poisonlab.ui.detection import verdict
@@ -37,6 +40,17 @@ def test_a_detection_is_shown(
 def anomaly(named: int, named_control: int, target: int = 1) -> ClassAnomaly:
     scores = torch.zeros(3)
     return ClassAnomaly(scores, scores, 2.0, named, named_control, target, "score", ["a", "b", "c"])
+
+
+def test_an_undefined_threshold_is_not_drawn(tmp_path: Path) -> None:
+    artifacts.save(
+        dataclasses.replace(anomaly(-1, -1), control=torch.ones(3), threshold=float("inf")),
+        tmp_path / "anomaly",
+    )
+    undefined = artifacts.load(tmp_path / "anomaly")
+
+    assert undefined.threshold is None
+    assert not class_anomaly(undefined).layout.shapes and class_anomaly(anomaly(1, -1)).layout.shapes
 
 
 def test_verdicts_say_who_is_right() -> None:
