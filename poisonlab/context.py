@@ -4,7 +4,7 @@ interruption. Imports nothing of the package but its events and nouns."""
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +17,18 @@ from poisonlab.events import ArtifactReady, Event, Kept, Log, Metric, Progress, 
 from poisonlab.types import Bundle
 
 T = TypeVar("T")
+
+Look = Callable[[str, int, Module], Mapping[str, float] | None]
+
+
+class Watcher(Protocol):
+    """Who looks at models on the experimenter's behalf, and what that depends on."""
+
+    def key(self) -> str:
+        """Hash of all that decides what is seen, the model aside."""
+
+    def __call__(self, phase: str, step: int, model: Module) -> Mapping[str, float] | None:
+        """Look at a model; what comes back becomes points of curves."""
 
 
 class PartialResult(Protocol):
@@ -60,7 +72,10 @@ class Context:
         cache: finished stages; ``None`` computes everything anew. No method's business.
         precision: autocast type of network passes that are made for it, where the device has it.
         stage_name: the stage being computed, attached to every event.
-        observer: takes phase, step and model before a run ends; changes neither of them, nor any random state.
+        observer: takes phase, step and model before a run ends; changes neither of them, nor any random state. What it
+            returns becomes points of curves.
+        observer_key: hash of all that decides what the observer sees, the model aside. A cached stage shows again what
+            an observer with the same key saw.
         partial: the unfinished work of the stage being computed; ``None`` where nothing is cached.
     """
 
@@ -70,7 +85,8 @@ class Context:
     cache: StageStore | None = None
     precision: torch.dtype = torch.float32
     stage_name: str = ""
-    observer: Callable[[str, int, Module], None] | None = None
+    observer: Look | None = None
+    observer_key: str = ""
     partial: PartialResult | None = None
     _apart: list[float] = field(default_factory=list, repr=False)  # seconds that are not the present stage's
     _throttle: dict[str, float] = field(default_factory=dict, repr=False)
@@ -84,6 +100,10 @@ class Context:
     def for_stage(self, name: str) -> Self:
         """The same context for the computation of a stage, whose name its events carry."""
         return dataclasses.replace(self, stage_name=name, partial=None, _apart=[])
+
+    def watched_by(self, watcher: Watcher | None) -> Self:
+        """The same context with another observer, or with none."""
+        return dataclasses.replace(self, observer=watcher, observer_key=watcher.key() if watcher else "")
 
     def reseeded(self, seed: int) -> Self:
         """The same context for work that must not depend on the run's seed (shared generative models)."""
@@ -162,7 +182,9 @@ class Context:
         if self.observer is None:
             return
         with self.apart("observing"):  # Stage.OBSERVING, a name of the layer above
-            self.observer(phase, step, model)
+            seen = self.observer(phase, step, model) or {}
+        for name, value in seen.items():
+            self.emit(Metric(self.stage_name, name, step, float(value), self.observer_key))
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -15,12 +15,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Metric:
-    """One point of a curve: ``value`` at ``step``. NaN means that the quantity diverged."""
+    """One point of a curve: ``value`` at ``step``. NaN means that the quantity diverged.
+
+    ``seen_by`` is the key of the observer that measured it, see ``Context``; empty of what the stage itself says.
+    """
 
     stage: str
     name: str
     step: int
     value: float
+    seen_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 bytes that are hashed are the bytes that are used.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -35,19 +36,20 @@ class StoredStage:
 
     Attributes:
         bundle: what it handed on, on the CPU.
-        metrics: name, step and value of each point of its curves.
+        metrics: the points of its curves.
         logs: message and level. artifacts: name, value and trial.
     """
 
     bundle: Bundle
-    metrics: list[tuple[str, int, float]]
+    metrics: list[Metric]
     logs: list[tuple[str, str]]
     artifacts: list[tuple[str, Any, int]]
 
     def report(self, ctx: Context) -> None:
-        """Emit again what the stage emitted when it was computed."""
-        for name, step, value in self.metrics:
-            ctx.metric(name, step, value)
+        """Emit again what the stage emitted when it was computed; what an observer saw only where it looks again."""
+        for point in self.metrics:
+            if point.seen_by in ("", ctx.observer_key):
+                ctx.emit(dataclasses.replace(point, stage=ctx.stage_name))
         for message, level in self.logs:
             ctx.log(message, level)
         for name, artifact, trial in self.artifacts:
@@ -77,7 +79,9 @@ def write(folder: Path, about: dict[str, Any], bundle: Bundle, heard: Sequence[E
     metrics = [event for event in heard if isinstance(event, Metric)]
     record = about | {
         "data": bundle.data,
-        "metrics": [(m.name, m.step, m.value if math.isfinite(m.value) else None) for m in metrics],
+        "metrics": [
+            (m.name, m.step, m.value if math.isfinite(m.value) else None, m.seen_by) for m in metrics
+        ],
         "logs": [(event.message, event.level) for event in heard if isinstance(event, Log)],
         "artifacts": shown,
         "files": {file: _digest(content) for file, content in files.items()},
@@ -101,7 +105,10 @@ def read(folder: Path) -> StoredStage:
     tensors.pop("_", None)
     return StoredStage(
         Bundle(tensors, record["data"]),
-        [(name, step, math.nan if value is None else value) for name, step, value in record["metrics"]],
+        [
+            Metric("", name, step, math.nan if value is None else value, seen_by)
+            for name, step, value, seen_by in record["metrics"]
+        ],
         [(message, level) for message, level in record["logs"]],
         [(name, artifacts.parse(files[file], file), trial) for name, file, trial in record["artifacts"]],
     )

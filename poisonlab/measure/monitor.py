@@ -1,15 +1,12 @@
 """What the experimenter sees of models before a run is over. Whoever trains or repairs them learns nothing."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Self, cast
 
 import torch
 from torch.nn import Module
 
 from poisonlab.cache.stage_key import fingerprint
-from poisonlab.context import Context
 from poisonlab.models.base import Classifier, accuracy, predict
 from poisonlab.records.artifacts import RepairTrace
 from poisonlab.training.loop import LEARNING
@@ -70,55 +67,47 @@ class Observer:
 
 
 class BackdoorLearned:
-    """Shown a victim after epochs of its training, tells how far it reads clean images and triggered ones by then.
+    """Shown a victim after epochs of its training, tells how far it reads clean images and triggered ones by then."""
 
-    Args:
-        ctx: of the run, as of :class:`TargetHits`.
-    """
-
-    def __init__(self, test: ImageSet, threat: Backdoor, ctx: Context) -> None:
+    def __init__(self, test: ImageSet, threat: Backdoor) -> None:
         self.look = Observer(test, threat)
-        self.ctx = ctx
 
-    def __call__(self, phase: str, step: int, model: Module) -> None:
+    def key(self) -> str:
+        """Hash of all that decides what is seen, the victim aside."""
+        return self.look.key()
+
+    def __call__(self, phase: str, step: int, model: Module) -> dict[str, float]:
         if phase != LEARNING:
-            return
+            return {}
         accuracy, asr = self.look.at(model)
-        self.ctx.metric("learned_accuracy", step, accuracy)
-        self.ctx.metric("learned_asr", step, asr)
+        return {"learned_accuracy": accuracy, "learned_asr": asr}
 
 
-def while_trained(
-    stage: str, test: ImageSet, threat: Threat, ctx: Context
-) -> Callable[[str, int, Module], None] | None:
+def while_trained(test: ImageSet, threat: Threat) -> "BackdoorLearned | TargetHits | None":
     """What looks at victims while they are trained; nothing of a threat that has no trigger and no targets."""
-    named = replace(ctx, stage_name=stage)
-    if isinstance(threat, Backdoor):
-        return BackdoorLearned(test, threat, named)
-    return TargetHits.of(stage, threat, ctx)
+    return BackdoorLearned(test, threat) if isinstance(threat, Backdoor) else TargetHits.of(threat)
 
 
 class TargetHits:
-    """Shown the victim of one trial after the other, counts the targets that are given the attacker's class.
+    """Shown the victim of one trial after the other, counts the targets that are given the attacker's class."""
 
-    Args:
-        ctx: of the run, not of the stage, so that a cached stage does not depend on the targets; named like the stage.
-    """
-
-    def __init__(self, threat: Targeted, ctx: Context) -> None:
+    def __init__(self, threat: Targeted) -> None:
         self.threat = threat
-        self.ctx = ctx
         self.hits = 0
 
     @classmethod
-    def of(cls, stage: str, threat: Threat, ctx: Context) -> Self | None:
+    def of(cls, threat: Threat) -> Self | None:
         """For the trials of a targeted attack; other threats have no targets to count."""
-        return cls(threat, replace(ctx, stage_name=stage)) if isinstance(threat, Targeted) else None
+        return cls(threat) if isinstance(threat, Targeted) else None
 
-    def __call__(self, phase: str, step: int, model: Module) -> None:
+    def key(self) -> str:
+        """Hash of all that decides what is seen, the victims aside."""
+        return fingerprint(self.threat.images, self.threat.adversarial_labels)
+
+    def __call__(self, phase: str, step: int, model: Module) -> dict[str, float]:
         """The victim of trial ``step``, from 1 on."""
         if phase != TRIALS:
-            return
+            return {}
         predicted = predict(cast(Classifier, model), self.threat.images[step - 1 : step])
         self.hits += int(predicted == self.threat.adversarial_labels[step - 1])
-        self.ctx.metric("targets_hit", step, self.hits)
+        return {"targets_hit": self.hits}

@@ -165,7 +165,7 @@ def repair(
         outcome = pack(_Outcome(tuple(findings), sweep))
         return Bundle(Victims.of(repaired).tensors() | outcome.tensors, outcome.data)
 
-    ctx = dataclasses.replace(defender.ctx, observer=TargetHits.of(Stage.REPAIR, threat, defender.ctx))
+    ctx = defender.ctx.watched_by(TargetHits.of(threat))
     key = [
         victims.identity(),
         fingerprint_images([clean]),

@@ -166,7 +166,7 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
             attacked.poison.trials,
             make_hook=defender.method.training_hook if hooked else None,
             hook_key=defender.key,
-            observer=while_trained(Stage.DEFENDED_VICTIM, attacked.splits.test, attacked.threat, ctx),
+            observer=while_trained(attacked.splits.test, attacked.threat),
         )
         isolated = tuple(learned[ISOLATED] for learned in victims.learned if ISOLATED in learned)
     if not defender.method.repairs():

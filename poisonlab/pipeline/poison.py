@@ -69,7 +69,7 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
     if not attack.poisons:
         undefended = control
     elif not takes_part:
-        look = while_trained(Stage.VICTIM, splits.test, threat, ctx)
+        look = while_trained(splits.test, threat)
         undefended = trainer.train(Stage.VICTIM, poison.sets(train), poison.trials, observer=look)
     return Attacked(splits, poison, threat, control, undefended)
 

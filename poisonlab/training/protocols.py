@@ -1,12 +1,9 @@
 """How a run's networks are trained: by the protocol of its spec, from scratch or from a pretrained extractor."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch.nn import Module
-
-from poisonlab.context import Context
+from poisonlab.context import Context, Watcher
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.victims import (
@@ -39,7 +36,7 @@ class Trainer:
         seed: int | None = None,
         make_hook: MakeHook | None = None,
         hook_key: Any = None,
-        observer: Callable[[str, int, Module], None] | None = None,
+        observer: Watcher | None = None,
     ) -> Victims:
         """Victims of the spec's protocol, one for each training set, which is a trial's own or the same for all.
 
@@ -51,7 +48,7 @@ class Trainer:
         spec, ctx = self.reseeded(seed)
         if self.spec.protocol == "linear_transfer" and make_hook is None:
             return train_transfer(name, spec, self.extractor(), sets, trials, ctx)
-        ctx = dataclasses.replace(ctx, observer=observer)
+        ctx = ctx.watched_by(observer)
         if self.spec.protocol == "from_scratch":
             victims = train_from_scratch(name, spec, sets, ctx, make_hook, hook_key)
         else:

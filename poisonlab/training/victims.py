@@ -239,8 +239,9 @@ def _one_by_one(
         members.append(Victims.from_tensors(template, done.tensors))
         prefix = "learned."
         learned.append({k.removeprefix(prefix): v for k, v in done.tensors.items() if k.startswith(prefix)})
-        if ctx.observer:
-            ctx.observer(TRIALS, number, members[-1].member(0))
+        seen = ctx.observer(TRIALS, number, members[-1].member(0)) if ctx.observer else None
+        for metric, value in (seen or {}).items():
+            ctx.for_stage(name).metric(metric, number, value)
     varying = {k: torch.cat([m.varying[k] for m in members]) for k in members[0].varying}
     return Victims(members[-1].network, varying, tuple(learned))
 

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_helpers import clean_model, digits, listening, rest_slow, same_state, small, state_of, tiny_spec
+from core_helpers import (
+    TINY_DATA,
+    clean_model,
+    digits,
+    listening,
+    rest_slow,
+    same_state,
+    small,
+    state_of,
+    tiny_spec,
+)
 from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache, run_stage
@@ -21,11 +31,21 @@ from poisonlab.models.base import predict
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.records.artifacts import RepairTrace
 from poisonlab.runner.recorder import run_and_record
+from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.stages import Stage
 from poisonlab.types import Backdoor, Bundle
 
 TEST = digits().test
 CLEAN = digits().reserve[:20]
+FEW_TARGETS = TINY_DATA | {
+    "training.epochs": 1,
+    "clean_images": 20,
+    "victim.width": 8,
+    "attack.targets": 2,
+    "attack.poisons": 3,
+    "attack.steps": 2,
+    "defense.epochs": 1,
+}
 
 
 def backdoor(value: int = 255) -> Backdoor:
@@ -177,6 +197,37 @@ def test_a_record_times_the_looks_apart_from_the_repair(
     timings = run_and_record(spec, tmp_path, device="cpu").timings
 
     assert timings["observing"] >= 4 * 0.3 and timings["repair"] < timings["observing"]
+
+
+def learned(spec: ExperimentSpec, cache: StageCache) -> tuple[list[tuple[str, str, int, float]], list[str]]:
+    ctx, heard = listening(cache=cache)
+    found = run_experiment(spec, ctx)
+    told = [
+        (e.stage, e.name, e.step, e.value)
+        for e in heard
+        if isinstance(e, Metric) and e.name in ("learned_accuracy", "learned_asr", "targets_hit")
+    ]
+    return told, found.cached
+
+
+def test_what_was_seen_of_a_victim_is_told_again_where_it_comes_from_the_cache(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    first, _ = learned(tiny_spec("none"), cache)
+    again, cached = learned(tiny_spec("none"), cache)
+    other, anew = learned(tiny_spec("none", dataset__test_images=40), cache)
+
+    assert first and again == first and "victim" in cached
+    assert "victim" in anew and not other  # seen on other test images
+
+
+def test_hits_are_told_again_where_the_repair_comes_from_the_cache(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    spec = make_spec("digits", "gradient_matching", "ft", overrides=FEW_TARGETS)
+    first, _ = learned(spec, cache)
+    again, cached = learned(spec, cache)
+
+    assert {stage for stage, _, _, _ in first} == {"victim", "repair"}
+    assert again == first and "repair" in cached
 
 
 def test_the_success_of_a_backdoor_is_told_while_it_is_learned_and_changes_nothing(
