@@ -223,7 +223,8 @@ class _Recorder:
         except OSError as error:
             text = f"the run's record cannot be written: {disk_message(error, self.folder)}"
             log.warning("%s", text)
-            # without its folder a run is not whole, however well it went
+            # without its record a run is not whole, however well it went, and nobody would find its folder
+            shutil.rmtree(self.folder, ignore_errors=True)
             record = record.model_copy(
                 update={"state": "failed", "message": f"{message}; {text}".removeprefix("; ")}
             )

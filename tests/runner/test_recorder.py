@@ -139,6 +139,7 @@ def test_a_full_disk_at_the_end_fails_the_run(results, spec, monkeypatch):
     monkeypatch.setattr(recorder, "write_record", full)
     record = run_and_record(spec(), results / "runs")
     assert record.state == "failed" and "disk is full" in record.message
+    assert not list((results / "runs").iterdir())
 
 
 # -- folders from elsewhere -----------------------------------------------------------------------------
