@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from poisonlab.records.record import finite
 from poisonlab.records.recorded_spec import RecordedSpec
@@ -37,21 +38,25 @@ ONCE = "QUALIFY row_number() OVER (PARTITION BY alike, seed ORDER BY source = 'l
 # ``found`` with short names for its columns ``setting_text`` and ``defense_text``.
 NAMED = "SELECT *, left(md5(setting_text), 12) AS setting, left(md5(defense_text), 12) AS variant FROM found"
 
-# the types say how lists of values arrive; a None in them is NULL, which a data frame could not promise
+# columns after the run's id
 _TYPES = {
-    "points": ("VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"),
-    "metrics": ("VARCHAR", "DOUBLE", "BOOLEAN"),
-    "logs": ("VARCHAR", "VARCHAR", "VARCHAR"),
-    "artifacts": ("VARCHAR", "VARCHAR", "VARCHAR"),
-    "timings": ("VARCHAR", "DOUBLE", "BOOLEAN"),
+    "points": (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.bool_()),
+    "metrics": (pa.string(), pa.float64(), pa.bool_()),
+    "logs": (pa.string(), pa.string(), pa.string()),
+    "artifacts": (pa.string(), pa.string(), pa.string()),
+    "timings": (pa.string(), pa.float64(), pa.bool_()),
 }
 
 
 def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:
     """Many rows of one or several runs in one statement, column by column; each begins with the run's id."""
-    if rows:
-        columns = ", ".join(f"unnest(?::{kind}[])" for kind in ("UUID", *_TYPES[table]))
-        cursor.execute(f"INSERT INTO own_{table} SELECT {columns}", [*map(list, zip(*rows, strict=True))])
+    if not rows:
+        return
+    types = (pa.string(), *_TYPES[table])
+    columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
+    cursor.register("new_rows", pa.table(columns, names=["run_id", *map(str, range(1, len(types)))]))
+    cursor.execute(f"INSERT INTO own_{table} SELECT * REPLACE (run_id::UUID AS run_id) FROM new_rows")
+    cursor.unregister("new_rows")
 
 
 def spec_columns(spec: ExperimentSpec | RecordedSpec) -> dict[str, Any]:
