@@ -63,6 +63,8 @@ def remember(spec: ExperimentSpec, asked: dict[str, list[str]], device_type: str
         around = _around(device_type)
         for scope, found in by_scope.items():
             file = _file(spec, scope, around, cache)
+            for left in file.parent.glob(f".{file.name}.*"):  # by a process that was killed
+                left.unlink(missing_ok=True)
             write_atomically(file, json.dumps(_read(file) | found).encode())
 
 

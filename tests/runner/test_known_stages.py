@@ -109,3 +109,14 @@ def test_public_images_with_the_trigger_depend_on_the_attack():
 
     assert decided("badnets", 0.0) == decided("blend", 0.0)
     assert decided("badnets", 0.5) != decided("blend", 0.5)
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed(finished, tmp_path):
+    spec, cache = finished
+    files = list((cache / "known").iterdir())
+    for file in files:
+        file.with_name(f".{file.name}.0123abcd.tmp").write_text("{")
+
+    run_and_record(spec, tmp_path, device="cpu", cache_root=cache)
+
+    assert sorted((cache / "known").iterdir()) == sorted(files)
