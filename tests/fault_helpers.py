@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -106,7 +107,10 @@ class Trap:
 
     def _kill(self) -> None:
         """At once, or a moment later, in the midst of what no file tells of."""
-        number = self.draws.choice(self.victims())
+        victims = self.victims()
+        if not victims:
+            return
+        number = self.draws.choice(victims)
         if self.draws.random() < 0.5:
             kill(number)
         else:
@@ -169,7 +173,8 @@ def by_queue(results: Path, fault: Fault, way: str) -> None:
     with suppress(StoreError):  # a full disk, which is said and waited for
         store = Store(results, results / "reference")
         runner = runner_of(way, store, results)
-        trap = Trap(results, fault, lambda: [os.getpid(), *_workers(runner)])
+        program = [] if way == "ray" else [os.getpid()]  # whose death Ray's own processes would outlive
+        trap = Trap(results, fault, lambda: program + workers(store))
         if way == "app":
             trap.watch()
         else:
@@ -192,10 +197,11 @@ def runner_of(way: str, store: Store, results: Path) -> QueueRunner:
     return LocalRunner(store, results, ["cpu"])
 
 
-def _workers(runner: QueueRunner) -> list[int]:
-    """The processes of an engine on this machine."""
-    workers = getattr(runner, "_workers", {})
-    return [worker._process._process.pid for worker in list(workers.values())]
+def workers(store: Store) -> list[int]:
+    """The processes that carry out jobs, as the logs of these name them."""
+    logs = store.db.rows("SELECT message FROM logs JOIN jobs USING (run_id) WHERE state = 'running'")
+    found = [re.search(r"process (\d+)", message) for (message,) in logs]
+    return [int(match[1]) for match in found if match]
 
 
 def wait_for_all(store: Store, seconds: float = ENDING) -> None:
