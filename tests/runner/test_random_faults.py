@@ -23,6 +23,7 @@ from fault_helpers import DEFENSES, FILLING, Fault, noted, runner_of, tiny, wait
 import poisonlab
 from poisonlab.records.record import RecordError, RunRecord, read_record
 from poisonlab.runner.recorder import run_and_record
+from poisonlab.runner.rules import RULES
 from poisonlab.store import Store
 
 COUNT = int(os.environ.get("POISONLAB_FAULTS", "12"))
@@ -65,7 +66,17 @@ def work(results: Path, fault: Fault, way: str) -> int | None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def preloaded() -> None:
+def small_disks_are_allowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Jobs are queued although hardly any room is left."""
+    rules = tmp_path_factory.mktemp("rules") / "rules.toml"
+    rules.write_text("free_gb = 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RULES, str(rules))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def preloaded(small_disks_are_allowed: None) -> None:
     """Processes begin with everything imported: most of a tiny run would be imports."""
     methods = [
         f"poisonlab.{kind}.{found.name}"
