@@ -37,6 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("dashboard")
     environment = os.environ | {
         "POISONLAB_RESULTS": str(folder / "results"),
+        "POISONLAB_DATA": str(folder / "data"),
         "STREAMLIT_SERVER_PORT": str(port),
         "STREAMLIT_SERVER_HEADLESS": "true",
         "OMP_NUM_THREADS": "1",
