@@ -1,10 +1,10 @@
 """Pictures of one's own in the browser: a ZIP is unpacked, shown, and kept as a dataset."""
 
-import hashlib
 import shutil
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from poisonlab.data.shared.pixels import Fit, read_fitted
 from poisonlab.data.shared.unzip import unpack
 from poisonlab.runner import runtime
 from poisonlab.runner.rules import NotAllowed
+from poisonlab.store import StoreError
 from poisonlab.ui import images, navigation, people, theme
 from poisonlab.ui.wording import escape
 
@@ -55,12 +56,12 @@ def bring() -> None:
         )
         return
     try:
-        found, left_out = _unpacked(upload)
+        brought = _brought(upload)
     except (DataError, OSError) as error:
         st.error(escape(_without_folder(str(error))), icon=":material/error:")
         return
-    _preview(found, left_out)
-    _add(found, upload.name)
+    _preview(brought)
+    _add(brought.found, upload.name)
 
 
 def kept() -> None:
@@ -76,27 +77,50 @@ def kept() -> None:
             if people.person().administrator and st.button("Remove", key=f"remove_{name}"):
                 with suppress(DataError):  # somebody else was faster
                     own.remove(name)
+                    _note("removed pictures", name)
                 st.rerun()
+
+
+def _note(action: str, name: str) -> None:
+    """Into the audit log; nothing is refused because that cannot be written."""
+    with suppress(StoreError):
+        runtime.get().store.audit.note(people.name(), action, name)
 
 
 # -- one upload ---------------------------------------------------------------------------------------
 
 
-def _unpacked(upload: Any) -> tuple[Found, dict[str, int]]:
-    """What an upload holds; unpacked once a session.
+@dataclass(frozen=True)
+class Brought:
+    """What an upload holds.
+
+    Attributes:
+        left_out: what was no picture, and how often. odd: pictures that differ from what one expects, and how.
+    """
+
+    found: Found
+    left_out: dict[str, int]
+    odd: list[tuple[Path, str]]
+
+
+def _brought(upload: Any) -> Brought:
+    """What an upload holds; unpacked and looked through once a session.
 
     Raises:
         DataError: it cannot be used.
     """
-    content = hashlib.sha256(upload.getbuffer()).hexdigest()
     held = st.session_state.get(_HELD)
-    if held is None or held[0] != content:
-        _forget()
-        folder = _waiting_room()
-        st.session_state[_HELD] = content, folder, unpack(upload, folder)
-    _, folder, left_out = st.session_state[_HELD]
+    if held is not None and held[0] == upload.file_id and held[2] is not None:
+        known: Brought = held[2]
+        return known
+    _forget()
+    folder = _waiting_room()
+    st.session_state[_HELD] = upload.file_id, folder, None
+    left_out = unpack(upload, folder)
     found = look(folder)
-    return found, {**left_out, **found.skipped}
+    brought = Brought(found, {**left_out, **found.skipped}, odd(found))
+    st.session_state[_HELD] = upload.file_id, folder, brought
+    return brought
 
 
 def _waiting_room() -> Path:
@@ -115,10 +139,12 @@ def _forget() -> None:
         shutil.rmtree(held[1], ignore_errors=True)
 
 
-def _preview(found: Found, left_out: dict[str, int]) -> None:
+def _preview(brought: Brought) -> None:
     """A few pictures, the classes, what is odd."""
-    shown = [path for path, _ in found.train[:: max(1, len(found.train) // SHOWN)][:SHOWN]]
-    labels = [found.classes[label] for _, label in found.train[:: max(1, len(found.train) // SHOWN)][:SHOWN]]
+    found = brought.found
+    some = found.train[:: max(1, len(found.train) // SHOWN)][:SHOWN]
+    shown = [path for path, _ in some]
+    labels = [found.classes[label] for _, label in some]
     with suppress(DataError):  # what cannot be read is named below, or when the set is added
         tensors = read_fitted(shown, 64, "crop", True, "")
         images.strip(
@@ -136,9 +162,9 @@ def _preview(found: Found, left_out: dict[str, int]) -> None:
         alt="Pictures of each class",
     )
     with right:
-        for why, number in sorted(left_out.items()):
+        for why, number in sorted(brought.left_out.items()):
             st.caption(f"Left out: {number:,} {escape(why)}")
-        for path, why in odd(found)[:SHOWN_ODD]:
+        for path, why in brought.odd[:SHOWN_ODD]:
             st.caption(f"Odd: {escape(path.name)}, {escape(why)}")
 
 
@@ -163,7 +189,7 @@ def _add(found: Found, upload: str) -> None:
     except DataError as error:
         st.error(escape(_without_folder(str(error))), icon=":material/error:")
         return
-    runtime.get().store.audit.note(people.name(), "added pictures", dataset)
+    _note("added pictures", dataset)
     _forget()
     navigation.go("experiment", new_dataset=dataset)
 

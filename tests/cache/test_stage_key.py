@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from poisonlab import registry
+from poisonlab import context, registry
 from poisonlab.cache import stage_key
 from poisonlab.cache.code_version import method_code
 from poisonlab.cache.stage_key import canonical_key, fingerprint, stage_id
@@ -15,7 +15,8 @@ from poisonlab.spec.config import make_spec
 SPEC = make_spec("digits", "badnets", "awm")
 
 
-def test_the_precision_is_part_of_the_key() -> None:
+def test_the_precision_is_part_of_the_key_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "has_bfloat16", lambda: True)
     ids = {stage_id("stage", "key", Context(precision=kind)) for kind in (torch.float32, torch.bfloat16)}
 
     assert len(ids) == 2
