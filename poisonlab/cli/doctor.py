@@ -128,7 +128,13 @@ def _cache(results: Path) -> tuple[bool, str]:
 
 def _dataset(name: str) -> tuple[bool, str]:
     """Whether a dataset lies ready; nothing is downloaded to find out."""
-    file = getattr(import_module(KINDS["dataset"][name].__module__), "FILE", None)
+    dataset = KINDS["dataset"][name]
+    if getattr(dataset, "by_path", False):
+        return True, "reads the folder that dataset.path names"
+    own_file = getattr(dataset, "file", None)
+    if own_file is not None:
+        return True, f"{own_file}"
+    file = getattr(import_module(dataset.__module__), "FILE", None)
     if file is None:
         return True, "comes with the installed packages"
     if (data_folder() / file.name).exists():
