@@ -50,9 +50,9 @@ def bring() -> None:
     )
     if upload is None:
         _forget()
-        st.caption(
+        st.markdown(
             f"JPEG, PNG, WebP, BMP or PPM, ten or more of each class, {MOST_MB} MB at most. Larger sets: "
-            "`poisonlab data add FOLDER --name NAME` on the machine itself."
+            "*poisonlab data add FOLDER --name NAME* on the machine itself."
         )
         return
     try:

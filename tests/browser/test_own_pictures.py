@@ -46,6 +46,8 @@ def test_from_a_zip_to_a_report(address: str, page: Any, archive: Path) -> None:
     expect_title(page, "Experiment")
     page.wait_for_url(re.compile("new_dataset=own_my_pictures"))
     page.get_by_role("button", name="Launch").wait_for()
+    open_link(page, f"{page.url}&set=training.epochs%3D4", "Experiment")  # the same page, for a shorter test
+    page.get_by_text("training.epochs=4").first.wait_for()
     finalize(page)
 
     click_button(page, "Launch")  # 3

@@ -22,6 +22,7 @@ from poisonlab.spec.config import (
     make_spec,
     param,
 )
+from poisonlab.ui.offered import offered
 
 
 def shown_keys(app: AppTest) -> list[str]:
@@ -67,7 +68,7 @@ def test_every_parameter_of_a_method_is_in_the_form(page: AppTest, kind: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FEW_METHODS)
 def test_every_parameter_of_every_method_is_in_the_form(page: AppTest, kind: str) -> None:
-    assert_form_shows_methods(page, kind, registry.KINDS[kind])
+    assert_form_shows_methods(page, kind, offered(kind))
 
 
 def test_an_attack_from_one_new_file_gets_its_form(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,6 @@ QUICK = (
 LARGE = (
     "torchvision:convnext_tiny@64",
     "torchvision:vit_b_16@32",
-    "torchvision:vgg11@64",
-    "timm:vit_tiny_patch16_224@64",
     "timm:vit_tiny_patch16_224@224",
     "timm:efficientnet_b0@224",
 )
