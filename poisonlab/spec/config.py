@@ -497,21 +497,19 @@ def make_spec(
 _NEEDED = ("victim", "training", "head", "clean_images")  # of a preset
 
 
-def presets_of_dataset(dataset_class: Any) -> dict[str, dict[str, Any]]:
-    """Victim and recipe of each preset of a dataset; what it does not say follows from its size."""
-    given = getattr(dataset_class, "presets", {})
-    found: dict[str, dict[str, Any]] = {}
-    for preset in PRESETS:
-        config = dataset_class.Config.for_preset(preset, dataset_class.name)
-        suited = presets_of(getattr(config, "train_images", 1_000), getattr(config, "size", 32))[preset]
-        own = given.get(preset)
-        found[preset] = suited if own is None else {name: suited[name] for name in _NEEDED} | own
-    return found
+def preset_of(dataset_class: Any, preset: str) -> dict[str, Any]:
+    """Victim and recipe of a preset of a dataset; what it does not say follows from its size."""
+    own: dict[str, Any] | None = getattr(dataset_class, "presets", {}).get(preset)
+    if own is not None and own.keys() >= set(_NEEDED):
+        return own
+    config = dataset_class.Config.for_preset(preset, dataset_class.name)
+    suited = presets_of(getattr(config, "train_images", 1_000), getattr(config, "size", 32))[preset]
+    return suited if own is None else {name: suited[name] for name in _NEEDED} | own
 
 
 def usual_victim(dataset: str, preset: str) -> str:
     """The network that a preset takes on a dataset."""
-    return str(presets_of_dataset(registry.dataset[dataset])[preset]["victim"])
+    return str(preset_of(registry.dataset[dataset], preset)["victim"])
 
 
 def _dataset(
@@ -521,7 +519,7 @@ def _dataset(
     dataset_class = registry.dataset[part["name"]]
     suited = getattr(dataset_class, "suited", None)
     if suited is None:
-        return part, presets_of_dataset(dataset_class)[preset]
+        return part, preset_of(dataset_class, preset)
     values = part["params"]
     given = {key.removeprefix("dataset."): v for key, v in overrides.items() if key.startswith("dataset.")}
     values |= {name: value for name, value in given.items() if name in values}
