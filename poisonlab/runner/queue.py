@@ -175,7 +175,9 @@ class QueueRunner(abc.ABC):
         if run_ids:
             first = wanted[0]
             named = f"{first.dataset.name} {first.attack.name} {first.defense.name} seed {first.seed}"
-            self._note(person, "queued", run_ids[0], f"{len(run_ids)} runs, the first {named}")
+            self.store.audit.note(
+                person.name, "queued", run_ids[0], f"{len(run_ids)} runs, the first {named}"
+            )
         self._wake.set()
         return run_ids
 
@@ -188,7 +190,7 @@ class QueueRunner(abc.ABC):
         """
         if not person.administrator:  # whom a database that cannot be read does not stop
             self._check_owner(self.store.jobs.get(run_id), person)
-        self._note(person, "cancelled", run_id)
+        self.store.audit.note(person.name, "cancelled", run_id)
         try:
             return self.store.jobs.request_cancel(run_id)
         finally:
@@ -209,7 +211,7 @@ class QueueRunner(abc.ABC):
             if job:
                 self._check_allowed([job.spec.experiment()], job.device, person)
             self.store.jobs.requeue(run_id)
-        self._note(person, "resumed", run_id)
+        self.store.audit.note(person.name, "resumed", run_id)
         self._wake.set()
 
     def _check_owner(self, job: Job | None, person: Person) -> None:
@@ -219,13 +221,6 @@ class QueueRunner(abc.ABC):
             raise NotAllowed(
                 f"this job is {owner or 'an administrator'}'s: only they or an administrator may"
             )
-
-    def _note(self, person: Person, action: str, run_id: str, detail: str = "") -> None:
-        """Into the audit log; nothing is refused because that cannot be written."""
-        try:
-            self.store.audit.note(person.name, action, run_id, detail)
-        except StoreError as error:
-            log.warning("not in the audit log: %s %s %s: %s", person.name, action, run_id, error)
 
     def _check_allowed(self, specs: Sequence[ExperimentSpec], device: str, person: Person) -> None:
         """Whether there is such a device, and somebody may queue these runs."""

@@ -1,9 +1,14 @@
 """Who queued, cancelled, resumed, imported what, and when. Nothing in it is ever changed."""
 
+import logging
+
 import pandas as pd
 
 from poisonlab.store.database import Database
+from poisonlab.store.errors import StoreError
 from poisonlab.store.job import utc_now
+
+log = logging.getLogger(__name__)
 
 MOST = 1000  # characters of what a line says
 
@@ -15,7 +20,7 @@ class Audit:
         self.db = db
 
     def note(self, person: str, action: str, subject: str, detail: str = "") -> None:
-        """Add a line.
+        """Add a line; nothing is refused because that cannot be written.
 
         Args:
             person: empty where nobody signs in.
@@ -23,9 +28,12 @@ class Audit:
             subject: id of a job or a run.
         """
         line = [utc_now(), *(text[:MOST] for text in (person, action, subject, detail))]
-        self.db.write(
-            lambda cursor: cursor.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", line), of_jobs=True
-        )
+        try:
+            self.db.write(
+                lambda cursor: cursor.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", line), of_jobs=True
+            )
+        except StoreError as error:
+            log.warning("not in the audit log: %s %s %s: %s", person, action, subject, error)
 
     def last(self, limit: int = 200) -> pd.DataFrame:
         """The newest lines first: ``time`` (UTC), ``person``, ``action``, ``subject``, ``detail``."""

@@ -18,7 +18,6 @@ from poisonlab.data.shared.pixels import Fit, read_fitted
 from poisonlab.data.shared.unzip import unpack
 from poisonlab.runner import runtime
 from poisonlab.runner.rules import NotAllowed
-from poisonlab.store import StoreError
 from poisonlab.ui import images, navigation, people, theme
 from poisonlab.ui.wording import escape
 
@@ -77,14 +76,8 @@ def kept() -> None:
             if people.person().administrator and st.button("Remove", key=f"remove_{name}"):
                 with suppress(DataError):  # somebody else was faster
                     own.remove(name)
-                    _note("removed pictures", name)
+                    runtime.get().store.audit.note(people.name(), "removed pictures", name)
                 st.rerun()
-
-
-def _note(action: str, name: str) -> None:
-    """Into the audit log; nothing is refused because that cannot be written."""
-    with suppress(StoreError):
-        runtime.get().store.audit.note(people.name(), action, name)
 
 
 # -- one upload ---------------------------------------------------------------------------------------
@@ -189,7 +182,7 @@ def _add(found: Found, upload: str) -> None:
     except DataError as error:
         st.error(escape(_without_folder(str(error))), icon=":material/error:")
         return
-    _note("added pictures", dataset)
+    runtime.get().store.audit.note(people.name(), "added pictures", dataset)
     _forget()
     navigation.go("experiment", new_dataset=dataset)
 
