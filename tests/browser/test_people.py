@@ -78,7 +78,7 @@ def test_neither_cancels_the_others_job_and_limits_answer_in_words(shared: str, 
     bob.get_by_text("on this server you may use dataset digits, not cifar10").wait_for()
 
     ada.get_by_role("button", name="Cancel").first.click()
-    ada.get_by_text("cancelled").first.wait_for()
+    ada.get_by_text("cancelled").first.wait_for(state="attached")  # a table draws its words on a canvas
     open_link(root, f"{shared}/jobs", "Jobs")
     root.get_by_text("Who did what").wait_for()
     assert bob.get_by_text("Who did what").count() == 0
