@@ -92,6 +92,10 @@ class StageCache:
         self._make_room(keep=folder.name)
         return bundle, False
 
+    def kept(self, name: str, key: Any, ctx: Context) -> Bundle | None:
+        """The stage's bundle if it is there whole; what it reported is reported again."""
+        return self._read(self.root / stage_id(name, key, ctx), ctx)
+
     @contextmanager
     def _locked(self, folder: str, ctx: Context) -> Iterator[None]:
         """Hold the stage's file lock; while waiting for another job, stay open to a cancel."""

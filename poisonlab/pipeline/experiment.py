@@ -102,8 +102,7 @@ def measured(
     trainer = Trainer(spec, splits, ctx)
     defender = Defender(spec, splits.reserve, ctx)
 
-    attacked = carry_out(spec, splits, trainer, ctx)
-    defender.prepare(public_images(splits.public, spec, attacked.threat, ctx))
+    attacked = attack_and_prepare(spec, splits, trainer, defender, ctx)
     detected, trigger = measure_detection(attacked, defender, ctx)
     defended = defend(attacked, defender, trainer, ctx)
     rates, collapsed = evaluate(attacked, defended, trigger, ctx)
@@ -115,6 +114,15 @@ def measured(
         | _of_settings(spec, attacked, defended, ctx)
     )
     return found, collapsed
+
+
+def attack_and_prepare(
+    spec: ExperimentSpec, splits: Splits, trainer: Trainer, defender: Defender, ctx: Context
+) -> Attacked:
+    """The attack, and what the defense learns from public images before it meets it."""
+    attacked = carry_out(spec, splits, trainer, ctx)
+    defender.prepare(public_images(splits.public, spec, attacked.threat, ctx))
+    return attacked
 
 
 def load(spec: ExperimentSpec, device: torch.device) -> Splits:
