@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
     {"generative", "published", "multilevel"},
     {"attacks", "defenses"},
     {"pipeline", "lessons"},
+    {"check"},
     {"store", "figures"},
     {"report"},
     {"runner"},

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 import poisonlab
 from poisonlab import machine
-from poisonlab.cli import data, multilevel, pack, reproduce, results, run, ui
+from poisonlab.cli import check_model, data, multilevel, pack, reproduce, results, run, ui
 from poisonlab.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_report,
         _add_transfer,
         _add_data,
+        _add_check_model,
     ):
         add(command)
     command("doctor", results.doctor, "What works on this machine")
@@ -318,6 +319,36 @@ def _add_data(command: Command) -> None:
     action("remove", data.remove, "Forget a dataset").add_argument("name")
 
 
+def _add_check_model(command: Command) -> None:
+    """``check-model``."""
+    check = command(
+        "check-model", check_model.check_model, "What the detectors say of a network that you bring"
+    )
+    check.add_argument(
+        "--weights", type=Path, required=True, metavar="FILE", help=".safetensors, .pt or .pth"
+    )
+    check.add_argument(
+        "--victim", required=True, help="its architecture; timm:NAME and torchvision:NAME as well"
+    )
+    check.add_argument("--images", metavar="FOLDER", help="clean images, a folder for each class")
+    check.add_argument("--size", type=int, default=32, help="side in pixels that the network takes")
+    check.add_argument("--dataset", help="clean images of a dataset instead")
+    check.add_argument("--preset", choices=PRESETS, default="quick", help="recipe of the clean networks")
+    check.add_argument("--set", action="append", default=[], metavar="part.param=value")
+    check.add_argument(
+        "--normalization", choices=("best", "images", "none", "half", "imagenet", "cifar10"), default="best"
+    )
+    check.add_argument(
+        "--clean-networks", type=int, default=19, metavar="NUMBER", help="at least 19 for a verdict"
+    )
+    check.add_argument("--repair", metavar="DEFENSE", help="repair it as well")
+    check.add_argument(
+        "--to", type=Path, metavar="FILE", help="where the repaired weights go, as safetensors"
+    )
+    check.add_argument("--device", choices=machine.DEVICES, default="auto")
+    check.add_argument("--json", action="store_true")
+
+
 def _engine(parser: argparse.ArgumentParser) -> None:
     """Where runs are carried out."""
     parser.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or many")
@@ -335,6 +366,12 @@ def _experiment(parser: argparse.ArgumentParser) -> None:
     for kind in ("dataset", "attack", "defense"):
         parser.add_argument(f"--{kind}", required=True)
     parser.add_argument("--victim", help="another network than the dataset's preset names")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weights that its training starts from: .safetensors, .pt, .pth",
+    )
     parser.add_argument("--preset", choices=PRESETS, default="quick")
     parser.add_argument("--set", action="append", default=[], metavar="part.param=value")
     parser.add_argument("--device", choices=machine.DEVICES, default="auto")

@@ -1,6 +1,7 @@
 """``run`` and ``sweep``."""
 
 import argparse
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -215,7 +216,21 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("seed", "preset"):
         if name in given:
             raise UsageError(f"give --{name}, not --set {name}")
+    if options.weights:
+        given["weights"] = _kept(options.weights)
     return given
+
+
+@functools.cache
+def _kept(path: Path) -> str:
+    """The hash under which a file of weights is kept from now on."""
+    from poisonlab.models.shared.kept_weights import keep  # noqa: PLC0415 - slow, and most runs bring none
+    from poisonlab.models.shared.weights_file import WeightsError  # noqa: PLC0415 - the same
+
+    try:
+        return keep(path.expanduser())
+    except WeightsError as error:
+        raise UsageError(f"--weights: {error}") from None
 
 
 def _names(kind: str, text: str) -> list[str]:

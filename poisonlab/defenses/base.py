@@ -48,6 +48,7 @@ class Defense:
         needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
             is refused.
         strength: the parameters, whole numbers, that say how hard it purifies.
+        judges_models: its detection names a class of a network by trusted images alone, without the training set.
         filters: once its detection has flagged images, the victim is trained anew without them.
     """
 
@@ -57,6 +58,7 @@ class Defense:
     per_image: ClassVar[bool] = True
     needs_clean_images: ClassVar[bool] = True
     strength: ClassVar[tuple[str, ...]] = ()
+    judges_models: ClassVar[bool] = False
     filters: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:

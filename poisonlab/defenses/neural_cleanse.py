@@ -85,6 +85,7 @@ class NeuralCleanse(Defense):
     """
 
     Config = NCConfig
+    judges_models = True
     card = Card(
         title="Neural Cleanse",
         references=(

@@ -119,6 +119,7 @@ class RNP(Defense):
     """
 
     Config = RNPConfig
+    judges_models = True
     card = Card(
         title="Reconstructive neuron pruning",
         references=(

@@ -22,6 +22,8 @@ from poisonlab.defenses.base import ISOLATED
 from poisonlab.events import Event, StageFinished
 from poisonlab.measure.detection import isolation_metrics
 from poisonlab.measure.monitor import while_trained
+from poisonlab.models.shared.fit_weights import fit
+from poisonlab.models.shared.kept_weights import kept
 from poisonlab.pipeline.defend import Defender, Repaired, repair
 from poisonlab.pipeline.evaluate import (
     ModelName,
@@ -86,10 +88,13 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
 
 def refuse_what_does_not_fit(spec: ExperimentSpec, train: ImageSet) -> None:
     """Raises:
-    ValueError: the victim does not take these images, or the defense cannot do with this victim.
+    ValueError: the victim does not take these images, the weights are not the victim's, or the defense cannot do with
+        this victim.
     """
     try:
         network = outline(spec.victim, train.shape, len(train.classes))
+        if spec.weights:
+            fit(network, kept(spec.weights))
         spec.defense.build().check_network(network, train.shape)
     except (NotImplementedError, RuntimeError, TypeError):  # another's network may not do without numbers
         return

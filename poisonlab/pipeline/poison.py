@@ -84,7 +84,7 @@ def craft(attack: Attack, spec: ExperimentSpec, splits: Splits, trainer: Trainer
         return Bundle(poison.tensors())
 
     surrogates = parse_surrogates(getattr(attack.config, "surrogates", ""))
-    recipes = [spec.protocol, spec.training, spec.head, spec.fine_tune, spec.seed]
+    recipes = [spec.protocol, spec.training, spec.head, spec.fine_tune, spec.weights, spec.seed]
     key = [
         fingerprint_images([splits.train, splits.test, public, splits.pretrain]),
         spec.attack,
@@ -155,7 +155,8 @@ def _view(
         reseeded, ctx = trainer.reseeded(first + 1 + number)
         kind = victim or spec.victim
         training = recipe(kind.name) if recipe else spec.training
-        reseeded = reseeded.model_copy(update={"victim": kind, "training": training})
+        weights = spec.weights if kind == spec.victim else ""  # another network has other layers
+        reseeded = reseeded.model_copy(update={"victim": kind, "training": training, "weights": weights})
         shared = splits.train if spec.protocol == "from_scratch" else splits.pretrain
         data = shared if images is None else images
         make_hook = partial(DropoutTraining.of, dropout)

@@ -333,6 +333,12 @@ class ExperimentSpec(Config):
     dataset: DatasetPart
     victim: VictimPart
     protocol: Protocol = Field("from_scratch", description="How the victim comes to its weights")
+    weights: str = Field(
+        "",
+        pattern="^([0-9a-f]{24})?$",
+        description="Hash of weights of your own that training starts from, see --weights; empty: drawn from the seed",
+        json_schema_extra={"neutral": ""},
+    )
     training: TrainingConfig = TrainingConfig()
     head: HeadConfig = HeadConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()
@@ -482,6 +488,7 @@ def make_spec(
         "fine_tune": FineTuneConfig.for_preset(preset, dataset).model_dump(),
         "clean_images": defaults["clean_images"],
         "precision": defaults.get("precision", "float32"),
+        "weights": "",
         "public_poison": 0.0,
         "preset": preset,
         "seed": seed,

@@ -30,7 +30,7 @@ from poisonlab.training.loop import (
     train_heads,
     train_network,
 )
-from poisonlab.training.own_weights import refuse_own_weights
+from poisonlab.training.own_weights import brought, start_from
 from poisonlab.types import Bundle, ImageSet
 
 TRIALS = "trials"  # the phase in which the victims of several trials are trained, one after the other
@@ -125,15 +125,18 @@ class Victims:
 def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifier:
     """An untrained victim whose weights depend on the seed alone; normalized by ``data``'s statistics.
 
+    Where the spec names weights, or the victim brings some, it starts from these.
+
     Raises:
-        ValueError: the victim brings weights of its own.
+        WeightsError: the weights are not there, or do not fit.
     """
-    refuse_own_weights(spec.victim, data.shape, len(data.classes))
     mean, std = channel_statistics(data.x)
     network: Classifier = spec.victim.build().network(data.shape, len(data.classes), mean, std).to(ctx.device)
     network.victim = spec.victim
     initialize(network, ctx.generator("init"))
     learn_from_images(network, data.x)
+    for said in start_from(network, spec, data.shape, len(data.classes)):
+        ctx.log(said)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -171,7 +174,8 @@ def train_from_scratch(
         train_network(network, data, spec.training, inner, hook, phase=LEARNING, whole_stage=True)
         return network
 
-    key = [spec.victim, spec.training, spec.seed]
+    start = spec.weights or fingerprint(*brought(spec.victim, sets[0].shape, len(sets[0].classes)).values())
+    key = [spec.victim, spec.training, spec.seed, start]
     return _one_by_one(name, template, train, sets, key, ctx, make_hook, hook_key)
 
 

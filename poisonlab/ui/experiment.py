@@ -205,7 +205,7 @@ def _params(spec: ExperimentSpec, part: str) -> Config:
 _PROTOCOL_OF = {"head": "linear_transfer", "fine_tune": "fine_tune_transfer"}
 
 # The fields of a spec that belong to no part, with their own declarations.
-_LOOSE = ("clean_images", "protocol", "precision", "public_poison")
+_LOOSE = ("clean_images", "protocol", "precision", "weights", "public_poison")
 
 
 def _loose(spec: ExperimentSpec) -> Config:

@@ -120,7 +120,16 @@ def test_training_and_run_parameters_are_in_the_form(page: AppTest) -> None:
 def test_every_field_of_a_spec_can_be_chosen() -> None:
     """A new field of the spec must find its place on this page."""
     chosen_outside = {"dataset", "attack", "defense", "victim", "preset", "seed"}
-    in_form = {"training", "head", "fine_tune", "clean_images", "protocol", "precision", "public_poison"}
+    in_form = {
+        "training",
+        "head",
+        "fine_tune",
+        "clean_images",
+        "protocol",
+        "precision",
+        "weights",
+        "public_poison",
+    }
 
     assert set(ExperimentSpec.model_fields) == chosen_outside | in_form
 

@@ -1,0 +1,1 @@
+"""What somebody brings, looked at without any attack of ours."""

@@ -1,0 +1,238 @@
+"""A network that somebody brings: how right it is, what the detectors say, and what they say of clean networks."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from poisonlab import registry
+from poisonlab.check.calibration import Standing, standing
+from poisonlab.context import Context
+from poisonlab.measure import metrics
+from poisonlab.models.base import Classifier, channel_statistics, predict
+from poisonlab.models.shared.fit_weights import fit
+from poisonlab.models.shared.weights_file import WeightsError
+from poisonlab.pipeline.defend import Defender
+from poisonlab.pipeline.experiment import load
+from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.stages import Stage
+from poisonlab.training.protocols import Trainer
+from poisonlab.training.victims import new_network
+from poisonlab.types import Detection, ImageSet, Splits
+
+CLEAN_SEEDS = range(1000, 1019)  # of the clean networks: nineteen are the fewest that tell 1 in 20
+
+# mean and standard deviation of each channel, as people publish networks
+PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "none": ((0.0,), (1.0,)),
+    "half": ((0.5,), (0.5,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
+}
+OF_FILE = "file"
+OF_IMAGES = "images"
+BEST = "best"
+NORMALIZATIONS = (BEST, OF_IMAGES, *PUBLISHED)
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A network with somebody's weights.
+
+    Attributes:
+        normalization: which one it has: ``file``, ``images``, or a published one.
+        by: how its layers were found, ``name`` or ``order``.
+        accuracies: of each normalization that was tried, on the clean images.
+    """
+
+    network: Classifier
+    normalization: str
+    by: str
+    accuracies: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one detector says.
+
+    Attributes:
+        detector: its registered name. found: what it returned.
+        value: the largest of its class scores. clean: the same of each clean network.
+    """
+
+    detector: str
+    found: Detection
+    value: float
+    clean: tuple[float, ...]
+
+    @property
+    def suspect(self) -> int:
+        """The class that it suspects most."""
+        return int(self.found.class_scores.argmax())
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """All that is known of a network that somebody brought.
+
+    Attributes:
+        accuracy: on the test images. clean_accuracies: of the clean networks, on the same.
+        classes: their names.
+    """
+
+    brought: Brought
+    accuracy: float
+    clean_accuracies: tuple[float, ...]
+    findings: tuple[Finding, ...]
+    standing: Standing
+    classes: tuple[str, ...]
+
+
+def detectors() -> list[str]:
+    """Names of the defenses that judge a network by itself, without its training set."""
+    return [name for name in registry.defense if registry.defense[name].judges_models]
+
+
+def bring(
+    spec: ExperimentSpec,
+    weights: Mapping[str, Tensor],
+    splits: Splits,
+    ctx: Context,
+    normalization: str = BEST,
+) -> Brought:
+    """The network of a spec with somebody's weights.
+
+    Args:
+        weights: as :func:`~poisonlab.models.shared.weights_file.read_weights` gives them.
+        normalization: of :data:`NORMALIZATIONS`; ``best`` tries all and takes the one with which the network is right
+            most often on the trusted images. Weights that state their own keep it.
+
+    Raises:
+        WeightsError: the weights do not fit, are for other classes, or the images have other channels.
+    """
+    network = new_network(spec, splits.reserve, ctx).eval().requires_grad_(False)
+    found = fit(network, weights)
+    if found.new_head:
+        raise WeightsError(
+            f"the network's last layer is not for the {len(splits.reserve.classes)} classes of these images"
+        )
+    network.load_state_dict(found.state, strict=False)
+    if found.normalized:
+        rate = right(network, splits.reserve)
+        return Brought(network, OF_FILE, found.by, {OF_FILE: rate})
+    tried = {name: _normalized(network, name, splits.reserve) for name in _asked(normalization)}
+    rates = {name: right(one, splits.reserve) for name, one in tried.items()}
+    best = max(rates, key=lambda name: rates[name])
+    return Brought(tried[best], best, found.by, rates)
+
+
+def check_model(
+    spec: ExperimentSpec,
+    brought: Brought,
+    splits: Splits,
+    ctx: Context,
+    clean_networks: int = len(CLEAN_SEEDS),
+) -> ModelCheck:
+    """Each detector on the network, and on clean networks that are trained here, each of these two a cached stage.
+
+    Args:
+        spec: dataset, victim and recipe of the clean networks; its attack and its defense are not looked at.
+        clean_networks: at least 19 for a verdict.
+    """
+    control = list(clean_controls(spec, splits, clean_networks, ctx))
+    findings = []
+    for name in detectors():
+        own = _detected(spec, name, brought.network, splits, ctx)
+        others = [_detected(spec, name, network, splits, ctx) for network in control]
+        clean = tuple(float(found.class_scores.max()) for found in others)
+        findings.append(Finding(name, own, float(own.class_scores.max()), clean))
+    suspect = {finding.detector: finding.value for finding in findings}
+    calibration = [{f.detector: f.clean[number] for f in findings} for number in range(len(control))]
+    return ModelCheck(
+        brought,
+        right(brought.network, splits.test),
+        tuple(right(network, splits.test) for network in control),
+        tuple(findings),
+        standing(suspect, calibration),
+        splits.test.classes,
+    )
+
+
+def clean_controls(spec: ExperimentSpec, splits: Splits, count: int, ctx: Context) -> Iterator[Classifier]:
+    """Networks trained on the clean training images, one a seed."""
+    for number in range(count):
+        seed = CLEAN_SEEDS.start + number
+        seeded = spec.model_copy(update={"seed": seed, "weights": ""})
+        trainer = Trainer(seeded, splits, ctx.reseeded(seed))
+        ctx.progress(number, count)
+        yield trainer.train(Stage.CONTROL, [splits.train]).member(0)
+
+
+def repaired(spec: ExperimentSpec, brought: Brought, splits: Splits, ctx: Context) -> Classifier:
+    """The network after the spec's defense, made with the trusted images.
+
+    Raises:
+        ValueError: the defense does not repair networks, or cannot do with this one.
+    """
+    defender = Defender(spec, splits.reserve, ctx)
+    if not defender.overrides("repair"):
+        raise ValueError(f"defense {spec.defense.name!r} does not repair a network by itself")
+    defender.method.check_network(brought.network, splits.reserve.shape)
+    done = defender.method.repair(brought.network, defender.clean(), ctx)
+    return done.model(brought.network)
+
+
+def opened(spec: ExperimentSpec, ctx: Context) -> Splits:
+    """The images: ``reserve`` are the trusted ones, ``train`` what clean networks are trained on."""
+    return load(spec, ctx.device)
+
+
+def _detected(
+    spec: ExperimentSpec, detector: str, network: Classifier, splits: Splits, ctx: Context
+) -> Detection:
+    """A detector's verdict with the values that it has in the spec's preset; the training set stays unknown to it."""
+    config = registry.defense[detector].Config.for_preset(spec.preset, spec.dataset.name)
+    part = type(spec.defense)(name=detector, params=config)
+    defender = Defender(spec.model_copy(update={"defense": part}), splits.reserve, ctx)
+    found = defender.detect(Stage.DETECT, network, defender.clean())
+    assert found is not None  # a defense that judges models returns a verdict
+    return found
+
+
+def _asked(normalization: str) -> tuple[str, ...]:
+    if normalization not in NORMALIZATIONS:
+        raise WeightsError(f"normalization {normalization[:40]!r} is not one of {', '.join(NORMALIZATIONS)}")
+    return (OF_IMAGES, *PUBLISHED) if normalization == BEST else (normalization,)
+
+
+def _normalized(network: Classifier, name: str, images: ImageSet) -> Classifier:
+    """A copy with another first layer."""
+    mean, std = network.normalize.mean, network.normalize.std
+    if name == OF_IMAGES:
+        new_mean, new_std = channel_statistics(images.x)
+    else:
+        new_mean, new_std = (_each_channel(part, mean.numel(), name) for part in PUBLISHED[name])
+    copied = copy.deepcopy(network)
+    copied.normalize.mean = new_mean.view_as(mean).to(mean)
+    copied.normalize.std = new_std.view_as(std).to(std)
+    return copied
+
+
+def _each_channel(values: tuple[float, ...], channels: int, name: str) -> Tensor:
+    """Raises:
+    WeightsError: the published values are of another number of channels.
+    """
+    if channels == 1:
+        return torch.tensor([sum(values) / len(values)])
+    if len(values) not in (1, channels):
+        raise WeightsError(
+            f"normalization {name!r} is for {len(values)} channels, the images have {channels}"
+        )
+    return torch.tensor(values).expand(channels)
+
+
+def right(network: Classifier, images: ImageSet) -> float:
+    """Share of images that a network is right about."""
+    return metrics.share(predict(network, images.x) == images.y) or 0.0

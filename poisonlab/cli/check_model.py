@@ -1,0 +1,115 @@
+"""``check-model``: a network that somebody brings, without any attack of ours."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from poisonlab import machine
+from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
+from poisonlab.spec.config import ExperimentSpec, make_spec
+from poisonlab.spec.overrides import parse_settings
+
+if TYPE_CHECKING:
+    from poisonlab.check.model import ModelCheck
+
+CAUTION = (
+    "A network that does not stand out may still hold a backdoor: the detectors find small triggers that many images "
+    "share, and attacks made against them escape. The clean networks were trained here, on the images given; one "
+    "trained on others may differ from them without any backdoor."
+)
+
+
+def check_model(options: argparse.Namespace) -> int:
+    from poisonlab.check import model  # noqa: PLC0415 - brings torch
+    from poisonlab.check.repair import write_network  # noqa: PLC0415 - the same
+    from poisonlab.context import Context  # noqa: PLC0415 - the same
+    from poisonlab.models.shared.weights_file import WeightsError, read_weights  # noqa: PLC0415 - the same
+    from poisonlab.runner.recorder import cache_at  # noqa: PLC0415 - the same
+
+    if bool(options.repair) != bool(options.to):
+        raise UsageError("--repair DEFENSE and --to FILE go together")
+    spec = _spec(options)
+    ctx = Context(
+        device=machine.resolve_device(options.device),
+        cache=cache_at(options.results / "cache"),
+        send=ProgressLine(),
+    )
+    splits = model.opened(spec, ctx)
+    try:
+        weights = read_weights(options.weights.expanduser())
+        brought = model.bring(spec, weights, splits, ctx, options.normalization)
+    except WeightsError as error:
+        raise UsageError(str(error)) from None
+    checked = model.check_model(spec, brought, splits, ctx, options.clean_networks)
+    print(json.dumps(_plain(checked)) if options.json else _told(checked))
+    if options.repair:
+        network = model.repaired(spec, brought, splits, ctx)
+        write_network(network, splits.test.classes, options.to)
+        say(f"repaired by {options.repair}: {model.right(network, splits.test):.4f} right, in {options.to}")
+    return OK
+
+
+def _spec(options: argparse.Namespace) -> ExperimentSpec:
+    if bool(options.images) == bool(options.dataset):
+        raise UsageError("give clean images: either --images FOLDER or --dataset NAME")
+    settings = parse_settings(options.set)
+    if options.images:
+        settings |= {"dataset.path": str(options.images), "dataset.size": options.size}
+    return make_spec(
+        options.dataset or "folder",
+        "none",
+        options.repair or "none",
+        preset=options.preset,
+        victim=options.victim,
+        overrides=settings,
+    )
+
+
+def _told(checked: "ModelCheck") -> str:
+    brought = checked.brought
+    tried = ", ".join(f"{name} {rate:.4f}" for name, rate in brought.accuracies.items())
+    clean = checked.clean_accuracies
+    lines = [
+        f"layers found by {brought.by}; normalization {brought.normalization} (right on trusted images: {tried})",
+        f"accuracy {checked.accuracy:.4f}; {len(clean)} clean networks trained here "
+        + (f"{min(clean):.4f} to {max(clean):.4f}" if clean else ""),
+        "",
+        table(
+            ("detector", "suspected class", "score", "clean, least", "clean, median", "clean, most"),
+            [_row(finding, checked.classes) for finding in checked.findings],
+        ),
+        "",
+        f"Verdict: {checked.standing.text}.",
+        CAUTION,
+    ]
+    return "\n".join(lines)
+
+
+def _row(finding: Any, classes: tuple[str, ...]) -> list[Any]:
+    clean = sorted(finding.clean)
+    spread = [clean[0], clean[len(clean) // 2], clean[-1]] if clean else [None, None, None]
+    return [finding.detector, classes[finding.suspect], finding.value, *spread]
+
+
+def _plain(checked: "ModelCheck") -> dict[str, Any]:
+    """What ``--json`` prints."""
+    standing = checked.standing
+    return {
+        "accuracy": checked.accuracy,
+        "normalization": checked.brought.normalization,
+        "layers_by": checked.brought.by,
+        "clean_accuracies": checked.clean_accuracies,
+        "detectors": {
+            finding.detector: {
+                "suspected_class": finding.suspect,
+                "score": finding.value,
+                "class_scores": finding.found.class_scores.tolist(),
+                "clean": finding.clean,
+            }
+            for finding in checked.findings
+        },
+        "stands_out": standing.stands_out if standing.decidable else None,
+        "p": standing.p,
+        "by": standing.most,
+        "verdict": standing.text,
+    }
