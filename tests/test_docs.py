@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from poisonlab import machine
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PROGRAM = re.compile(r"^(?:\.venv/bin/)?(?:python -m )?poisonlab (.+?)(?:\s+#.*)?$", re.MULTILINE)
 LONG = ("run", "sweep")  # checked up to the moment in which the first stage would begin
-ONLY_PARSED = ("ui", "multilevel", "results", "reproduce")
+ONLY_PARSED = ("ui", "multilevel", "results", "reproduce", "check-model")
 LISTS = "--list"
 PICTURES = "pictures"  # the folder that examples name
 OWN = "own_pets"
@@ -57,6 +58,8 @@ def test_a_command_that_is_shown_can_be_given(
     monkeypatch.setenv("POISONLAB_DATA", str(tmp_path / "data"))
     if name == "data" or PICTURES in command or OWN in command:
         fill(tmp_path / PICTURES)
+    if "--weights" in words:
+        torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / words[words.index("--weights") + 1])
     if OWN in command:
         own.add(OWN.removeprefix("own_"), look(tmp_path / PICTURES), 32, "crop")
     options = [] if name in ("list", "data") else ["--results", str(tmp_path / "results")]
