@@ -1,6 +1,7 @@
 """Archives from anybody: pictures come out, everything else is refused or left where it is."""
 
 import io
+import random
 import stat
 import struct
 import zipfile
@@ -125,3 +126,53 @@ def test_a_password_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="encrypted"):
         unpack(io.BytesIO(bytes(raw)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/\n1.png", "a\x1b[31m/1.png", "a/\u0085.png"])
+def test_names_that_cannot_be_written_are_refused(name: str, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as writer:
+        member = zipfile.ZipInfo("x")
+        member.filename = name
+        writer.writestr(member, b"1")
+
+    with pytest.raises(DataError, match="cannot be written|no whole ZIP archive"):
+        unpack(packed, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_colon_in_a_name_is_no_drive(tmp_path: Path) -> None:
+    assert unpack(archive({"12:30/1.png": b"1"}), tmp_path) == {}
+    assert (tmp_path / "12:30" / "1.png").exists()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_forms_that_unpack_gigabytes_at_once_are_refused(compression: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="ordinary ZIP"):
+        unpack(archive({"a/1.png": bytes(1000)}, compression), tmp_path)
+
+
+def test_a_directory_of_too_many_files_is_not_even_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unzip, "MOST_FILES", 3)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *args: pytest.fail("read"))
+
+    with pytest.raises(DataError, match="holds 4 files"):
+        unpack(io.BytesIO(b"PK\x01\x02" * 4), tmp_path)
+
+
+def test_whatever_is_damaged_is_said_in_one_line(tmp_path: Path) -> None:
+    """Bytes at random, many of them where the archive says what it holds."""
+    raw = archive({"a/1.png": b"ab" * 400, "é/2.png": b"2"}, zipfile.ZIP_DEFLATED).getvalue()
+    chance = random.Random(0)
+    for number in range(400):
+        damaged = bytearray(raw)
+        for _ in range(3):
+            damaged[chance.randrange(len(raw))] = chance.choice((0, 255, chance.randrange(256)))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            unpack(io.BytesIO(bytes(damaged)), folder)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1

@@ -1,10 +1,13 @@
 """Pictures out of a ZIP archive from anybody, into a folder."""
 
+import re
 import shutil
 import stat
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,6 +22,9 @@ MOST_DEPTH = 8  # folders within each other
 MOST_NAME = 200  # bytes of a file's or a folder's name
 TAKEN = (*SUFFIXES, ".csv")
 _CHUNK = 2**20
+_FORMS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack gigabytes at once out of a few bytes
+_ENTRY = b"PK\x01\x02"  # begins what an archive's directory says of a file
+_DRIVE = re.compile("[A-Za-z]:")
 
 
 def unpack(archive: Path | IO[bytes], folder: Path) -> dict[str, int]:
@@ -35,6 +41,7 @@ def unpack(archive: Path | IO[bytes], folder: Path) -> dict[str, int]:
         DataError: no ZIP archive, or one that is larger, deeper or odder than a set of pictures.
     """
     try:
+        _check_count(archive)
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()
             _check_size(members, shutil.disk_usage(folder).free)
@@ -43,18 +50,32 @@ def unpack(archive: Path | IO[bytes], folder: Path) -> dict[str, int]:
                 target = folder.joinpath(*path.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(packed, member, target)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"this is no whole ZIP archive ({error})") from error
-    except OSError as error:
-        raise DataError(f"the archive cannot be unpacked into {folder}: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises what it likes, out of zipfile and its decoders
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(
+                f"the archive cannot be unpacked into {folder}: {error.strerror or error}"
+            ) from error
+        said = " ".join(str(error).split())[:MOST_NAME]
+        raise DataError(f"this is no whole ZIP archive ({said or type(error).__name__})") from error
     return dict(left_out)
 
 
+def _check_count(archive: Path | IO[bytes]) -> None:
+    """Count files before ``zipfile`` reads of each: a million takes it half a minute and a gigabyte."""
+    with archive.open("rb") if isinstance(archive, Path) else nullcontext(archive) as source:
+        source.seek(0)
+        count = 0
+        edge = b""
+        for chunk in iter(lambda: source.read(_CHUNK), b""):
+            count += (edge + chunk).count(_ENTRY)
+            edge = chunk[1 - len(_ENTRY) :]
+    if count > MOST_FILES:
+        raise DataError(f"the archive holds {count:,} files; at most {MOST_FILES:,} are possible")
+
+
 def _check_size(members: list[zipfile.ZipInfo], free: int) -> None:
-    if len(members) > MOST_FILES:
-        raise DataError(f"the archive holds {len(members):,} files; at most {MOST_FILES:,} are possible")
     unpacked = sum(member.file_size for member in members)
     packed = sum(member.compress_size for member in members)
     if unpacked > MOST_BYTES:
@@ -94,7 +115,11 @@ def _checked(member: zipfile.ZipInfo) -> PurePosixPath:
         raise DataError(f"the archive holds a link or a device: {name[:120]!r}")
     if member.flag_bits & 1:
         raise DataError("the archive is encrypted; pack it without a password")
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0] or "\0" in name:
+    if member.compress_type not in _FORMS:
+        raise DataError("the archive is packed in an uncommon way; pack it as an ordinary ZIP (deflate)")
+    if not path.parts or any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise DataError(f"the archive holds a file whose name is empty or cannot be written: {name[:120]!r}")
+    if path.is_absolute() or ".." in path.parts or "\\" in name or _DRIVE.match(name):
         raise DataError(f"the archive holds a file that leads out of its folder: {name[:120]!r}")
     if len(path.parts) > MOST_DEPTH or any(len(part.encode()) > MOST_NAME for part in path.parts):
         raise DataError(f"the archive holds a file too deep or with too long a name: {name[:120]!r}")
