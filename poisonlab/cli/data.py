@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from poisonlab.cli.terminal import OK, UsageError, say, table
+from poisonlab.cli.terminal import OK, UsageError, plain, say, table
 
 SHOWN = 50  # classes
 
@@ -14,9 +14,8 @@ def look(options: argparse.Namespace) -> int:
 
     found = look_into(Path(options.folder).expanduser(), options.table)
     counts = found.counts()
-    print(
-        f"{found.root}: {found.layout}, {len(found.train)} pictures for training, {len(found.test)} for tests"
-    )
+    held = f"{len(found.train)} pictures for training, {len(found.test)} for tests"
+    print(plain(f"{found.root}: {found.layout}, {held}"))
     print(table(["class", "training", "tests"], counts[:SHOWN]))
     if len(counts) > SHOWN:
         print(f"and {len(counts) - SHOWN} more classes")
@@ -36,7 +35,7 @@ def add(options: argparse.Namespace) -> int:
     name = own.add(options.name, found, options.size, options.fit, not options.gray, options.replace)
     for why, number in sorted(found.skipped.items()):
         say(f"left out: {number} {why}")
-    print(f"{name}: {own.own_sets()[name].card.summary}")
+    print(plain(f"{name}: {own.own_sets()[name].card.summary}"))
     return OK
 
 

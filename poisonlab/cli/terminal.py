@@ -77,9 +77,14 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def plain(text: str) -> str:
+    """A text in which names from elsewhere cannot steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def say(text: str) -> None:
     """A line on stderr; stdout is for results. Names from elsewhere cannot steer the terminal, nor fill it."""
-    line = "".join(c if c.isprintable() else " " for c in text)
+    line = plain(text)
     if len(line) > LONGEST:  # what was asked stands at the beginning, what to do about it at the end
         half = LONGEST // 2 - 5
         line = f"{line[:half]} [...] {line[-half:]}"
@@ -104,7 +109,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else plain(str(value))
 
 
 class ProgressLine:
