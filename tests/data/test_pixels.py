@@ -1,12 +1,16 @@
 """Pictures in the forms that people have them in give the pixels that a viewer shows."""
 
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from poisonlab import machine
 from poisonlab.data.base import DataError
+from poisonlab.data.shared import pixels as decoder
 from poisonlab.data.shared.pixels import fitted, opened, read_fitted
 
 RGB = np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -98,3 +102,40 @@ def test_gray_and_color(tmp_path: Path) -> None:
     assert (color.numpy() == RGB[None, None, ..., 0]).all() and (
         gray.numpy() == RGB[None, None, ..., 0]
     ).all()
+
+
+@pytest.mark.parametrize("raised", [struct.error("short"), KeyError("x"), IndexError("x"), TypeError("x")])
+def test_whatever_a_decoder_raises_names_the_picture(
+    raised: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(image: Image.Image) -> Image.Image:
+        raise raised
+
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+
+    with pytest.raises(DataError, match=r"a\.png \(damaged: "):
+        read_fitted([tmp_path / "a.png"], 16, "crop", True, "remove it")
+
+
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "LARGE", 399)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    at_work: list[int] = []
+    most: list[int] = []
+
+    def slowly(image: Image.Image) -> Image.Image:
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.02)
+        at_work.pop()
+        return image
+
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in paths:
+        Image.new("RGB", (20, 20)).save(path)
+    monkeypatch.setattr(ImageOps, "exif_transpose", slowly)
+
+    read_fitted(paths, 16, "crop", True, "")
+
+    assert max(most) == 1

@@ -1,7 +1,9 @@
 """The pixels of a picture file as a viewer shows them, whatever the form they are stored in."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from poisonlab.data.base import DataError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 MOST_PIXELS = 100_000_000  # of one picture: 300 MB as colors
+LARGE = 16_000_000  # pixels from which on one picture at a time is decoded: up to 25 bytes for each
 GROUND = "white"  # what shows through where a picture is transparent
 OF_16_BITS = 257  # 65,535 / 255
 
@@ -22,6 +25,7 @@ Fit = Literal["crop", "stretch", "pad"]
 
 # what a file that is no whole picture raises: absent, truncated, another format, too large
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_one_at_a_time = threading.Lock()
 
 
 def opened(path: Path, near: int = 0) -> Image.Image:
@@ -38,13 +42,30 @@ def opened(path: Path, near: int = 0) -> Image.Image:
             raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
         if near:
             image.draft("RGB", (2 * near, 2 * near))
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith(("I", "F")):
-            return _of_16_bits(upright)
-        if upright.has_transparency_data:
-            ground = Image.new("RGBA", upright.size, GROUND)
-            return Image.alpha_composite(ground, upright.convert("RGBA")).convert("RGB")
-        return upright.convert("RGB")
+        with _decoding(image):
+            return _in_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _decoding(image: Image.Image) -> Iterator[None]:
+    """Large pictures wait for each other; whatever a decoder raises of damaged bytes is one of :data:`UNREADABLE`."""
+    large = image.width * image.height > LARGE
+    try:
+        with _one_at_a_time if large else nullcontext():
+            yield
+    except UNREADABLE:
+        raise
+    except Exception as error:  # struct.error of EXIF data, say
+        raise ValueError(f"damaged: {type(error).__name__}: {error}") from error
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _of_16_bits(image)
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, GROUND)
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
 
 
 def _of_16_bits(image: Image.Image) -> Image.Image:
@@ -84,7 +105,8 @@ def read_fitted(paths: Sequence[Path], side: int, fit: Fit, color: bool, remedy:
         try:
             image = fitted(opened(paths[row], side), side, fit)
         except UNREADABLE as error:
-            return f"{paths[row]} ({error})"
+            said = f"{paths[row]} ({error})"
+            return said.encode(errors="backslashreplace").decode()  # a name may be no UTF-8
         pixels = np.array(image if color else image.convert("L"))
         x[row] = torch.from_numpy(pixels).reshape(side, side, channels).permute(2, 0, 1)
         return ""
