@@ -55,7 +55,7 @@ def own_sets() -> dict[str, type[OwnPictures]]:
     found = {}
     for path in sorted(own_folder().glob(f"{PREFIX}*.safetensors")):
         if NAME.fullmatch(path.stem.removeprefix(PREFIX)):
-            made = _class_of(path, path.stat().st_mtime_ns)
+            made = _class_now(path)
             if made is not None:
                 found[path.stem] = made
     return found
@@ -68,7 +68,7 @@ def add(name: str, found: Found, side: int, fit: Fit, color: bool = True, replac
     """Decode the pictures of a folder and keep them under a name.
 
     Args:
-        name: small letters, digits and underscores.
+        name: small letters, digits and underscores; with or without the prefix of such datasets.
         replace: take the place of a set of the same name.
 
     Returns:
@@ -77,18 +77,23 @@ def add(name: str, found: Found, side: int, fit: Fit, color: bool = True, replac
     Raises:
         DataError: the name cannot be, is taken, or the pictures cannot be used.
     """
-    path = path_of(name)
-    if path.exists() and not replace:
-        raise DataError(f"there is a dataset {path.stem} already; choose another name, or replace it")
+    path = path_of(name.removeprefix(PREFIX))
+    _refuse_taken(path, replace)
     check_enough(len(found.train), len(found.test), found.root)
     make, source, megabytes = decoding(found, side, fit, color)
 
     def made(folder: Path) -> Tensors:
+        _refuse_taken(path, replace)  # by somebody who waited for the same name, and was first
         names = "\n".join(" ".join(name.split()) for name in found.classes).encode()
         return make(folder) | {"names": torch.tensor(list(names), dtype=torch.uint8)}
 
     _file_of(path, megabytes).load(path.parent, made, f"{source} {side} {fit} {color}")
     return path.stem
+
+
+def _refuse_taken(path: Path, replace: bool) -> None:
+    if path.exists() and not replace:
+        raise DataError(f"there is a dataset {path.stem} already; choose another name, or replace it")
 
 
 def remove(name: str) -> None:
@@ -127,6 +132,14 @@ def _gone(folder: Path) -> Tensors:
 
 def _names(tensors: Tensors) -> tuple[str, ...]:
     return tuple(bytes(tensors["names"].tolist()).decode().split("\n"))
+
+
+def _class_now(path: Path) -> type[OwnPictures] | None:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:  # removed meanwhile
+        return None
+    return _class_of(path, changed)
 
 
 @functools.lru_cache(maxsize=64)

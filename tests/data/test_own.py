@@ -11,7 +11,8 @@ from poisonlab import registry
 from poisonlab.cli.main import main
 from poisonlab.data import own
 from poisonlab.data.base import DataError
-from poisonlab.data.shared.own_folder import look, odd
+from poisonlab.data.shared.own_folder import Found, look, odd
+from poisonlab.data.shared.pixels import Fit
 from poisonlab.records.record import read_record
 from poisonlab.runner.parts import OWNER, Person
 from poisonlab.runner.rules import NotAllowed, Rules
@@ -72,6 +73,38 @@ def test_a_name_that_is_taken_is_refused_unless_replaced(pictures: Path) -> None
     own.add("pets", look(pictures), 16, "crop", replace=True)
 
     assert registry.dataset["own_pets"].Config().size == 16
+
+
+def test_the_prefix_may_be_given(pictures: Path) -> None:
+    assert own.add("own_pets", look(pictures), 32, "crop") == "own_pets"
+
+    with pytest.raises(DataError, match="already"):
+        own.add("pets", look(pictures), 32, "crop")
+
+
+def test_of_two_who_ask_for_a_name_at_once_the_first_gets_it(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has looked before the first had decoded its pictures."""
+    decoding = own.decoding
+
+    def slowly(found: Found, side: int, fit: Fit, color: bool) -> object:
+        if side == 16:
+            own.add("pets", found, 32, fit, color)
+        return decoding(found, side, fit, color)
+
+    monkeypatch.setattr(own, "decoding", slowly)
+    with pytest.raises(DataError, match="already"):
+        own.add("pets", look(pictures), 16, "crop")
+
+    assert registry.dataset["own_pets"].Config().size == 32
+
+
+def test_a_set_that_is_removed_while_sets_are_listed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.add("pets", look(pictures), 32, "crop")
+    monkeypatch.setattr(Path, "glob", lambda *_: [own.path_of("pets"), own.path_of("gone")])
+
+    assert list(own.own_sets()) == ["own_pets"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "ä", "x" * 41, "_x", "a b", "own.x"])
