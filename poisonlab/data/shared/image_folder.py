@@ -74,10 +74,10 @@ def state_of_files(root: Path, paths: Iterable[Path]) -> str:
         try:
             found = path.stat()
             state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-        except FileNotFoundError:
+        except OSError:  # absent, or a link to itself
             state = "absent"
         lines.append(f"{path.relative_to(root).as_posix()} {state}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 
 def read_table(path: Path) -> str:

@@ -7,9 +7,7 @@ Three layouts are understood, each also one folder further down, as archives wra
 - a table (``.csv``) of file names and labels beside the pictures, with a column ``split`` or without.
 """
 
-import csv
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +18,10 @@ from PIL import Image
 
 from poisonlab.context import derive
 from poisonlab.data.base import DataError, proportional_order
-from poisonlab.data.shared.image_folder import read_table
+from poisonlab.data.shared.own_names import HELD, TRAIN, Picture, class_name, part_of
+from poisonlab.data.shared.own_table import by_table, within
 from poisonlab.data.shared.pixels import FORMATS, SUFFIXES, UNREADABLE
 
-TRAIN = ("train", "training")
-HELD = ("test", "testing", "val", "valid", "validation")
-NAME_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "path", "name", "id")
-LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "classid")
-SPLIT_COLUMNS = ("split", "set", "subset")
 TEST_SHARE = 5  # one picture in so many is for tests where the folder does not say
 LEAST = 10  # pictures of a class, training and test together
 FOREIGN = ("__macosx", "thumbs.db", "desktop.ini")
@@ -37,8 +31,6 @@ MOST_NAMED = 5  # classes or files in a message
 LEAST_SIDE = 16  # pixels of a picture that is not odd
 MOST_OBLONG = 3  # of its sides' ratio
 WRAPPERS = 4  # folders that hold nothing but one folder
-
-Picture = tuple[Path, str]  # a file and the name of its class
 
 
 @dataclass(frozen=True)
@@ -76,13 +68,20 @@ def look(folder: Path, table: str = "") -> Found:
     Raises:
         DataError: no such folder, no layout that is understood, or a class with too few pictures.
     """
+    try:
+        return _look(folder, table)
+    except OSError as error:  # a folder that may not be read
+        raise DataError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+
+
+def _look(folder: Path, table: str) -> Found:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give one that holds a folder of pictures for each class")
     skipped: Counter[str] = Counter()
-    root = folder if table else _unwrapped(folder)
+    root = folder if table else _unwrapped(folder, skipped)
     chosen = _table(root, table)
     if chosen is not None:
-        layout, parts = f"the table {chosen.name}", _by_table(root, chosen)
+        layout, parts = f"the table {chosen.name}", by_table(root, chosen)
     else:
         layout, parts = _by_folders(root, skipped)
     found = _found(root, layout, parts, skipped)
@@ -112,15 +111,18 @@ def _oddness(path: Path) -> str:
 # -- folders ----------------------------------------------------------------------------------------
 
 
-def _unwrapped(folder: Path) -> Path:
-    """The folder below the folders that hold nothing but one other."""
+def _unwrapped(folder: Path, skipped: Counter[str]) -> Path:
+    """The folder below the folders that hold one other, and beside it no picture or table."""
     for _ in range(WRAPPERS):
         entries = list(_entries(folder))
-        if len(entries) != 1 or not entries[0].is_dir():
+        folders = [path for path in entries if path.is_dir()]
+        files = [path for path in entries if path not in folders]
+        if len(folders) != 1 or any(path.suffix.lower() in (*SUFFIXES, ".csv") for path in files):
             return folder
-        if not any(path.is_dir() or path.suffix.lower() == ".csv" for path in _entries(entries[0])):
+        if not any(path.is_dir() or path.suffix.lower() == ".csv" for path in _entries(folders[0])):
             return folder  # the only class
-        folder = entries[0]
+        skipped.update(_why(path, "") for path in files)
+        folder = folders[0]
     return folder
 
 
@@ -133,23 +135,25 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _by_folders(root: Path, skipped: Counter[str]) -> tuple[str, dict[str, list[Picture]]]:
     """The layout in words, and the pictures of ``train``, ``val``, ``test`` or of the whole."""
-    below = {path.name.lower(): path for path in _entries(root) if path.is_dir()}
-    train = next((below[name] for name in TRAIN if name in below), None)
-    held = {name: below[name] for name in HELD if name in below}
-    if train is None or not held:
-        return "a folder for each class", {"": _of_classes(train or root, skipped)}
-    parts = {"train": _of_classes(train, skipped)}
-    for name, path in held.items():
-        parts[_part(name)] = parts.get(_part(name), []) + _of_classes(path, skipped)
-    return f"{train.name} and {' and '.join(path.name for path in held.values())}", parts
+    folders = [path for path in _entries(root) if path.is_dir()]
+    train = [path for path in folders if path.name.lower() in TRAIN]
+    held = [path for path in folders if path.name.lower() in HELD]
+    beside = [path for path in folders if path not in (*train, *held)]
+    if not train or (beside and not held and not any(_holds_folders(path) for path in train)):
+        return "a folder for each class", {"": _of_classes(root, skipped)}  # one of which may be of trains
+    parts: dict[str, list[Picture]] = {}
+    for path in (*train, *held):
+        part = part_of(path.name)
+        parts[part] = parts.get(part, []) + _of_classes(path, skipped)
+    left_out = sum(len(list(_pictures(path, Counter()))) for path in beside)
+    skipped.update({f"beside the folder {train[0].name}": left_out} if left_out else {})
+    if not held:
+        return "a folder for each class", parts
+    return " and ".join(path.name for path in (*train, *held)), parts
 
 
-def _part(name: str) -> str:
-    """What a split is called here: ``train``, ``val`` or ``test``."""
-    lower = name.strip().lower()
-    if lower in TRAIN:
-        return "train"
-    return "test" if lower.startswith("test") else "val"
+def _holds_folders(folder: Path) -> bool:
+    return any(path.is_dir() for path in _entries(folder))
 
 
 def _of_classes(folder: Path, skipped: Counter[str]) -> list[Picture]:
@@ -159,32 +163,39 @@ def _of_classes(folder: Path, skipped: Counter[str]) -> list[Picture]:
         if not path.is_dir():
             skipped[_why(path, "beside the folders of classes")] += 1
             continue
-        name = _class_name(path.name)
+        if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+            skipped["links to a folder around them"] += 1  # its classes would all be one more
+            continue
+        name = class_name(path.name)
         found += [(picture, name) for picture in _pictures(path, skipped)]
     return found
 
 
 def _pictures(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in FOREIGN)
+        linked = sum(os.path.islink(os.path.join(here, name)) for name in folders)
+        skipped.update({"links to folders within a class": linked} if linked else {})
         for name in sorted(names):
             path = Path(here) / name
             if name.startswith(".") or name.lower() in FOREIGN:
                 skipped["hidden, or left by another program"] += 1
             elif path.suffix.lower() not in SUFFIXES:
                 skipped[_why(path, "")] += 1
+            elif path.exists() and not path.is_file():
+                skipped["no file but a pipe or a device"] += 1  # reading it might never end
             else:
                 yield path
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that may not be read is no empty one."""
+    raise error
 
 
 def _why(path: Path, otherwise: str) -> str:
     suffix = path.suffix.lower()
     return otherwise if suffix in SUFFIXES else f"no picture ({suffix[:12] or 'without a suffix'})"
-
-
-def _class_name(name: str) -> str:
-    """A folder's name as text: a Mac writes accents apart."""
-    return unicodedata.normalize("NFC", name).strip()
 
 
 # -- a table ----------------------------------------------------------------------------------------
@@ -193,61 +204,21 @@ def _class_name(name: str) -> str:
 def _table(root: Path, name: str) -> Path | None:
     """The table to go by."""
     if name:
-        path = _within(root, name)
-        if path is None or not path.is_file():
+        path = within(root, name)
+        if path is None:
             raise DataError(f"dataset.table={name!r} is no file in {root}")
         return path
-    if sum(path.is_dir() and any(_pictures(path, Counter())) for path in _entries(root)) > 1:
+    if sum(_may_be_class(path) for path in _entries(root) if path.is_dir()) > 1:
         return None
     tables = [path for path in _entries(root) if path.suffix.lower() == ".csv"]
     return tables[0] if len(tables) == 1 else None
 
 
-def _within(root: Path, name: str) -> Path | None:
-    """A file that a table names; ``None`` where the name leads out of the folder."""
-    path = root / name
-    return path if path.resolve().is_relative_to(root.resolve()) else None
-
-
-def _by_table(root: Path, table: Path) -> dict[str, list[Picture]]:
-    """The pictures of each split, or of the whole; in the order of the table."""
-    rows = _rows(table)
-    columns = {name.strip().lower(): name for name in rows[0]} if rows else {}
-    name, label, split = (
-        next((columns[known] for known in some if known in columns), None)
-        for some in (NAME_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
-    )
-    if name is None or label is None:
-        raise DataError(
-            f"{table} has the columns {', '.join(columns) or 'none'}; expected one of {', '.join(NAME_COLUMNS)} and "
-            f"one of {', '.join(LABEL_COLUMNS)}"
-        )
-    parts: dict[str, list[Picture]] = {}
-    absent = []
-    for row in rows:
-        path = _within(root, row[name] or "")
-        if path is None or not path.is_file():
-            absent.append(row[name])
-            continue
-        part = _part(row[split]) if split and row[split] else ""
-        parts.setdefault(part, []).append((path, _class_name(row[label] or "")))
-    if absent:
-        raise DataError(
-            f"{table} names {len(absent)} files that are not in {root}: {', '.join(map(repr, absent[:MOST_NAMED]))}"
-        )
-    return parts
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    try:
-        text = read_table(table)
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t", key=first.count)
-        return list(csv.DictReader(text.splitlines(), delimiter=delimiter, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{table} cannot be read ({error}); expected UTF-8 text with a row of names"
-        ) from error
+def _may_be_class(folder: Path) -> bool:
+    """Whether a folder holds pictures, and not those of a part which a table sorts into classes."""
+    if folder.name.lower() in (*TRAIN, *HELD) and not _holds_folders(folder):
+        return False
+    return any(_pictures(folder, Counter()))
 
 
 # -- both -------------------------------------------------------------------------------------------
@@ -258,7 +229,7 @@ def _found(root: Path, layout: str, parts: dict[str, list[Picture]], skipped: Co
     if len(classes) < 2:
         raise DataError(
             f"{root} holds pictures of {len(classes)} classes; expected a folder for each of two or more classes, "
-            "train and test with such folders, or a .csv of file names and labels"
+            f"train and test with such folders, or a .csv of file names and labels{_left_out(skipped)}"
         )
     if len(classes) > MOST_CLASSES:
         raise DataError(f"{root} holds {len(classes):,} classes; at most {MOST_CLASSES:,} are possible")
@@ -266,6 +237,12 @@ def _found(root: Path, layout: str, parts: dict[str, list[Picture]], skipped: Co
     numbered = {part: [(path, numbers[name]) for path, name in pictures] for part, pictures in parts.items()}
     train, test = _train_and_test(numbered)
     return Found(root, layout, classes, tuple(train), tuple(test), dict(skipped))
+
+
+def _left_out(skipped: Counter[str]) -> str:
+    """The end of a message: what was there, but is no picture that can be read."""
+    most = [f"{count} {why}" for why, count in skipped.most_common(MOST_NAMED)]
+    return f"; left out: {', '.join(most)}" if most else ""
 
 
 def _train_and_test(
