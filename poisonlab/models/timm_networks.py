@@ -23,7 +23,10 @@ class TimmConfig(Config):
     @classmethod
     def _known(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{name[:60]!r} is no name of a network: small letters, digits, underscores")
+            raise ValueError(
+                f"{name[:60]!r} is no name of a network: small letters, digits, underscores, and "
+                "no tag of weights, which are random here"
+            )
         library = _library()
         return (
             name

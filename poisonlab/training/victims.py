@@ -141,15 +141,23 @@ def new_network(spec: ExperimentSpec, data: ImageSet, ctx: Context) -> Classifie
 
 
 def outline(part: VictimPart, shape: tuple[int, int, int], classes: int) -> Classifier:
-    """A victim without numbers, on torch's device ``meta``: its layers and their shapes.
+    """A victim without numbers, on torch's device ``meta`` where it can be built there: its layers and their shapes.
 
     Raises:
         ValueError: it does not take images of this shape.
     """
-    with torch.device("meta"):
+
+    def build() -> Classifier:
         statistics = torch.ones(shape[0]), torch.ones(shape[0])
         network: Classifier = part.build().network(shape, classes, *statistics)
-    return network.eval()
+        return network.eval()
+
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # another's network may look at numbers while it is built
+        with torch.random.fork_rng(devices=[]):
+            return build()
 
 
 def train_from_scratch(

@@ -97,6 +97,35 @@ def test_an_image_size_that_does_not_fit_is_refused_in_one_line() -> None:
         outline(spec.victim, (1, 24, 24), 10)
 
 
+@pytest.mark.parametrize(
+    "victim", ["torchvision:convnext_tiny", "timm:vit_tiny_patch16_224", "timm:mixer_s32_224"]
+)
+def test_an_image_that_patches_do_not_cover_is_refused(victim: str) -> None:
+    """What lies beyond the last patch, a trigger in the corner say, would never be seen."""
+    if victim.startswith("timm"):
+        pytest.importorskip("timm")
+    spec = make_spec("cifar10", "badnets", "none", victim=victim)
+    with pytest.raises(ValueError, match=r"patches of \d+ pixels.*choose a multiple"):
+        outline(spec.victim, (3, 42, 42), 10)
+
+
+def test_a_network_that_cannot_be_loaded_from_plain_tensors_is_refused() -> None:
+    """Its victims are kept as such; it would fail once they are trained."""
+    spec = make_spec("cifar10", "badnets", "none", victim="torchvision:mnasnet0_5")
+    with pytest.raises(ValueError, match="cannot be loaded from plain tensors"):
+        outline(spec.victim, (3, 32, 32), 10)
+
+
+def test_a_network_that_looks_at_numbers_while_it_is_built() -> None:
+    spec = make_spec("cifar10", "badnets", "anp", victim="torchvision:regnet_y_400mf")
+    before = torch.random.get_rng_state()
+
+    network = outline(spec.victim, (3, 32, 32), 10)
+
+    spec.defense.build().check_network(network, (3, 32, 32))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("defense", ["anp", "rnp", "clp"])
 @pytest.mark.parametrize(
     ("victim", "more"),

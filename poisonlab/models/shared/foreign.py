@@ -52,19 +52,47 @@ def as_victim(
         name: for messages. shape: ``(c, h, w)`` of an image.
 
     Raises:
-        ValueError: the network does not take images of this shape.
+        ValueError: the network does not take images of this shape, or cannot be kept.
+        NotImplementedError: it cannot be built without numbers, on torch's device ``meta``.
     """
     try:
         body = Foreign(build)
         with torch.no_grad():
             features = body.eval()(torch.zeros(2, *shape))
+    except NotImplementedError:
+        raise
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         height, width = shape[1:]
         said = str(error).strip().splitlines()
         raise ValueError(
             f"victim {name} does not take images of {height}x{width}: {said[0][:200] if said else type(error).__name__}"
         ) from error
+    _check_seen(name, body, shape)
+    _check_kept(name, body)
     return Classifier(body.train(), features.shape[1], classes, mean, std)
+
+
+def _check_seen(name: str, body: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Whether patches cover the image: what lies beyond the last one, a trigger say, would never be seen."""
+    first = next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None or first.kernel_size != first.stride or first.padding not in ((0, 0), "valid"):
+        return
+    if shape[1] % first.stride[0] or shape[2] % first.stride[1]:
+        raise ValueError(
+            f"victim {name} does not take images of {shape[1]}x{shape[2]}: it cuts them into patches of "
+            f"{first.stride[0]} pixels, and would not see the rest; choose a multiple as dataset.size"
+        )
+
+
+def _check_kept(name: str, body: nn.Module) -> None:
+    """Whether weights that were kept as plain tensors, without a version of the layout, can be loaded again."""
+    try:
+        body.load_state_dict(dict(body.state_dict()))
+    except (RuntimeError, ValueError, KeyError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"victim {name} cannot be loaded from plain tensors: {said}; choose another"
+        ) from error
 
 
 def without_chance(network: nn.Module) -> nn.Module:
