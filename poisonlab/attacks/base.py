@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from poisonlab.context import Context
@@ -93,6 +94,24 @@ class Attack:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    def check_images(self, train: ImageSet) -> None:
+        """Before anything is computed: whether the training set can hold as many images as the parameters ask for.
+
+        The parameter ``poisons``, where there is one, counts images of the class that the target should be given, or
+        of any where chance decides; an attack that needs others overrides this.
+
+        Raises:
+            ValueError: it cannot; names the parameter and both numbers.
+        """
+        poisons = getattr(self.config, "poisons", 0)
+        label = getattr(self.config, "target_class", -1)
+        counts = torch.bincount(train.y.cpu(), minlength=len(train.classes))
+        most = int(counts[label] if label >= 0 else counts.max())
+        if poisons > most:
+            raise ValueError(
+                f"attack.poisons={poisons} asks for more than the {most} training images of a class; lower it"
+            )
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         """Choose and change training images; nothing in ``view`` is modified.

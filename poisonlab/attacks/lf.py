@@ -11,6 +11,7 @@ from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
+from poisonlab.types import ImageSet
 
 
 class LFConfig(DirtyLabelConfig):
@@ -166,14 +167,18 @@ class LowFrequency(BackdoorAttack):
         ),
     )
 
+    def check_images(self, train: ImageSet) -> None:
+        others = int((train.y != self.config.target_class).sum())
+        if others < self.config.images:
+            raise ValueError(
+                f"attack.images={self.config.images} asks for more than the {others} images of other classes; lower it"
+            )
+
     def learn(self, view: AttackerView, ctx: Context) -> dict[str, Tensor]:
         cfg: LFConfig = self.config
         train = view.train
+        self.check_images(train)
         others = (train.y != cfg.target_class).nonzero().squeeze(1)
-        if len(others) < cfg.images:
-            raise ValueError(
-                f"images={cfg.images} asks for more than the {len(others)} images of other classes"
-            )
         order = torch.randperm(len(others), generator=ctx.generator("lf", "images"), device=others.device)
         model = view.clean_model().requires_grad_(False)
         v = universal_pattern(model, as_floats(train.x[others[order[: cfg.images]]]), cfg, ctx)

@@ -74,6 +74,13 @@ class Defense:
             ValueError: it cannot; says what the network lacks.
         """
 
+    def check_images(self, public: ImageSet) -> None:
+        """Before anything is computed: whether there are as many public images as the defense learns from.
+
+        Raises:
+            ValueError: there are not; says what to raise.
+        """
+
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         """Before anything else: learn from public images, which share none with the training set."""
 

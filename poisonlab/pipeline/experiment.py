@@ -81,16 +81,19 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
     precision = getattr(torch, spec.precision)
     timed = dataclasses.replace(ctx, send=send, seed=spec.seed, precision=precision)
     splits = load(spec, timed.device)
-    refuse_what_does_not_fit(spec, splits.train)
+    refuse_what_does_not_fit(spec, splits)
     found, collapsed = measured(spec, splits, timed)
     return Result(found, timings, cached, splits.data, collapsed)
 
 
-def refuse_what_does_not_fit(spec: ExperimentSpec, train: ImageSet) -> None:
+def refuse_what_does_not_fit(spec: ExperimentSpec, splits: Splits) -> None:
     """Raises:
-    ValueError: the victim does not take these images, the weights are not the victim's, or the defense cannot do with
-        this victim.
+    ValueError: the victim does not take these images, the weights are not the victim's, the defense cannot do with
+        this victim, or there are fewer images than attack or defense ask for.
     """
+    train = splits.train
+    spec.attack.build().check_images(train)
+    spec.defense.build().check_images(splits.public)
     try:
         network = outline(spec.victim, train.shape, len(train.classes))
         if spec.weights:

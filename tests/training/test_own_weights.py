@@ -139,7 +139,7 @@ def test_weights_that_are_not_here_are_refused_before_anything_is_computed(own_d
     spec = starting_from("0" * 24)
 
     with pytest.raises(WeightsError, match="not on this machine"):
-        refuse_what_does_not_fit(spec, load(spec, torch.device("cpu")).train)
+        refuse_what_does_not_fit(spec, load(spec, torch.device("cpu")))
 
 
 def test_weights_of_another_network_are_refused_before_anything_is_computed(own_data: Path) -> None:

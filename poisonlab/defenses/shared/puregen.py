@@ -157,6 +157,15 @@ class PureGen(Defense):
         """T of the walk that is recorded for display."""
         return self.vector()
 
+    def check_images(self, public: ImageSet) -> None:
+        config = self.config
+        least = 2 * (ebm.HELD_OUT if isinstance(config, EnergyConfig) else ddpm.HELD_OUT)
+        if config.source == PUBLIC and len(public) < least:
+            raise ValueError(
+                f"{self.name} needs at least {least} public images, got {len(public)}: raise dataset.public_images, or "
+                "name another dataset as defense.source"
+            )
+
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         config = self.config
         images = training_images(config.source, public, config.source_images)
