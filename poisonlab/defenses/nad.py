@@ -1,8 +1,10 @@
 """Neural attention distillation: the backdoored network learns where a fine-tuned copy of it looks."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,17 +76,17 @@ def attention_loss(
 
 @contextmanager
 def watching(model: Classifier, names: Sequence[str]) -> Iterator[list[Tensor]]:
-    """A list that holds, after each pass of ``model``, the outputs of these children of its body."""
+    """A list that holds, after each pass of ``model``, the outputs of these parts of its body."""
     outputs: list[Tensor] = []
 
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        outputs.clear()
+
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if module is first:
-            outputs.clear()
         outputs.append(output)
 
-    children = dict(model.body.named_children())
-    first = children[names[0]]
-    handles = [children[name].register_forward_hook(note) for name in names]
+    handles = [model.body.register_forward_pre_hook(begin)]
+    handles += [model.body.get_submodule(name).register_forward_hook(note) for name in names]
     try:
         yield outputs
     finally:
@@ -93,13 +95,34 @@ def watching(model: Classifier, names: Sequence[str]) -> Iterator[list[Tensor]]:
 
 
 def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
-    """The children of the body that end its last ``count`` resolutions, by a pass of ``x``."""
-    names = list(dict(model.body.named_children()))
-    with watching(model, names) as outputs, torch.no_grad():
-        model(x)
-    sides = {name: out.shape[-1] for name, out in zip(names, outputs, strict=True) if out.ndim == 4}
+    """The parts of the body that end its last ``count`` resolutions, by a pass of ``x``."""
+    shapes: list[tuple[str, torch.Size]] = []  # in the order in which the parts are done
+
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor):
+            shapes.append((name, output.shape))
+
+    handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model.body)]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    passes = Counter(name for name, _ in shapes)
+    sides = {
+        name: shape[-1]
+        for name, shape in shapes
+        if len(shape) == 4 and shape[-1] == shape[-2] and passes[name] == 1
+    }
     last_of_side = {side: name for name, side in sides.items() if side > 1}
     return list(last_of_side.values())[-count:]
+
+
+def _parts(body: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children of a body; of one that is a single child, as another library's network, all that is in it."""
+    children = list(body.named_children())
+    return children if len(children) > 1 else list(body.named_modules())[1:]
 
 
 class Distillation(TrainingHook):
@@ -164,6 +187,14 @@ class NAD(Defense):
             "The preset quick takes smaller steps: the published ones cost a small network its accuracy.",
         ),
     )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        device = next(network.parameters()).device
+        if not stages(network, torch.zeros(1, *shape, device=device), 1):
+            raise ValueError(
+                "nad compares where networks look, and nothing in the victim is a map of the image; choose another "
+                "victim, or larger images"
+            )
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config

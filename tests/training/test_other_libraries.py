@@ -9,8 +9,9 @@ from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context, derive
+from poisonlab.defenses.nad import stages, watching
 from poisonlab.models.base import Classifier, initialize
-from poisonlab.models.shared.foreign import without_chance
+from poisonlab.models.shared.foreign import Foreign, without_chance
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.spec.config import SpecError, make_spec
 from poisonlab.training.victims import new_network, outline, train_from_scratch
@@ -143,6 +144,40 @@ def test_a_defense_of_norms_refuses_a_victim_without_before_anything_is_computed
         run_experiment(spec, ctx)
 
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("victim", "least"), [("resnet18", 3), ("mobilenet_v3_small", 3), ("convnext_tiny", 2)]
+)
+def test_stages_of_a_network_of_torchvision_end_its_resolutions(victim: str, least: int) -> None:
+    model = network(f"torchvision:{victim}", 64).eval()
+    names = stages(model, torch.rand(1, 3, 64, 64), 3)
+
+    assert len(names) >= least
+    with watching(model, names) as seen, torch.no_grad():
+        model(torch.rand(2, 3, 64, 64))
+        sides = [output.shape[-1] for output in seen]
+    assert sides == sorted(set(sides), reverse=True) and sides[-1] > 1
+
+
+def test_attention_distillation_refuses_a_network_without_maps() -> None:
+    spec = make_spec("cifar10", "badnets", "nad", victim="torchvision:vit_b_32")
+    with pytest.raises(ValueError, match="nad compares where networks look"):
+        spec.defense.build().check_network(outline(spec.victim, (3, 32, 32), 10), (3, 32, 32))
+
+
+def test_gradients_of_attention_have_gradients() -> None:
+    """Defenses and attacks that unroll training need them, and torch's faster attention has none."""
+
+    class Attending(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            words = x.flatten(2)
+            return nn.functional.scaled_dot_product_attention(words, words, words)
+
+    x = torch.rand(2, 3, 4, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(Foreign(Attending)(x).square().sum(), x, create_graph=True)
+
+    assert torch.autograd.grad(slope.square().sum(), x)[0].abs().sum() > 0
 
 
 def test_training_a_network_of_torchvision_gives_the_same_numbers_twice() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from poisonlab.models.base import Classifier
 
@@ -34,7 +35,10 @@ class Foreign(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         colored = x.expand(-1, COLORS, -1, -1) if x.shape[1] == 1 else x
-        features: Tensor = self.network(colored)
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # the others' gradients have no gradient, and on GPUs no fixed order
+            features: Tensor = self.network(colored)
         return features.flatten(1)
 
 
