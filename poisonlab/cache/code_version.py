@@ -37,6 +37,8 @@ DISPLAY = {
     "measure.recorded": "reads finished runs and checks their metrics",
     "measure.metric": "what an entry of that catalogue says",
     "multilevel": "sweeps of their own kind, in no cached stage",
+    "pipeline.takeout": "writes what a finished run worked with as files",
+    "pipeline.weights": "loads weights out of files",
     "published": "numbers from papers",
     "records.archive": "moves finished runs between folders",
     "records.differences": "compares finished runs, for pages and reports",

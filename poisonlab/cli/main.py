@@ -260,6 +260,12 @@ def _add_transfer(command: Command) -> None:
     out.add_argument("folder", type=Path)
     out.add_argument("--runs", help="run ids, separated by commas")
     out.add_argument("--all", action="store_true", help="every finished run")
+    out.add_argument(
+        "--with-models", action="store_true", help="their networks, too: safetensors in RUN_ID-models"
+    )
+    out.add_argument(
+        "--with-data", action="store_true", help="their poisons, too: pictures and arrays in RUN_ID-data"
+    )
     into = command("import", results.import_, "Check run folders from elsewhere and take them in")
     into.add_argument("folder", type=Path)
     packing = command(

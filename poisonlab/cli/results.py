@@ -135,7 +135,13 @@ def export(options: argparse.Namespace) -> int:
 
             extract(absent, poisonlab.reference_folder(), Path(folder))
         moved = archive.export_runs(run_ids, [own, Path(folder)], options.folder)
-    return _report(moved, f"exported to {options.folder}")
+    missing = 0
+    if options.with_models or options.with_data:
+        from poisonlab.cli.takeout import take_out  # noqa: PLC0415 - brings torch, which a plain copy needs not
+
+        missing = take_out([*moved.copied, *moved.present], options)
+    code = _report(moved, f"exported to {options.folder}")
+    return FAILED if missing else code
 
 
 def import_(options: argparse.Namespace) -> int:
