@@ -1,5 +1,7 @@
-"""The same specs from a shell: ``poisonlab ui|list|run|sweep|reproduce|leaderboard|report|export|import|doctor``, and
-``multilevel``, whose games have specs of their own; ``python -m poisonlab`` is the same.
+"""The same specs from a shell; ``python -m poisonlab`` is the same program.
+
+``poisonlab ui|list|run|sweep|reproduce|leaderboard|report|export|import|submit|verify|doctor``, and ``multilevel``,
+whose games have specs of their own.
 
 Results go to stdout, messages to stderr. Exit codes: 0 done, 1 a run failed or the
 machine refused, 2 a command that cannot be, always with one line that says what is allowed;
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_board,
         _add_report,
         _add_transfer,
+        _add_submission,
         _add_data,
         _add_check_model,
     ):
@@ -295,6 +298,20 @@ def _add_transfer(command: Command) -> None:
         metavar="PAGE=RUN",
         help="the run, with its pictures, on which a page opens, such as triggers=01a2...",
     )
+
+
+def _add_submission(command: Command) -> None:
+    """``submit`` and ``verify``."""
+    out = command("submit", results.submit, "A finished run with its networks as one file that proves itself")
+    out.add_argument("run", metavar="RUN_ID")
+    out.add_argument("--to", type=Path, metavar="FILE", help="poisonlab-RUN_ID.zip by default")
+    again = command("verify", results.verify, "Measure a submission again from its weights, and mark its run")
+    again.add_argument("file", type=Path, metavar="FILE")
+    again.add_argument("--device", choices=machine.DEVICES, default="auto")
+    again.add_argument(
+        "--import", dest="take_in", action="store_true", help="take the run in, if its numbers are as claimed"
+    )
+    again.add_argument("--json", action="store_true")
 
 
 def _add_data(command: Command) -> None:

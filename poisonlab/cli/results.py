@@ -1,4 +1,4 @@
-"""``list``, ``leaderboard``, ``report``, ``export``, ``import`` and ``doctor``.
+"""``list``, ``leaderboard``, ``report``, ``export``, ``import``, ``submit``, ``verify`` and ``doctor``.
 
 What needs a database is imported where it is used: the others also work on a bare GPU node.
 """
@@ -144,13 +144,25 @@ def export(options: argparse.Namespace) -> int:
     return FAILED if missing else code
 
 
+def submit(options: argparse.Namespace) -> int:
+    from poisonlab.cli.submit import submit as written  # noqa: PLC0415 - brings torch
+
+    return written(options)
+
+
+def verify(options: argparse.Namespace) -> int:
+    from poisonlab.cli.submit import verify_ as measured  # noqa: PLC0415 - brings torch
+
+    return measured(options)
+
+
 def import_(options: argparse.Namespace) -> int:
-    moved = archive.import_runs(options.folder, options.results / "runs", _shipped(), recorded.check_ranges)
+    moved = archive.import_runs(options.folder, options.results / "runs", shipped(), recorded.check_ranges)
     index(options.results)
     return _report(moved, f"imported from {options.folder}")
 
 
-def _shipped() -> set[str]:
+def shipped() -> set[str]:
     """Ids of the runs that come with the program; none where there is no database to read them by."""
     try:
         from poisonlab.store.shipped import shipped_ids  # noqa: PLC0415 - may be missing
