@@ -17,7 +17,7 @@ from poisonlab.records.record import RecordError, check_run_id
 from poisonlab.registry import KINDS
 from poisonlab.spec import describe
 
-_NAMES = ("dataset", "attack", "defense", "preset", "source", "n", "collapsed")
+_NAMES = ("dataset", "attack", "defense", "preset", "source", "n", "collapsed", "verified")
 
 
 def _shown() -> list[str]:
@@ -81,6 +81,7 @@ def leaderboard(options: argparse.Namespace) -> int:
             raise UsageError(f"--{form} writes a ranking; add --rank")
     from poisonlab.cli.frames import say_left_out, written  # noqa: PLC0415 - the core works without a database
     from poisonlab.store import Store, plain  # noqa: PLC0415 - the same
+    from poisonlab.store.leaderboard import verified_words  # noqa: PLC0415 - the same
 
     store = Store(options.results)
     try:
@@ -107,7 +108,8 @@ def leaderboard(options: argparse.Namespace) -> int:
     say_left_out(store)
     if not written(plain(board) if options.csv else board, options):
         shown = _shown()
-        rows = board[shown].astype(object).values.tolist()
+        worded = board.assign(verified=verified_words(board))
+        rows = worded[shown].astype(object).values.tolist()
         print(table(shown, rows) or "no finished runs yet; start with: python -m poisonlab run --help")
     return OK
 

@@ -258,7 +258,7 @@ class QueueRunner(abc.ABC):
                 self._store_ends()
                 if time.monotonic() - looked > LOOK_SECONDS:
                     looked = time.monotonic()
-                    self.store.index.refresh()
+                    self.store.refresh()
                 job = self._next(slot)
                 if job:
                     self._run(job, slot)

@@ -12,9 +12,10 @@ from poisonlab.store.database import Database
 from poisonlab.store.metric_columns import with_added
 from poisonlab.store.rows import COUNTED, TUNED_ON
 from poisonlab.store.runs import where
+from poisonlab.store.verified import Verified
 
 _LEADING = ["group", "dataset", "attack", "defense", "settings", "victim", "preset", "source", "threat", "n"]
-_TRAILING = ["diverged", "collapsed", "tuned_on", "seconds"]
+_TRAILING = ["diverged", "collapsed", "tuned_on", "verified", "seconds"]
 
 _SQL = """
 SELECT experiment AS "group", first(dataset) AS dataset, first(attack) AS attack, first(defense) AS defense,
@@ -22,7 +23,8 @@ SELECT experiment AS "group", first(dataset) AS dataset, first(attack) AS attack
     max(preset) AS preset,  -- equal values under both presets: quick, which promises less
     source, first(threat) AS threat, count(*) FILTER (coalesce(collapsed, '') = '') AS n, {metrics},
     count(*) FILTER (diverged) AS diverged, count(*) FILTER (collapsed <> '') AS collapsed,
-    count(*) FILTER (seed IN ({tuned_on})) AS tuned_on, avg(seconds) AS seconds
+    count(*) FILTER (seed IN ({tuned_on})) AS tuned_on,
+    count(*) FILTER (list_contains(?::UUID[], run_id)) AS verified, avg(seconds) AS seconds
 FROM {runs} WHERE latest AND {where} GROUP BY experiment, source
 ORDER BY "{sort}" {direction} NULLS LAST, "group", source
 """
@@ -56,8 +58,9 @@ def interval_columns(metric: Metric) -> tuple[str, str]:
 class Leaderboard:
     """Finished runs compared: one row an experiment, its seeds together."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, verified: Verified) -> None:
         self.db = db
+        self.verified = verified
 
     def rows(
         self,
@@ -75,6 +78,7 @@ class Leaderboard:
         NaN), Wilson's over the pooled targets for the success of a targeted attack. Of several finished
         runs of one seed the newest counts. ``diverged`` counts runs with a number that is not finite, ``collapsed``
         those with a model that gives nearly one answer to everything: these are not among the ``n`` of the means.
+        ``verified`` counts runs that were measured again from their weights on this machine.
 
         Args:
             descending: largest first; by default where large values are good, see the catalogue of metrics.
@@ -96,7 +100,10 @@ class Leaderboard:
             sort=sort,
             direction="DESC" if descending else "ASC",
         )
-        board = self.db.arrow(sql, values).to_pandas()  # three times as fast as DuckDB's own frame of strings
+        marked = self.verified.run_ids()
+        board = self.db.arrow(
+            sql, [marked, *values]
+        ).to_pandas()  # three times as fast as DuckDB's own frame of strings
         for metric in catalogue.board():
             if metric.interval:
                 low, high = _interval(board, metric)
@@ -158,6 +165,15 @@ def _interval(board: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarr
 def _measured(metric: Metric, threat: str | None) -> Metric:
     """The metric itself, or the headline metric that it stands for."""
     return metric if metric.stands_for is None else catalogue.headline(threat)
+
+
+def verified_words(board: pd.DataFrame) -> list[str | None]:
+    """What a reader is told of the runs of each row that were verified here: ``verified``, ``2 of 3``, or nothing."""
+    runs = board["n"] + board["collapsed"]
+    return [
+        None if not marked else "verified" if marked == count else f"{marked} of {count} verified"
+        for marked, count in zip(board["verified"], runs, strict=True)
+    ]
 
 
 def plain(board: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from poisonlab.store.runs import Runs
 from poisonlab.store.shipped import open_shipped
 from poisonlab.store.sweeps import Sweeps
 from poisonlab.store.trials import Trials
+from poisonlab.store.verified import Verified
 
 DATABASE = "poisonlab.duckdb"
 REFERENCE = poisonlab.reference_folder()
@@ -39,7 +40,8 @@ class Store:
         self.runs = Runs(self.db, own, shipped)
         self.jobs = Jobs(self.db, own)
         self.audit = Audit(self.db)
-        self.leaderboard = Leaderboard(self.db)
+        self.verified = Verified(self.db, self.results, self.runs)
+        self.leaderboard = Leaderboard(self.db, self.verified)
         self.rankings = Rankings(self.db)
         self.published = Published(self.db)
         self.trials = Trials(self.db)
@@ -53,7 +55,7 @@ class Store:
             copy_published(self.db)
             self.index.fill_settings()
             self.index.clean()
-            self.index.refresh()
+            self.refresh()
             self.sweeps.index()
         except BaseException:
             self.db.close()
@@ -74,6 +76,11 @@ class Store:
     def jobs_generation(self) -> int:
         """A number that changes with the queue and with what jobs say, too."""
         return self.db.jobs_generation
+
+    def refresh(self) -> None:
+        """Take in runs that are new, and marks of those that were verified; cheap when nothing changed."""
+        self.index.refresh()
+        self.verified.index()
 
     def close(self) -> None:
         self.db.close()

@@ -14,7 +14,7 @@ from poisonlab.records.differences import differing_metrics, differing_settings
 from poisonlab.runner import runtime
 from poisonlab.spec.threats import THREATS
 from poisonlab.store import plain
-from poisonlab.store.leaderboard import interval_columns
+from poisonlab.store.leaderboard import interval_columns, verified_words
 from poisonlab.ui import exports, glossary, link, navigation, page, results, tables
 from poisonlab.ui.tables import dicts
 from poisonlab.ui.wording import NONE, escape, number, percent
@@ -31,28 +31,30 @@ def sorts() -> dict[str, str]:
     return first | metrics | {"n": "Seeds", "dataset": "Dataset", "attack": "Attack", "defense": "Defense"}
 
 
-def first_columns(*, collapsed: bool = False, tuned: bool = False) -> list[str]:
+def first_columns(*, collapsed: bool = False, tuned: bool = False, verified: bool = False) -> list[str]:
     """Columns of the table that a browser is sent before its reader asks for all: what tells rows apart, and the rates.
 
     Args:
-        collapsed, tuned: see :func:`column_order`.
+        collapsed, tuned, verified: see :func:`column_order`.
     """
     first = [metric.name for metric in catalogue.board() if metric.column == "first"]
-    return [*_NAMES, *["tuned_on"] * tuned, *["collapsed"] * collapsed, *first, "source"]
+    marks = [*["tuned_on"] * tuned, *["collapsed"] * collapsed, *["verified"] * verified]
+    return [*_NAMES, *marks, *first, "source"]
 
 
-def column_order(*, collapsed: bool = False, tuned: bool = False) -> list[str]:
+def column_order(*, collapsed: bool = False, tuned: bool = False, verified: bool = False) -> list[str]:
     """All columns of the table: the first ones, then the rest.
 
     Args:
         collapsed: some rows have runs with a collapsed model; their number then stands beside that of the runs.
         tuned: some rows have runs of seeds on which values were chosen; their number then stands there, too.
+        verified: some rows have runs that were measured again from their weights here; it then says how many.
     """
     metrics = catalogue.board()
     intervals = [name for metric in metrics if metric.interval for name in interval_columns(metric)]
     more = [metric.name for metric in metrics if metric.column == "more"]
     last = ["diverged"] if collapsed else ["diverged", "collapsed"]
-    first = first_columns(collapsed=collapsed, tuned=tuned)
+    first = first_columns(collapsed=collapsed, tuned=tuned, verified=verified)
     return [*first, *intervals, *more, "seconds", "victim", "preset", *last]
 
 
@@ -88,7 +90,11 @@ def order() -> tuple[str, str, bool]:
 
 def _columns(rows: pd.DataFrame, sort: str, everything: bool) -> list[str]:
     """The columns that are sent for some rows; that by which they are sorted is one of them."""
-    marks = {"collapsed": bool(rows["collapsed"].any()), "tuned": bool(rows["tuned_on"].any())}
+    marks = {
+        "collapsed": bool(rows["collapsed"].any()),
+        "tuned": bool(rows["tuned_on"].any()),
+        "verified": bool(rows["verified"].any()),
+    }
     if everything:
         return column_order(**marks)
     first = first_columns(**marks)
@@ -132,8 +138,9 @@ def table(rows: pd.DataFrame, sort: str) -> pd.DataFrame | None:
     if missing:
         st.warning(_not_shown(missing))
     columns = _columns(shown, sort, everything)
+    worded = shown.assign(verified=verified_words(shown))
     event = st.dataframe(
-        shown[columns],
+        worded[columns],
         column_order=columns,
         column_config={name: look for name, look in _column_config().items() if name in columns},
         hide_index=True,
@@ -171,6 +178,7 @@ def _column_config() -> dict[str, Any]:
         "collapsed": column.NumberColumn(
             "Collapsed", help=glossary.help_for("collapsed"), format="%d", width="small"
         ),
+        "verified": column.TextColumn("Verified", help=glossary.help_for("verified"), width="small"),
         "source": column.TextColumn("Source", help=glossary.help_for("source")),
     }
     for metric in catalogue.board():

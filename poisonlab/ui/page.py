@@ -208,6 +208,7 @@ def reproduce(record: Any) -> None:
         f"revision {record.revision[:12]}" if record.revision else "",
         f"torch {record.torch}" if record.torch else "",
         f"run {record.run_id}",
+        "verified here from its weights" if results.verified(record.run_id) else "",
     ]
     st.text(" · ".join(m for m in marks if m))
     exports.of_run(record)

@@ -63,6 +63,12 @@ def record(run_id: str) -> RunRecord | None:
 
 
 @shared.of_results
+def verified(run_id: str) -> bool:
+    """Whether a run was measured again from its weights here, see :class:`~poisonlab.store.verified.Verified`."""
+    return runtime.get().store.verified.has(run_id)
+
+
+@shared.of_results
 def has_pictures(run_id: str) -> bool:
     """Whether the artifacts of a run are here."""
     return runtime.get().store.runs.has_pictures(run_id)

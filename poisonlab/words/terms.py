@@ -323,6 +323,11 @@ TERMS = {
         "Runs in which control, undefended or defended model gives nearly the same answer to every test image. Such a "
         "model makes any attack look perfect or any defense complete; these runs do not count in the means.",
     ),
+    "verified": Term(
+        "Verified",
+        "Runs whose submitted networks were measured again on this machine, with the same numbers "
+        "(`poisonlab verify`). What a record says of itself does not count.",
+    ),
     "diverged": Term(
         "Diverged",
         "Runs in which some number was not finite.",

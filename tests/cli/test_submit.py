@@ -330,3 +330,17 @@ def test_an_archive_of_anything_else_is_refused(tmp_path: Path, capsys) -> None:
 
     assert "missing" in refused(tmp_path / "x.zip", tmp_path / "others", capsys)
     assert "cannot be read" in refused(tmp_path / "none.zip", tmp_path / "others", capsys)
+
+
+def test_a_verified_run_stands_on_the_board_with_a_word(
+    made: tuple[RunRecord, Path], results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify(made[1], results, "--import")
+    capsys.readouterr()
+
+    assert main.main(["leaderboard", "--results", str(results)]) == 0
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert "verified" in header.split() and "verified" in row.split()
+
+    main.main(["leaderboard", "--results", str(results), "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["verified"] == 1
