@@ -1,11 +1,15 @@
 """PoisonLab: attacks on training data and defenses against them, measured on real images."""
 
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
 RESULTS = "POISONLAB_RESULTS"  # environment variable
+
+API = ("Run", "RunFailed", "SpecError", "leaderboard", "load_run", "make_spec", "run", "sweep")
 
 _PACKAGE = Path(__file__).resolve().parent
 _PACKED = _PACKAGE / "_app"  # a wheel holds there what a checkout has on its top level
@@ -30,3 +34,14 @@ def results_folder() -> Path:
 def reference_folder() -> Path:
     """The results that ship with the program; only ever read."""
     return app_folder() / "results" / "reference"
+
+
+def __getattr__(name: str) -> Any:
+    """The names of :mod:`poisonlab.api`, which is imported when the first of them is asked for."""
+    if name in API:
+        return getattr(importlib.import_module("poisonlab.api"), name)
+    raise AttributeError(f"module 'poisonlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *API])

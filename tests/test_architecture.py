@@ -31,14 +31,14 @@ LAYERS: list[set[str]] = [
     {"store", "figures"},
     {"report"},
     {"runner"},
-    {"cli", "__main__"},
+    {"api", "cli", "__main__"},
     {"ui"},
 ]
 HEAVY = {
     "streamlit": {"ui"},
     "duckdb": {"store"},
     "plotly": {"figures"},
-    "pandas": {"store", "figures", "words", "report", "ui"},
+    "pandas": {"store", "figures", "words", "report", "ui", "api"},
     "pyarrow": {"store"},
     "jinja2": {"report"},
 }
@@ -259,7 +259,7 @@ def test_formatting_is_hardly_ever_switched_off() -> None:
 def test_the_top_level_is_small_and_files_can_be_read_in_one_sitting() -> None:
     lengths = sorted(len(path.read_text().splitlines()) for path in FILES)
 
-    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
     assert lengths[len(lengths) // 2] <= 120
 
 

@@ -52,3 +52,37 @@ def test_its_figure_draws_them_and_its_last_table_names_runs(ran: dict[str, Any]
 def test_it_is_kept_without_outputs() -> None:
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in NOTEBOOK["cells"])
     assert NOTEBOOK["nbformat"] == 4 and all(cell["id"] for cell in NOTEBOOK["cells"])
+
+
+API_NOTEBOOK = json.loads((ROOT / "docs" / "notebooks" / "api.ipynb").read_text())
+API_CODE = ["".join(cell["source"]) for cell in API_NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.fixture(scope="module")
+def from_python(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the cells of the notebook on Python have defined, run in order in a results folder of their own."""
+    folder = tmp_path_factory.mktemp("api")
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POISONLAB_RESULTS", str(folder / "results"))
+        patch.chdir(folder)
+        for cell in API_CODE:
+            exec(cell, names)
+    return names
+
+
+def test_the_notebook_on_python_uses_every_name_and_runs(from_python: dict[str, Any]) -> None:
+    text = "\n".join(API_CODE)
+
+    assert all(
+        f"poisonlab.{name}" in text for name in ("make_spec", "run", "sweep", "leaderboard", "load_run")
+    )
+    assert [run.state for run in from_python["runs"]] == ["done"] * 4
+    assert from_python["runs"][0].run_id == from_python["first"].run_id  # what is finished is not run again
+    assert list(from_python["board"]["n"]) == [2, 2]
+    assert from_python["answers"].keys() == {"control", "undefended", "defended"}
+    assert "less than or equal to 1" in from_python["refusal"]
+
+
+def test_the_notebook_on_python_is_kept_without_outputs() -> None:
+    assert all(not c.get("outputs") and c.get("execution_count") is None for c in API_NOTEBOOK["cells"])

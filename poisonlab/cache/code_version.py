@@ -27,6 +27,7 @@ METHOD_ROOMS = ("attacks", "defenses", "models", "data")
 DISPLAY = {
     "_app": "the start script and the pages, where a wheel holds them",
     "__main__": "starts the command line",
+    "api": "runs experiments and reads results for programs",
     "check": "asks what was computed about networks and images that somebody brings",
     "cli": "reads arguments and prints results",
     "figures": "draws what was computed",

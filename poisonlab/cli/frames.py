@@ -6,6 +6,7 @@ from typing import Any
 
 from poisonlab.cli.terminal import say
 from poisonlab.store import Store
+from poisonlab.store.asked import Answer
 
 
 def written(rows: Any, options: argparse.Namespace) -> bool:
@@ -20,7 +21,7 @@ def written(rows: Any, options: argparse.Namespace) -> bool:
     return bool(options.parquet or options.csv or options.json)
 
 
-def say_left_out(store: Store) -> None:
+def say_left_out(asked: Store | Answer) -> None:
     """Name what could not be read: a table with a run less must not pass for the whole."""
-    for reason in store.skipped.values():
+    for reason in asked.skipped.values():
         say(f"left out: {reason}")

@@ -14,7 +14,6 @@ from poisonlab.cli.terminal import FAILED, OK, UsageError, one_line, say, table
 from poisonlab.measure import catalogue, recorded
 from poisonlab.records import archive
 from poisonlab.records.record import RecordError, check_run_id
-from poisonlab.registry import KINDS
 from poisonlab.spec import describe
 
 _NAMES = ("dataset", "attack", "defense", "preset", "source", "n", "collapsed", "verified")
@@ -80,32 +79,25 @@ def leaderboard(options: argparse.Namespace) -> int:
         if getattr(options, form):
             raise UsageError(f"--{form} writes a ranking; add --rank")
     from poisonlab.cli.frames import say_left_out, written  # noqa: PLC0415 - the core works without a database
-    from poisonlab.store import Store, plain  # noqa: PLC0415 - the same
+    from poisonlab.store import asked, plain  # noqa: PLC0415 - the same
     from poisonlab.store.leaderboard import verified_words  # noqa: PLC0415 - the same
 
-    store = Store(options.results)
     try:
-        recorded = store.runs.names()
-        for kind in ("dataset", "attack", "defense"):
-            name = getattr(options, kind)
-            if name is not None and name not in recorded[kind]:
-                KINDS[kind][name]  # raises UnknownName unless it is merely without runs
-        board = store.leaderboard.rows(
-            options.dataset,
-            options.attack,
-            options.defense,
-            options.preset,
-            options.source,
-            options.sort,
-            options.descending,
+        found = asked.leaderboard(
+            options.results,
+            dataset=options.dataset,
+            attack=options.attack,
+            defense=options.defense,
+            preset=options.preset,
+            source=options.source,
+            sort=options.sort,
+            descending=options.descending,
+            run_ids=bool(options.parquet or options.csv or options.json),
         )
-        if options.parquet or options.csv or options.json:
-            board = store.leaderboard.with_run_ids(board)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    finally:
-        store.close()
-    say_left_out(store)
+    say_left_out(found)
+    board = found.rows
     if not written(plain(board) if options.csv else board, options):
         shown = _shown()
         worded = board.assign(verified=verified_words(board))

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,24 @@ from poisonlab.cli.estimate import say_estimate
 from poisonlab.cli.results import index
 from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, chosen_engine, say, table
 from poisonlab.measure import catalogue
-from poisonlab.measure.recorded import records_in
 from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import RecordedSpec
 from poisonlab.registry import KINDS
-from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec
+from poisonlab.runner.sweep import RUNS, finished, matrix, run_spec
+from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.overrides import parse_settings
 
 
 def run(options: argparse.Namespace) -> int:
-    spec = _spec(options, options.dataset, options.attack, options.defense, options.seed, {})
+    spec = make_spec(
+        options.dataset,
+        options.attack,
+        options.defense,
+        preset=options.preset,
+        seed=options.seed,
+        victim=options.victim,
+        overrides=_settings(options),
+    )
     machine.resolve_device(options.device)
     say_estimate([spec], options.results, options.device, cache=not options.no_cache)
     record = _run(spec, options)
@@ -41,7 +48,7 @@ def sweep(options: argparse.Namespace) -> int:
     specs = _matrix(options)
     machine.resolve_device(options.device)
     engine, settings = chosen_engine(options)
-    found = {} if options.again else _finished(options.results / "runs", specs)
+    found = {} if options.again else finished(options.results / RUNS, specs)
     if found:
         say(f"{len(found)} of {len(specs)} are finished already; --again runs them once more")
     left = [spec for spec in specs if (spec.group(), spec.seed) not in found]
@@ -59,17 +66,6 @@ def sweep(options: argparse.Namespace) -> int:
         print(table(columns, [_row(r) for r in records]))
     whole = len(records) == len(specs) and all(record.state == "done" for record in records)
     return OK if whole else FAILED
-
-
-def _finished(runs: Path, specs: list[ExperimentSpec]) -> dict[tuple[str, int], RunRecord]:
-    """Records of those of some specs that are done in a results folder, the newest of each."""
-    wanted = {(spec.group(), spec.seed) for spec in specs}
-    found: dict[tuple[str, int], RunRecord] = {}
-    for record in sorted(records_in(runs), key=lambda record: record.finished):
-        key = (record.spec.group(), record.spec.seed)
-        if record.state == "done" and key in wanted:
-            found[key] = record
-    return found
 
 
 def _one_by_one(specs: list[ExperimentSpec], options: argparse.Namespace) -> list[RunRecord]:
@@ -140,15 +136,7 @@ def _row(record: RunRecord) -> list[Any]:
 
 
 def _run(spec: ExperimentSpec, options: argparse.Namespace) -> RunRecord:
-    from poisonlab.runner.recorder import run_and_record  # noqa: PLC0415 - slow, and list needs none
-
-    return run_and_record(
-        spec,
-        options.results / "runs",
-        device=options.device,
-        cache_root=None if options.no_cache else options.results / "cache",
-        send=ProgressLine(),
-    )
+    return run_spec(spec, options.results, options.device, not options.no_cache, ProgressLine())
 
 
 def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
@@ -159,34 +147,26 @@ def _summary(record: RunRecord, results: Path) -> dict[str, Any]:
 
 
 def _matrix(options: argparse.Namespace) -> list[ExperimentSpec]:
-    """The specs of a sweep; combinations that cannot be are reported, none at all is an error.
-
-    All defenses of one attack and seed come after each other: its poison and its victim are in the cache then.
-    """
-    names = {kind: _names(kind, getattr(options, kind)) for kind in ("dataset", "attack", "defense")}
-    seeds = _whole_numbers("--seed", options.seed)
+    """The specs of a sweep; combinations that cannot be are reported, none at all is an error."""
     given = _settings(options)
-    budgets: list[dict[str, int]] = [{}]
+    budgets = []
     if options.clean_images:
         if "clean_images" in given:
             raise UsageError("give either --clean-images or --set clean_images, not both")
-        budgets = [
-            {"clean_images": count} for count in _whole_numbers("--clean-images", options.clean_images)
-        ]
-    specs = []
-    problems = []
-    attacked = itertools.product(names["dataset"], names["attack"], seeds)
-    defended = itertools.product(names["defense"], budgets)
-    for (dataset, attack, seed), (defense, budget) in itertools.product(attacked, defended):
-        try:
-            specs.append(_spec(options, dataset, attack, defense, seed, budget))
-        except SpecError as error:
-            problems.append(f"{dataset} {attack} {defense} seed {seed} skipped: {error}")
-    if not specs:
-        raise UsageError(problems[0])
-    for problem in problems:
+        budgets = _whole_numbers("--clean-images", options.clean_images)
+    found = matrix(
+        _names("dataset", options.dataset),
+        _names("attack", options.attack),
+        _names("defense", options.defense),
+        _whole_numbers("--seed", options.seed),
+        budgets,
+        preset=options.preset,
+        victim=options.victim,
+        overrides=given,
+    )
+    for problem in found.skipped:
         say(problem)
-    return specs
+    return list(found.specs)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -194,20 +174,6 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise UsageError(f"{option} takes whole numbers separated by commas, got {text!r}") from None
-
-
-def _spec(
-    options: argparse.Namespace, dataset: str, attack: str, defense: str, seed: int, budget: dict[str, int]
-) -> ExperimentSpec:
-    return make_spec(
-        dataset,
-        attack,
-        defense,
-        preset=options.preset,
-        seed=seed,
-        victim=options.victim,
-        overrides=_settings(options) | budget,
-    )
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
