@@ -82,7 +82,10 @@ def _detail(run_id: str) -> None:
         page.other_views(record, here="jobs")
     curves(points, run_id)
     logs(job.logs)
-    page.command(job.spec)
+    if record is None:
+        page.command(job.spec)
+    else:
+        page.reproduce(record)
 
 
 def _pace(job: Job, started: datetime) -> str:

@@ -16,7 +16,7 @@ from poisonlab.spec.command import run_command
 from poisonlab.spec.config import ExperimentSpec, digest, make_spec
 from poisonlab.store import StoreError
 from poisonlab.store.shipped import NOT_SHIPPED
-from poisonlab.ui import exports, glossary, navigation, people, results, theme
+from poisonlab.ui import exports, glossary, navigation, people, results, takeout, theme
 from poisonlab.ui.trial import of_trial
 from poisonlab.ui.wording import escape, number, percent, run_title
 
@@ -212,6 +212,7 @@ def reproduce(record: Any) -> None:
     ]
     st.text(" · ".join(m for m in marks if m))
     exports.of_run(record)
+    takeout.of_run(record)
 
 
 def load(record: Any, *kinds: str, trial: int = 0) -> dict[str, Any]:
