@@ -302,16 +302,28 @@ def _add_transfer(command: Command) -> None:
 
 def _add_submission(command: Command) -> None:
     """``submit`` and ``verify``."""
-    out = command("submit", results.submit, "A finished run with its networks as one file that proves itself")
+    out = command("submit", _submit, "A finished run with its networks as one file that proves itself")
     out.add_argument("run", metavar="RUN_ID")
     out.add_argument("--to", type=Path, metavar="FILE", help="poisonlab-RUN_ID.zip by default")
-    again = command("verify", results.verify, "Measure a submission again from its weights, and mark its run")
+    again = command("verify", _verify, "Measure a submission again from its weights, and mark its run")
     again.add_argument("file", type=Path, metavar="FILE")
     again.add_argument("--device", choices=machine.DEVICES, default="auto")
     again.add_argument(
         "--import", dest="take_in", action="store_true", help="take the run in, if its numbers are as claimed"
     )
     again.add_argument("--json", action="store_true")
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from poisonlab.cli.submit import submit  # noqa: PLC0415 - brings all that measures, which takes seconds
+
+    return submit(options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from poisonlab.cli.submit import verify_  # noqa: PLC0415 - the same
+
+    return verify_(options)
 
 
 def _add_data(command: Command) -> None:

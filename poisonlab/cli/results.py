@@ -1,4 +1,4 @@
-"""``list``, ``leaderboard``, ``report``, ``export``, ``import``, ``submit``, ``verify`` and ``doctor``.
+"""``list``, ``leaderboard``, ``report``, ``export``, ``import`` and ``doctor``.
 
 What needs a database is imported where it is used: the others also work on a bare GPU node.
 """
@@ -136,18 +136,6 @@ def export(options: argparse.Namespace) -> int:
         missing = take_out([*moved.copied, *moved.present], options)
     code = _report(moved, f"exported to {options.folder}")
     return FAILED if missing else code
-
-
-def submit(options: argparse.Namespace) -> int:
-    from poisonlab.cli.submit import submit as written  # noqa: PLC0415 - brings torch
-
-    return written(options)
-
-
-def verify(options: argparse.Namespace) -> int:
-    from poisonlab.cli.submit import verify_ as measured  # noqa: PLC0415 - brings torch
-
-    return measured(options)
 
 
 def import_(options: argparse.Namespace) -> int:
