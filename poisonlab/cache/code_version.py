@@ -32,6 +32,7 @@ DISPLAY = {
     "cli": "reads arguments and prints results",
     "figures": "draws what was computed",
     "generative.ship": "a command that trains weights to ship; the training itself is in the core",
+    "lens": "looks inside finished runs, in no cached stage",
     "lessons": "computes for the teaching pages, in no cached stage",
     "measure.catalogue": "names and explains metrics",
     "measure.intervals": "how sure a rate is, on pages and the board",

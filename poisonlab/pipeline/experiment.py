@@ -148,6 +148,7 @@ class Defended:
 
     Attributes:
         victims: of all trials, in the end.
+        sets: what they learned from, one for each trial; the poisoned ones where the defense changes no data.
         surviving: what purification left of the perturbations, as in :class:`~poisonlab.pipeline.purify.Purified`.
         isolated: rows that the defense set aside while each victim was trained, int64 ``(k,)``; empty where its
             training sets none aside.
@@ -155,6 +156,7 @@ class Defended:
     """
 
     victims: Victims
+    sets: Sequence[ImageSet]
     surviving: Tensor
     isolated: tuple[Tensor, ...]
     repaired: Repaired | None
@@ -186,9 +188,9 @@ def defend(attacked: Attacked, defender: Defender, trainer: Trainer, ctx: Contex
         )
         isolated = tuple(learned[ISOLATED] for learned in victims.learned if ISOLATED in learned)
     if not defender.method.repairs():
-        return Defended(victims, surviving, isolated, None)
+        return Defended(victims, sets, surviving, isolated, None)
     repaired = repair(defender, victims, sets, attacked.splits.test, attacked.threat)
-    return Defended(repaired.victims, surviving, isolated, repaired)
+    return Defended(repaired.victims, sets, surviving, isolated, repaired)
 
 
 def evaluate(

@@ -77,6 +77,10 @@ class Runs:
         found = self.db.rows("SELECT home FROM runs WHERE run_id = ?", [check_run_id(run_id)])
         return str(found[0][0]) if found else ""
 
+    def own_ids(self) -> frozenset[str]:
+        """Ids of the runs that were recorded or imported here."""
+        return frozenset(run_id for (run_id,) in self.db.rows("SELECT run_id::VARCHAR FROM own_runs"))
+
     def points(self, run_id: str) -> pd.DataFrame:
         """The curves of a run, finished or running: stage, name, step, value (NaN where it diverged)."""
         return self.db.frame(

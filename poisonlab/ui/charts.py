@@ -59,6 +59,19 @@ def clicked(figure: Any, *, key: str, alt: str) -> list[Any] | None:
     return found
 
 
+def chosen(figure: Any, *, key: str, alt: str) -> list[Any]:
+    """The same of a figure whose marks are chosen by a click, a box or a lasso: the ``customdata`` of all of them."""
+    event = st.plotly_chart(
+        _sized(figure),
+        key=key,
+        alt=alt,
+        config=tools(key),
+        on_select="rerun",
+        selection_mode=("points", "box", "lasso"),
+    )
+    return [point["customdata"] for point in event["selection"]["points"] if "customdata" in point]
+
+
 def _sized(figure: Any) -> Any:
     """The figure, or on a projector a larger one; it may be shared and stays as it is."""
     if not st.session_state.get(PROJECTOR):

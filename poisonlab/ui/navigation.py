@@ -30,6 +30,7 @@ PAGES = {
         ("langevin", "Langevin", ":material/timeline:"),
         ("energy", "Energy", ":material/bar_chart:"),
         ("neurons", "Neurons", ":material/hub:"),
+        ("lens", "Lens", ":material/frame_inspect:"),
         ("unlearning", "Unlearning", ":material/trending_down:"),
         ("repair", "Repair", ":material/build:"),
     ],
@@ -53,6 +54,7 @@ PAGES = {
 }
 
 SHOWS = pages.SHOWS
+LENS = pages.LENS
 
 # Pages that stand before torch is there, which takes seconds at the start of a server; "" is Home.
 WITHOUT_TORCH = ("", "leaderboard", "lessons")

@@ -154,6 +154,8 @@ def other_views(record: Any, here: str = "") -> None:
         for name, shows in navigation.SHOWS.items():
             if name != here and kinds & set(shows):
                 navigation.link(name, run=record.run_id)
+        if here != navigation.LENS and record.run_id in results.measured_here():
+            navigation.link(navigation.LENS, run=record.run_id)
         if here != "jobs":
             navigation.link("jobs", "Curves and log", job=record.run_id)
         if not record.spec.obstacle():

@@ -32,8 +32,21 @@ def find(**asked: Any) -> pd.DataFrame:
 
 
 @shared.of_results
+def measured_here() -> frozenset[str]:
+    """Ids of the runs that do not come with the program, see :meth:`~poisonlab.store.runs.Runs.own_ids`."""
+    return runtime.get().store.runs.own_ids()
+
+
+@shared.of_results
 def showing(page: str, dataset: str | None, attack: str | None, defense: str | None) -> pd.DataFrame:
-    """Finished runs that recorded something a page shows, newest first; ``shows`` counts how many kinds."""
+    """Finished runs that recorded something a page shows, newest first; ``shows`` counts how many kinds.
+
+    Of the lens all runs are listed: ``shows`` is 1 for those that were measured here, and may have left their networks.
+    """
+    if page == navigation.LENS:
+        every = find(dataset=dataset, attack=attack, defense=defense)
+        every = every.assign(shows=every["run_id"].isin(measured_here()).astype(int))
+        return every.sort_values(["shows", "created"], ascending=False, ignore_index=True)
     found = [
         find(dataset=dataset, attack=attack, defense=defense, kind=kind) for kind in navigation.SHOWS[page]
     ]

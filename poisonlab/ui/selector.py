@@ -67,7 +67,8 @@ def choose_run(name: str, what: str, demo: tuple[str, str, str]) -> Any | None:
         st.error("The files of this run are gone or damaged. Choose another run above.")
     else:
         page.remarks(record)
-        page.without_pictures(record)
+        if name != navigation.LENS:  # which needs no pictures
+            page.without_pictures(record)
     return record
 
 
@@ -82,7 +83,8 @@ def _came_by_link(asked: str, chosen: tuple[str | None, ...]) -> bool:
 def _asked_for(run_id: str, name: str) -> dict[str, str]:
     """The run of a link that is not in the list: its entry, or nothing after saying what is wrong with it."""
     record = page.known(run_id)
-    if record is not None and any(a.kind in navigation.SHOWS[name] for a in record.artifacts):
+    shows = navigation.SHOWS.get(name, ())
+    if record is not None and (name == navigation.LENS or any(a.kind in shows for a in record.artifacts)):
         return {
             run_id: run_label(page.row_of(record))
         }  # filters, or newer runs, do not hide what a link names

@@ -15,3 +15,6 @@ SHOWS = {
 
 # The same of Home, whose pictures are of one run.
 HOME = {"home": ("TriggerTruth",)}
+
+# A page that looks into the networks of a run, which any run that was measured here may have left in the cache.
+LENS = "lens"
