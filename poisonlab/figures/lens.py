@@ -12,7 +12,7 @@ from torch import Tensor
 from poisonlab.figures.pixels import SIDE, as_rgb
 from poisonlab.figures.png import enlarged
 from poisonlab.figures.style import CATEGORICAL, CLEAN, CONTROL, POISONED, PURIFIED, SEQUENTIAL, layout
-from poisonlab.lens.attention import GRADIENTS, Attention
+from poisonlab.lens.attention import Attention
 from poisonlab.lens.features import Planes
 from poisonlab.lens.per_class import PerClass
 from poisonlab.lens.pictures import NO_LABEL, Pictures
@@ -36,7 +36,7 @@ WRITTEN = 10  # classes up to which the cells of a matrix hold their numbers
 def feature_planes(planes: Planes, pictures: Pictures) -> go.Figure:
     """A plane for each network, side by side; each mark holds the position of its picture."""
     models = list(planes.places)
-    figure = make_subplots(1, len(models), subplot_titles=models, horizontal_spacing=0.06)
+    figure = make_subplots(1, len(models), subplot_titles=models, horizontal_spacing=0.09)
     for column, model in enumerate(models, 1):
         for number, group in enumerate(pictures.groups):
             rows = pictures.rows(group)
@@ -46,7 +46,7 @@ def feature_planes(planes: Planes, pictures: Pictures) -> go.Figure:
     layout(figure, "", "", 440)
     for column, model in enumerate(models, 1):
         figure.update_xaxes(title_text=_axis_title(planes, model, 0), row=1, col=column)
-        figure.update_yaxes(title_text=_axis_title(planes, model, 1), row=1, col=column)
+        figure.update_yaxes(title_text=_axis_title(planes, model, 1), title_standoff=2, row=1, col=column)
     figure.update_layout(legend_y=1.12, margin_t=80, dragmode="select", clickmode="event+select")
     return figure
 
@@ -94,7 +94,7 @@ def _axis_title(planes: Planes, model: str, axis: int) -> str:
     explained = planes.explained.get(model)
     if explained is None:
         return ""
-    return f"component {axis + 1} ({explained[axis]:.0%} of the variance)"
+    return f"component {axis + 1} ({explained[axis]:.0%})"
 
 
 # -- attention -----------------------------------------------------------------------------------------
@@ -135,15 +135,10 @@ def _framed(picture: np.ndarray, support: Tensor) -> np.ndarray:
     return picture
 
 
-def map_names(found: Attention) -> list[str]:
-    """What the maps of a picture are called, in their order."""
-    return [f"Grad-CAM {layer.height}×{layer.width}" for layer in found.layers] + [GRADIENTS]
-
-
 def trigger_shares(found: Attention) -> go.Figure:
     """Mean share of each map in the trigger, by network; the bars' ends are quartiles of the pictures."""
     figure = go.Figure()
-    names = map_names(found)
+    names = list(found.names)
     for model, shares in found.shares.items():
         known = [row[row.isfinite()].double() for row in shares]
         means = [float(row.mean()) if len(row) else float("nan") for row in known]
@@ -162,11 +157,13 @@ def trigger_shares(found: Attention) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
         )
-    figure.add_hline(
-        y=found.even,
-        line={"color": CONTROL, "dash": "dot"},
-        annotation_text=f"spread evenly: {found.even:.1%}",
-        annotation_position="top right",
+    figure.add_scatter(
+        x=names,
+        y=[found.even] * len(names),
+        mode="lines",
+        name=f"a map that is the same everywhere: {found.even:.1%}",
+        line={"color": CATEGORICAL[5], "dash": "dot"},
+        hoverinfo="skip",
     )
     layout(figure, "", "share of the map in the trigger", 340, barmode="group")
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")

@@ -17,7 +17,9 @@ SHOWN = 8  # images whose maps are drawn
 PIXELS_AT_ONCE = 128 * 32 * 32  # gradients keep every activation: of large images fewer are taken at a time
 PIXELS_IN_ALL = 8 * PIXELS_AT_ONCE
 LARGE = 0.25  # a trigger on more of the image than this is no place to look at
+METHODS = ("Grad-CAM", "HiResCAM")
 GRADIENTS = "input gradients"
+ACROSS = 2  # cells that a trigger has to be wide for a map to show it as a thing with a place
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class Attention:
         support: bool ``(shown, h, w)``, pixels that the trigger changed; all false where there is none.
         true: int64 ``(shown,)``, their classes.
         even: the share of a map that is the same everywhere; NaN without a trigger.
-        layers: from the finest maps to the coarsest, empty of a network without any.
-        usual: position in ``layers`` of the one to look at first; -1 without any, which is that of the gradients.
+        names: of the maps: those of each layer from the finest to the coarsest, by two methods, then the input
+            gradients; these alone of a network without layers that keep the image's layout.
+        usual: position in ``names`` of the map to look at first, see :func:`usual_map`.
         answers: model -> int64 ``(shown,)``.
-        maps: model -> float32 ``(layers + 1, shown, h, w)``, not negative: Grad-CAM of each layer, enlarged to the
-            image, then the input gradients.
-        shares: model -> float32 ``(layers + 1, k)`` in [0, 1], of each map's mass that lies in the trigger; NaN where
-            the map is empty or the trigger changes nothing.
+        maps: model -> float32 ``(names, shown, h, w)``, not negative, enlarged to the image.
+        shares: model -> float32 ``(names, k)`` in [0, 1], of each map's mass that lies in the trigger; NaN where the
+            map is empty or the trigger changes nothing.
     """
 
     x: Tensor
@@ -57,7 +59,7 @@ class Attention:
     true: Tensor
     classes: tuple[str, ...]
     even: float
-    layers: tuple[Layer, ...]
+    names: tuple[str, ...]
     usual: int
     answers: dict[str, Tensor]
     maps: dict[str, Tensor]
@@ -85,10 +87,11 @@ def attention(opened: Opened, trial: int = 0) -> Attention:
         maps[name] = seen[:, shown].cpu()
         shares[name] = share_inside(seen, support).cpu()
     even = float(support.float().mean()) if support.any() else float("nan")
-    usual = usual_layer(layers, support)
+    names = tuple(f"{method} {layer.height}×{layer.width}" for method in METHODS for layer in layers)
+    usual = usual_map(layers, support)
     classes = opened.attacked.splits.train.classes
     kept = (x[shown].cpu(), support[shown].cpu(), true[shown].cpu())
-    return Attention(*kept, classes, even, layers, usual, answers, maps, shares)
+    return Attention(*kept, classes, even, (*names, GRADIENTS), usual, answers, maps, shares)
 
 
 def _subjects(opened: Opened, trial: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,15 +162,15 @@ def looked_at(
 ) -> tuple[Tensor, Tensor]:
     """Answers, and for the logit of each answer the maps of all layers and the input gradients.
 
-    Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2): the channels of a layer, weighted by the mean of their
-    gradients and summed, without what is negative. Input gradients (Simonyan et al., ICLR workshop 2014, section 3):
-    the largest absolute derivative of a pixel's channels.
+    Input gradients (Simonyan et al., ICLR workshop 2014, section 3) are the largest absolute derivative of a pixel's
+    channels.
 
     Args:
         x: uint8 ``(n, c, h, w)``.
 
     Returns:
-        int64 ``(n,)``, and float32 ``(layers + 1, n, h, w)``, not negative.
+        int64 ``(n,)``, and float32 ``(2 layers + 1, n, h, w)``, not negative: Grad-CAM of each layer, HiResCAM of each,
+        and the input gradients.
     """
     at_once = max(1, PIXELS_AT_ONCE // x[0, 0].numel())
     parts = [_looked_at(model, part, layers) for part in x.split(at_once)]
@@ -193,21 +196,38 @@ def _looked_at(
     score = logits.gather(1, answers[:, None]).sum()  # images do not mix in eval mode
     asked = [outputs[name] for name in layers]
     *gradients, of_pixels = torch.autograd.grad(score, [*asked, pixels])
-    maps = [
-        grad_cam(out.detach(), gradient, x.shape[2:]) for out, gradient in zip(asked, gradients, strict=True)
-    ]
+    pairs = [(out.detach(), gradient) for out, gradient in zip(asked, gradients, strict=True)]
+    coarse = [grad_cam(*pair) for pair in pairs] + [hires_cam(*pair) for pair in pairs]
+    maps = [enlarged(part, x.shape[2:]) for part in coarse]
     return answers, torch.stack([*maps, of_pixels.abs().amax(1)])
 
 
-def grad_cam(activation: Tensor, gradient: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The map of one layer, enlarged to the image: float ``(n, h, w)``, not negative.
+def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Channels weighted by the mean of their gradients and summed, without what is negative: ``(n, height, width)``.
+
+    Selvaraju et al., ICCV 2017, equations 1 and 2.
 
     Args:
         activation, gradient: ``(n, channels, height, width)``, and the score's gradient with respect to it.
     """
     weights = gradient.mean((2, 3), keepdim=True)  # (n, channels, 1, 1)
-    coarse = (weights * activation).sum(1, keepdim=True).relu()
-    return F.interpolate(coarse.float(), tuple(size), mode="bilinear", align_corners=False).squeeze(1)
+    return (weights * activation).sum(1).relu()
+
+
+def hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """The same with each place's own gradient in the place of the mean (Draelos & Carin 2020, arXiv:2011.08891).
+
+    In the last layer of a network that ends in average pooling, a channel has one gradient everywhere and both are the
+    same. Before it, the mean throws away where a channel counts: a channel that answers to a trigger answers to other
+    edges as well, and Grad-CAM marks them all.
+    """
+    return (gradient * activation).sum(1).relu()
+
+
+def enlarged(coarse: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps ``(n, height, width)`` as float32 ``(n, h, w)``, linear between the middles of cells; none gets negative."""
+    shown = F.interpolate(coarse[:, None].float(), tuple(size), mode="bilinear", align_corners=False)
+    return shown.squeeze(1)
 
 
 def share_inside(maps: Tensor, support: Tensor) -> Tensor:
@@ -222,21 +242,25 @@ def share_inside(maps: Tensor, support: Tensor) -> Tensor:
     return share.clamp(0, 1).where(known, torch.nan)
 
 
-def usual_layer(layers: tuple[Layer, ...], support: Tensor) -> int:
-    """The deepest layer whose cells are no larger than the trigger, or the deepest one where no trigger has a place.
+def usual_map(layers: tuple[Layer, ...], support: Tensor) -> int:
+    """Position of the map to look at first, among those of :data:`METHODS` and the gradients.
 
-    Selvaraju et al. take the last layer, which knows most about classes. A small picture leaves it a few cells, each
-    larger than a small trigger: what such a map shows cannot be told from what lies beside the trigger.
+    Selvaraju et al. take Grad-CAM of the last layer, which knows most about classes: so does this, where no trigger has
+    a place. A small picture leaves that layer a few cells, each larger than a small trigger: even a map that is all in
+    the trigger's own cell has half of its mass beside it. So the first choice is the deepest layer in which the trigger
+    is at least two cells wide, as sampling asks of a thing that is to be seen, or the finest; and HiResCAM there, as
+    Grad-CAM's reason for one weight a channel holds for a last layer alone.
 
     Args:
         support: bool ``(k, h, w)``, where the trigger is on each of the pictures.
     """
+    if not layers:
+        return 0
     side = trigger_side(support)
-    last = len(layers) - 1
     if side is None:
-        return last
-    fine = [i for i, layer in enumerate(layers) if support.shape[1] <= side * layer.height]
-    return max(fine, default=0)
+        return len(layers) - 1
+    fine = [i for i, layer in enumerate(layers) if ACROSS * support.shape[1] <= side * layer.height]
+    return len(layers) + max(fine, default=0)
 
 
 def trigger_side(support: Tensor) -> int | None:

@@ -30,13 +30,17 @@ NAMES = {
 # -- features ------------------------------------------------------------------------------------------
 
 
-def features_view(record: Any, trial: int) -> None:
-    """Pictures as points, a plane for each network; chosen points show their pictures."""
+def features_view(record: Any, trial: int, place: Any) -> None:
+    """Pictures as points, a plane for each network; chosen points show their pictures.
+
+    Args:
+        place: beside the choice of the view, for what the view lets choose; so for all of them.
+    """
     found = lens.look("features", record, trial)
     if found is None:
         return
     shown: Pictures = found[0]
-    method = link.segments(st, "Projection", METHODS, key="projection", default=METHODS[0])
+    method = link.segments(place, "Projection", METHODS, key="projection", default=METHODS[0])
     plane = lens.plane_of(record.run_id, trial, method)
     st.markdown(
         "Each point is a picture, placed by what the network's last hidden layer makes of it: near points look alike "
@@ -94,23 +98,30 @@ def _counts(shown: Pictures, rows: list[int]) -> list[str]:
 # -- attention -----------------------------------------------------------------------------------------
 
 
-def attention_view(record: Any, trial: int) -> None:
+def attention_view(record: Any, trial: int, place: Any) -> None:
     """Class activation maps and input gradients of each network, on the same pictures."""
     found: Attention | None = lens.look("attention", record, trial)
     if found is None:
         return
-    names = figures.map_names(found)
-    if not found.layers:
+    if len(found.names) == 1:
         st.info(
             "This network has no maps that keep the picture's layout, so there is no Grad-CAM, only gradients."
         )
-    order = [names[found.usual], *(name for i, name in enumerate(names) if i != found.usual % len(names))]
-    chosen = names.index(link.choice(st, "Map", order, str, key="map", help=_which(found)))
+    usual = found.names[found.usual]
+    order = [usual, *(name for name in found.names if name != usual)]
+    chosen = found.names.index(link.choice(place, "Map", order, str, key="map", help=WHICH))
     st.markdown(
         "Bright yellow is where a network looks for the answer it gives; the frame is where the trigger is. **A "
         "backdoored network looks at the trigger, the control at the thing itself.**"
         if found.support.any()
         else "Bright yellow is where a network looks for the answer it gives."
+    )
+    strip(
+        "Pictures",
+        found.x,
+        [escape(found.classes[int(label)]) for label in found.true],
+        [f"picture of class {found.classes[int(label)]} that the networks are shown" for label in found.true],
+        "What the networks are shown, and what it is.",
     )
     for model, maps in found.maps.items():
         _attended(found, model, maps[chosen], found.shares[model][chosen])
@@ -118,15 +129,13 @@ def attention_view(record: Any, trial: int) -> None:
         _shares(found)
 
 
-def _which(found: Attention) -> str:
-    """Why the map that is shown first is shown first."""
-    text = (
-        "Grad-CAM weights the maps of a layer by how much each speaks for the network's answer. The first choice is "
-        "the deepest layer whose cells are no larger than the trigger: deeper ones know more of the class, and are too "
-        "coarse to tell the trigger from what lies beside it. Without a trigger it is the last layer. Input gradients "
-        "say which pixels would change the answer's score most."
-    )
-    return text if found.layers else "Input gradients say which pixels would change the answer's score most."
+WHICH = (
+    "Grad-CAM weights the channels of a layer by how much each speaks for the network's answer, HiResCAM each place of "
+    "each channel; in the last layer both mostly agree. Input gradients say which pixels would change the answer's "
+    "score most. First shown is HiResCAM of the deepest layer in which the trigger is two cells wide: deeper layers know "
+    "more of the class and are too coarse to tell the trigger from what lies beside it. Without a trigger it is Grad-CAM "
+    "of the last layer, as its authors use it."
+)
 
 
 def _attended(found: Attention, model: str, maps: Tensor, shares: Tensor) -> None:
@@ -173,7 +182,7 @@ def _shares(found: Attention) -> None:
 # -- frequencies ---------------------------------------------------------------------------------------
 
 
-def spectra_view(record: Any, trial: int) -> None:
+def spectra_view(record: Any, trial: int, place: Any) -> None:
     """Spectra of the poisoned images, as they were, as the attacker made them, as the defense left them."""
     found: Spectra | None = lens.look("spectra", record, trial)
     if found is None:
@@ -184,7 +193,7 @@ def spectra_view(record: Any, trial: int) -> None:
     )
     count = len(found.images["clean"])
     options = [MEAN, *(f"picture {i}" for i in range(1, count + 1))]
-    chosen = link.choice(st, "Spectrum of", options, str, key="spectrum")
+    chosen = link.choice(place, "Spectrum of", options, str, key="spectrum")
     single = None
     if chosen != MEAN:
         row = options.index(chosen) - 1
@@ -223,7 +232,7 @@ def _averaged(found: Spectra) -> str:
 # -- classes -------------------------------------------------------------------------------------------
 
 
-def classes_view(record: Any, trial: int) -> None:
+def classes_view(record: Any, trial: int, place: Any) -> None:
     """Rates and answers by class, and the images that the defense breaks."""
     found: PerClass | None = lens.look("classes", record, trial)
     if found is None:
