@@ -130,11 +130,11 @@ def attention_view(record: Any, trial: int, place: Any) -> None:
 
 
 WHICH = (
-    "Grad-CAM weights the channels of a layer by how much each speaks for the network's answer, HiResCAM each place of "
-    "each channel; in the last layer both mostly agree. Input gradients say which pixels would change the answer's "
-    "score most. First shown is HiResCAM of the deepest layer in which the trigger is two cells wide: deeper layers know "
-    "more of the class and are too coarse to tell the trigger from what lies beside it. Without a trigger it is Grad-CAM "
-    "of the last layer, as its authors use it."
+    "Grad-CAM weights the channels of a layer by how much each speaks for the network's answer, HiResCAM each place "
+    "of each channel; in the last layer both mostly agree. Input gradients say which pixels would change the answer's "
+    "score most. First shown is HiResCAM of the deepest layer in which the trigger is two cells wide: deeper layers "
+    "know more of the class and are too coarse to tell the trigger from what lies beside it. Without a trigger it is "
+    "Grad-CAM of the last layer, as its authors use it."
 )
 
 
