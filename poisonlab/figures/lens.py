@@ -20,7 +20,7 @@ from poisonlab.lens.spectra import Spectra, frequencies
 
 MODELS = {"control": CONTROL, "undefended": POISONED, "defended": PURIFIED}
 GROUPS = (
-    (CLEAN, "circle", 5, 0.35),
+    (CLEAN, "circle", 5, 0.6),
     (POISONED, "diamond", 7, 0.75),
     (CATEGORICAL[4], "triangle-up", 7, 0.75),
 )
@@ -196,7 +196,7 @@ def spectrum_changes(maps: dict[str, Tensor]) -> go.Figure:
         "title": "factor",
         "thickness": 14,
         "tickvals": ticks,
-        "ticktext": [f"{10**tick:.2g}" for tick in ticks],
+        "ticktext": [_factor(10**tick) for tick in ticks],
     }
     figure.update_layout(
         coloraxis={
@@ -208,6 +208,10 @@ def spectrum_changes(maps: dict[str, Tensor]) -> go.Figure:
         }
     )
     return figure
+
+
+def _factor(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _heat(maps: dict[str, Tensor]) -> go.Figure:
@@ -225,8 +229,8 @@ def _heat(maps: dict[str, Tensor]) -> go.Figure:
             col=column,
         )
         figure.update_yaxes(scaleanchor=f"x{column}" if column > 1 else "x", row=1, col=column)
-    layout(figure, "waves across", "", 330)
-    figure.update_xaxes(showgrid=False, constrain="domain")
+    layout(figure, "", "", 330)
+    figure.update_xaxes(title_text="waves across", showgrid=False, constrain="domain")
     figure.update_yaxes(showgrid=False, constrain="domain")
     figure.update_yaxes(title_text="waves down", row=1, col=1)
     return figure

@@ -1,5 +1,6 @@
 """The views of the lens: what each shows, and how it is read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from poisonlab.lens.features import METHODS, Planes
 from poisonlab.lens.per_class import PerClass
 from poisonlab.lens.pictures import Pictures
 from poisonlab.lens.spectra import Spectra, mean_spectrum
-from poisonlab.ui import charts, galleries, glossary, lens, link, shared
+from poisonlab.ui import charts, galleries, glossary, lens, link, navigation, shared
 from poisonlab.ui.images import png, strip
 from poisonlab.ui.wording import escape, percent
 
@@ -81,13 +82,13 @@ def _chosen(shown: Pictures, rows: list[int]) -> None:
     st.markdown(f"**{len(rows)} chosen** " + ", ".join(_counts(shown, rows)))
     part = rows[galleries.turn(len(rows), "chosen")]
     words = [figures.picture_words(shown, row) for row in part]
-    columns = AT_ONCE - len(part)
-    images = shown.x[part]
-    for column, image, text in zip(
-        st.columns(len(part) + columns), [*images, *[None] * columns], [*words, *[""] * columns], strict=True
-    ):
-        if image is not None:
-            column.image(png(image), caption=escape(text), alt=text, output_format="PNG", width="stretch")
+    _row(shown.x[part], [escape(text) for text in words], words)
+
+
+def _row(images: Tensor, captions: Sequence[str], alts: Sequence[str]) -> None:
+    """Pictures as large as those of a full row, however few there are."""
+    for column, image, caption, alt in zip(st.columns(AT_ONCE), images, captions, alts, strict=False):
+        column.image(png(image), caption=caption, alt=alt, output_format="PNG", width="stretch")
 
 
 def _counts(shown: Pictures, rows: list[int]) -> list[str]:
@@ -127,6 +128,8 @@ def attention_view(record: Any, trial: int, place: Any) -> None:
         _attended(found, model, maps[chosen], found.shares[model][chosen])
     if found.support.any():
         _shares(found)
+    if any(item.kind in navigation.SHOWS["neurons"] for item in record.artifacts):
+        navigation.link("neurons", "Which channels the trigger drives", run=record.run_id)
 
 
 WHICH = (
@@ -189,7 +192,8 @@ def spectra_view(record: Any, trial: int, place: Any) -> None:
         return
     st.markdown(
         "The middle of each map is what changes slowly over the picture, its rim what changes from pixel to pixel. "
-        "**What an attack adds to one frequency shows as a red spot below, even where no eye sees it in the picture.**"
+        "**What an attack adds is red below: a wave as two spots, a patch over all frequencies, and either also where no "
+        "eye sees it in the picture.**"
     )
     count = len(found.images["clean"])
     options = [MEAN, *(f"picture {i}" for i in range(1, count + 1))]
@@ -200,7 +204,7 @@ def spectra_view(record: Any, trial: int, place: Any) -> None:
         one = [images[row : row + 1] for images in found.images.values()]
         single = torch.stack([mean_spectrum(image) for image in one])
         captions = list(found.images)
-        strip("Picture", torch.cat(one), captions, [f"{name} training image" for name in captions])
+        _row(torch.cat(one), captions, [f"{name} training image" for name in captions])
     maps = figures.spectra_of(found, single)
     charts.show(
         charts.drawn(figures.spectrum_maps, maps),
@@ -291,13 +295,13 @@ def _broken(found: PerClass) -> None:
     part = galleries.turn(len(found.broken), "broken")
     true = [escape(found.classes[int(label)]) for label in found.broken_true[part]]
     said = [escape(found.classes[int(label)]) for label in found.broken_answer[part]]
-    strip(
-        "Broken images",
+    _row(
         found.broken[part],
         [f"is {t}  \nread as {s}" for t, s in zip(true, said, strict=True)],
         [f"test image of class {t}, read as {s} after the defense" for t, s in zip(true, said, strict=True)],
-        "Evenly chosen from all of them.",
     )
+    if found.broken_count > len(found.broken):
+        st.caption(f"{len(found.broken)} of them, evenly chosen.")
 
 
 VIEWS = {

@@ -145,6 +145,7 @@ def test_unknown_run_in_a_link_is_explained(address: str, page: Any) -> None:
         "poisons",
         "triggers",
         "neurons",
+        "lens",
         "purification",
         "langevin",
         "energy",

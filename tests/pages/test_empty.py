@@ -12,6 +12,7 @@ LOOK = (
     "crafting",
     "triggers",
     "neurons",
+    "lens",
     "unlearning",
     "repair",
     "purification",
