@@ -192,8 +192,8 @@ def spectra_view(record: Any, trial: int, place: Any) -> None:
         return
     st.markdown(
         "The middle of each map is what changes slowly over the picture, its rim what changes from pixel to pixel. "
-        "**What an attack adds is red below: a wave as two spots, a patch over all frequencies, and either also where no "
-        "eye sees it in the picture.**"
+        "**What an attack adds is red below: a wave as two spots, a patch over all frequencies, and either even where "
+        "no eye sees it in the picture.**"
     )
     count = len(found.images["clean"])
     options = [MEAN, *(f"picture {i}" for i in range(1, count + 1))]

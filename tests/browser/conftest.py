@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,20 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of ``python app.py``, freshly started on an empty results folder."""
+    with serving(tmp_path_factory.mktemp("dashboard")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Path], AbstractContextManager[str]]:
+    """The same on the results of a folder, for as long as a ``with`` lasts."""
+    return serving
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a server whose results are in ``folder/results``."""
     port = free_port()
-    folder = tmp_path_factory.mktemp("dashboard")
     environment = os.environ | {
         "POISONLAB_RESULTS": str(folder / "results"),
         "POISONLAB_DATA": str(folder / "data"),
