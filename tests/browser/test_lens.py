@@ -10,6 +10,7 @@ from browser_helpers import expect_no_exception, finalize, open_link, settled_bo
 from page_helpers import recorded, tiny_backdoor
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+COLD = 120_000  # milliseconds: the first page of a server imports every method before it opens a network
 PLANE = ".st-key-plane-PCA"
 UNDEFENDED = f"{PLANE} .draglayer .x2y2 .nsewdrag"  # the second of three planes
 
@@ -27,7 +28,7 @@ def with_a_run(
 
 def test_a_box_over_points_shows_their_pictures(page: Any, with_a_run: str) -> None:
     open_link(page, with_a_run, "Lens")
-    page.locator(f"{PLANE} .main-svg").first.wait_for()
+    page.locator(f"{PLANE} .main-svg").first.wait_for(timeout=COLD)
     finalize(page)
     plane = settled_box(page, UNDEFENDED)
     assert page.get_by_text("chosen", exact=False).count() == 0
@@ -51,7 +52,7 @@ def test_a_box_over_points_shows_their_pictures(page: Any, with_a_run: str) -> N
 def test_no_view_is_cut_off(page: Any, with_a_run: str, view: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     open_link(page, f"{with_a_run}&view={view}", "Lens")
-    page.get_by_text("Reproduce", exact=True).wait_for()
+    page.get_by_text("Reproduce", exact=True).wait_for(timeout=COLD)
     finalize(page)
 
     expect_no_exception(page)
