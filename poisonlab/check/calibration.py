@@ -1,78 +1,84 @@
-"""How far something stands out among its like: a rank among clean ones, never a bare threshold."""
+"""A verdict is a comparison with clean sets of the same kind, never a threshold of its own.
 
-from collections.abc import Mapping, Sequence
+The measure is made of the suspected set and of all M clean ones alike: each detector's number as robust deviations from
+the median of the M + 1 sets, and of these the largest. Were the suspected set as clean as the others, each of the M + 1
+would be the highest with the same chance; so "higher than all M" happens to a clean set once in M + 1 times.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-FALSE_ALARMS = 0.05  # of clean ones that are accused, at most
-NORMAL = 1.4826  # standard deviations in a median absolute deviation of a normal distribution
+from poisonlab.check.evidence import Statistics
+from poisonlab.defenses.shared.sample_scores import median_and_spread
+
+ALARMS = 0.05  # share of clean sets that may be accused
 LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where one stands among clean ones of its kind, by all statistics together.
+class Calibration:
+    """The suspected set among clean ones.
 
     Attributes:
-        distance: robust standard deviations above the median, of its most striking statistic.
-        most: name of that statistic.
-        beyond: how many clean ones stand out at least as far.
-        clean: how many clean ones there are.
+        controls: M, the clean sets.
+        exceeds: how many of them it exceeds by the measure of all detectors together.
+        by_detector: how many it exceeds by the number of each detector alone.
+        origin: what the clean sets are, in words.
+        images: images of each of them.
     """
 
-    distance: float
-    most: str
-    beyond: int
-    clean: int
+    controls: int
+    exceeds: int
+    by_detector: dict[str, int]
+    origin: str
+    images: int
 
     @property
-    def p(self) -> float:
-        """Chance that one as clean as the others stands out as far, from 1 / (clean + 1) to 1."""
-        return (self.beyond + 1) / (self.clean + 1)
+    def false_alarm_rate(self) -> float:
+        """How often a clean set of this kind would exceed as many; not below 1 / (M + 1)."""
+        return (1 + self.controls - self.exceeds) / (self.controls + 1)
 
     @property
     def stands_out(self) -> bool:
-        """Whether fewer than 1 in 20 clean ones stand out as far; with fewer than 19 of them, nothing can."""
-        return self.p <= FALSE_ALARMS
+        """Whether so few clean sets would that the set is accused."""
+        return self.false_alarm_rate <= ALARMS
 
     @property
-    def decidable(self) -> bool:
-        """Whether there are enough clean ones for a verdict."""
-        return 1 / (self.clean + 1) <= FALSE_ALARMS
-
-    @property
-    def text(self) -> str:
-        """The verdict in words."""
-        if not self.decidable:
-            return f"no verdict: {self.clean} clean ones are too few to tell 1 in 20"
-        if self.stands_out:
-            return f"stands out more than each of {self.clean} clean ones, by its {self.most}"
-        return f"does not stand out: {self.beyond} of {self.clean} clean ones do so at least as far"
+    def can_accuse(self) -> bool:
+        """Whether there are clean sets enough for any accusation."""
+        return 1 / (self.controls + 1) <= ALARMS
 
 
-def standing(suspect: Mapping[str, float], clean: Sequence[Mapping[str, float]]) -> Standing:
-    """Where a suspect stands; of several statistics the one counts by which it stands out most.
+def measures(sets: Sequence[Statistics]) -> list[float]:
+    """The measure of each set among all: its largest robust deviation from their median, over the detectors that all
+    of them have."""
+    shared = shared_detectors(sets)
+    table = torch.tensor([[found[name] for name in shared] for found in sets], dtype=torch.float64)
+    deviations = torch.zeros_like(table)
+    for column in range(table.shape[1]):
+        median, spread = median_and_spread(table[:, column], LEAST_SPREAD)
+        deviations[:, column] = (table[:, column] - median) / spread
+    highest: list[float] = deviations.max(1).values.tolist()
+    return highest
 
-    Suspect and clean ones are measured in the same way, by median and spread of all of them together. One that is as
-    clean as the others is therefore as likely as each of them to be the most striking (conformal p-value: V. Vovk,
-    A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005), however many statistics there are.
 
-    Args:
-        suspect: statistic -> value, higher is more suspicious. clean: the same of each clean one.
+def shared_detectors(sets: Sequence[Statistics]) -> list[str]:
+    """The detectors that say something of every set, in the order of the first."""
+    return [name for name in sets[0] if all(name in found for found in sets)]
+
+
+def calibrated(suspected: Statistics, clean: Sequence[Statistics], origin: str, images: int) -> Calibration:
+    """The place of a set among clean ones.
 
     Raises:
-        ValueError: the clean ones lack a statistic.
+        ValueError: no detector has judged them all.
     """
-    for one in clean:
-        if one.keys() != suspect.keys():
-            raise ValueError(f"the clean ones state {', '.join(one)}, not {', '.join(suspect)}")
-    names = list(suspect)
-    values = torch.tensor([[one[name] for name in names] for one in (suspect, *clean)], dtype=torch.float64)
-    values = values.nan_to_num(nan=0.0)
-    middle = values.median(0).values
-    spread = NORMAL * (values - middle).abs().median(0).values
-    distance = (values - middle) / spread.clamp_min(LEAST_SPREAD)
-    furthest = distance.max(1).values
-    beyond = int((furthest[1:] >= furthest[0]).sum())
-    return Standing(float(furthest[0]), names[int(distance[0].argmax())], beyond, len(clean))
+    sets = [suspected, *clean]
+    shared = shared_detectors(sets)
+    if not clean or not shared:
+        raise ValueError("there is no clean set, or no detector that has judged them all")
+    own, *others = measures(sets)
+    by_detector = {name: sum(suspected[name] > found[name] for found in clean) for name in shared}
+    return Calibration(len(clean), sum(own > other for other in others), by_detector, origin, images)
