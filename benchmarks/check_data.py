@@ -3,8 +3,8 @@
     python benchmarks/check_data.py --source gtsrb --pictures FOLDER --work FOLDER --epochs 20
 
 ``--pictures`` holds the unpacked GTSRB or CINIC-10. Each source is cut in two: trusted pictures, from which the check
-draws its clean sets, and others, from which the suspected sets are drawn, one for each seed and attack, and as many that
-stay clean. Values were chosen on CIFAR-10, seeds 10 to 12 (``--source cifar10``), and on nothing else.
+draws its clean sets, and others, from which the suspected sets are drawn, one for each seed and attack, and as many
+that stay clean. Values were chosen on CIFAR-10, seeds 10 to 12 (``--source cifar10``), and on nothing else.
 
 The table: clean sets that are accused; of each attack the sets that are accused, the mean area under the ROC curve of
 the ranking of images, and how often the attacker's class is the one that is named.
@@ -182,7 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", choices=PARTS, required=True)
     parser.add_argument("--pictures", type=Path, default=Path())
-    parser.add_argument("--work", type=Path, required=True, help="for the folders that are made, and the cache")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="for the folders that are made, and the cache"
+    )
     parser.add_argument("--epochs", type=int, help="in the place of the usual recipe's, to save time")
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--attacks", type=lambda text: text.split(","), default=list(ATTACKS))

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from poisonlab.check.evidence import Statistics
+from poisonlab.check.evidence import LEAST_SPREADS, Statistics
 from poisonlab.defenses.shared.sample_scores import median_and_spread
 
 ALARMS = 0.05  # share of clean sets that may be accused
-LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,24 @@ class Calibration:
     """The suspected set among clean ones.
 
     Attributes:
-        controls: M, the clean sets.
-        exceeds: how many of them it exceeds by the measure of all detectors together.
+        own: the numbers of the suspected set, by detector. clean: those of each clean set.
+        exceeds: how many of these it exceeds by the measure of all detectors together.
         by_detector: how many it exceeds by the number of each detector alone.
         origin: what the clean sets are, in words.
         images: images of each of them.
     """
 
-    controls: int
+    own: Statistics
+    clean: tuple[Statistics, ...]
     exceeds: int
     by_detector: dict[str, int]
     origin: str
     images: int
+
+    @property
+    def controls(self) -> int:
+        """M, the clean sets."""
+        return len(self.clean)
 
     @property
     def false_alarm_rate(self) -> float:
@@ -51,34 +57,26 @@ class Calibration:
         return 1 / (self.controls + 1) <= ALARMS
 
 
-def measures(sets: Sequence[Statistics]) -> list[float]:
-    """The measure of each set among all: its largest robust deviation from their median, over the detectors that all
-    of them have."""
-    shared = shared_detectors(sets)
-    table = torch.tensor([[found[name] for name in shared] for found in sets], dtype=torch.float64)
-    deviations = torch.zeros_like(table)
-    for column in range(table.shape[1]):
-        median, spread = median_and_spread(table[:, column], LEAST_SPREAD)
-        deviations[:, column] = (table[:, column] - median) / spread
-    highest: list[float] = deviations.max(1).values.tolist()
-    return highest
-
-
-def shared_detectors(sets: Sequence[Statistics]) -> list[str]:
-    """The detectors that say something of every set, in the order of the first."""
-    return [name for name in sets[0] if all(name in found for found in sets)]
+def deviations(sets: Sequence[Statistics]) -> tuple[list[str], Tensor]:
+    """The detectors that say something of every set, and how many robust deviations each set's number lies above the
+    median of all, float64 ``(sets, detectors)``."""
+    names = [name for name in sets[0] if all(name in found for found in sets)]
+    table = torch.tensor([[found[name] for name in names] for found in sets], dtype=torch.float64)
+    for column, name in enumerate(names):
+        median, spread = median_and_spread(table[:, column], LEAST_SPREADS[name])
+        table[:, column] = (table[:, column] - median) / spread
+    return names, table
 
 
 def calibrated(suspected: Statistics, clean: Sequence[Statistics], origin: str, images: int) -> Calibration:
     """The place of a set among clean ones.
 
     Raises:
-        ValueError: no detector has judged them all.
+        ValueError: there is no clean set, or no detector has judged them all.
     """
-    sets = [suspected, *clean]
-    shared = shared_detectors(sets)
-    if not clean or not shared:
+    names, table = deviations([suspected, *clean])
+    if not clean or not names:
         raise ValueError("there is no clean set, or no detector that has judged them all")
-    own, *others = measures(sets)
-    by_detector = {name: sum(suspected[name] > found[name] for found in clean) for name in shared}
-    return Calibration(len(clean), sum(own > other for other in others), by_detector, origin, images)
+    own, *others = table.max(1).values.tolist()
+    by_detector = {name: sum(suspected[name] > found[name] for found in clean) for name in names}
+    return Calibration(suspected, tuple(clean), sum(own > x for x in others), by_detector, origin, images)

@@ -55,8 +55,8 @@ class DataCheck:
         if not found.can_accuse:
             least = f"{1 / (found.controls + 1):.0%}"
             return (
-                f"No verdict: only a ranking. It stands out {place}, and with {found.controls} clean sets a false alarm "
-                f"rate below {least} cannot be claimed; {CONTROLS} are needed for {ALARMS:.0%}."
+                f"No verdict: only a ranking. It stands out {place}, and with {found.controls} clean sets a false "
+                f"alarm rate below {least} cannot be claimed; {CONTROLS} are needed for {ALARMS:.0%}."
             )
         return f"This set does not stand out: {place}. {sure}. That is no proof that it is clean."
 
@@ -97,7 +97,9 @@ def check_data(
         own = examined
         if smaller:  # sets are compared at the same size
             part = references.drawn(data, plan.images, "suspects")
-            own = examine(part, granted, recipe, ctx.seed, counted.following("a part of it, for the comparison"))
+            own = examine(
+                part, granted, recipe, ctx.seed, counted.following("a part of it, for the comparison")
+            )
         clean = list(plan.sets)
         for seed, one in references.clean_sets(split.pool, plan.images, drawn) if split else ():
             step = counted.following(f"clean set {len(clean) + 1} of {drawn}")
@@ -153,14 +155,18 @@ def _drawn_plan(data: ImageSet, trusted: Trusted, controls: int) -> _Plan:
 def _shipped_plan(data: ImageSet, recipe: Recipe, like: str) -> _Plan:
     """Clean sets that were measured beforehand on images of the same kind."""
     if not like:
-        return _Plan("Give trusted clean images of the same classes, or name a kind of images that was measured.")
+        return _Plan(
+            "Give trusted clean images of the same classes, or name a kind of images that was measured."
+        )
     found = references.shipped(like)
     if found is None:
         return _Plan(f"No clean sets of {like} come with the program: give trusted clean images.")
     if references.described(recipe) != found.recipe:
         return _Plan(f"The clean sets of {like} that come with the program were trained by another recipe.")
     if len(data) < found.images:
-        return _Plan(f"The clean sets of {like} hold {found.images} images each, and this set only {len(data)}.")
+        return _Plan(
+            f"The clean sets of {like} hold {found.images} images each, and this set only {len(data)}."
+        )
     return _Plan("", found.images, len(found.sets), found.made, found.sets)
 
 

@@ -157,13 +157,27 @@ STATISTICS: dict[str, Callable[[Detection, ImageSet], float]] = {
 }
 
 
+# what sets are taken to differ by at least, in each of these numbers: a detector that is silent about most clean sets
+# would otherwise cry out over a trifle
+LEAST_SPREADS = {
+    "spectral_signatures": 0.1,
+    "activation_clustering": 0.01,
+    "confident_learning": 0.005,
+    "strip": 0.01,
+    "ewc_influence": 0.1,
+    ENERGY: 0.05,
+}
+
+
 def energy_tail(scores: Tensor, data: ImageSet) -> float:
     """The longest upper tail of a class's energies: (90 % quantile - median) / (median - 10 % quantile)."""
     longest = 0.0
     for label in range(len(data.classes)):
         own = scores[data.y.cpu() == label].double()
         if len(own) >= FEWEST:
-            low, middle, high = own.quantile(torch.tensor([1 - TAIL, 0.5, TAIL], dtype=torch.float64)).tolist()
+            low, middle, high = own.quantile(
+                torch.tensor([1 - TAIL, 0.5, TAIL], dtype=torch.float64)
+            ).tolist()
             ratio = (high - middle) / max(middle - low, 1e-9)
             longest = max(longest, ratio if math.isfinite(ratio) else 0.0)
     return longest

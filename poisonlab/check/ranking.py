@@ -78,7 +78,8 @@ def normalized_ranks(scores: Tensor) -> Tensor:
     values, inverse, counts = scores.double().unique(return_inverse=True, return_counts=True)
     last = counts.cumsum(0)
     middle = last.double() - (counts.double() + 1) / 2
-    return middle[inverse] / max(len(scores) - 1, 1)
+    ranks: Tensor = middle[inverse] / max(len(scores) - 1, 1)
+    return ranks
 
 
 def top(scores: Tensor, share: float) -> Tensor:

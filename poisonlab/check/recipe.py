@@ -47,17 +47,18 @@ class Recipe:
         )
 
 
-def usual(data: ImageSet, preset: Preset, dataset: str = "", settings: Mapping[str, Any] | None = None) -> Recipe:
+def usual(
+    data: ImageSet, preset: Preset, dataset: str = "", settings: Mapping[str, Any] | None = None
+) -> Recipe:
     """The usual victim and recipe for a set of images.
 
     Args:
         dataset: the registered dataset that the images are of; empty of a folder.
         settings: single values of the training to replace, such as ``{"epochs": 20}``.
     """
+    found = presets_of(len(data), data.shape[1])[preset]
     if dataset:
         found = preset_of(registry.dataset[dataset], preset)
-    else:
-        found = presets_of(len(data), data.shape[1])[preset]
     training = {**found["training"], **(settings or {})}
     precision = str(found.get("precision", "float32"))
     return Recipe(preset, dataset or STAND_IN, str(found["victim"]), training, precision)

@@ -57,9 +57,7 @@ def clean_sets(pool: ImageSet, images: int, count: int) -> Iterator[tuple[int, I
         yield FIRST_SEED + number, drawn(pool, images, "clean set", str(number))
 
 
-def measured(
-    trusted: Trusted, images: int, count: int, recipe: Recipe, ctx: Context
-) -> Iterator[Statistics]:
+def measured(trusted: Trusted, images: int, count: int, recipe: Recipe, ctx: Context) -> Iterator[Statistics]:
     """The numbers of clean sets, one after the other; each has a victim of its own seed.
 
     Raises:

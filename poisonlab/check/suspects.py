@@ -38,9 +38,7 @@ class Suspects:
         return len(self.data)
 
 
-def of_folder(
-    folder: Path, side: int, *, table: str = "", fit: Fit = "crop", color: bool = True
-) -> Suspects:
+def of_folder(folder: Path, side: int, *, table: str = "", fit: Fit = "crop", color: bool = True) -> Suspects:
     """All pictures of a folder, of its training and its test part alike.
 
     Args:
@@ -66,9 +64,8 @@ def of_dataset(name: str, preset: Preset) -> Suspects:
     """
     spec = make_spec(name, "none", "none", preset=preset)
     pool, test = spec.dataset.build().load()
-    if name.startswith(PREFIX):
-        data = pool  # nobody vouches for the part that a run would trust
-    else:
+    data = pool
+    if not name.startswith(PREFIX):  # of those, nobody vouches for the part that a run would trust
         data = divide(pool, test, spec.dataset.params, "from_scratch").train  # type: ignore[arg-type]
     return Suspects(data, tuple(f"{name}/{row}" for row in range(len(data))))
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 import poisonlab
 from poisonlab import machine
-from poisonlab.cli import check_model, data, multilevel, pack, reproduce, results, run, ui
+from poisonlab.cli import check_data, check_model, data, multilevel, pack, reproduce, results, run, ui
 from poisonlab.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_submission,
         _add_data,
         _add_check_model,
+        _add_check_data,
     ):
         add(command)
     command("doctor", results.doctor, "What works on this machine")
@@ -382,6 +383,37 @@ def _add_check_model(command: Command) -> None:
     )
     check.add_argument("--device", choices=machine.DEVICES, default="auto")
     check.add_argument("--json", action="store_true")
+
+
+def _add_check_data(command: Command) -> None:
+    """``check-data``."""
+    check = command(
+        "check-data", check_data.check_data, "Which images of a training set stand out, and does it"
+    )
+    what = check.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", type=Path, metavar="FOLDER", help="a folder for each class; or a table")
+    what.add_argument("--dataset", help="a registered dataset, or one of your own")
+    check.add_argument(
+        "--clean", type=Path, metavar="FOLDER", help="pictures of the same classes that you trust"
+    )
+    check.add_argument(
+        "--like", metavar="DATASET", help="compare with the clean sets of this kind, if shipped"
+    )
+    check.add_argument(
+        "--controls", type=int, default=19, help="clean sets drawn from --clean; 0 for no verdict"
+    )
+    check.add_argument("--share", type=float, default=0.1, help="of the images: the top of a detector")
+    check.add_argument("--csv", type=Path, metavar="FILE", help="every image with its scores")
+    check.add_argument("--filtered", type=Path, metavar="FOLDER", help="the set without the flagged images")
+    check.add_argument("--purified", type=Path, metavar="FOLDER", help="the set purified by PureGen-EBM")
+    check.add_argument("--table", default="", help="the .csv of names and labels to go by")
+    check.add_argument("--size", type=int, default=32, help="side in pixels of the pictures of a folder")
+    check.add_argument("--fit", choices=("crop", "stretch", "pad"), default="crop")
+    check.add_argument("--gray", action="store_true", help="one channel instead of three")
+    check.add_argument("--preset", choices=PRESETS, default="quick")
+    check.add_argument("--epochs", type=int, help="of each training, in the place of the usual number")
+    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--device", choices=machine.DEVICES, default="auto")
 
 
 def _engine(parser: argparse.ArgumentParser) -> None:

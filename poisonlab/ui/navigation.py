@@ -19,6 +19,7 @@ PAGES = {
         ("experiment", "Experiment", ":material/science:"),
         ("jobs", "Jobs", ":material/list_alt:"),
         ("own_pictures", "Your pictures", ":material/add_photo_alternate:"),
+        ("check_data", "Check a data set", ":material/search_check:"),
     ],
     "See the poison": [
         ("poisons", "Poisons", ":material/coronavirus:"),

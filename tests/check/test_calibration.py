@@ -1,64 +1,48 @@
-"""A verdict is a rank among clean ones: right in its share of false alarms whatever the statistics are."""
+"""A verdict is a place among clean sets."""
 
 import pytest
-import torch
 
-from poisonlab.check.calibration import standing
-
-
-def drawn(count: int, generator: torch.Generator, shift: float = 0.0) -> list[dict[str, float]]:
-    """Two statistics of very different size and form."""
-    normal = torch.randn(count, generator=generator) + shift
-    heavy = torch.rand(count, generator=generator).log().neg().exp() * 1e4
-    return [{"norm": float(a), "share": float(b)} for a, b in zip(normal, heavy, strict=True)]
+from poisonlab.check.calibration import calibrated, deviations
 
 
-def test_one_in_twenty_clean_ones_is_accused() -> None:
-    generator = torch.Generator().manual_seed(0)
-    accused = 0
-    tries = 2000
-    for _ in range(tries):
-        suspect, *clean = drawn(20, generator)
-        accused += standing(suspect, clean).stands_out
-
-    assert 0.035 < accused / tries < 0.065
+def clean(count: int = 19) -> list[dict[str, float]]:
+    return [
+        {"strip": 0.01 * number, "spectral_signatures": 2.0 - 0.1 * (number % 5)} for number in range(count)
+    ]
 
 
-def test_one_that_stands_out_is_accused_by_the_statistic_that_shows_it() -> None:
-    suspect, *clean = drawn(20, torch.Generator().manual_seed(1))
-    found = standing(suspect | {"norm": 50.0, "share": 2e4}, clean)
+def test_a_set_beyond_all_clean_ones_in_one_detector_stands_out() -> None:
+    found = calibrated({"strip": 0.1, "spectral_signatures": 9.0}, clean(), "drawn", 100)
 
-    assert found.stands_out and found.beyond == 0 and found.p == pytest.approx(0.05)
-    assert found.most == "norm"
-    assert "each of 19 clean ones, by its norm" in found.text
-
-
-def test_a_low_value_is_not_suspicious() -> None:
-    suspect, *clean = drawn(20, torch.Generator().manual_seed(2))
-
-    assert not standing(suspect | {"norm": -50.0, "share": 0.0}, clean).stands_out
+    assert found.exceeds == 19 and found.stands_out
+    assert found.false_alarm_rate == pytest.approx(1 / 20)
+    assert found.by_detector == {"strip": 10, "spectral_signatures": 19}
 
 
-@pytest.mark.parametrize("clean", [0, 1, 18])
-def test_too_few_clean_ones_give_no_verdict(clean: int) -> None:
-    found = standing({"norm": 1e9}, [{"norm": float(number)} for number in range(clean)])
+def test_a_set_like_the_others_does_not() -> None:
+    found = calibrated({"strip": 0.09, "spectral_signatures": 1.8}, clean(), "drawn", 100)
 
-    assert not found.stands_out and not found.decidable
-    assert f"{clean} clean ones are too few" in found.text
+    assert not found.stands_out and found.false_alarm_rate > 0.5
 
 
-def test_equal_values_accuse_nobody() -> None:
-    found = standing({"norm": 1.0}, [{"norm": 1.0}] * 19)
+def test_few_clean_sets_allow_no_accusation() -> None:
+    found = calibrated({"strip": 9.0, "spectral_signatures": 9.0}, clean(9), "drawn", 100)
 
-    assert found.p == 1.0 and not found.stands_out
-
-
-def test_what_cannot_be_computed_is_not_suspicious() -> None:
-    clean = [{"norm": float(number)} for number in range(1, 20)]
-
-    assert not standing({"norm": float("nan")}, clean).stands_out
+    assert found.exceeds == 9 and not found.stands_out and not found.can_accuse
+    assert found.false_alarm_rate == pytest.approx(0.1)
 
 
-def test_clean_ones_of_other_statistics_are_refused() -> None:
-    with pytest.raises(ValueError, match="not norm"):
-        standing({"norm": 1.0}, [{"share": 1.0}])
+def test_each_set_is_the_highest_once() -> None:
+    """What the false alarm rate rests on: the measure treats the suspected set as it does the others."""
+    sets = clean(20)
+    places = [calibrated(own, sets[:i] + sets[i + 1 :], "", 1).exceeds for i, own in enumerate(sets)]
+
+    assert sum(place == 19 for place in places) <= 1
+
+
+def test_only_detectors_that_judged_every_set_count() -> None:
+    names, table = deviations([{"strip": 1.0, "ewc_influence": 5.0}, *clean(3)])
+
+    assert names == ["strip"] and table.shape == (4, 1)
+    with pytest.raises(ValueError, match="no detector"):
+        calibrated({"ewc_influence": 1.0}, clean(3), "", 1)
