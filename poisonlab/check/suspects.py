@@ -10,7 +10,7 @@ from poisonlab import registry
 from poisonlab.data.base import DataError, divide
 from poisonlab.data.folder import decoded
 from poisonlab.data.own import PREFIX
-from poisonlab.data.shared.own_folder import Found, check_enough, look
+from poisonlab.data.shared.own_folder import FEWEST, Found, look
 from poisonlab.data.shared.pixels import Fit
 from poisonlab.spec.config import Preset, make_spec
 from poisonlab.types import ImageSet, joined
@@ -48,8 +48,9 @@ def of_folder(folder: Path, side: int, *, table: str = "", fit: Fit = "crop", co
         DataError: the folder or a picture cannot be used.
     """
     found = look(folder.expanduser(), table)
-    check_enough(len(found.train), len(found.test), found.root)
     pictures = (*found.train, *found.test)
+    if len(pictures) < FEWEST:
+        raise DataError(f"{found.root} holds {len(pictures)} pictures; at least {FEWEST} are needed")
     files = tuple(path for path, _ in pictures)
     names = tuple(path.relative_to(found.root).as_posix() for path in files)
     by_table = found.layout.startswith("the table")
