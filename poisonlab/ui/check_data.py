@@ -24,6 +24,7 @@ from poisonlab.spec.stages import Stage
 from poisonlab.ui import charts, images, link, navigation, people, theme
 from poisonlab.ui.offered import offered
 from poisonlab.ui.wording import escape
+from poisonlab.words.pages import CHECK_LIMITS
 
 NOBODY = ""  # in the choice of trusted images
 SHOWN = 24  # images of the gallery
@@ -257,18 +258,4 @@ def packed(check: DataCheck) -> bytes:
 def limits() -> None:
     """What a check can miss, and what its alarms are worth."""
     with st.expander("What this can miss", icon=":material/info:"):
-        st.markdown(LIMITS)
-
-
-LIMITS = """
-- **An attacker who knows the detectors** can make poisons that none of them sees. A set that does not stand out is not
-  thereby clean.
-- **Clean-label poisons** keep the right label, so nothing is wrong with the labels; targeted ones are a handful of
-  images, far fewer than the share that any detector looks at.
-- **Transfer attacks** are made for another network than the one that is trained here, and may show in none of its
-  features.
-- **Wrong labels and odd pictures** stand out as well: most sets have some, and no attacker put them there.
-- **The top tenth of each detector is always a tenth.** Only the comparison with clean sets says whether a set is
-  unusual. With 19 of them, one clean set in 20 is accused; clean sets of another origin than the suspected one, say of
-  another camera, make that number wrong.
-"""
+        st.markdown(CHECK_LIMITS)

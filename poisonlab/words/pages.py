@@ -1,4 +1,4 @@
-"""Which pages show something of a run, and what it must have recorded for that."""
+"""Which pages show something of a run, and what it must have recorded for that; the longer words of a page."""
 
 # What a run must have recorded for a page to show something of it, the typical kind first.
 SHOWS = {
@@ -18,3 +18,17 @@ HOME = {"home": ("TriggerTruth",)}
 
 # A page that looks into the networks of a run, which any run that was measured here may have left in the cache.
 LENS = "lens"
+
+# What a check of a data set can miss, and what its alarms are worth.
+CHECK_LIMITS = """
+- **An attacker who knows the detectors** can make poisons that none of them sees. A set that does not stand out is not
+  thereby clean.
+- **Clean-label poisons** keep the right label, so nothing is wrong with the labels; targeted ones are a handful of
+  images, far fewer than the share that any detector looks at.
+- **Transfer attacks** are made for another network than the one that is trained here, and may show in none of its
+  features.
+- **Wrong labels and odd pictures** stand out as well: most sets have some, and no attacker put them there.
+- **The top tenth of each detector is always a tenth.** Only the comparison with clean sets says whether a set is
+  unusual. With 19 of them, one clean set in 20 is accused; clean sets of another origin than the suspected one, say of
+  another camera, make that number wrong.
+"""
