@@ -195,7 +195,7 @@ def _detectors(check: DataCheck) -> None:
     rows = [
         (e.title, "" if e.target is None else classes[e.target], f"{e.statistic:.3g}") for e in check.evidence
     ]
-    (right if check.calibration else left).dataframe(
+    right.dataframe(
         pd.DataFrame(rows, columns=["detector", "names the class", "its number"]),
         hide_index=True,
         alt="What each detector says",
@@ -207,7 +207,7 @@ def _detectors(check: DataCheck) -> None:
             charts.drawn(figures.agreement, check.ranking),
             key="agreement",
             alt="Rank correlation of each pair of detectors",
-            place=right,
+            place=left,
         )
 
 
