@@ -2,14 +2,17 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from check_helpers import folder_of, noise_suspects, tiny_recipe
 from PIL import Image
 
 from poisonlab.check.data import DataCheck, check_data
-from poisonlab.check.suspects import Suspects, of_folder
+from poisonlab.check.suspects import Suspects, of_dataset, of_folder
 from poisonlab.check.takeaway import write_csv, write_filtered, write_purified
 from poisonlab.context import Context
 from poisonlab.data.base import DataError
@@ -99,3 +102,19 @@ def test_purifying_needs_a_model_of_clean_images(check: DataCheck, tmp_path: Pat
         write_purified(check, tmp_path / "purified", tiny_recipe(), None, Context())
 
     assert not (tmp_path / "purified").exists()
+
+
+def test_digits_are_purified_by_the_model_that_ships(
+    tmp_path: Path, no_training: list[tuple[int, int]]
+) -> None:
+    whole = of_dataset("digits", "quick")
+    found = check_data(Suspects(whole.data[:12], whole.names[:12]), tiny_recipe(), Context())
+
+    write_purified(found, tmp_path / "purified", replace(tiny_recipe(), kind="digits"), None, Context())
+
+    written = sorted((tmp_path / "purified").rglob("*.png"))
+    assert len(written) == 12
+    first = torch.from_numpy(np.array(Image.open(written[0])))
+    before = whole.data.x[int(written[0].stem), 0]
+    difference = (first.float() - before.float()).abs().mean()
+    assert 0 < difference < 40  # it moved, and it is the same digit
