@@ -5,28 +5,44 @@ the median of the M + 1 sets, and of these the largest. Were the suspected set a
 would be the highest with the same chance; so "higher than all M" happens to a clean set once in M + 1 times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from poisonlab.check.evidence import LEAST_SPREADS, Statistics
 from poisonlab.defenses.shared.sample_scores import median_and_spread
 
 ALARMS = 0.05  # share of clean sets that may be accused
 
+Statistics = Mapping[str, float]  # detector -> its number for a set, or for a network
+
+# what clean ones are taken to differ by at least, in the number of each detector: one that is silent about most of them
+# would otherwise cry out over a trifle
+LEAST_SPREADS = {
+    "spectral_signatures": 0.1,
+    "activation_clustering": 0.01,
+    "confident_learning": 0.005,
+    "strip": 0.01,
+    "ewc_influence": 0.1,
+    "puregen_ebm": 0.05,
+    "neural_cleanse": 0.1,
+    "rnp": 0.05,
+}
+LEAST_SPREAD = 1e-6  # of any other detector
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """The suspected set among clean ones.
+    """The suspected set, or network, among clean ones.
 
     Attributes:
-        own: the numbers of the suspected set, by detector. clean: those of each clean set.
+        own: the numbers of the suspected one, by detector. clean: those of each clean one.
         exceeds: how many of these it exceeds by the measure of all detectors together.
         by_detector: how many it exceeds by the number of each detector alone.
-        origin: what the clean sets are, in words.
-        images: images of each of them.
+        origin: what the clean ones are, in words.
+        images: images of each clean set, or that each clean network was trained on.
+        most: the detector by which the suspected one stands out most.
     """
 
     own: Statistics
@@ -35,10 +51,11 @@ class Calibration:
     by_detector: dict[str, int]
     origin: str
     images: int
+    most: str
 
     @property
     def controls(self) -> int:
-        """M, the clean sets."""
+        """M, the clean ones."""
         return len(self.clean)
 
     @property
@@ -63,7 +80,7 @@ def deviations(sets: Sequence[Statistics]) -> tuple[list[str], Tensor]:
     names = [name for name in sets[0] if all(name in found for found in sets)]
     table = torch.tensor([[found[name] for name in names] for found in sets], dtype=torch.float64)
     for column, name in enumerate(names):
-        median, spread = median_and_spread(table[:, column], LEAST_SPREADS[name])
+        median, spread = median_and_spread(table[:, column], LEAST_SPREADS.get(name, LEAST_SPREAD))
         table[:, column] = (table[:, column] - median) / spread
     return names, table
 
@@ -78,5 +95,8 @@ def calibrated(suspected: Statistics, clean: Sequence[Statistics], origin: str, 
     if not clean or not names:
         raise ValueError("there is no clean set, or no detector that has judged them all")
     own, *others = table.max(1).values.tolist()
+    most = names[int(table[0].argmax())]
     by_detector = {name: sum(suspected[name] > found[name] for found in clean) for name in names}
-    return Calibration(suspected, tuple(clean), sum(own > x for x in others), by_detector, origin, images)
+    return Calibration(
+        suspected, tuple(clean), sum(own > x for x in others), by_detector, origin, images, most
+    )

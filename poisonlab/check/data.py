@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from poisonlab.check import references
-from poisonlab.check.calibration import ALARMS, Calibration, calibrated
-from poisonlab.check.evidence import Evidence, Statistics, examine
+from poisonlab.check.calibration import ALARMS, Calibration, Statistics, calibrated
+from poisonlab.check.evidence import Evidence, examine
 from poisonlab.check.ranking import SHARE, Ranking, ranked, suspected_class
 from poisonlab.check.recipe import Recipe
 from poisonlab.check.references import Trusted

@@ -1,7 +1,7 @@
 """What each registered detector says of a set, and one number by which sets are compared."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +28,6 @@ DETECTORS = (
 )
 TAIL = 0.9  # quantile of a class's energies that is set against its median
 LEAST_SPREAD = 0.1  # of the median, of the scores of classes
-
-Statistics = Mapping[str, float]  # detector -> its number for a set
 
 
 @dataclass(frozen=True)
@@ -154,18 +152,6 @@ STATISTICS: dict[str, Callable[[Detection, ImageSet], float]] = {
     "confident_learning": _flagged,  # share of the images whose label is doubted
     "strip": _largest,  # largest share of a class that is flagged
     "ewc_influence": _largest,  # anomaly index of a class's share of flagged images
-}
-
-
-# what sets are taken to differ by at least, in each of these numbers: a detector that is silent about most clean sets
-# would otherwise cry out over a trifle
-LEAST_SPREADS = {
-    "spectral_signatures": 0.1,
-    "activation_clustering": 0.01,
-    "confident_learning": 0.005,
-    "strip": 0.01,
-    "ewc_influence": 0.1,
-    ENERGY: 0.05,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poisonlab import registry
-from poisonlab.check.calibration import Standing, standing
+from poisonlab.check.calibration import ALARMS, Calibration, calibrated
 from poisonlab.context import Context
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, channel_statistics, predict
@@ -79,20 +79,41 @@ class ModelCheck:
 
     Attributes:
         accuracy: on the test images. clean_accuracies: of the clean networks, on the same.
-        classes: their names.
+        calibration: its place among the clean networks. classes: their names.
     """
 
     brought: Brought
     accuracy: float
     clean_accuracies: tuple[float, ...]
     findings: tuple[Finding, ...]
-    standing: Standing
+    calibration: Calibration
     classes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One or two sentences, the rate of false alarms among them."""
+        found = self.calibration
+        if not found.can_accuse:
+            least = f"{1 / (found.controls + 1):.0%}"
+            return (
+                f"No verdict: with {found.controls} clean networks a false alarm rate below {least} cannot be claimed; "
+                f"{len(CLEAN_SEEDS)} are needed for {ALARMS:.0%}."
+            )
+        place = f"more than {found.exceeds} of {found.controls} clean networks of this kind"
+        sure = f"A clean one would come as far in about {found.false_alarm_rate:.0%} of cases"
+        if found.stands_out:
+            return f"This network stands out: {place}, most of all to {title(found.most)}. {sure}."
+        return f"This network does not stand out: {place}. {sure}. That is no proof that it is clean."
 
 
 def detectors() -> list[str]:
     """Names of the defenses that judge a network by itself, without its training set."""
     return [name for name in registry.defense if registry.defense[name].judges_models]
+
+
+def title(detector: str) -> str:
+    """A detector's name for people."""
+    return str(registry.defense[detector].card.title)
 
 
 def bring(
@@ -139,7 +160,7 @@ def check_model(
 
     Args:
         spec: dataset, victim and recipe of the clean networks; its attack and its defense are not looked at.
-        clean_networks: at least 19 for a verdict.
+        clean_networks: from 1; at least 19 for a verdict.
     """
     control = list(clean_controls(spec, splits, clean_networks, ctx))
     findings = []
@@ -149,13 +170,14 @@ def check_model(
         clean = tuple(float(found.class_scores.max()) for found in others)
         findings.append(Finding(name, own, float(own.class_scores.max()), clean))
     suspect = {finding.detector: finding.value for finding in findings}
-    calibration = [{f.detector: f.clean[number] for f in findings} for number in range(len(control))]
+    clean_ones = [{f.detector: f.clean[number] for f in findings} for number in range(len(control))]
+    calibration = calibrated(suspect, clean_ones, "trained here on the clean images", len(splits.train))
     return ModelCheck(
         brought,
         right(brought.network, splits.test),
         tuple(right(network, splits.test) for network in control),
         tuple(findings),
-        standing(suspect, calibration),
+        calibration,
         splits.test.classes,
     )
 

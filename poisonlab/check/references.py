@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from poisonlab.check.evidence import Statistics, examine
+from poisonlab.check.calibration import Statistics
+from poisonlab.check.evidence import examine
 from poisonlab.check.recipe import Recipe
 from poisonlab.context import Context, derive
 from poisonlab.data.base import proportional_order

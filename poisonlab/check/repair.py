@@ -3,22 +3,36 @@
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from poisonlab.models.base import Classifier
+from poisonlab.pipeline.takeout import INPUT
+from poisonlab.records.record import write_atomically
+from poisonlab.types import ImageSet
 
 
-def write_network(network: Classifier, classes: tuple[str, ...], path: Path) -> None:
-    """Weights under our names with their normalization, as safetensors; the victim and the classes stand in its head.
+def network_file(network: Classifier, images: ImageSet) -> bytes:
+    """Weights under our names with their normalization, as safetensors; what they belong to stands in the file's head.
+
+    :func:`~poisonlab.pipeline.takeout.read_network` builds the network from it.
+
+    Args:
+        images: of the shape and of the classes that the network is for.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    about = {
+        "victim": network.victim.model_dump_json() if network.victim else "",
+        "image": json.dumps(images.shape),
+        "classes": json.dumps(images.classes),
+        "input": INPUT,
+    }
+    return save(state, metadata=about)
+
+
+def write_network(network: Classifier, images: ImageSet, path: Path) -> None:
+    """The same, kept.
 
     Raises:
         OSError: the file cannot be written.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    victim = network.victim.model_dump_json() if network.victim else ""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file(state, temporary, metadata={"victim": victim, "classes": json.dumps(classes)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, network_file(network, images))

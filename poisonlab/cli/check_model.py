@@ -28,6 +28,8 @@ def check_model(options: argparse.Namespace) -> int:
 
     if bool(options.repair) != bool(options.to):
         raise UsageError("--repair DEFENSE and --to FILE go together")
+    if not 1 <= options.clean_networks <= 1000:
+        raise UsageError(f"--clean-networks must be from 1 to 1000, got {options.clean_networks}")
     spec = _spec(options)
     ctx = Context(
         device=machine.resolve_device(options.device),
@@ -44,7 +46,7 @@ def check_model(options: argparse.Namespace) -> int:
     print(json.dumps(_plain(checked)) if options.json else _told(checked))
     if options.repair:
         network = model.repaired(spec, brought, splits, ctx)
-        write_network(network, splits.test.classes, options.to)
+        write_network(network, splits.test, options.to)
         say(f"repaired by {options.repair}: {model.right(network, splits.test):.4f} right, in {options.to}")
     return OK
 
@@ -79,7 +81,7 @@ def _told(checked: "ModelCheck") -> str:
             [_row(finding, checked.classes) for finding in checked.findings],
         ),
         "",
-        f"Verdict: {checked.standing.text}.",
+        checked.verdict,
         CAUTION,
     ]
     return "\n".join(lines)
@@ -93,7 +95,7 @@ def _row(finding: Any, classes: tuple[str, ...]) -> list[Any]:
 
 def _plain(checked: "ModelCheck") -> dict[str, Any]:
     """What ``--json`` prints."""
-    standing = checked.standing
+    place = checked.calibration
     return {
         "accuracy": checked.accuracy,
         "normalization": checked.brought.normalization,
@@ -108,8 +110,8 @@ def _plain(checked: "ModelCheck") -> dict[str, Any]:
             }
             for finding in checked.findings
         },
-        "stands_out": standing.stands_out if standing.decidable else None,
-        "p": standing.p,
-        "by": standing.most,
-        "verdict": standing.text,
+        "stands_out": place.stands_out if place.can_accuse else None,
+        "false_alarm_rate": place.false_alarm_rate,
+        "most": place.most,
+        "verdict": checked.verdict,
     }

@@ -6,16 +6,13 @@ import torch
 from torch import Tensor
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.spec.config import VictimPart
 from poisonlab.training.victims import Victims, outline
 
 MOST_MEMBERS = 10_000  # of the victims of one file
 _SHARED = "shared."
 _VARYING = "varying."
-
-
-class WeightsError(ValueError):
-    """Weights that are not those of the network; the message names the layer."""
 
 
 def build_network(victim: VictimPart, image: tuple[int, int, int], classes: int) -> Classifier:

@@ -167,13 +167,14 @@ def _measured(metric: Metric, threat: str | None) -> Metric:
     return metric if metric.stands_for is None else catalogue.headline(threat)
 
 
-def verified_words(board: pd.DataFrame) -> list[str | None]:
+def verified_words(board: pd.DataFrame) -> pd.Series:
     """What a reader is told of the runs of each row that were verified here: ``verified``, ``2 of 3``, or nothing."""
     runs = board["n"] + board["collapsed"]
-    return [
+    words = [
         None if not marked else "verified" if marked == count else f"{marked} of {count} verified"
         for marked, count in zip(board["verified"], runs, strict=True)
     ]
+    return pd.Series(words, index=board.index, dtype=object)
 
 
 def plain(board: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """A verdict is a place among clean sets."""
 
 import pytest
+import torch
 
 from poisonlab.check.calibration import calibrated, deviations
 
@@ -46,3 +47,23 @@ def test_only_detectors_that_judged_every_set_count() -> None:
     assert names == ["strip"] and table.shape == (4, 1)
     with pytest.raises(ValueError, match="no detector"):
         calibrated({"ewc_influence": 1.0}, clean(3), "", 1)
+
+
+def test_one_in_twenty_clean_ones_is_accused() -> None:
+    """Whatever the numbers of the detectors look like, and however many there are."""
+    generator = torch.Generator().manual_seed(0)
+    tries = 2000
+    accused = 0
+    for _ in range(tries):
+        normal = torch.randn(20, generator=generator).tolist()
+        heavy = (1e4 * torch.rand(20, generator=generator).log().neg().exp()).tolist()
+        own, *others = ({"strip": a, "rnp": b} for a, b in zip(normal, heavy, strict=True))
+        accused += calibrated(own, others, "", 1).stands_out
+
+    assert 0.035 < accused / tries < 0.065
+
+
+def test_equal_numbers_accuse_nobody() -> None:
+    found = calibrated({"strip": 1.0}, [{"strip": 1.0}] * 19, "", 1)
+
+    assert found.exceeds == 0 and not found.stands_out
