@@ -169,6 +169,19 @@ class IBAU(Defense):
         ),
     )
 
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        x = torch.zeros(2, *shape, device=next(network.parameters()).device, requires_grad=True)
+        try:
+            (slope,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+            torch.autograd.grad(slope.square().sum(), x)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            raise ValueError(
+                f"i_bau needs gradients of gradients, and a layer of the victim has none ({error}); choose another "
+                "victim"
+            ) from error
+
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config
         model = copy.deepcopy(model).eval().requires_grad_(True).to(memory_format=torch.channels_last)

@@ -166,6 +166,20 @@ def test_attention_distillation_refuses_a_network_without_maps() -> None:
         spec.defense.build().check_network(outline(spec.victim, (3, 32, 32), 10), (3, 32, 32))
 
 
+@pytest.mark.parametrize(
+    ("victim", "takes"), [("mobilenet_v3_small", False), ("resnet18", True), ("vit_b_32", True)]
+)
+def test_i_bau_refuses_a_network_without_gradients_of_gradients(victim: str, takes: bool) -> None:
+    spec = make_spec("cifar10", "badnets", "i_bau", victim=f"torchvision:{victim}")
+    bare = outline(spec.victim, (3, 32, 32), 10)
+
+    if takes:
+        spec.defense.build().check_network(bare, (3, 32, 32))
+        return
+    with pytest.raises(ValueError, match="i_bau needs gradients of gradients"):
+        spec.defense.build().check_network(bare, (3, 32, 32))
+
+
 def test_gradients_of_attention_have_gradients() -> None:
     """Defenses and attacks that unroll training need them, and torch's faster attention has none."""
 
