@@ -24,6 +24,8 @@ from poisonlab.types import Detection, ImageSet, Splits
 
 CLEAN_SEEDS = range(1000, 1019)  # of the clean networks: nineteen are the fewest that tell 1 in 20
 
+CHECK = "check"  # the stage name of the progress over all networks
+
 # mean and standard deviation of each channel, as people publish networks
 PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "none": ((0.0,), (1.0,)),
@@ -162,20 +164,26 @@ def check_model(
         spec: dataset, victim and recipe of the clean networks; its attack and its defense are not looked at.
         clean_networks: from 1; at least 19 for a verdict.
     """
-    control = list(clean_controls(spec, splits, clean_networks, ctx))
-    findings = []
-    for name in detectors():
-        own = _detected(spec, name, brought.network, splits, ctx)
-        others = [_detected(spec, name, network, splits, ctx) for network in control]
-        clean = tuple(float(found.class_scores.max()) for found in others)
-        findings.append(Finding(name, own, float(own.class_scores.max()), clean))
+    counted = ctx.for_stage(CHECK)
+    own = {name: _detected(spec, name, brought.network, splits, ctx) for name in detectors()}
+    control: list[float] = []
+    clean_scores: dict[str, list[float]] = {name: [] for name in own}
+    for network in clean_controls(spec, splits, clean_networks, ctx):
+        counted.progress(1 + len(control), 1 + clean_networks, every=0)
+        control.append(right(network, splits.test))
+        for name, scores in clean_scores.items():
+            scores.append(float(_detected(spec, name, network, splits, ctx).class_scores.max()))
+    findings = [
+        Finding(name, found, float(found.class_scores.max()), tuple(clean_scores[name]))
+        for name, found in own.items()
+    ]
     suspect = {finding.detector: finding.value for finding in findings}
     clean_ones = [{f.detector: f.clean[number] for f in findings} for number in range(len(control))]
     calibration = calibrated(suspect, clean_ones, "trained here on the clean images", len(splits.train))
     return ModelCheck(
         brought,
         right(brought.network, splits.test),
-        tuple(right(network, splits.test) for network in control),
+        tuple(control),
         tuple(findings),
         calibration,
         splits.test.classes,
@@ -188,7 +196,6 @@ def clean_controls(spec: ExperimentSpec, splits: Splits, count: int, ctx: Contex
         seed = CLEAN_SEEDS.start + number
         seeded = spec.model_copy(update={"seed": seed, "weights": ""})
         trainer = Trainer(seeded, splits, ctx.reseeded(seed))
-        ctx.progress(number, count)
         yield trainer.train(Stage.CONTROL, [splits.train]).member(0)
 
 

@@ -13,6 +13,15 @@ MOST = 12.0  # deviations that are drawn; what lies further stands at the edge
 
 def among_clean_sets(found: Calibration) -> go.Figure:
     """A row for each detector: its number for every clean set and for the suspected one, in robust deviations."""
+    return _among(found, "set")
+
+
+def among_clean_networks(found: Calibration) -> go.Figure:
+    """The same of a network among clean ones."""
+    return _among(found, "network")
+
+
+def _among(found: Calibration, what: str) -> go.Figure:
     names, table = deviations([found.own, *found.clean])  # (M + 1, detectors)
     shown = table.clamp(-MOST, MOST)
     titles = [title(name) for name in names]
@@ -23,21 +32,21 @@ def among_clean_sets(found: Calibration) -> go.Figure:
             x=values,
             y=[text] * len(values),
             mode="markers",
-            name="clean sets",
+            name=f"clean {what}s",
             legendgroup="clean",
             showlegend=number == 0,
             marker={"color": CONTROL, "symbol": "line-ns-open", "size": 14},
-            hovertemplate="a clean set: %{x:.1f}<extra></extra>",
+            hovertemplate=f"a clean {what}: %{{x:.1f}}<extra></extra>",
         )
     figure.add_scatter(
         x=shown[0].tolist(),
         y=titles,
         mode="markers",
-        name="this set",
+        name=f"this {what}",
         marker={"color": POISONED, "symbol": "diamond", "size": 13},
-        hovertemplate="this set: %{x:.1f}<extra></extra>",
+        hovertemplate=f"this {what}: %{{x:.1f}}<extra></extra>",
     )
-    layout(figure, "robust deviations from the median set", "", 130 + 45 * len(titles))
+    layout(figure, f"robust deviations from the median {what}", "", 130 + 45 * len(titles))
     figure.update_yaxes(autorange="reversed")
     return figure
 

@@ -11,8 +11,9 @@ from safetensors.torch import save as save_bytes
 
 from poisonlab import registry
 from poisonlab.measure.recorded import check_ranges
+from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.pipeline.reopen import Opened
-from poisonlab.pipeline.weights import WeightsError, load_victims
+from poisonlab.pipeline.weights import load_victims
 from poisonlab.records.record import RECORD, ModelName, RecordError, RunRecord, parse_record
 from poisonlab.records.recorded_spec import NotRunnable
 from poisonlab.records.submission import MODELS, SETTINGS, SubmissionError, weights_member

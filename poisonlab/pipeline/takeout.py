@@ -15,8 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.pipeline.reopen import NotKept, Opened, reopen
-from poisonlab.pipeline.weights import WeightsError, load_network
+from poisonlab.pipeline.weights import load_network
 from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import NotRunnable
 from poisonlab.spec.config import VictimPart

@@ -20,6 +20,7 @@ PAGES = {
         ("jobs", "Jobs", ":material/list_alt:"),
         ("own_pictures", "Your pictures", ":material/add_photo_alternate:"),
         ("check_data", "Check a data set", ":material/search_check:"),
+        ("check_model", "Check a network", ":material/troubleshoot:"),
     ],
     "See the poison": [
         ("poisons", "Poisons", ":material/coronavirus:"),

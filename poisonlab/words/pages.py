@@ -32,3 +32,13 @@ CHECK_LIMITS = """
   unusual. With 19 of them, one clean set in 20 is accused; clean sets of another origin than the suspected one, say of
   another camera, make that number wrong.
 """
+
+# The same of a check of a network.
+CHECK_MODEL_LIMITS = """
+- **Whoever knows the detectors** can hide a backdoor from them. A network that does not stand out is not thereby clean.
+- **Triggers that touch the whole image**, backdoors of a single image, and triggers that differ from image to image
+  leave no small common trigger to be found.
+- **The clean networks were trained here**, on the images given and by the recipe of the preset. A network that was
+  trained on other images, for longer, or with other augmentation can differ from them without any backdoor.
+- **1 in 20 clean networks is accused** by a comparison with nineteen. Look at the recovered trigger and at its class.
+"""

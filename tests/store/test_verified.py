@@ -31,16 +31,16 @@ def test_a_marked_run_is_counted_in_its_row(store: Store, spec, record: RunRecor
     mark(store.results, record, SUBMISSION, "cpu")
 
     assert marked(store) == [1] and store.verified.has(record.run_id)
-    assert verified_words(store.leaderboard.rows()) == ["1 of 2 verified"]
+    assert verified_words(store.leaderboard.rows()).tolist() == ["1 of 2 verified"]
 
 
 def test_a_row_of_verified_runs_alone_says_so(store: Store, record: RunRecord) -> None:
-    assert verified_words(store.leaderboard.rows()) == [None]
+    assert verified_words(store.leaderboard.rows()).tolist() == [None]
 
     mark(store.results, record, SUBMISSION, "cpu")
     store.verified.index()
 
-    assert verified_words(store.leaderboard.rows()) == ["verified"]
+    assert verified_words(store.leaderboard.rows()).tolist() == ["verified"]
 
 
 def test_marks_are_found_when_the_store_opens_again(store: Store, record: RunRecord, tmp_path: Path) -> None:
