@@ -196,6 +196,19 @@ def test_a_number_that_was_raised_is_told_and_marks_nothing(changed, tmp_path: P
     assert not (tmp_path / "others" / "runs").exists() and not (tmp_path / "others" / FOLDER).exists()
 
 
+def test_a_run_of_another_device_may_differ_by_what_is_said(made, changed, tmp_path: Path, capsys) -> None:
+    moved = made[0].metrics["clean_accuracy"] + 1 / 60
+    file = changed(in_run(device="cuda (NVIDIA H200)", metrics__clean_accuracy=moved, torch="2.0.1"))
+    capsys.readouterr()
+
+    verify(file, tmp_path / "others", "--device", "cpu", "--json")
+
+    found = said(capsys)
+    states = {number["name"]: number["state"] for number in found["numbers"]}
+    assert found["tolerance"] == pytest.approx(2 / 60) and states["clean_accuracy"] == "within tolerance"
+    assert states["asr"] == "equal" and found["verified"]
+
+
 def test_weights_of_another_network_do_not_give_the_numbers(changed, tmp_path: Path, capsys) -> None:
     def exchange(members: Members) -> None:
         members[WEIGHTS] = members["weights/control.safetensors"]
