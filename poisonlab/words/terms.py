@@ -325,8 +325,8 @@ TERMS = {
     ),
     "verified": Term(
         "Verified",
-        "Runs whose submitted networks were measured again on this machine, with the same numbers "
-        "(`poisonlab verify`). What a record says of itself does not count.",
+        "Runs whose submitted networks were measured again on this machine (`poisonlab verify`): accuracies and attack "
+        "success are as claimed. How the networks were trained, and what detectors found, weights do not tell.",
     ),
     "diverged": Term(
         "Diverged",
