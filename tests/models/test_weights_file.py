@@ -102,13 +102,14 @@ def damaged(kind: str) -> bytes:
         "empty": b"",
         "cut": whole[: len(whole) // 2],
         "garbage": b"\x00garbage" * 99,
+        "short": b"junk",
         "text": b"hello",
         "picture": b"\x89PNG\r\n\x1a\n" + bytes(99),
     }[kind]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("kind", ["empty", "cut", "garbage", "text", "picture"])
+@pytest.mark.parametrize("kind", ["empty", "cut", "garbage", "short", "text", "picture"])
 def test_damaged_files_are_refused_in_one_line(kind: str, suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"w{suffix}"
     file.write_bytes(damaged(kind))
@@ -128,6 +129,21 @@ def test_a_file_that_was_cut_short_is_refused(length: float, tmp_path: Path) -> 
 
     with pytest.raises(WeightsError):
         read_weights(file)
+
+
+def test_no_damage_brings_anything_but_a_refusal_or_weights(tmp_path: Path) -> None:
+    """Bytes changed at random, and random bytes."""
+    draw = np.random.default_rng(3)
+    whole = np.frombuffer(written(STATE, tmp_path / "w.pt").read_bytes(), dtype=np.uint8)
+    for number in range(400):
+        changed = whole.copy() if number % 2 else draw.integers(0, 255, 99).astype(np.uint8)
+        changed[draw.integers(0, len(changed), 1 + number % 9)] = draw.integers(0, 255)
+        file = tmp_path / f"{number}.pt"
+        file.write_bytes(changed.tobytes())
+        try:
+            read_weights(file)
+        except WeightsError as error:
+            assert "\n" not in str(error)
 
 
 NO_STATES: list[Any] = [
