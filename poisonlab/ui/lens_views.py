@@ -10,7 +10,7 @@ from torch import Tensor
 
 from poisonlab.figures import lens as figures
 from poisonlab.figures.png import as_png, framed
-from poisonlab.lens.attention import Attention
+from poisonlab.lens.attention import LARGE, Attention
 from poisonlab.lens.features import METHODS, Planes
 from poisonlab.lens.per_class import PerClass
 from poisonlab.lens.pictures import Pictures
@@ -110,11 +110,12 @@ def attention_view(record: Any, trial: int, place: Any) -> None:
         )
     usual = found.names[found.usual]
     order = [usual, *(name for name in found.names if name != usual)]
-    chosen = found.names.index(link.choice(place, "Map", order, str, key="map", help=WHICH))
+    chosen = found.names.index(link.choice(place, "Map", order, str, key="map"))
+    placed = found.even <= LARGE  # not where there is no trigger
     st.markdown(
         "Bright yellow is where a network looks for the answer it gives; the frame is where the trigger is. **A "
         "backdoored network looks at the trigger, the control at the thing itself.**"
-        if found.support.any()
+        if placed
         else "Bright yellow is where a network looks for the answer it gives."
     )
     strip(
@@ -125,9 +126,14 @@ def attention_view(record: Any, trial: int, place: Any) -> None:
         "What the networks are shown, and what it is.",
     )
     for model, maps in found.maps.items():
-        _attended(found, model, maps[chosen], found.shares[model][chosen])
-    if found.support.any():
+        _attended(found, model, maps[chosen], found.shares[model][chosen] if placed else None)
+    if placed:
         _shares(found)
+    elif found.support.any():
+        st.caption(
+            f"The trigger changes {percent(found.even)} of the pixels: it has no place that could be looked at."
+        )
+    st.caption(WHICH)
     if any(item.kind in navigation.SHOWS["neurons"] for item in record.artifacts):
         navigation.link("neurons", "Which channels the trigger drives", run=record.run_id)
 
@@ -141,9 +147,13 @@ WHICH = (
 )
 
 
-def _attended(found: Attention, model: str, maps: Tensor, shares: Tensor) -> None:
-    """A row of pictures under one network's maps."""
-    known = shares[shares.isfinite()]
+def _attended(found: Attention, model: str, maps: Tensor, shares: Tensor | None) -> None:
+    """A row of pictures under one network's maps.
+
+    Args:
+        shares: of each picture's map in the trigger; ``None`` where it has no place.
+    """
+    known = found.x[:0] if shares is None else shares[shares.isfinite()]
     mean = f": {percent(float(known.mean()))} in the trigger, on average" if len(known) else ""
     st.markdown(f"**{NAMES[model]}**{mean}")
     rows = zip(found.x, maps, found.support, found.true, found.answers[model], strict=True)
