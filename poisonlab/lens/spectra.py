@@ -67,8 +67,8 @@ def amplitudes(x: Tensor) -> Tensor:
 
     Row ``h // 2 + f`` holds f waves from top to bottom, column ``w // 2 + f`` f waves from left to right.
     """
-    found: Tensor = torch.fft.fftshift(torch.fft.fft2(gray(x)), dim=(-2, -1)).abs()
-    return found
+    transformed: Tensor = torch.fft.fftshift(torch.fft.fft2(gray(x)), dim=(-2, -1))
+    return transformed.abs()
 
 
 def mean_spectrum(x: Tensor) -> Tensor:
