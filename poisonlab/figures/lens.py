@@ -46,7 +46,7 @@ def feature_planes(planes: Planes, pictures: Pictures) -> go.Figure:
     layout(figure, "", "", 440)
     for column, model in enumerate(models, 1):
         figure.update_xaxes(title_text=_axis_title(planes, model, 0), row=1, col=column)
-        figure.update_yaxes(title_text=_axis_title(planes, model, 1), title_standoff=2, row=1, col=column)
+        figure.update_yaxes(title_text=_axis_title(planes, model, 1), title_standoff=12, row=1, col=column)
     figure.update_layout(legend_y=1.12, margin_t=80, dragmode="select", clickmode="event+select")
     return figure
 
