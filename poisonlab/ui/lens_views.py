@@ -227,17 +227,16 @@ def spectra_view(record: Any, trial: int, place: Any) -> None:
             key="spectrum-change",
             alt="Change of the amplitude of each frequency against the clean pictures",
         )
-    st.caption(_averaged(found))
+    st.caption(_averaged(found, chosen))
 
 
-def _averaged(found: Spectra) -> str:
-    """What the means are of, and what is missing."""
-    text = (
-        f"Amplitudes of the gray pictures' Fourier transform, the mean over {found.averaged} training images"
-    )
+def _averaged(found: Spectra, chosen: str) -> str:
+    """What the spectra are of, and what is missing."""
+    of = f"the mean over {found.averaged} training images" if chosen == MEAN else f"of training {chosen}"
+    text = f"Amplitudes of the gray pictures' Fourier transform, {of}"
     if "poisoned" not in found.images:
         return f"{text}. Nothing is poisoned in this run."
-    text += ", the same ones before and after they were poisoned."
+    text += ", before and after the poisoning."
     if "purified" not in found.images:
         return f"{text} The defense of this run changes no picture."
     return text
