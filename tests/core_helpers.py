@@ -264,3 +264,10 @@ def tiny_spec(defense: str = "none", seed: int = 0, **overrides: Any) -> Experim
     """BadNets on a hundred digits, one epoch. Overrides are written ``training__epochs=3``."""
     more = {name.replace("__", "."): value for name, value in overrides.items()}
     return make_spec("digits", "badnets", defense, seed=seed, overrides=TINY | more)
+
+
+def least(detector: str, spec: ExperimentSpec) -> Config:
+    """The parameters of a detector that finds nothing, but quickly."""
+    config: Config = registry.defense[detector].Config.for_preset(spec.preset, spec.dataset.name)
+    few = {"rounds": 2, "steps": 2, "repeats": 2, "unlearn_epochs": 1, "search_batch": 4}
+    return config.model_copy(update={name: value for name, value in few.items() if hasattr(config, name)})

@@ -16,7 +16,7 @@ from poisonlab.models.shared.fit_weights import fit
 from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.experiment import load
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import Config, DefensePart, ExperimentSpec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import new_network
@@ -222,12 +222,17 @@ def _detected(
     spec: ExperimentSpec, detector: str, network: Classifier, splits: Splits, ctx: Context
 ) -> Detection:
     """A detector's verdict with the values that it has in the spec's preset; the training set stays unknown to it."""
-    config = registry.defense[detector].Config.for_preset(spec.preset, spec.dataset.name)
-    part = type(spec.defense)(name=detector, params=config)
+    part = DefensePart(name=detector, params=values_of(detector, spec))
     defender = Defender(spec.model_copy(update={"defense": part}), splits.reserve, ctx)
     found = defender.detect(Stage.DETECT, network, defender.clean())
     assert found is not None  # a defense that judges models returns a verdict
     return found
+
+
+def values_of(detector: str, spec: ExperimentSpec) -> Config:
+    """The parameters of a detector under the preset of a spec."""
+    config: Config = registry.defense[detector].Config.for_preset(spec.preset, spec.dataset.name)
+    return config
 
 
 def _asked(normalization: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_helpers import TINY
+from core_helpers import TINY, least
 
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.check import model
@@ -90,8 +90,9 @@ def test_weights_of_other_classes_and_unknown_normalizations_are_refused(
 
 
 def test_the_detectors_judge_the_network_beside_clean_ones(
-    attacked: Opened, splits: Splits, ctx: Context
+    attacked: Opened, splits: Splits, ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(model, "values_of", least)
     network = attacked.attacked.undefended.member(0)
     brought = model.bring(spec(), network.state_dict(), splits, ctx)
 
@@ -131,3 +132,23 @@ def test_a_defense_that_repairs_nothing_is_refused(attacked: Opened, splits: Spl
 
     with pytest.raises(ValueError, match="does not repair"):
         model.repaired(spec("spectral_signatures"), brought, splits, ctx)
+
+
+@pytest.mark.slow
+def test_a_backdoor_stands_out_among_clean_networks_and_a_clean_network_does_not(
+    tmp_path: Path, splits: Splits
+) -> None:
+    """The detectors of the preset, on networks that learned more; six clean ones show the order."""
+    ctx = Context(cache=StageCache(tmp_path))
+    found = {}
+    for attack in ("badnets", "none"):
+        own = make_spec("digits", attack, "none", seed=11)
+        run_experiment(own, ctx)
+        usual = make_spec("digits", "none", "none")
+        whole = model.opened(usual, ctx)
+        network = reopen(own, tmp_path).attacked.undefended.member(0)
+        brought = model.bring(usual, network.state_dict(), whole, ctx)
+        found[attack] = model.check_model(usual, brought, whole, ctx, clean_networks=6).calibration
+
+    assert found["badnets"].exceeds == 6
+    assert found["none"].exceeds < 6

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from core_helpers import least
 from page_helpers import Open, words
 from streamlit.testing.v1 import AppTest
 
@@ -34,7 +35,7 @@ def nobody_asked_yet() -> Iterator[None]:
 def one_clean_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see everything but a verdict."""
     monkeypatch.setattr(ui.model, "check_model", functools.partial(model.check_model, clean_networks=1))
-    monkeypatch.setattr(ui.model, "detectors", lambda: ["neural_cleanse"])
+    monkeypatch.setattr(ui.model, "values_of", least)
 
 
 def saved(content: Any) -> bytes:
@@ -84,7 +85,7 @@ def test_weights_get_a_verdict_and_a_repair_to_take_away(open_page: Open, tmp_pa
 
     assert asked.task.state == "done", asked.task.message
     said = words(app)
-    assert "No verdict: with 1 clean networks" in said
+    assert "with 1 clean networks" in said
     assert "The smallest trigger that sends every image to a class" in said
     assert [metric.label for metric in app.metric][:2] == [
         "Accuracy of this network",
