@@ -44,7 +44,13 @@ def main() -> None:
         f"{chosen.controls} sets of {chosen.images} of the {len(pool)} images of {chosen.dataset} for training, each "
         f"with a victim of its own seed from {references.FIRST_SEED} on, on a CPU"
     )
-    table = {"images": chosen.images, "made": made, "recipe": references.described(usual), "sets": sets}
+    table = {
+        "images": chosen.images,
+        "pool": len(pool),
+        "made": made,
+        "recipe": references.described(usual),
+        "sets": sets,
+    }
     references.SHIPPED.mkdir(exist_ok=True)
     path = references.SHIPPED / f"{chosen.dataset}.json"
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

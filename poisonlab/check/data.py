@@ -104,7 +104,7 @@ def check_data(
         for seed, one in references.clean_sets(split.pool, plan.images, drawn) if split else ():
             step = counted.following(f"clean set {len(clean) + 1} of {drawn}")
             clean.append(examine(one, granted, recipe, seed, step).statistics())
-        calibration = calibrated(own.statistics(), clean, plan.origin, plan.images)
+        calibration = calibrated(own.statistics(), clean, plan.origin, plan.images, plan.overlap)
     target, named_by = suspected_class(examined.evidence)
     ranking = ranked(examined.evidence, share)
     return DataCheck(
@@ -130,6 +130,7 @@ class _Plan:
         why_not: why with none; then all else is empty.
         images: of each set. controls: how many there are or will be drawn.
         origin: what they are, in words. sets: their numbers, where they were measured beforehand.
+        overlap: the share of their pool that each of them is.
     """
 
     why_not: str = ""
@@ -137,6 +138,7 @@ class _Plan:
     controls: int = 0
     origin: str = ""
     sets: tuple[Statistics, ...] = ()
+    overlap: float = 0.0
 
 
 def _drawn_plan(data: ImageSet, trusted: Trusted, controls: int) -> _Plan:
@@ -149,7 +151,8 @@ def _drawn_plan(data: ImageSet, trusted: Trusted, controls: int) -> _Plan:
             f"The trusted images are too few: clean sets of {images} could be drawn, and "
             f"{FEWEST_OF_A_CLASS} images of each class are needed."
         )
-    return _Plan("", images, controls, "drawn from the trusted images, each with a victim of its own seed")
+    origin = "drawn from the trusted images, each with a victim of its own seed"
+    return _Plan("", images, controls, origin, overlap=images / len(trusted.pool))
 
 
 def _shipped_plan(data: ImageSet, recipe: Recipe, like: str) -> _Plan:
@@ -167,7 +170,7 @@ def _shipped_plan(data: ImageSet, recipe: Recipe, like: str) -> _Plan:
         return _Plan(
             f"The clean sets of {like} hold {found.images} images each, and this set only {len(data)}."
         )
-    return _Plan("", found.images, len(found.sets), found.made, found.sets)
+    return _Plan("", found.images, len(found.sets), found.made, found.sets, found.images / found.pool)
 
 
 class _Counted:

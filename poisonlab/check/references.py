@@ -76,12 +76,13 @@ class Controls:
     """Clean sets that were measured beforehand.
 
     Attributes:
-        images: of each set. sets: the numbers of each.
+        images: of each set. pool: images that they were drawn from. sets: the numbers of each.
         recipe: what their networks were trained by, as :func:`described`.
         made: how, in a sentence.
     """
 
     images: int
+    pool: int
     sets: tuple[Statistics, ...]
     recipe: dict[str, object]
     made: str
@@ -103,4 +104,4 @@ def shipped(kind: str, folder: Path = SHIPPED) -> Controls | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    return Controls(found["images"], tuple(found["sets"]), found["recipe"], found["made"])
+    return Controls(found["images"], found["pool"], tuple(found["sets"]), found["recipe"], found["made"])

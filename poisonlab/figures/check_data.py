@@ -22,7 +22,7 @@ def among_clean_networks(found: Calibration) -> go.Figure:
 
 
 def _among(found: Calibration, what: str) -> go.Figure:
-    names, table = deviations([found.own, *found.clean])  # (M + 1, detectors)
+    names, table = deviations([found.own, *found.clean], found.overlap)  # (M + 1, detectors)
     shown = table.clamp(-MOST, MOST)
     titles = [title(name) for name in names]
     figure = go.Figure()

@@ -118,7 +118,8 @@ def _progress() -> None:
     label = f"{escape(asked.dataset)}: set {done + 1} of {total}"
     if inner:
         known = {stage.value: stage.info.label for stage in Stage}
-        label += f" · {known.get(inner[-1].stage, inner[-1].stage).lower()} {share:.0%}"
+        stage = known.get(inner[-1].stage, inner[-1].stage).lower().removeprefix("undefended ")
+        label += f" · {stage} {share:.0%}"
     st.progress(min(1.0, done / total), text=label)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Cancel", icon=":material/stop_circle:", disabled=task.stopping):

@@ -67,3 +67,14 @@ def test_equal_numbers_accuse_nobody() -> None:
     found = calibrated({"strip": 1.0}, [{"strip": 1.0}] * 19, "", 1)
 
     assert found.exceeds == 0 and not found.stands_out
+
+
+def test_what_clean_sets_share_counts_for_the_suspect() -> None:
+    """Sets of three quarters of one pool differ little; another set needs sqrt(7) times the distance."""
+    ones = [{"strip": one["strip"]} for one in clean()]
+    apart = calibrated({"strip": 0.3}, ones, "", 100)
+    shared = calibrated({"strip": 0.3}, ones, "", 100, 0.75)
+
+    assert apart.stands_out and not shared.stands_out
+    ratio = deviations([apart.own, *ones])[1][0] / deviations([apart.own, *ones], 0.75)[1][0]
+    assert float(ratio) == pytest.approx(7**0.5)
