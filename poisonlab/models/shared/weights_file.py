@@ -1,6 +1,5 @@
 """A file of weights that somebody brings: safetensors, or what ``torch.save`` wrote, read without running any of it."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,12 @@ def _of_torch(path: Path) -> Tensors:
     try:
         with torch.serialization.safe_globals([*_ARRAYS, *_NAMED_BEFORE_NUMPY_2]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path.name} holds more than weights ({_what(error)}) and is not opened: save the state dict alone, "
-            "torch.save(model.state_dict(), FILE)"
-        ) from None
     except Exception as error:  # of any bytes torch's reader raises anything
+        if "GLOBAL" in str(error):
+            raise WeightsError(
+                f"{path.name} holds more than weights ({_what(error)}) and is not opened: save the state dict alone, "
+                "torch.save(model.state_dict(), FILE)"
+            ) from None
         raise WeightsError(f"{path.name} is no whole file of torch.save: {_what(error)}") from None
     return _unwrapped(loaded, path)
 
