@@ -9,7 +9,18 @@ __version__ = "0.1.0"
 
 RESULTS = "POISONLAB_RESULTS"  # environment variable
 
-API = ("Run", "RunFailed", "SpecError", "leaderboard", "load_run", "make_spec", "run", "sweep")
+API = (
+    "Run",
+    "RunFailed",
+    "SpecError",
+    "check_data",
+    "check_model",
+    "leaderboard",
+    "load_run",
+    "make_spec",
+    "run",
+    "sweep",
+)
 
 _PACKAGE = Path(__file__).resolve().parent
 _PACKED = _PACKAGE / "_app"  # a wheel holds there what a checkout has on its top level
@@ -40,8 +51,10 @@ def __getattr__(name: str) -> Any:
     """The names of :mod:`poisonlab.api`, which is imported when the first of them is asked for."""
     if name in API:
         return getattr(importlib.import_module("poisonlab.api"), name)
+    if name == "zoo":
+        return importlib.import_module("poisonlab.zoo")
     raise AttributeError(f"module 'poisonlab' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *API])
+    return sorted([*globals(), *API, "zoo"])

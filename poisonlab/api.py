@@ -30,10 +30,23 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from poisonlab.check.data import DataCheck
+    from poisonlab.check.model import ModelCheck
     from poisonlab.models.base import Classifier
     from poisonlab.pipeline.reopen import Opened
 
-__all__ = ["Run", "RunFailed", "SpecError", "leaderboard", "load_run", "make_spec", "run", "sweep"]
+__all__ = [
+    "Run",
+    "RunFailed",
+    "SpecError",
+    "check_data",
+    "check_model",
+    "leaderboard",
+    "load_run",
+    "make_spec",
+    "run",
+    "sweep",
+]
 
 Folder = str | Path | None
 Listener = Callable[[Event], None]
@@ -281,6 +294,111 @@ def load_run(run_id: str, *, results: Folder = None) -> Run:
     if not shipped.is_dir():
         raise RecordError(f"there is no finished run {run_id} in {folder / RUNS}, nor among the shipped ones")
     return Run(read_record(shipped)[0], shipped, folder, kept)
+
+
+def check_model(
+    weights: str | Path,
+    victim: str,
+    *,
+    images: Folder = None,
+    dataset: str | None = None,
+    size: int = 32,
+    preset: Preset = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    normalization: str = "best",
+    clean_networks: int = 19,
+    results: Folder = None,
+    device: str = "auto",
+    listen: Listener | None = None,
+) -> "ModelCheck":
+    """What the detectors say of a network that somebody brings, beside clean ones, as ``poisonlab check-model`` does.
+
+    Args:
+        weights: a file, see ``docs/own.md``. victim: its architecture; ``timm:NAME`` and ``torchvision:NAME`` as well.
+        images: a folder of clean images with a folder for each class; dataset: a registered one instead.
+        size: side in pixels of the pictures of a folder. overrides: dotted name -> value, as of :func:`make_spec`.
+        clean_networks: trained for the comparison; with fewer than 19 there is no verdict.
+        results, device, listen: as of :func:`run`; finished trainings are kept.
+
+    Returns:
+        ``verdict`` in words, ``accuracy``, ``findings`` of each detector, ``calibration``.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit. SpecError, UnknownName: as :func:`make_spec`.
+
+    Example::
+
+        print(check_model("net.pt", "preact_resnet18", dataset="cifar10").verdict)
+    """
+    from poisonlab.check import model  # noqa: PLC0415 - brings torch
+
+    folder = None if images is None else Path(images).expanduser()
+    spec = model.spec_of(
+        victim, images=folder, dataset=dataset, size=size, preset=preset, overrides=overrides
+    )
+    ctx = _context(results, device, listen)
+    checked, _ = model.check_file(spec, Path(weights).expanduser(), ctx, normalization, clean_networks)
+    return checked
+
+
+def check_data(
+    images: Folder = None,
+    *,
+    dataset: str | None = None,
+    clean: Folder = None,
+    like: str = "",
+    size: int = 32,
+    controls: int = 19,
+    preset: Preset = "quick",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    results: Folder = None,
+    device: str = "auto",
+    listen: Listener | None = None,
+) -> "DataCheck":
+    """Which images of a training set stand out, and whether the set does, as ``poisonlab check-data`` does.
+
+    Args:
+        images: a folder with a folder for each class; dataset: a registered one instead.
+        clean: a folder of trusted images of the same classes, from which the clean sets are drawn.
+        like: the dataset whose shipped clean sets are compared with, where there are no trusted images.
+        size: side in pixels of the pictures of a folder. controls: how many clean sets are drawn.
+        settings: of the training, such as ``{"epochs": 15}``.
+        results, device, listen: as of :func:`run`; finished trainings are kept.
+
+    Returns:
+        ``verdict`` in words, ``ranking`` of the images, ``evidence`` of each detector, ``calibration``.
+
+    Raises:
+        SpecError: neither or both of ``images`` and ``dataset``. DataError: images that cannot be used.
+
+    Example::
+
+        found = check_data("pictures", clean="trusted")
+        print(found.verdict, found.ranking.order[:10])
+    """
+    from poisonlab.check import data, suspects  # noqa: PLC0415 - brings torch
+    from poisonlab.check.recipe import usual  # noqa: PLC0415 - the same
+
+    if (images is None) == (dataset is None):
+        raise SpecError("give images: either a folder or a dataset")
+    if images is not None:
+        brought = suspects.of_folder(Path(images).expanduser(), size)
+    else:
+        brought = suspects.of_dataset(str(dataset), preset)
+    trusted = None if clean is None else suspects.trusted_folder(Path(clean).expanduser(), brought.data)
+    recipe = usual(brought.data, preset, dataset or like, dict(settings or {}))
+    ctx = _context(results, device, listen, seed)
+    return data.check_data(brought, recipe, ctx, trusted, like=like or dataset or "", controls=controls)
+
+
+def _context(results: Folder, device: str, listen: Listener | None, seed: int = 0) -> Any:
+    """Where a check computes, keeps what it has computed, and tells of it."""
+    from poisonlab.context import Context  # noqa: PLC0415 - brings torch
+    from poisonlab.runner.recorder import cache_at  # noqa: PLC0415 - the same
+
+    cache = cache_at(_results(results) / CACHE)
+    return Context(machine.resolve_device(device), seed, listen or _hear_nothing, cache)
 
 
 def _extract(run_id: str, target: Path) -> None:

@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"generative", "published", "multilevel"},
     {"attacks", "defenses"},
     {"pipeline", "lessons"},
-    {"check", "lens"},
+    {"check", "lens", "zoo"},
     {"store", "figures"},
     {"report"},
     {"runner"},

@@ -62,7 +62,7 @@ def test_a_command_that_is_shown_can_be_given(
         torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / words[words.index("--weights") + 1])
     if OWN in command:
         own.add(OWN.removeprefix("own_"), look(tmp_path / PICTURES), 32, "crop")
-    options = [] if name in ("list", "data") else ["--results", str(tmp_path / "results")]
+    options = [] if name in ("list", "data", "zoo") else ["--results", str(tmp_path / "results")]
     if name in LONG:
         monkeypatch.setattr(run_command, "_run", begin)
         monkeypatch.setattr(run_command, "_by_engine", begin)

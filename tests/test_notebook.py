@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import poisonlab
 from poisonlab.cli import main
 from poisonlab.store import Store
 
@@ -74,9 +75,9 @@ def from_python(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_notebook_on_python_uses_every_name_and_runs(from_python: dict[str, Any]) -> None:
     text = "\n".join(API_CODE)
 
-    assert all(
-        f"poisonlab.{name}" in text for name in ("make_spec", "run", "sweep", "leaderboard", "load_run")
-    )
+    assert all(f"poisonlab.{name}" in text for name in poisonlab.API if name[0].islower())
+    assert from_python["network"].accuracy > 0.9 and "clean networks" in from_python["network"].verdict
+    assert from_python["pictures"].verdict.startswith("No verdict")
     assert [run.state for run in from_python["runs"]] == ["done"] * 4
     assert from_python["runs"][0].run_id == from_python["first"].run_id  # what is finished is not run again
     assert list(from_python["board"]["n"]) == [2, 2]

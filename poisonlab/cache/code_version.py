@@ -61,6 +61,7 @@ DISPLAY = {
     "spec.papers": "names papers, for cards",
     "store": "indexes finished runs",
     "ui": "lays out pages and forms",
+    "zoo": "hands out networks that were trained before",
     "words": "explains numbers on pages and in reports",
 }
 

@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +15,16 @@ from poisonlab.context import Context
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, channel_statistics, predict
 from poisonlab.models.shared.fit_weights import fit
-from poisonlab.models.shared.weights_file import WeightsError
+from poisonlab.models.shared.weights_file import WeightsError, read_weights
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.experiment import load
-from poisonlab.spec.config import Config, DefensePart, ExperimentSpec
+from poisonlab.spec.config import Config, DefensePart, ExperimentSpec, Preset, SpecError, make_spec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
 from poisonlab.training.victims import new_network
 from poisonlab.types import Detection, ImageSet, Splits
 
+MOST_CLEAN = 1000
 CLEAN_SEEDS = range(1000, 1019)  # of the clean networks: nineteen are the fewest that tell 1 in 20
 
 CHECK = "check"  # the stage name of the progress over all networks
@@ -211,6 +214,51 @@ def repaired(spec: ExperimentSpec, brought: Brought, splits: Splits, ctx: Contex
     defender.method.check_network(brought.network, splits.reserve.shape)
     done = defender.method.repair(brought.network, defender.clean(), ctx)
     return done.model(brought.network)
+
+
+def spec_of(
+    victim: str,
+    *,
+    images: str | Path | None = None,
+    dataset: str | None = None,
+    size: int = 32,
+    preset: Preset = "quick",
+    repair: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ExperimentSpec:
+    """What a check goes by: clean images, the kind of network, the recipe of the clean ones, a defense to repair with.
+
+    Args:
+        images: a folder of clean images with a folder for each class. dataset: a registered one instead.
+        size: side in pixels of the pictures of a folder.
+
+    Raises:
+        SpecError: neither or both kinds of images, or a value that cannot be. UnknownName: a method that is not
+            registered.
+    """
+    if (images is None) == (dataset is None):
+        raise SpecError("give clean images: either a folder or a dataset")
+    values = dict(overrides or {})
+    if images is not None:
+        values |= {"dataset.path": str(images), "dataset.size": size}
+    return make_spec(
+        dataset or "folder", "none", repair or "none", preset=preset, victim=victim, overrides=values
+    )
+
+
+def check_file(
+    spec: ExperimentSpec, weights: Path, ctx: Context, normalization: str, clean_networks: int
+) -> tuple[ModelCheck, Splits]:
+    """The check of a file of weights, and the images that it was made with.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit. SpecError: no clean network. DataError: no images.
+    """
+    if not 1 <= clean_networks <= MOST_CLEAN:
+        raise SpecError(f"there can be from 1 to {MOST_CLEAN} clean networks, not {clean_networks}")
+    splits = opened(spec, ctx)
+    brought = bring(spec, read_weights(weights), splits, ctx, normalization)
+    return check_model(spec, brought, splits, ctx, clean_networks), splits
 
 
 def opened(spec: ExperimentSpec, ctx: Context) -> Splits:

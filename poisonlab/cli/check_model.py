@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from poisonlab import machine
 from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
-from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.spec.overrides import parse_settings
 
 if TYPE_CHECKING:
@@ -23,48 +22,36 @@ def check_model(options: argparse.Namespace) -> int:
     from poisonlab.check import model  # noqa: PLC0415 - brings torch
     from poisonlab.check.repair import write_network  # noqa: PLC0415 - the same
     from poisonlab.context import Context  # noqa: PLC0415 - the same
-    from poisonlab.models.shared.weights_file import WeightsError, read_weights  # noqa: PLC0415 - the same
+    from poisonlab.models.shared.weights_file import WeightsError  # noqa: PLC0415 - the same
     from poisonlab.runner.recorder import cache_at  # noqa: PLC0415 - the same
 
     if bool(options.repair) != bool(options.to):
         raise UsageError("--repair DEFENSE and --to FILE go together")
-    if not 1 <= options.clean_networks <= 1000:
-        raise UsageError(f"--clean-networks must be from 1 to 1000, got {options.clean_networks}")
-    spec = _spec(options)
+    spec = model.spec_of(
+        options.victim,
+        images=options.images,
+        dataset=options.dataset,
+        size=options.size,
+        preset=options.preset,
+        repair=options.repair,
+        overrides=parse_settings(options.set),
+    )
     ctx = Context(
         device=machine.resolve_device(options.device),
         cache=cache_at(options.results / "cache"),
         send=ProgressLine(),
     )
-    splits = model.opened(spec, ctx)
+    weights = options.weights.expanduser()
     try:
-        weights = read_weights(options.weights.expanduser())
-        brought = model.bring(spec, weights, splits, ctx, options.normalization)
+        checked, splits = model.check_file(spec, weights, ctx, options.normalization, options.clean_networks)
     except WeightsError as error:
         raise UsageError(str(error)) from None
-    checked = model.check_model(spec, brought, splits, ctx, options.clean_networks)
     print(json.dumps(_plain(checked)) if options.json else _told(checked))
     if options.repair:
-        network = model.repaired(spec, brought, splits, ctx)
+        network = model.repaired(spec, checked.brought, splits, ctx)
         write_network(network, splits.test, options.to)
         say(f"repaired by {options.repair}: {model.right(network, splits.test):.4f} right, in {options.to}")
     return OK
-
-
-def _spec(options: argparse.Namespace) -> ExperimentSpec:
-    if bool(options.images) == bool(options.dataset):
-        raise UsageError("give clean images: either --images FOLDER or --dataset NAME")
-    settings = parse_settings(options.set)
-    if options.images:
-        settings |= {"dataset.path": str(options.images), "dataset.size": options.size}
-    return make_spec(
-        options.dataset or "folder",
-        "none",
-        options.repair or "none",
-        preset=options.preset,
-        victim=options.victim,
-        overrides=settings,
-    )
 
 
 def _told(checked: "ModelCheck") -> str:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 import poisonlab
 from poisonlab import machine
-from poisonlab.cli import check_data, check_model, data, multilevel, pack, reproduce, results, run, ui
+from poisonlab.cli import check_data, check_model, data, multilevel, pack, reproduce, results, run, ui, zoo
 from poisonlab.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_submission,
         _add_data,
         _add_check_model,
+        _add_zoo,
         _add_check_data,
     ):
         add(command)
@@ -414,6 +415,18 @@ def _add_check_data(command: Command) -> None:
     check.add_argument("--epochs", type=int, help="of each training, in the place of the usual number")
     check.add_argument("--seed", type=int, default=0)
     check.add_argument("--device", choices=machine.DEVICES, default="auto")
+
+
+def _add_zoo(command: Command) -> None:
+    """``zoo``."""
+    networks = command("zoo", None, "Small networks that come with the program: clean, attacked, repaired")
+    actions = networks.add_subparsers(metavar="action", required=True)
+    listed = actions.add_parser("list", help="what there is", allow_abbrev=False)
+    listed.set_defaults(command=zoo.list_)
+    loaded = actions.add_parser("load", help="one of them as a file", allow_abbrev=False)
+    loaded.set_defaults(command=zoo.load)
+    loaded.add_argument("name", help="as the list has it")
+    loaded.add_argument("--to", type=Path, required=True, metavar="FILE", help="a safetensors file")
 
 
 def _engine(parser: argparse.ArgumentParser) -> None:

@@ -184,6 +184,9 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
     elif isinstance(value, Sequence | np.ndarray):
         for item in value:
             _feed(update, item)
+    elif isinstance(value, frozenset):
+        for item in sorted(value):
+            _feed(update, item)
     elif hasattr(type(value), "detach"):  # a tensor; torch is not imported here
         _feed(update, value.detach().cpu().numpy())
     elif callable(value):

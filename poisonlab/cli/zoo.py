@@ -1,0 +1,31 @@
+"""``zoo``: networks that come with the program."""
+
+import argparse
+
+from poisonlab import zoo
+from poisonlab.cli.terminal import OK, UsageError, table
+from poisonlab.records.record import write_atomically
+
+
+def list_(options: argparse.Namespace) -> int:
+    """What there is."""
+    del options
+    rows = []
+    for name in zoo.names():
+        told = zoo.about(name)
+        rows.append((name, told["model"], told["clean_accuracy"], told["asr"]))
+    print(table(("network", "model", "clean accuracy", "success of the attack"), rows))
+    return OK
+
+
+def load(options: argparse.Namespace) -> int:
+    """Put a network's file where somebody wants it."""
+    try:
+        raw = zoo.path_of(options.name).read_bytes()
+    except zoo.NotInZoo as error:
+        raise UsageError(str(error)) from None
+    write_atomically(options.to, raw)
+    told = zoo.about(options.name)
+    what = f"{told['architecture']} of {told['dataset']}, {told['clean_accuracy']:.4f} right"
+    print(f"{options.to}: {what}, {len(raw):,} bytes")
+    return OK
