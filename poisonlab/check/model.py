@@ -168,6 +168,7 @@ def check_model(
         clean_networks: from 1; at least 19 for a verdict.
     """
     counted = ctx.for_stage(CHECK)
+    counted.progress(0, 1 + clean_networks, every=0)
     own = {name: _detected(spec, name, brought.network, splits, ctx) for name in detectors()}
     control: list[float] = []
     clean_scores: dict[str, list[float]] = {name: [] for name in own}

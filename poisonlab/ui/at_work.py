@@ -21,7 +21,7 @@ def progress(task: Task, title: str, overall: str) -> None:
     whole = task.progress.get(overall)
     done = whole.step if whole else 0
     total = max(1, whole.total) if whole else 1
-    label = escape(title)
+    label = f"{escape(title)}: {done} of {total} steps" if whole else escape(title)
     inner = [found for name, found in task.progress.items() if name != overall]
     if inner:
         labels = {stage.value: stage.info.label for stage in Stage}

@@ -20,8 +20,7 @@ from poisonlab.runner.background import Task
 from poisonlab.runner.recorder import cache_at
 from poisonlab.runner.rules import NotAllowed
 from poisonlab.spec.config import SpecError, make_spec
-from poisonlab.spec.stages import Stage
-from poisonlab.ui import charts, images, link, navigation, people, theme
+from poisonlab.ui import at_work, charts, images, link, navigation, people, theme
 from poisonlab.ui.offered import offered
 from poisonlab.ui.wording import escape
 from poisonlab.words.pages import CHECK_LIMITS
@@ -31,7 +30,6 @@ SHOWN = 24  # images of the gallery
 IN_A_ROW = 8
 LISTED = 200  # rows of the table on the page; the file has all
 MOST_PACKED = 20_000  # images of a ZIP
-EVERY = 1.0  # seconds between two looks at work in progress
 _tasks: dict[str, "Asked"] = {}  # by person: a check outlives the page that started it
 
 
@@ -53,9 +51,9 @@ def page() -> None:
         limits()
         return
     if running:
-        _progress()
-        return
-    _ended(asked)
+        at_work.progress(asked.task, asked.dataset, CHECK)
+    elif at_work.ended_well(asked.task):
+        found(asked.task.result, asked.dataset)
     limits()
 
 
@@ -101,42 +99,6 @@ def _start(dataset: str, trusted: str) -> None:
 
     _tasks[people.name()] = Asked(dataset, trusted, Task("check data", work))
     st.rerun()
-
-
-@st.fragment(run_every=EVERY)
-def _progress() -> None:
-    """How far the work is, and the button that stops it; drawn anew by itself until it has ended."""
-    asked = _tasks.get(people.name())
-    if asked is None or asked.task.state != "running":
-        st.rerun()
-    task = asked.task
-    overall = task.progress.get(CHECK)
-    done = overall.step if overall else 0
-    total = overall.total if overall else 1
-    inner = [found for name, found in task.progress.items() if name != CHECK]
-    share = inner[-1].step / max(inner[-1].total, 1) if inner else 0.0
-    label = f"{escape(asked.dataset)}: set {done + 1} of {total}"
-    if inner:
-        known = {stage.value: stage.info.label for stage in Stage}
-        stage = known.get(inner[-1].stage, inner[-1].stage).lower().removeprefix("undefended ")
-        label += f" · {stage} {share:.0%}"
-    st.progress(min(1.0, done / total), text=label)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Cancel", icon=":material/stop_circle:", disabled=task.stopping):
-            task.cancel()
-        st.caption("It goes on when you leave this page; finished trainings are kept.", width="content")
-    if task.lines:
-        st.caption(escape(task.lines[-1]))
-
-
-def _ended(asked: Asked) -> None:
-    task = asked.task
-    if task.state == "failed":
-        st.error(escape(task.message), icon=":material/error:")
-    elif task.state == "cancelled":
-        st.info("Cancelled. Finished trainings are kept, so the same check goes on where it was.")
-    else:
-        found(task.result, asked.dataset)
 
 
 # -- what was found -------------------------------------------------------------------------------------------

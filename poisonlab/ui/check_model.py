@@ -171,7 +171,7 @@ def _found(asked: Asked) -> None:
     else:
         st.success(escape(check.verdict), icon=":material/check:")
     _numbers(check)
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([2, 3], gap="large")
     charts.show(
         charts.drawn(figures.among_clean_networks, check.calibration),
         key="among_clean_networks",
@@ -184,7 +184,7 @@ def _found(asked: Asked) -> None:
         for f in check.findings
     ]
     right.dataframe(
-        pd.DataFrame(rows, columns=["detector", "suspects the class", "its number", "most of a clean one"]),
+        pd.DataFrame(rows, columns=["detector", "suspects", "its number", "a clean one's, at most"]),
         hide_index=True,
         alt="What each detector says",
     )
