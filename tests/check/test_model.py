@@ -7,6 +7,7 @@ import pytest
 import torch
 from core_helpers import TINY, least
 
+from poisonlab import zoo
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.check import model
 from poisonlab.check.repair import write_network
@@ -135,20 +136,16 @@ def test_a_defense_that_repairs_nothing_is_refused(attacked: Opened, splits: Spl
 
 
 @pytest.mark.slow
-def test_a_backdoor_stands_out_among_clean_networks_and_a_clean_network_does_not(
-    tmp_path: Path, splits: Splits
-) -> None:
-    """The detectors of the preset, on networks that learned more; six clean ones show the order."""
+def test_a_backdoor_stands_out_among_clean_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for triggers as the preset has it, on a network that comes with the program; two clean ones show the
+    order. With nineteen, and with the other detector: ``benchmarks/check_model.py``."""
+    monkeypatch.setattr(model, "detectors", lambda: ["neural_cleanse"])
     ctx = Context(cache=StageCache(tmp_path))
-    found = {}
-    for attack in ("badnets", "none"):
-        own = make_spec("digits", attack, "none", seed=11)
-        run_experiment(own, ctx)
-        usual = make_spec("digits", "none", "none")
-        whole = model.opened(usual, ctx)
-        network = reopen(own, tmp_path).attacked.undefended.member(0)
-        brought = model.bring(usual, network.state_dict(), whole, ctx)
-        found[attack] = model.check_model(usual, brought, whole, ctx, clean_networks=6).calibration
+    usual = make_spec("digits", "none", "none")
+    whole = model.opened(usual, ctx)
+    brought = model.bring(usual, zoo.load("digits/resnet8/badnets-0").state_dict(), whole, ctx)
 
-    assert found["badnets"].exceeds == 6
-    assert found["none"].exceeds < 6
+    found = model.check_model(usual, brought, whole, ctx, clean_networks=2)
+
+    assert found.calibration.exceeds == 2
+    assert found.findings[0].suspect == zoo.spec("digits/resnet8/badnets-0").attack.params.target_class  # type: ignore[attr-defined]
