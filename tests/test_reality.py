@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) 
 
 
 @pytest.mark.usefixtures("cifar10")
-@pytest.mark.parametrize("defense", ["awm", "anp", "rnp"])
+@pytest.mark.parametrize("defense", [pytest.param("awm", marks=pytest.mark.long), "anp", "rnp"])
 def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(
     measure: Measure, defense: str
 ) -> None:
@@ -163,6 +163,7 @@ def test_noise_and_back_weakens_poisoned_photographs(measure: Measure) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cifar10")
 def test_noise_found_for_a_class_leads_photographs_there_and_jpeg_weakens_it(measure: Measure) -> None:
     found = measure("cifar10", "narcissus", "jpeg", attack__target_class=9)
@@ -179,6 +180,7 @@ def test_noise_found_for_a_class_leads_photographs_there_and_jpeg_weakens_it(mea
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cifar10")
 def test_aligned_gradients_make_photographs_pass_for_another_class(measure: Measure) -> None:
     found = measure("cifar10", "gradient_matching", "none", attack__targets=3)

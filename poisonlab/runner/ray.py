@@ -85,7 +85,9 @@ def _join(options: RayOptions) -> None:
         if options.address:
             ray.init(address=options.address, log_to_driver=False)
         else:
-            ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+            ray.init(
+                address="local", include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+            )
     except (RayError, ConnectionError, ValueError, RuntimeError) as error:
         raise EngineError(f"Ray cannot be reached at {options.address or 'this machine'}: {error}") from error
 

@@ -301,7 +301,7 @@ def missing(table: PublishedTable, recipe: Recipe, rows: pd.DataFrame, attack: s
         st.caption("Every cell that can be run is measured. This command measured them.")
     here = rows[rows["attack_key"] == attack]
     only = attack if open_cells and len(table.attacks) > 1 and here["state"].isin(OPEN).any() else None
-    st.code(reproduce_command(table.id, recipe), language="bash", wrap_lines=True)
+    st.code(reproduce_command(table.id, recipe), language=None, wrap_lines=True)
     if only:
         st.caption(f"Only {escape(table.attacks[only].label)}:")
-        st.code(reproduce_command(table.id, recipe, only), language="bash", wrap_lines=True)
+        st.code(reproduce_command(table.id, recipe, only), language=None, wrap_lines=True)

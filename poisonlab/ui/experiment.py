@@ -91,7 +91,7 @@ def single() -> None:
         launch.refused(LAUNCH)
         return
     entered.write(overrides)
-    st.code("\n".join(run_command(spec) for spec in specs[:5]), language="bash", wrap_lines=True)
+    st.code("\n".join(run_command(spec) for spec in specs[:5]), language=None, wrap_lines=True)
     device = launch.bar(specs, LAUNCH)
     if device is not None:
         page.submit(specs, device)

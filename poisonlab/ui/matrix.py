@@ -48,7 +48,7 @@ def matrix() -> None:
         return
     st.code(
         sweep_command(chosen["dataset"], chosen["attack"], chosen["defense"], seeds, preset),
-        language="bash",
+        language=None,
         wrap_lines=True,
     )
     device = launch.bar(specs, f"Queue {len(specs)} runs")

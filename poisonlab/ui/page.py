@@ -167,7 +167,7 @@ def command(spec: RecordedSpec) -> None:
     if spec.obstacle():
         st.info(f"This experiment cannot be run again here: {escape(spec.obstacle())}.")
         return
-    st.code(run_command(spec.experiment()), language="bash", wrap_lines=True)
+    st.code(run_command(spec.experiment()), language=None, wrap_lines=True)
     unsaid = spec.unsaid()
     if unsaid:
         names = ", ".join(f"`{name}`" for name in unsaid)

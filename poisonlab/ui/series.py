@@ -130,4 +130,4 @@ def launcher(
             page.submit(missing, device)
     else:
         st.success(f"All of these {what} are measured or queued.")
-    st.code(setting.command(defenses, seeds, varied, values), language="bash", wrap_lines=True)
+    st.code(setting.command(defenses, seeds, varied, values), language=None, wrap_lines=True)

@@ -136,6 +136,7 @@ def test_a_defense_that_repairs_nothing_is_refused(attacked: Opened, splits: Spl
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_backdoor_stands_out_among_clean_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for triggers as the preset has it, on a network that comes with the program; two clean ones show the
     order. With nineteen, and with the other detector: ``benchmarks/check_model.py``."""

@@ -167,6 +167,7 @@ def test_without_a_trigger_nothing_has_a_share(targeted: Opened) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("seed", "target_class"), [(1, 3)])  # others: docs/results.md; minutes each
 def test_a_backdoored_network_looks_at_the_trigger_and_a_repaired_one_does_not(

@@ -28,6 +28,7 @@ ENGINES = {
 }
 ELSEWHERE = [name for name in ENGINES if name != "local"]
 STAGES = ("poison", "control", "victim", "repair")
+EARLY = ("poison", "control")  # the same way back as the victim
 PATIENCE = 120.0
 
 
@@ -39,7 +40,13 @@ def ray_here() -> Iterator[None]:
     os.environ.setdefault("RAY_worker_niceness", "0")  # these are told to be in time
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     os.environ["PYTHONPATH"] = paths
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
     yield
     ray.shutdown()
 
@@ -139,7 +146,9 @@ def test_a_stopped_program_interrupts_and_another_goes_on(name, make, store, res
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ELSEWHERE)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=pytest.mark.long if stage in EARLY else ()) for stage in STAGES]
+)
 def test_a_killed_worker_loses_no_more_than_its_stage(name, stage, make, store, results, tmp_path):
     spec = small("ft", **{"training.epochs": 40, "defense.epochs": 200})
     (run_id,) = make(name).submit_many([spec])

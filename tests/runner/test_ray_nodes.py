@@ -35,6 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_dies_in_a_sweep_costs_nothing_but_time(cluster, store, results, tmp_path) -> None:
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
