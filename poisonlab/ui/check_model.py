@@ -34,6 +34,7 @@ NORMALIZED = {
     "imagenet": "ImageNet's",
     "cifar10": "CIFAR-10's",
 }
+SHORT = {"file": "its own", "images": "the images'", "imagenet": "ImageNet's", "cifar10": "CIFAR-10's"}
 TRIGGERS = 8  # in the row
 _tasks: dict[str, "Asked"] = {}  # by person: a check outlives the page that started it
 
@@ -197,7 +198,8 @@ def _numbers(check: model.ModelCheck) -> None:
     first.metric("Accuracy of this network", f"{check.accuracy:.1%}")
     clean = check.clean_accuracies
     second.metric("Accuracy of the clean ones", f"{min(clean):.1%} to {max(clean):.1%}")
-    third.metric("Its normalization", check.brought.normalization, help=_tried(check))
+    named = check.brought.normalization
+    third.metric("Its normalization", SHORT.get(named, named), help=_tried(check))
 
 
 def _tried(check: model.ModelCheck) -> str:
