@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from poisonlab.check.data import DataCheck
     from poisonlab.check.model import ModelCheck
+    from poisonlab.context import Context
     from poisonlab.models.base import Classifier
     from poisonlab.pipeline.reopen import Opened
 
@@ -392,13 +393,11 @@ def check_data(
     return data.check_data(brought, recipe, ctx, trusted, like=like or dataset or "", controls=controls)
 
 
-def _context(results: Folder, device: str, listen: Listener | None, seed: int = 0) -> Any:
+def _context(results: Folder, device: str, listen: Listener | None, seed: int = 0) -> "Context":
     """Where a check computes, keeps what it has computed, and tells of it."""
-    from poisonlab.context import Context  # noqa: PLC0415 - brings torch
-    from poisonlab.runner.recorder import cache_at  # noqa: PLC0415 - the same
+    from poisonlab.runner.recorder import context_at  # noqa: PLC0415 - brings torch
 
-    cache = cache_at(_results(results) / CACHE)
-    return Context(machine.resolve_device(device), seed, listen or _hear_nothing, cache)
+    return context_at(_results(results), device, seed, listen or _hear_nothing)
 
 
 def _extract(run_id: str, target: Path) -> None:

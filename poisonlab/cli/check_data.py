@@ -13,9 +13,10 @@ def check_data(options: argparse.Namespace) -> int:
     """Look, say what was found, write what was asked for."""
     from poisonlab.check.data import check_data as check  # noqa: PLC0415 - brings torch
     from poisonlab.check.recipe import usual  # noqa: PLC0415
+    from poisonlab.runner.recorder import context_at  # noqa: PLC0415
 
     _refuse_what_cannot_be(options)
-    ctx = _context(options)
+    ctx = context_at(options.results, options.device, options.seed, ProgressLine())
     suspects, trusted = _brought(options)
     recipe = usual(suspects.data, options.preset, options.dataset or options.like or "", _settings(options))
     say(f"{len(suspects)} images of {len(suspects.data.classes)} classes; victim {recipe.victim}")
@@ -37,6 +38,9 @@ def _refuse_what_cannot_be(options: argparse.Namespace) -> None:
     """Raises:
     UsageError: before anything is read or trained.
     """
+    from poisonlab.check.takeaway import refuse_filled  # noqa: PLC0415 - brings torch
+    from poisonlab.data.base import DataError  # noqa: PLC0415
+
     if not SIDES[0] <= options.size <= SIDES[1]:
         raise UsageError(f"--size must be from {SIDES[0]} to {SIDES[1]} pixels, got {options.size}")
     if not 0 < options.share <= 0.5:
@@ -45,21 +49,11 @@ def _refuse_what_cannot_be(options: argparse.Namespace) -> None:
         raise UsageError(f"--controls must be from 0 to 1000, got {options.controls}")
     for name in ("filtered", "purified"):
         folder = getattr(options, name)
-        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"--{name} {folder} is there already and not empty: name a new folder")
-
-
-def _context(options: argparse.Namespace) -> Any:
-    from poisonlab import machine  # noqa: PLC0415 - brings torch
-    from poisonlab.context import Context  # noqa: PLC0415
-    from poisonlab.runner.recorder import cache_at  # noqa: PLC0415
-
-    return Context(
-        device=machine.resolve_device(options.device),
-        seed=options.seed,
-        cache=cache_at(options.results / "cache"),
-        send=ProgressLine(),
-    )
+        try:
+            if folder is not None:
+                refuse_filled(folder)
+        except DataError as error:
+            raise UsageError(f"--{name} {error}") from None
 
 
 def _brought(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from poisonlab import machine
 from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
 from poisonlab.spec.overrides import parse_settings
 
@@ -21,9 +20,8 @@ CAUTION = (
 def check_model(options: argparse.Namespace) -> int:
     from poisonlab.check import model  # noqa: PLC0415 - brings torch
     from poisonlab.check.repair import write_network  # noqa: PLC0415 - the same
-    from poisonlab.context import Context  # noqa: PLC0415 - the same
     from poisonlab.models.shared.weights_file import WeightsError  # noqa: PLC0415 - the same
-    from poisonlab.runner.recorder import cache_at  # noqa: PLC0415 - the same
+    from poisonlab.runner.recorder import context_at  # noqa: PLC0415 - the same
 
     if bool(options.repair) != bool(options.to):
         raise UsageError("--repair DEFENSE and --to FILE go together")
@@ -36,11 +34,7 @@ def check_model(options: argparse.Namespace) -> int:
         repair=options.repair,
         overrides=parse_settings(options.set),
     )
-    ctx = Context(
-        device=machine.resolve_device(options.device),
-        cache=cache_at(options.results / "cache"),
-        send=ProgressLine(),
-    )
+    ctx = context_at(options.results, options.device, send=ProgressLine())
     weights = options.weights.expanduser()
     try:
         checked, splits = model.check_file(spec, weights, ctx, options.normalization, options.clean_networks)

@@ -80,6 +80,17 @@ def cache_at(root: Path) -> StageCache:
     return StageCache(root, int(gigabytes * 2**30))
 
 
+def context_at(
+    results: Path, device: str = "auto", seed: int = 0, send: Callable[[Event], None] = lambda event: None
+) -> Context:
+    """For work that is no run, and keeps its stages with those of the runs of a results folder.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. send: takes every event; may raise ``Cancelled``.
+    """
+    return Context(machine.resolve_device(device), seed, send, cache_at(results / "cache"))
+
+
 def run_and_record(
     spec: ExperimentSpec,
     folder: Path,

@@ -9,15 +9,14 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from poisonlab import machine, registry
+from poisonlab import registry
 from poisonlab.check import suspects, takeaway
 from poisonlab.check.data import CHECK, CONTROLS, DataCheck, check_data
 from poisonlab.check.recipe import usual
-from poisonlab.context import Context
 from poisonlab.figures import check_data as figures
 from poisonlab.runner import runtime
 from poisonlab.runner.background import Task
-from poisonlab.runner.recorder import cache_at
+from poisonlab.runner.recorder import context_at
 from poisonlab.runner.rules import NotAllowed
 from poisonlab.spec.config import SpecError, make_spec
 from poisonlab.ui import at_work, charts, images, link, navigation, people, theme
@@ -88,10 +87,9 @@ def _start(dataset: str, trusted: str) -> None:
     if any(other.task.state == "running" for other in _tasks.values()):
         st.info("Another check is at work on this machine: wait until it has ended.")
         return
-    cache = cache_at(runtime.get().results / "cache")
 
     def work(send: Any) -> DataCheck:
-        ctx = Context(device=machine.resolve_device("auto"), cache=cache, send=send)
+        ctx = context_at(runtime.get().results, send=send)
         brought = suspects.of_dataset(dataset, "quick")
         known = suspects.trusted_dataset(trusted, brought.data) if trusted else None
         recipe = usual(brought.data, "quick", dataset)

@@ -8,15 +8,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from poisonlab import machine, registry
+from poisonlab import registry
 from poisonlab.check import model
 from poisonlab.check.repair import network_file
-from poisonlab.context import Context
 from poisonlab.figures import check_data as figures
 from poisonlab.models.shared.weights_file import Tensors, WeightsError, read_weights
 from poisonlab.runner import runtime
 from poisonlab.runner.background import Task
-from poisonlab.runner.recorder import cache_at
+from poisonlab.runner.recorder import context_at
 from poisonlab.runner.rules import NotAllowed
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec, usual_victim
 from poisonlab.ui import at_work, charts, images, link, navigation, people, theme
@@ -131,7 +130,7 @@ def _start(upload: Any, dataset: str, victim: str, normalization: str) -> None:
         return
 
     def work(send: Any) -> Found:
-        ctx = _context(send)
+        ctx = context_at(runtime.get().results, send=send)
         splits = model.opened(spec, ctx)
         brought = model.bring(spec, weights, splits, ctx, normalization)
         return Found(spec, model.check_model(spec, brought, splits, ctx), splits)
@@ -151,11 +150,6 @@ def _weights(upload: Any) -> Tensors:
         file = Path(folder) / f"weights{suffix}"
         file.write_bytes(upload.getbuffer())
         return read_weights(file)
-
-
-def _context(send: Any) -> Context:
-    cache = cache_at(runtime.get().results / "cache")
-    return Context(device=machine.resolve_device("auto"), cache=cache, send=send)
 
 
 # -- what was found -------------------------------------------------------------------------------------------
@@ -257,7 +251,7 @@ def _start_repair(asked: Asked, found: Found, defense: str) -> None:
     spec = make_spec(found.spec.dataset.name, "none", defense, victim=_victim(found.spec))
 
     def work(send: Any) -> tuple[float, bytes]:
-        ctx = _context(send)
+        ctx = context_at(runtime.get().results, send=send)
         network = model.repaired(spec, found.check.brought, found.splits, ctx)
         return model.right(network, found.splits.test), network_file(network, found.splits.test)
 
