@@ -1,5 +1,6 @@
 """Experiments that end in a second or two, and what a page says."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,3 +49,18 @@ def words(app: AppTest) -> str:
         app.code,
     )
     return "\n".join(str(element.value) for part in parts for element in part)
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    """Click the first button of this label."""
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def until(app: AppTest, ready: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for work in the background, then draw the page anew."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    app.run()
+    assert not app.exception

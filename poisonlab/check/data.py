@@ -16,7 +16,7 @@ from poisonlab.types import ImageSet
 
 CONTROLS = 19  # the fewest clean sets that allow an accusation of which 1 in 20 is false
 FEWEST_OF_A_CLASS = 10  # images of a clean set; smaller ones tell nothing
-CHECK = "check"  # the stage name of the progress over all sets
+CHECK = "check"  # the stage name of the progress over all sets, or networks
 
 
 @dataclass(frozen=True)

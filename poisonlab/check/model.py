@@ -11,6 +11,9 @@ from torch import Tensor
 
 from poisonlab import registry
 from poisonlab.check.calibration import ALARMS, Calibration, calibrated
+from poisonlab.check.data import CHECK, CONTROLS
+from poisonlab.check.evidence import title
+from poisonlab.check.references import FIRST_SEED
 from poisonlab.context import Context
 from poisonlab.measure import metrics
 from poisonlab.models.base import Classifier, channel_statistics, predict
@@ -18,6 +21,7 @@ from poisonlab.models.shared.fit_weights import fit
 from poisonlab.models.shared.weights_file import WeightsError, read_weights
 from poisonlab.pipeline.defend import Defender
 from poisonlab.pipeline.experiment import load
+from poisonlab.pipeline.takeout import described, network_file
 from poisonlab.spec.config import Config, DefensePart, ExperimentSpec, Preset, SpecError, make_spec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
@@ -25,9 +29,6 @@ from poisonlab.training.victims import new_network
 from poisonlab.types import Detection, ImageSet, Splits
 
 MOST_CLEAN = 1000
-CLEAN_SEEDS = range(1000, 1019)  # of the clean networks: nineteen are the fewest that tell 1 in 20
-
-CHECK = "check"  # the stage name of the progress over all networks
 
 # mean and standard deviation of each channel, as people publish networks
 PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -102,7 +103,7 @@ class ModelCheck:
             least = f"{1 / (found.controls + 1):.0%}"
             return (
                 f"No verdict: with {found.controls} clean networks a false alarm rate below {least} cannot be claimed; "
-                f"{len(CLEAN_SEEDS)} are needed for {ALARMS:.0%}."
+                f"{CONTROLS} are needed for {ALARMS:.0%}."
             )
         place = f"more than {found.exceeds} of {found.controls} clean networks of this kind"
         sure = f"A clean one would come as far in about {found.false_alarm_rate:.0%} of cases"
@@ -114,11 +115,6 @@ class ModelCheck:
 def detectors() -> list[str]:
     """Names of the defenses that judge a network by itself, without its training set."""
     return [name for name in registry.defense if registry.defense[name].judges_models]
-
-
-def title(detector: str) -> str:
-    """A detector's name for people."""
-    return str(registry.defense[detector].card.title)
 
 
 def bring(
@@ -159,7 +155,7 @@ def check_model(
     brought: Brought,
     splits: Splits,
     ctx: Context,
-    clean_networks: int = len(CLEAN_SEEDS),
+    clean_networks: int = CONTROLS,
 ) -> ModelCheck:
     """Each detector on the network, and on clean networks that are trained here, each of these two a cached stage.
 
@@ -197,7 +193,7 @@ def check_model(
 def clean_controls(spec: ExperimentSpec, splits: Splits, count: int, ctx: Context) -> Iterator[Classifier]:
     """Networks trained on the clean training images, one a seed."""
     for number in range(count):
-        seed = CLEAN_SEEDS.start + number
+        seed = FIRST_SEED + number
         seeded = spec.model_copy(update={"seed": seed, "weights": ""})
         trainer = Trainer(seeded, splits, ctx.reseeded(seed))
         yield trainer.train(Stage.CONTROL, [splits.train]).member(0)
@@ -215,6 +211,15 @@ def repaired(spec: ExperimentSpec, brought: Brought, splits: Splits, ctx: Contex
     defender.method.check_network(brought.network, splits.reserve.shape)
     done = defender.method.repair(brought.network, defender.clean(), ctx)
     return done.model(brought.network)
+
+
+def as_file(network: Classifier, spec: ExperimentSpec, images: ImageSet) -> bytes:
+    """A network to take away; :func:`~poisonlab.pipeline.takeout.read_network` builds it again.
+
+    Args:
+        images: of the shape and of the classes that it is for.
+    """
+    return network_file(network, described(network, spec.victim, images))
 
 
 def spec_of(

@@ -8,9 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from poisonlab.check.calibration import Statistics
-from poisonlab.check.evidence import examine
 from poisonlab.check.recipe import Recipe
-from poisonlab.context import Context, derive
+from poisonlab.context import derive
 from poisonlab.data.base import proportional_order
 from poisonlab.types import ImageSet
 
@@ -56,16 +55,6 @@ def clean_sets(pool: ImageSet, images: int, count: int) -> Iterator[tuple[int, I
     """Seeds and sets of ``images`` each, drawn anew from the pool."""
     for number in range(count):
         yield FIRST_SEED + number, drawn(pool, images, "clean set", str(number))
-
-
-def measured(trusted: Trusted, images: int, count: int, recipe: Recipe, ctx: Context) -> Iterator[Statistics]:
-    """The numbers of clean sets, one after the other; each has a victim of its own seed.
-
-    Raises:
-        Cancelled: as :func:`~poisonlab.check.evidence.examine`.
-    """
-    for seed, data in clean_sets(trusted.pool, images, count):
-        yield examine(data, trusted.granted, recipe, seed, ctx).statistics()
 
 
 # -- shipped --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
+from poisonlab.records.record import write_atomically
 from poisonlab.spec.overrides import parse_settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ CAUTION = (
 
 def check_model(options: argparse.Namespace) -> int:
     from poisonlab.check import model  # noqa: PLC0415 - brings torch
-    from poisonlab.check.repair import write_network  # noqa: PLC0415 - the same
     from poisonlab.models.shared.weights_file import WeightsError  # noqa: PLC0415 - the same
     from poisonlab.runner.recorder import context_at  # noqa: PLC0415 - the same
 
@@ -43,7 +43,7 @@ def check_model(options: argparse.Namespace) -> int:
     print(json.dumps(_plain(checked)) if options.json else _told(checked))
     if options.repair:
         network = model.repaired(spec, checked.brought, splits, ctx)
-        write_network(network, splits.test, options.to)
+        write_atomically(options.to, model.as_file(network, spec, splits.test))
         say(f"repaired by {options.repair}: {model.right(network, splits.test):.4f} right, in {options.to}")
     return OK
 

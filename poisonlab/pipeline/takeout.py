@@ -21,6 +21,7 @@ from poisonlab.pipeline.weights import load_network
 from poisonlab.records.record import RunRecord
 from poisonlab.records.recorded_spec import NotRunnable
 from poisonlab.spec.config import VictimPart
+from poisonlab.types import ImageSet
 
 INPUT = "float images (n, c, h, w) in [0, 1]; the first layer subtracts mean and divides by std"
 
@@ -49,29 +50,39 @@ def network_files(opened: Opened, run_id: str) -> Iterator[tuple[str, bytes]]:
     """
     for model, victims in opened.victims.items():
         network = victims.member(0)
-        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        yield f"{model}.safetensors", save(state, metadata=about_network(opened, model, network, run_id))
+        yield f"{model}.safetensors", network_file(network, about_network(opened, model, network, run_id))
 
 
 def about_network(opened: Opened, model: str, network: Classifier, run_id: str) -> dict[str, str]:
     """What a program needs to build a network and to feed it; lists and objects are JSON."""
     spec = opened.spec
-    train = opened.attacked.splits.train
+    of_run = {"run_id": run_id, "model": model, "trial": "0", "dataset": spec.dataset.name}
+    return of_run | described(network, spec.victim, opened.attacked.splits.train)
+
+
+def described(network: Classifier, victim: VictimPart, images: ImageSet) -> dict[str, str]:
+    """What a network is by itself.
+
+    Args:
+        images: of the shape and of the classes that it is for.
+    """
     normalize = network.normalize
     return {
-        "run_id": run_id,
-        "model": model,
-        "trial": "0",
-        "architecture": spec.victim.name,
-        "victim": spec.victim.model_dump_json(),
-        "dataset": spec.dataset.name,
-        "image": json.dumps(train.shape),
-        "classes": json.dumps(train.classes),
+        "architecture": victim.name,
+        "victim": victim.model_dump_json(),
+        "image": json.dumps(images.shape),
+        "classes": json.dumps(images.classes),
         "mean": json.dumps(normalize.mean.flatten().tolist()),
         "std": json.dumps(normalize.std.flatten().tolist()),
         "logit_scale": json.dumps(network.logit_scale),
         "input": INPUT,
     }
+
+
+def network_file(network: Classifier, about: dict[str, str]) -> bytes:
+    """Weights with their normalization as a safetensors file, whose head says what they are."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return save(state, metadata=about)
 
 
 def read_network(path: Any) -> Classifier:

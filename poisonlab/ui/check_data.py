@@ -37,7 +37,6 @@ class Asked:
     """What somebody asked for, and the work."""
 
     dataset: str
-    trusted: str
     task: Task
 
 
@@ -95,7 +94,7 @@ def _start(dataset: str, trusted: str) -> None:
         recipe = usual(brought.data, "quick", dataset)
         return check_data(brought, recipe, ctx, known, like=dataset)
 
-    _tasks[people.name()] = Asked(dataset, trusted, Task("check data", work))
+    _tasks[people.name()] = Asked(dataset, Task("check data", work))
     st.rerun()
 
 

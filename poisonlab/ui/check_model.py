@@ -10,7 +10,8 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.check import model
-from poisonlab.check.repair import network_file
+from poisonlab.check.data import CHECK
+from poisonlab.check.evidence import title
 from poisonlab.figures import check_data as figures
 from poisonlab.models.shared.weights_file import Tensors, WeightsError, read_weights
 from poisonlab.runner import runtime
@@ -72,7 +73,7 @@ def page() -> None:
     running = asked is not None and asked.task.state == "running"
     _form(disabled=running)
     if asked is not None and running:
-        at_work.progress(asked.task, asked.name, model.CHECK)
+        at_work.progress(asked.task, asked.name, CHECK)
     elif asked is not None and at_work.ended_well(asked.task):
         _found(asked)
     _limits()
@@ -175,7 +176,7 @@ def _found(asked: Asked) -> None:
     )
     left.caption("Each mark is a clean network, trained here on the clean images.")
     rows = [
-        (model.title(f.detector), check.classes[f.suspect], f"{f.value:.3g}", f"{max(f.clean):.3g}")
+        (title(f.detector), check.classes[f.suspect], f"{f.value:.3g}", f"{max(f.clean):.3g}")
         for f in check.findings
     ]
     right.dataframe(
@@ -214,7 +215,7 @@ def _triggers(check: model.ModelCheck) -> None:
         names = [check.classes[int(classes[row])] for row in order]
         shown = (triggers[order] * masks[order]).mul(255).round().byte().cpu()
         images.strip(
-            f"The smallest trigger that sends every image to a class, by {model.title(finding.detector)}",
+            f"The smallest trigger that sends every image to a class, by {title(finding.detector)}",
             shown,
             [escape(f"{name}, {float(scores[row]):.2f}") for name, row in zip(names, order, strict=True)],
             [f"recovered trigger of class {name}" for name in names],
@@ -253,7 +254,7 @@ def _start_repair(asked: Asked, found: Found, defense: str) -> None:
     def work(send: Any) -> tuple[float, bytes]:
         ctx = context_at(runtime.get().results, send=send)
         network = model.repaired(spec, found.check.brought, found.splits, ctx)
-        return model.right(network, found.splits.test), network_file(network, found.splits.test)
+        return model.right(network, found.splits.test), model.as_file(network, spec, found.splits.test)
 
     asked.repair = Task("repair", work)
     asked.defense = defense

@@ -1,6 +1,5 @@
 """A look inside a run: its networks are opened, asked once for all viewers, and let go."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,21 +11,20 @@ from poisonlab.lens.features import Features, Method, Planes, features, planes
 from poisonlab.lens.per_class import per_class
 from poisonlab.lens.pictures import Pictures, networks, pictures
 from poisonlab.lens.spectra import spectra
-from poisonlab.pipeline.reopen import NotKept, Opened, reopen
-from poisonlab.runner import runtime
+from poisonlab.pipeline.reopen import NotKept, Opened
 from poisonlab.ui import link, navigation, page, results, shared
+from poisonlab.ui.opened import opened
 from poisonlab.ui.wording import escape
 
 TRIAL_HELP = "One of the independent poisonings of a targeted attack, with the networks that belong to it."
-_opening = threading.Lock()  # one run in memory at a time, whoever asks
 
 
 # -- what is computed, once for all viewers ------------------------------------------------------------
 
 
-def _features(opened: Opened, trial: int) -> tuple[Pictures, Features]:
-    shown = pictures(opened, trial)
-    return shown, features(shown.x.to(opened.ctx.device), networks(opened, trial))
+def _features(run: Opened, trial: int) -> tuple[Pictures, Features]:
+    shown = pictures(run, trial)
+    return shown, features(shown.x.to(run.ctx.device), networks(run, trial))
 
 
 LOOKS: dict[str, Callable[[Opened, int], Any]] = {
@@ -46,10 +44,8 @@ def _look(what: str, run_id: str, trial: int) -> Any:
     """
     record = results.record(run_id)
     assert record is not None
-    device = "cpu" if record.device == "cpu" else "auto"
-    with _opening:
-        opened = reopen(record.spec.experiment(), runtime.get().results / "cache", device)
-        return LOOKS[what](opened, trial)
+    with opened(record) as run:
+        return LOOKS[what](run, trial)
 
 
 @shared.of_arguments

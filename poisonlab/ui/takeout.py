@@ -1,12 +1,10 @@
 """Buttons that prepare what a run worked with, its networks or its poisons, as a ZIP archive to be saved."""
 
-import threading
-
 import streamlit as st
 
 from poisonlab import registry
 from poisonlab.records.record import RunRecord
-from poisonlab.runner import runtime
+from poisonlab.ui.opened import opened
 from poisonlab.ui.wording import escape
 
 NETWORKS_HELP = (
@@ -18,7 +16,6 @@ BY_PATH = (
     "This run read a folder of its machine by its path. There, `poisonlab export --with-models --with-data` "
     "saves them."
 )
-_one_at_a_time = threading.Lock()  # a run that is opened holds its networks and all its images
 
 
 @st.fragment
@@ -50,7 +47,7 @@ def _offer(record: RunRecord, what: str) -> None:
         st.info(BY_PATH)
         return
     try:
-        with st.spinner("Opening the run..."), _one_at_a_time:
+        with st.spinner("Opening the run..."):
             raw = archive(record, what)
     except (RuntimeError, ValueError, OSError) as error:
         st.warning(escape(f"{str(error)[:1].upper()}{str(error)[1:]}."))
@@ -74,8 +71,7 @@ def archive(record: RunRecord, what: str) -> bytes:
     """
     from poisonlab.pipeline import takeout  # noqa: PLC0415 - brings torch, which no page needs before somebody clicks
 
-    opened = takeout.open_run(record, runtime.get().store.results / "cache")
-    files = (
-        takeout.network_files(opened, record.run_id) if what == "networks" else takeout.poison_files(opened)
-    )
-    return takeout.zipped(files)
+    with opened(record) as run:
+        if what == "networks":
+            return takeout.zipped(takeout.network_files(run, record.run_id))
+        return takeout.zipped(takeout.poison_files(run))

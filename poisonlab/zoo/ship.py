@@ -10,15 +10,13 @@ import json
 import sys
 from collections.abc import Iterator
 
-from safetensors.torch import save
-
 import poisonlab
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.events import Event, StageFinished
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.pipeline.reopen import Opened, reopen
-from poisonlab.pipeline.takeout import about_network
+from poisonlab.pipeline.takeout import about_network, network_file
 from poisonlab.records.record import write_atomically
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.zoo import BETWEEN, FOLDER, SUFFIX
@@ -56,11 +54,11 @@ def ship(spec: ExperimentSpec, models: tuple[str, ...]) -> None:
     opened = reopen(spec, cache)
     for model in models:
         rates = {key: measured.get(f"{key}{SUFFIXES[model]}") for key in ("clean_accuracy", "asr")}
-        write_atomically(FOLDER / file_of(spec, model), network_file(opened, model, rates))
+        write_atomically(FOLDER / file_of(spec, model), told(opened, model, rates))
         print(file_of(spec, model), rates, flush=True)
 
 
-def network_file(opened: Opened, model: str, rates: dict[str, float | None]) -> bytes:
+def told(opened: Opened, model: str, rates: dict[str, float | None]) -> bytes:
     """One network of a run with all that is told about it."""
     network = opened.victims[model].member(0)
     spec = opened.spec
@@ -70,8 +68,7 @@ def network_file(opened: Opened, model: str, rates: dict[str, float | None]) -> 
         "spec": spec.model_dump_json(),
         "rates": json.dumps(rates | {"seed": spec.seed}),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    return save(state, metadata=about)
+    return network_file(network, about)
 
 
 def file_of(spec: ExperimentSpec, model: str) -> str:

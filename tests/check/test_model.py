@@ -10,7 +10,6 @@ from core_helpers import TINY, least
 from poisonlab import zoo
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.check import model
-from poisonlab.check.repair import write_network
 from poisonlab.context import Context
 from poisonlab.models.base import accuracy
 from poisonlab.models.shared.weights_file import WeightsError, read_weights
@@ -53,7 +52,7 @@ def test_a_saved_network_keeps_its_accuracy_and_its_normalization(
     attacked: Opened, splits: Splits, ctx: Context, tmp_path: Path
 ) -> None:
     network = attacked.attacked.undefended.member(0)
-    write_network(network, splits.test, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(model.as_file(network, spec(), splits.test))
 
     brought = model.bring(spec(), read_weights(tmp_path / "w.safetensors"), splits, ctx)
 
@@ -115,7 +114,7 @@ def test_a_repaired_network_can_be_brought_again(
 ) -> None:
     brought = model.bring(spec("clp"), attacked.attacked.undefended.member(0).state_dict(), splits, ctx)
     network = model.repaired(spec("clp"), brought, splits, ctx)
-    write_network(network, splits.test, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(model.as_file(network, spec(), splits.test))
 
     again = model.bring(spec(), read_weights(tmp_path / "w.safetensors"), splits, ctx)
 

@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from check_helpers import no_training as no_training  # noqa: PLC0414 - a fixture
-from page_helpers import Open, words
-from streamlit.testing.v1 import AppTest
+from page_helpers import Open, press, until, words
 
 from poisonlab.events import Progress
 from poisonlab.ui import check_data as ui
@@ -23,19 +22,6 @@ def nobody_asked_yet() -> Iterator[None]:
         asked.task.cancel()
         assert asked.task.wait(20)
     ui._tasks.clear()
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    return next(button for button in app.button if button.label == label).click().run()
-
-
-def until(app: AppTest, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    app.run()
-    assert not app.exception
 
 
 def test_before_anything_is_asked_the_page_says_what_it_can_miss(open_page: Open, tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 import functools
 import io
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from core_helpers import least
-from page_helpers import Open, words
+from page_helpers import Open, press, until, words
 from streamlit.testing.v1 import AppTest
 
 from poisonlab.check import model
@@ -51,19 +50,6 @@ def weights() -> bytes:
     return saved({"state_dict": new_network(spec, splits.train, model.Context()).state_dict()})
 
 
-def press(app: AppTest, label: str) -> AppTest:
-    return next(button for button in app.button if button.label == label).click().run()
-
-
-def until(app: AppTest, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    app.run()
-    assert not app.exception
-
-
 def opened(open_page: Open, folder: Path, content: bytes, name: str = "net.pt") -> AppTest:
     app = open_page(folder / "results", "check_model", dataset="digits")
     app.file_uploader[0].upload(name, content, "application/octet-stream").run()
@@ -81,7 +67,7 @@ def test_before_anything_is_asked_the_page_says_what_it_can_miss(open_page: Open
 def test_weights_get_a_verdict_and_a_repair_to_take_away(open_page: Open, tmp_path: Path) -> None:
     app = press(opened(open_page, tmp_path, weights()), "Check")
     (asked,) = ui._tasks.values()
-    until(app, lambda: asked.task.state != "running")
+    until(app, lambda: asked.task.state != "running", 120)
 
     assert asked.task.state == "done", asked.task.message
     said = words(app)
@@ -93,7 +79,7 @@ def test_weights_get_a_verdict_and_a_repair_to_take_away(open_page: Open, tmp_pa
     ]
     app.selectbox[-1].select("clp").run()
     press(app, "Repair")
-    until(app, lambda: asked.repair is not None and asked.repair.state != "running")
+    until(app, lambda: asked.repair is not None and asked.repair.state != "running", 120)
     assert asked.repair is not None and asked.repair.state == "done", asked.repair
     assert "check the repaired one again" in words(app)
 
@@ -117,7 +103,7 @@ def test_files_that_cannot_be_are_refused_on_the_page(
     monkeypatch.chdir(tmp_path)
     app = press(opened(open_page, tmp_path, content, "<b>net.pt"), "Check")
     for asked in ui._tasks.values():
-        until(app, lambda task=asked.task: task.state != "running")
+        until(app, lambda task=asked.task: task.state != "running", 120)
 
     assert said in words(app)
     assert not (tmp_path / "opened").exists()
