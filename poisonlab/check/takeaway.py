@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from poisonlab.check.data import DataCheck
@@ -17,6 +16,7 @@ from poisonlab.check.recipe import Recipe
 from poisonlab.context import Context
 from poisonlab.data.base import DataError
 from poisonlab.pipeline.experiment import load
+from poisonlab.pipeline.takeout import as_png
 from poisonlab.spec.config import make_spec
 from poisonlab.types import ImageSet
 
@@ -147,17 +147,26 @@ def safe(name: str, number: int) -> str:
     return kept or f"class {number}"
 
 
-def _write_images(target: Path, x: Tensor, data: ImageSet, chosen: Iterable[int]) -> None:
-    """Images as PNG below a folder for each class; a number keeps classes apart whose folders would be the same."""
+def pictures(x: Tensor, data: ImageSet, chosen: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+    """Images as PNG by their names below a folder for each class; a number keeps classes apart whose folders would be
+    the same.
+
+    Args:
+        x: uint8 ``(n, c, h, w)``, in the place of the images of ``data``. chosen: rows.
+    """
     folders = [safe(name, number) for number, name in enumerate(data.classes)]
     if len({folder.lower() for folder in folders}) < len(folders):
         folders = [f"{number} {folder}" for number, folder in enumerate(folders)]
     labels = data.y.tolist()
     for row in chosen:
-        path = target / folders[labels[row]] / f"{row:06}.png"
+        yield f"{folders[labels[row]]}/{row:06}.png", as_png(x[row].cpu().numpy())
+
+
+def _write_images(target: Path, x: Tensor, data: ImageSet, chosen: Iterable[int]) -> None:
+    for name, raw in pictures(x, data, chosen):
+        path = target / name
         path.parent.mkdir(exist_ok=True)
-        pixels = x[row].permute(1, 2, 0).cpu().numpy()  # (c, h, w) -> (h, w, c)
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path)
+        path.write_bytes(raw)
 
 
 def _write_table(target: Path, check: DataCheck, kept: Iterable[int]) -> None:

@@ -1,19 +1,17 @@
 """A data set checked in the browser: what to check, how far it is, what was found, what to take away."""
 
-import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 from poisonlab import registry
 from poisonlab.check import suspects, takeaway
 from poisonlab.check.data import CHECK, CONTROLS, DataCheck, check_data
 from poisonlab.check.recipe import usual
 from poisonlab.figures import check_data as figures
+from poisonlab.pipeline.takeout import zipped
 from poisonlab.runner import runtime
 from poisonlab.runner.background import Task
 from poisonlab.runner.recorder import context_at
@@ -203,16 +201,8 @@ def _table(check: DataCheck, name: str) -> None:
 def packed(check: DataCheck) -> bytes:
     """The images that are not flagged, as PNG in a ZIP with a folder for each class."""
     data = check.suspects.data
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for row in (~check.ranking.flagged).nonzero().squeeze(1).tolist():
-            picture = io.BytesIO()
-            pixels = data.x[row].permute(1, 2, 0).numpy()  # (c, h, w) -> (h, w, c)
-            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(picture, "PNG")
-            label = int(data.y[row])
-            folder = f"{label:03} {takeaway.safe(data.classes[label], label)}"
-            archive.writestr(f"{folder}/{row:06}.png", picture.getvalue())
-    return file.getvalue()
+    kept = (~check.ranking.flagged).nonzero().squeeze(1).tolist()
+    return zipped(takeaway.pictures(data.x, data, kept))
 
 
 def limits() -> None:
