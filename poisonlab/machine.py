@@ -1,14 +1,19 @@
-"""What a run needs to know about the machine: device, threads, memory, free disk."""
+"""What a run needs to know about the machine: device, threads, memory and what it does not hold, free disk."""
 
 import ctypes
 import math
+import mmap
 import os
 import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 try:
     import resource
@@ -162,3 +167,71 @@ def free_disk_gb(folder: Path) -> float:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free / 2**30
+
+
+# -- tensors that memory does not hold ----------------------------------------------------------------
+
+PART_OF_MEMORY = 4  # a tensor larger than all memory divided by this lies in a file
+_NO_RESERVE = (
+    0x4000 if sys.platform == "linux" else 0
+)  # MAP_NORESERVE: more may be mapped than there is memory
+_files = WeakIdKeyDictionary()  # a mapped tensor -> its file
+
+
+def is_large(size: int) -> bool:
+    """Whether so many bytes are mapped from a file, more than a quarter of the memory: a run has several such sets."""
+    there = memory_bytes(torch.device("cpu"))
+    return there is not None and size > there // PART_OF_MEMORY
+
+
+def new_bytes(shape: Sequence[int], folder: Path) -> torch.Tensor:
+    """A uint8 tensor to be filled, in memory; a large one in a file without a name, of which nothing stays.
+
+    Args:
+        folder: where the file may be.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    size = math.prod(shape)
+    if not is_large(size):
+        return torch.empty(*shape, dtype=torch.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the tensor
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not by a signal
+    else:
+        file.truncate(size)
+    made = mapped(file, size, shared=True).view(*shape)
+    _files[made] = file
+    return made
+
+
+def filled(x: torch.Tensor) -> torch.Tensor:
+    """What :func:`new_bytes` gave, once it is filled: its file cannot be changed through the result."""
+    file = _files.get(x)
+    if file is None:
+        return x
+    settled = mapped(file, x.numel()).view(x.shape)
+    _files[settled] = file
+    return settled
+
+
+def own_copy(x: torch.Tensor) -> torch.Tensor:
+    """A copy to be changed; of what :func:`filled` gave, memory holds no more than the pages that are changed."""
+    file = _files.get(x)
+    return x.clone() if file is None else mapped(file, x.numel()).view(x.shape)
+
+
+def mapped(file: IO[bytes], size: int, shared: bool = False) -> torch.Tensor:
+    """The bytes of a file, uint8 ``(size,)``, read when they are used; memory may forget them again.
+
+    Args:
+        shared: what is written to the tensor goes to the file; else to a copy of the page, which this tensor alone has.
+    """
+    if os.name == "posix":
+        kind = mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE | _NO_RESERVE
+        pages = mmap.mmap(file.fileno(), size, flags=kind, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    else:
+        pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE if shared else mmap.ACCESS_COPY)
+    return torch.frombuffer(pages, dtype=torch.uint8)

@@ -1,17 +1,21 @@
 """What datasets share: where files lie, how a set is divided, errors that say what to do."""
 
 import hashlib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from poisonlab import machine
 from poisonlab.context import derive
 from poisonlab.spec.config import Config, Protocol, param
 from poisonlab.types import ImageSet, Splits
+
+GATHERED = 4096  # images that are handled together
 
 
 class DataError(RuntimeError):
@@ -122,12 +126,43 @@ def divide(pool: ImageSet, test: ImageSet, config: DivisionConfig, protocol: Pro
     chosen = balanced_order(test.y, derive(0, "division", "test"))[: config.test_images]
     start = attacked + config.reserve_images
     return Splits(
-        train=pool[order[:attacked]].named("train"),
-        test=test[chosen].named("test"),
-        reserve=pool[order[attacked:start]].named("reserve"),
-        public=pool[order[len(order) - config.public_images :]].named("public"),
-        pretrain=pool[order[start : start + pretrain]].named("pretrain"),
+        train=taken(pool, order[:attacked], "train"),
+        test=taken(test, chosen, "test"),
+        reserve=taken(pool, order[attacked:start], "reserve"),
+        public=taken(pool, order[len(order) - config.public_images :], "public"),
+        pretrain=taken(pool, order[start : start + pretrain], "pretrain"),
     )
+
+
+def taken(data: ImageSet, rows: Tensor, split: str) -> ImageSet:
+    """Some images of a set as a set of its own; many are gathered in a file and mapped.
+
+    Raises:
+        DataError: there is no room for the file.
+    """
+    shape = (len(rows), *data.shape)
+    if not machine.is_large(math.prod(shape)):
+        return data[rows].named(split)
+    x = room_for(shape)
+    for part, some in zip(x.split(GATHERED), rows.split(GATHERED), strict=True):
+        torch.index_select(data.x, 0, some, out=part)
+    return ImageSet(machine.filled(x), data.y[rows], data.classes, split)
+
+
+def room_for(shape: Sequence[int]) -> Tensor:
+    """A uint8 tensor of images to be filled; a large one lies in a file of the data folder.
+
+    Raises:
+        DataError: there is no room for it.
+    """
+    try:
+        return machine.new_bytes(shape, data_folder())
+    except OSError as error:
+        raise DataError(
+            f"the pictures take {math.prod(shape) / 2**30:.1f} GiB, for which {data_folder()} has no room "
+            f"({error.strerror or error}): free some there, set POISONLAB_DATA to another folder, or choose a smaller "
+            "dataset.size"
+        ) from error
 
 
 def clean_subset(reserve: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
@@ -157,5 +192,7 @@ def pool_to(x: Tensor, size: int) -> Tensor:
         return x
     if side % size:
         raise DataError(f"images of side {side} cannot be pooled to {size}; choose a divisor of {side}")
-    chunks = [F.avg_pool2d(part.float(), side // size).round().to(torch.uint8) for part in x.split(4096)]
-    return torch.cat(chunks)
+    pooled = room_for((*x.shape[:2], size, size))
+    for small, part in zip(pooled.split(GATHERED), x.split(GATHERED), strict=True):
+        small.copy_(F.avg_pool2d(part.float(), side // size).round())
+    return machine.filled(pooled)

@@ -6,9 +6,11 @@ also of a program that runs.
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import create_model
 from safetensors import SafetensorError, safe_open
@@ -35,6 +37,7 @@ class OwnPictures:
 
     file: ClassVar[Path]
     card: ClassVar[Card]
+    image_counts: ClassVar[tuple[int, int]]
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -42,7 +45,12 @@ class OwnPictures:
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Training and test images, as many as there are, uint8 ``(n, channels, size, size)``."""
         tensors = _file_of(self.file).load(self.file.parent, _gone)
-        return both_sets(tensors, _names(tensors), self.config.size)
+        return both_sets(tensors, _names(tensors["names"])[0], self.config.size)
+
+    def picture_names(self) -> tuple[str, ...]:
+        """The files that the training images were, in their order; none of a set that was added without them."""
+        with safe_open(self.file, framework="numpy") as file:
+            return _names(file.get_tensor("names"))[1][: self.image_counts[0]]
 
 
 def own_folder() -> Path:
@@ -84,8 +92,8 @@ def add(name: str, found: Found, side: int, fit: Fit, color: bool = True, replac
 
     def made(folder: Path) -> Tensors:
         _refuse_taken(path, replace)  # by somebody who waited for the same name, and was first
-        names = "\n".join(" ".join(name.split()) for name in found.classes).encode()
-        return make(folder) | {"names": torch.tensor(list(names), dtype=torch.uint8)}
+        files = [path.relative_to(found.root).as_posix() for path, _ in (*found.train, *found.test)]
+        return make(folder) | {"names": _kept_names(found.classes, files)}
 
     _file_of(path, megabytes).load(path.parent, made, f"{source} {side} {fit} {color}")
     return path.stem
@@ -130,8 +138,16 @@ def _gone(folder: Path) -> Tensors:
     raise DataError(f"the pictures are no longer in {folder}; add them again")
 
 
-def _names(tensors: Tensors) -> tuple[str, ...]:
-    return tuple(bytes(tensors["names"].tolist()).decode().split("\n"))
+def _kept_names(classes: Sequence[str], files: Sequence[str]) -> torch.Tensor:
+    """Names of classes, and of the pictures' files, as bytes: a name a line, a zero between both."""
+    parts = ("\n".join(" ".join(name.split()) for name in names) for names in (classes, files))
+    return torch.frombuffer(bytearray("\0".join(parts).encode(errors="backslashreplace")), dtype=torch.uint8)
+
+
+def _names(kept: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Both again, from a tensor or an array; older sets hold no files."""
+    classes, _, files = np.asarray(kept).tobytes().decode().partition("\0")
+    return tuple(classes.split("\n")), tuple(files.split("\n")) if files else ()
 
 
 def _class_now(path: Path) -> type[OwnPictures] | None:
@@ -151,9 +167,9 @@ def _class_of(path: Path, changed: int) -> type[OwnPictures] | None:
     """
     del changed
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             train, test = (tuple(file.get_slice(part).get_shape()) for part in ("train_x", "test_x"))
-            classes = _names({"names": file.get_tensor("names")})
+            classes, _ = _names(file.get_tensor("names"))
     except (OSError, SafetensorError, UnicodeDecodeError):  # half written, damaged, another program's
         return None
     if len(train) != 4 or len(test) != 4 or min(train[0], test[0]) < 1:

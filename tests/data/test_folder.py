@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from poisonlab.cli.main import main
+from poisonlab.data import folder
 from poisonlab.data.base import DataError, divide
 from poisonlab.data.folder import Folder, FolderConfig
 from poisonlab.data.shared import pixels
@@ -26,12 +27,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def fill(folder: Path, count: int, color: int = 0, names: Sequence[str] = ()) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def fill(root: Path, count: int, color: int = 0, names: Sequence[str] = ()) -> None:
+    root.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         noise = np.random.default_rng([color, i]).integers(0, 60, (20, 24, 3), dtype=np.uint8)
         noise[..., color % 3] += 150
-        Image.fromarray(noise).save(folder / (names[i] if names else f"{i:03d}.png"))
+        Image.fromarray(noise).save(root / (names[i] if names else f"{i:03d}.png"))
 
 
 @pytest.fixture
@@ -230,6 +231,66 @@ def test_pictures_are_decoded_once_until_one_changes(pictures: Path, monkeypatch
     Image.new("RGB", (20, 20), (1, 2, 3)).save(first)
 
     assert load(asked)[0].x[0].flatten(1)[:, 0].tolist() == [1, 2, 3]
+
+
+def _looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A list that grows by each look at a folder."""
+    looked: list[Path] = []
+
+    def counted(path: Path, table: str) -> object:
+        looked.append(path)
+        return look(path, table)
+
+    monkeypatch.setattr(folder, "look", counted)
+    return looked
+
+
+def test_a_sweep_looks_once_at_a_folder(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked = _looks(monkeypatch)
+    command = f"sweep --dataset folder --attack badnets,blend --defense none,clp --results {tmp_path / 'r'}"
+    settings = [f"dataset.path={pictures}", "dataset.size=16", "training.epochs=1"]
+
+    code = main([*command.split(), *(word for setting in settings for word in ("--set", setting))])
+
+    assert code == 0, capsys.readouterr().err
+    assert looked == [pictures]
+
+
+def test_a_folder_is_looked_at_again_when_it_changed(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = _looks(monkeypatch)
+    elsewhere = pictures.parent / "elsewhere"
+    fill(elsewhere / "deep", 20, 1)
+    (pictures / "linked").symlink_to(elsewhere)
+    counts = []
+    for change in (
+        lambda: None,
+        lambda: fill(pictures / CLASSES[0], 1, names=["new.png"]),
+        lambda: (pictures / CLASSES[0] / "new.png").rename(pictures / CLASSES[1] / "moved.png"),
+        lambda: fill(elsewhere / "deep", 1, names=["through a link.png"]),
+        lambda: None,
+    ):
+        change()
+        found = Folder.look_at({"path": str(pictures), "table": ""})
+        assert found is not None
+        counts.append([train + test for _, train, test in found.counts()])
+
+    assert len(looked) == 4 and counts[3] == counts[4]
+    assert [sum(count) for count in counts] == [140, 141, 141, 142, 142]
+
+
+def test_a_table_is_read_again_when_it_was_written_to(tmp_path: Path) -> None:
+    fill(tmp_path / "set", 40)
+    table = tmp_path / "set" / "a.csv"
+
+    def classes(names: str) -> tuple[str, ...]:
+        table.write_text("\n".join(["file,class", *(f"{i:03d}.png,{names[i % 2]}" for i in range(40))]))
+        found = Folder.look_at({"path": str(tmp_path / "set"), "table": ""})
+        assert found is not None
+        return found.classes
+
+    assert (classes("ab"), classes("cd")) == (("a", "b"), ("c", "d"))
 
 
 def test_a_class_that_came_later_is_noticed(pictures: Path) -> None:

@@ -170,6 +170,23 @@ def test_a_missing_layer_and_one_too_many_are_named() -> None:
         fit(network, without(own, "head.bias"))
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("body.0.weight", lambda t: t.to(torch.int8), r"body\.0\.weight is of torch\.int8"),
+        ("normalize.std", torch.zeros_like, r"normalize\.std is not positive"),
+        ("body.1.bn1.running_var", lambda t: -t, r"running_var is not positive"),
+        ("head.bias", lambda t: t[0], r"head\.bias is a number, not 7"),
+    ],
+)
+def test_numbers_that_no_training_gives_are_refused(name: str, change: Any, message: str) -> None:
+    network = ours("preact_resnet18", width=16)
+    own = network.state_dict()
+
+    with pytest.raises(WeightsError, match=message):
+        fit(network, own | {name: change(own[name])})
+
+
 def test_weights_of_quite_another_network_are_refused() -> None:
     network = ours("torchvision", model="resnet18")
 

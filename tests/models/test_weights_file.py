@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ FILES: dict[str, Any] = {
     "model": {"model": STATE, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
     "twice": {"net": {"state_dict": STATE}},
     "BackdoorBench": BENCH,
+    "beside other tensors": {"state_dict": STATE, "best": torch.tensor(0.93)},
+    "averaged": {"n_averaged": torch.tensor(3), **prefixed(STATE, "module.")},
+    "lightning": {"state_dict": prefixed(STATE, "model."), "epoch": 3, "hyper_parameters": {"lr": 0.1}},
+    "float64": {name: value.double() if "." in name else value for name, value in STATE.items()},
 }
 
 
@@ -166,8 +172,64 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state = {name: value.clone() for name, value in STATE.items()}
     state["3.weight"][0, 0] = float("nan")
 
-    with pytest.raises(WeightsError, match=r"3\.weight holds numbers that are not finite"):
+    with pytest.raises(WeightsError, match=r"'3\.weight' holds numbers that are not finite"):
         read_weights(written(state, tmp_path / "w.pt"))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that some of these kinds are new, or old
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.eye(3, 4).to_sparse(), "no plain tensor"),
+        (lambda: torch.eye(3, 4).to_sparse_csr(), "no plain tensor"),
+        (lambda: torch.empty(3, 4, device="meta"), "no plain tensor"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "no plain tensor"),
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "fewer numbers in the file than its shape says"),
+        (
+            lambda: torch.ones(3, 4, dtype=torch.complex64),
+            r"of torch\.complex64; save the weights as torch\.float32",
+        ),
+        (lambda: torch.ones(3, 4).to(torch.float8_e4m3fn), r"of torch\.float8_e4m3fn"),
+        (lambda: torch.full((3, 4), 1e300, dtype=torch.float64), "not finite in float32"),
+    ],
+    ids=["sparse", "rows", "without numbers", "nested", "repeated", "complex", "float8", "beyond float32"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(
+    make: Callable[[], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=rf"3\.weight.* {message}"):
+        read_weights(written(STATE | {"3.weight": make()}, tmp_path / "w.pt"))
+
+
+def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
+    state = {"a.weight": torch.full((2, 2), 0.5, dtype=torch.bfloat16), "a.mask": torch.tensor([True])}
+
+    found = read_weights(written(state, tmp_path / "w.pt"))
+
+    assert {name: value.dtype for name, value in found.items()} == {
+        "a.weight": torch.float32,
+        "a.mask": torch.bool,
+    }
+
+
+def test_a_compressed_file_is_refused_before_it_grows(tmp_path: Path) -> None:
+    file = written({"a.weight": torch.zeros(10**6)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+    with pytest.raises(WeightsError, match="compressed"):
+        read_weights(file)
+
+
+@pytest.mark.parametrize("count", [0, 20_001])
+def test_no_tensors_and_too_many_are_refused_before_they_are_read(count: int, tmp_path: Path) -> None:
+    save_file({str(number): torch.zeros(0) for number in range(count)}, tmp_path / "w.safetensors")
+
+    with pytest.raises(WeightsError, match=f"holds {count:,} tensors; weights have from 1 to 20,000"):
+        read_weights(tmp_path / "w.safetensors")
 
 
 def test_a_missing_file_a_folder_and_a_device_are_refused(tmp_path: Path) -> None:

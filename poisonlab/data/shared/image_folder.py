@@ -1,6 +1,7 @@
 """Folders of small pictures, read into one tensor."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -77,6 +78,28 @@ def state_of_files(root: Path, paths: Iterable[Path]) -> str:
         except OSError:  # absent, or a link to itself
             state = "absent"
         lines.append(f"{path.relative_to(root).as_posix()} {state}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+
+
+def state_of_folders(root: Path) -> str:
+    """Changes whenever a file below ``root`` is added, removed or renamed, or a table (``.csv``) written to.
+
+    Goes by the times of the folders: a tenth of what it takes to look at the files. Links to folders are followed.
+    """
+    lines = []
+    seen = set()
+    for here, folders, names in os.walk(root, followlinks=True):
+        found = os.stat(here)
+        if (found.st_dev, found.st_ino) in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        lines.append(f"{here} {found.st_mtime_ns} {found.st_ctime_ns}")
+        tables = [os.path.join(here, name) for name in names if name.lower().endswith(".csv")]
+        times = [os.stat(table) for table in tables if os.path.isfile(table)]
+        lines += [
+            f"{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}" for state in times
+        ]
     return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 

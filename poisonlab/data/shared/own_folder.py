@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from PIL import Image
@@ -33,29 +34,41 @@ MOST_OBLONG = 3  # of its sides' ratio
 WRAPPERS = 4  # folders that hold nothing but one folder
 
 
+P = TypeVar("P")
+
+
 @dataclass(frozen=True)
-class Found:
-    """What a folder holds.
+class Sorted(Generic[P]):
+    """Pictures by class, none of them read yet.
 
     Attributes:
-        root: where the layout begins.
-        layout: which one, in words.
-        classes: their names, sorted; the position of a name is its label.
-        train, test: files and labels.
-        skipped: what was left out, and how often.
+        root: where they lie.
+        classes: their names; the position of a name is its label.
+        train, test: what stands for a picture, and its label.
     """
 
     root: Path
-    layout: str
     classes: tuple[str, ...]
-    train: tuple[tuple[Path, int], ...]
-    test: tuple[tuple[Path, int], ...]
-    skipped: dict[str, int] = field(default_factory=dict)
+    train: tuple[tuple[P, int], ...]
+    test: tuple[tuple[P, int], ...]
 
     def counts(self) -> list[tuple[str, int, int]]:
         """Class, training pictures, test pictures."""
         train, test = (Counter(label for _, label in part) for part in (self.train, self.test))
         return [(name, train[label], test[label]) for label, name in enumerate(self.classes)]
+
+
+@dataclass(frozen=True)
+class Found(Sorted[Path]):
+    """What a folder holds: files; the names of the classes are sorted.
+
+    Attributes:
+        layout: which of those that are understood, in words.
+        skipped: what was left out, and how often.
+    """
+
+    layout: str
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def look(folder: Path, table: str = "") -> Found:
@@ -85,7 +98,7 @@ def _look(folder: Path, table: str) -> Found:
     else:
         layout, parts = _by_folders(root, skipped)
     found = _found(root, layout, parts, skipped)
-    _check_counts(found)
+    check_counts(found)
     return found
 
 
@@ -235,8 +248,8 @@ def _found(root: Path, layout: str, parts: dict[str, list[Picture]], skipped: Co
         raise DataError(f"{root} holds {len(classes):,} classes; at most {MOST_CLASSES:,} are possible")
     numbers = {name: label for label, name in enumerate(classes)}
     numbered = {part: [(path, numbers[name]) for path, name in pictures] for part, pictures in parts.items()}
-    train, test = _train_and_test(numbered)
-    return Found(root, layout, classes, tuple(train), tuple(test), dict(skipped))
+    train, test = train_and_test(numbered)
+    return Found(root, classes, tuple(train), tuple(test), layout, dict(skipped))
 
 
 def _left_out(skipped: Counter[str]) -> str:
@@ -245,10 +258,13 @@ def _left_out(skipped: Counter[str]) -> str:
     return f"; left out: {', '.join(most)}" if most else ""
 
 
-def _train_and_test(
-    parts: dict[str, list[tuple[Path, int]]],
-) -> tuple[Sequence[tuple[Path, int]], Sequence[tuple[Path, int]]]:
-    """Where there is a test set, what is for validation joins the training; where there is none, it is the test set."""
+def train_and_test(
+    parts: dict[str, list[tuple[P, int]]],
+) -> tuple[Sequence[tuple[P, int]], Sequence[tuple[P, int]]]:
+    """Training and test pictures of the parts ``train``, ``val``, ``test`` and the nameless.
+
+    Where there is a test set, what is for validation joins the training; where there is none, it is the test set.
+    """
     whole = parts.get("train", []) + parts.get("", [])
     val, test = parts.get("val", []), parts.get("test", [])
     if test:
@@ -260,7 +276,10 @@ def _train_and_test(
     return [whole[i] for i in sorted(order[apart:])], [whole[i] for i in sorted(order[:apart])]
 
 
-def _check_counts(found: Found) -> None:
+def check_counts(found: Sorted[P]) -> None:
+    """Raises:
+    DataError: a class has too few pictures.
+    """
     scarce = [
         f"{name[:40]} ({train} and {test})"
         for name, train, test in found.counts()

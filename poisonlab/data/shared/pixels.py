@@ -1,20 +1,21 @@
 """The pixels of a picture file as a viewer shows them, whatever the form they are stored in."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from poisonlab import machine
-from poisonlab.data.base import DataError
+from poisonlab.data.base import DataError, room_for
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
+OF_A_TABLE = (*FORMATS, "TIFF")  # which the library datasets writes of what PNG cannot hold
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 MOST_PIXELS = 100_000_000  # of one picture: 300 MB as colors
 LARGE = 16_000_000  # pixels from which on one picture at a time is decoded: up to 25 bytes for each
@@ -22,22 +23,25 @@ GROUND = "white"  # what shows through where a picture is transparent
 OF_16_BITS = 257  # 65,535 / 255
 
 Fit = Literal["crop", "stretch", "pad"]
+Source = Path | Callable[[], IO[bytes]]  # a file, or what gives its bytes; its text names it in messages
 
 # what a file that is no whole picture raises: absent, truncated, another format, too large
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _one_at_a_time = threading.Lock()
 
 
-def opened(path: Path, near: int = 0) -> Image.Image:
+def opened(path: Path | IO[bytes], near: int = 0) -> Image.Image:
     """A picture in RGB, upright, on white where it is transparent; 16 bits of gray are scaled to 8.
 
     Args:
+        path: a file, or the bytes of one that a table holds.
         near: side below which no detail is needed: JPEG files are then decoded at a fraction of their size.
 
     Raises:
         OSError, ValueError, SyntaxError, DecompressionBombError: it cannot be read (:data:`UNREADABLE`).
     """
-    with Image.open(path, formats=FORMATS) as image:
+    formats = FORMATS if isinstance(path, Path) else OF_A_TABLE
+    with Image.open(path, formats=formats) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
         if near:
@@ -91,38 +95,29 @@ def fitted(image: Image.Image, side: int, fit: Fit) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def read_fitted(paths: Sequence[Path], side: int, fit: Fit, color: bool, remedy: str) -> torch.Tensor:
+def read_fitted(sources: Sequence[Source], side: int, fit: Fit, color: bool, remedy: str) -> torch.Tensor:
     """Pictures of any size and form as uint8 ``(n, 3, side, side)``, or ``(n, 1, side, side)`` in gray.
 
     Raises:
-        DataError: some cannot be read, named up to three; or together they take more memory than there is.
+        DataError: some cannot be read, named up to three; or there is no room for them.
     """
     channels = 3 if color else 1
-    _check_memory(len(paths) * channels * side * side)
-    x = torch.empty(len(paths), channels, side, side, dtype=torch.uint8)
+    x = room_for((len(sources), channels, side, side))
 
     def read(row: int) -> str:
+        source = sources[row]
         try:
-            image = fitted(opened(paths[row], side), side, fit)
+            image = fitted(opened(source if isinstance(source, Path) else source(), side), side, fit)
         except UNREADABLE as error:
-            said = f"{paths[row]} ({error})"
+            said = f"{source} ({error})"
             return said.encode(errors="backslashreplace").decode()  # a name may be no UTF-8
         pixels = np.array(image if color else image.convert("L"))
         x[row] = torch.from_numpy(pixels).reshape(side, side, channels).permute(2, 0, 1)
         return ""
 
     with ThreadPoolExecutor(machine.usable_cores()) as threads:
-        problems = [problem for problem in threads.map(read, range(len(paths))) if problem]
+        problems = [problem for problem in threads.map(read, range(len(sources))) if problem]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError(f"these pictures cannot be read: {'; '.join(problems[:3])}{more}; {remedy}")
-    return x
-
-
-def _check_memory(needed: int) -> None:
-    there = machine.memory_bytes(torch.device("cpu"))
-    if there is not None and needed > there // 2:
-        raise DataError(
-            f"the pictures would take {needed / 2**30:.1f} GiB of this machine's {there / 2**30:.1f}; choose a smaller "
-            "dataset.size or fewer pictures"
-        )
+    return machine.filled(x)

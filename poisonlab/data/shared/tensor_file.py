@@ -1,6 +1,7 @@
 """A dataset kept beside its archive as one safetensors file, which loads in a fraction of a second."""
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from poisonlab import machine
 from poisonlab.data.base import DataError
 
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 Tensors = dict[str, torch.Tensor]
+KINDS = {"U8": torch.uint8, "I64": torch.int64}
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class TensorFile:
         if not path.exists() or source is None:
             return path.exists()
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="numpy") as file:
                 return (file.metadata() or {}).get("source") == source
         except Exception:
             return True
@@ -87,9 +90,9 @@ class TensorFile:
         remedy = f"delete {path} and run again: it is rebuilt from the archive or the download"
         expected = f"expected {self.title} as one tensor file"
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="numpy") as file:
                 kept = (file.metadata() or {}).get("sha256", "")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = _mapped(path) if machine.is_large(path.stat().st_size) else load_file(path)
         except Exception as error:  # truncated, not safetensors, unreadable
             raise DataError(f"{path} is damaged ({error}); {expected}; {remedy}") from error
         for name in PARTS + self.more:
@@ -108,3 +111,18 @@ class TensorFile:
         for name in PARTS + self.more:
             hasher.update(tensors[name].numpy().data)
         return hasher.hexdigest()
+
+
+def _mapped(path: Path) -> Tensors:
+    """The tensors of a file that memory does not hold, checked by ``safe_open`` before."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(length))
+        content = machine.mapped(file, path.stat().st_size)[8 + length :]
+    found = {}
+    for name, entry in entries.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            values = content[begin:end].view(KINDS[entry["dtype"]])
+            found[name] = values.view(entry["shape"])
+    return found

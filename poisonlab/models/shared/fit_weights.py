@@ -92,7 +92,8 @@ def _head(names: list[str], given: Mapping[str, Tensor]) -> Tensors:
 
 def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Raises:
-    WeightsError: a layer is missing, has another shape, or is not known.
+    WeightsError: a layer is missing, has another shape or kind of numbers, is not known, or is a spread that is not
+        positive.
     """
     kept = [name for name in wanted if not name.endswith(COUNTER)]
     wrong = [f"{name} is missing" for name in kept if name not in given]
@@ -101,10 +102,24 @@ def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         for name in kept
         if name in given and given[name].shape != wanted[name].shape
     ]
+    wrong += [
+        f"{name} is of {given[name].dtype}, not of {wanted[name].dtype}"
+        for name in kept
+        if name in given and given[name].is_floating_point() != wanted[name].is_floating_point()
+    ]
     wrong += [f"{name} is unknown" for name in given if name not in wanted and not name.endswith(COUNTER)]
+    wrong += [f"{name} is not positive" for name in kept if name in given and _no_spread(name, given[name])]
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise WeightsError(f"the weights do not fit this network: {'; '.join(wrong[:NAMED])}{more}")
+
+
+def _no_spread(name: str, tensor: Tensor) -> bool:
+    """A variance or a deviation that would make every answer of the network NaN, or mirror the images."""
+    if not tensor.is_floating_point():
+        return False
+    variance = name.endswith("running_var") and bool((tensor < 0).any())
+    return variance or (name == NORMALIZATION[1] and bool((tensor <= 0).any()))
 
 
 def _differences(
