@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from poisonlab import machine
 from poisonlab.spec.threats import ThreatKind
 
 
@@ -139,7 +140,7 @@ class Poison:
 
     def apply(self, train: ImageSet, trial: int = 0) -> ImageSet:
         """The poisoned training set of a trial; ``train`` is not changed."""
-        x = train.x.clone()
+        x = machine.own_copy(train.x)
         y = train.y.clone()
         x[self.index[trial]] = self.images[trial]
         y[self.index[trial]] = self.labels[trial]
@@ -283,6 +284,21 @@ class Detection:
     trigger_classes: Tensor | None = None
     patterns: Tensor | None = None
     masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Screening:
+    """How suspicious inputs of a model are, one by one, at test time; higher is more suspicious.
+
+    Attributes:
+        scores: float ``(n,)``, of the inputs.
+        trusted: float ``(k,)``, of trusted images that the method has not learned from: what its threshold is set by.
+        limit: the score above which the paper stops an input; ``None`` where it names none.
+    """
+
+    scores: Tensor
+    trusted: Tensor
+    limit: float | None
 
 
 @dataclass(frozen=True)

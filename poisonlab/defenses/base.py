@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from poisonlab.context import Context
@@ -45,7 +46,7 @@ class Defense:
         Config: its parameters. card: what a page tells about it.
         per_image: purification treats each image by itself, so that images shared by several trials
             are purified once.
-        needs_clean_images: its repair or detection cannot do without trusted images; a spec that grants none
+        needs_clean_images: its repair, detection or screening cannot do without trusted images; a spec that grants none
             is refused.
         strength: the parameters, whole numbers, that say how hard it purifies.
         judges_models: its detection names a class of a network by trusted images alone, without the training set.
@@ -130,6 +131,25 @@ class Defense:
         """
         return None
 
+    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor:
+        """When the model is used: how suspicious each input is, float ``(n,)``; higher is more suspicious.
+
+        Each input is judged by itself: its score does not depend on the others that come with it.
+
+        Args:
+            model: in eval mode; not to be changed.
+            clean: trusted images.
+            x: inputs, uint8 ``(n, c, h, w)``, any of which may carry a trigger.
+        """
+        return torch.zeros(len(x), device=x.device)
+
+    def screening_limit(self) -> float | None:
+        """The score above which the paper stops an input; ``None`` where trusted images have to say it.
+
+        It is the parameter ``threshold`` where there is one.
+        """
+        return getattr(self.config, "threshold", None)
+
     # -- for display only: nothing below feeds back into a result ------------------------------------
 
     def energy(self, x: Tensor) -> Tensor | None:
@@ -154,6 +174,12 @@ class Defense:
     def repairs(cls) -> bool:
         """Whether this class changes a trained model, with the training set at hand or without."""
         return cls.overrides("repair") or cls.overrides("repair_with_suspects")
+
+    @classmethod
+    def changes_victims(cls) -> bool:
+        """Whether there are defended victims beside the undefended ones."""
+        retrains = cls.overrides("purify") or cls.overrides("training_hook") or cls.filters
+        return retrains or cls.repairs()
 
 
 def evenly(steps: int, count: int) -> Collection[int]:

@@ -119,6 +119,12 @@ def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
     return list(last_of_side.values())[-count:]
 
 
+def has_maps(model: Classifier, shape: tuple[int, int, int]) -> bool:
+    """Whether anything in the body is a map of images ``(c, h, w)``; the network may have no numbers."""
+    device = next(model.parameters()).device
+    return bool(stages(model, torch.zeros(1, *shape, device=device), 1))
+
+
 def _parts(body: nn.Module) -> list[tuple[str, nn.Module]]:
     """The children of a body; of one that is a single child, as another library's network, all that is in it."""
     children = list(body.named_children())
@@ -189,8 +195,7 @@ class NAD(Defense):
     )
 
     def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
-        device = next(network.parameters()).device
-        if not stages(network, torch.zeros(1, *shape, device=device), 1):
+        if not has_maps(network, shape):
             raise ValueError(
                 "nad compares where networks look, and nothing in the victim is a map of the image; choose another "
                 "victim, or larger images"

@@ -8,9 +8,7 @@ from poisonlab.defenses.base import Defense
 from poisonlab.defenses.shared.sample_scores import (
     MODIFIED_Z,
     OutlierRule,
-    judged_classes,
-    outlier_threshold,
-    sample_verdict,
+    judged_class_by_class,
 )
 from poisonlab.models.base import Classifier, extract
 from poisonlab.registry import Card, defense
@@ -19,7 +17,6 @@ from poisonlab.spec.config import param
 from poisonlab.types import Detection, ImageSet
 
 MARGIN = 1.5  # the paper's: images removed for each that may be poisoned
-LEAST_SPREAD = 0.1  # of the median class's deviation
 
 
 class SpectralConfig(OutlierRule):
@@ -88,15 +85,11 @@ class SpectralSignatures(Defense):
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         features = extract(model, suspects.x)
-        scores = torch.zeros(len(suspects), device=features.device)
-        flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
-        deviations = torch.zeros(len(suspects.classes), device=features.device)
-        for label, rows in judged_classes(suspects, ctx):
+
+        def score(rows: Tensor) -> tuple[Tensor, float]:
             tau, singular_value = spectral_scores(features[rows])
-            count = round(MARGIN * self.config.epsilon * len(rows))
-            flagged[rows[tau.topk(count).indices]] = True
-            scores[rows] = tau.float()
-            deviations[label] = singular_value / len(rows) ** 0.5
-        spread = LEAST_SPREAD * float(deviations.quantile(0.5))
-        threshold = outlier_threshold(deviations, self.config.anomaly, spread)
-        return sample_verdict("largest singular value / sqrt(n)", deviations, threshold, scores, flagged, ctx)
+            return tau, singular_value / len(rows) ** 0.5
+
+        share = MARGIN * self.config.epsilon
+        named = "largest singular value / sqrt(n)"
+        return judged_class_by_class(suspects, score, share, self.config.anomaly, named, ctx)

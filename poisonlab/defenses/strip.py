@@ -78,7 +78,7 @@ def boundary(entropies: Tensor, false_rejections: float) -> float:
 
 @defense("strip")
 class Strip(Defense):
-    """Gao et al., ACSAC 2019, arXiv:1902.06531, with the training images as the inputs to judge:
+    """Gao et al., ACSAC 2019, arXiv:1902.06531, of inputs when the model is used, and of training images as well:
 
     1. H(x) = mean over N clean images x_k of the entropy (base 2) of f(x + x_k);
     2. boundary = the 1 % percentile of a normal fit to H of clean images;
@@ -102,7 +102,8 @@ class Strip(Defense):
         "disturbance is suspicious.",
         threat_model="Defender holds the trained model and a few clean images.",
         deviations=(
-            "The paper judges inputs when the model is used; here it judges the training images, and repairs nothing.",
+            "The paper judges inputs when the model is used, as the screening does; its other use here judges the "
+            "training images and repairs nothing.",
             "All suspects are blended with the same images; the paper draws new ones for each input.",
             "Images are added after normalization, both at full weight, as BackdoorBench does: no average of the two.",
             "The model was trained on the suspects but not on the clean images that set the boundary, so more than "
@@ -136,3 +137,9 @@ class Strip(Defense):
         shares = flagged_shares(flagged, suspects)
         threshold = outlier_threshold(shares, cfg.anomaly, LEAST_SPREAD)
         return sample_verdict("share of the class flagged", shares, threshold, -entropies, flagged, ctx)
+
+    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor:
+        """-H(x), the paper's own use."""
+        order = torch.randperm(len(clean), generator=ctx.generator("strip"), device=clean.x.device)
+        overlays = clean.x[order[: self.config.overlays], None]
+        return -blended_entropy(model, x, overlays, len(overlays), self.config.weight, ctx)

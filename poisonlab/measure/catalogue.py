@@ -243,6 +243,85 @@ _ENTRIES = (
         families=(CONTROL,),
     ),
     Metric(
+        "screen_auroc",
+        "Screening AUROC",
+        "Probability that a test input with the trigger has a higher score of suspicion than an untouched one. 0.5 is "
+        "chance, 1 is best. In the control, which holds no backdoor, it should be 0.5.",
+        Unit.NUMBER,
+        "higher",
+        BACKDOOR,
+        families=(CONTROL,),
+    ),
+    Metric(
+        "screen_auroc_working",
+        "AUROC of what works",
+        "The same for untouched inputs that are read rightly and triggered ones that are given the attacker's class "
+        "alone: what papers report. It says nothing where the attack fails.",
+        Unit.NUMBER,
+        "higher",
+        BACKDOOR,
+    ),
+    Metric(
+        "screen_false_alarms",
+        "False alarms at 95 %",
+        "Share of the untouched inputs that the lowest threshold which stops 95 % of the triggered ones stops as well. "
+        "No defender could choose it: it needs inputs that are known to carry the trigger.",
+        better="lower",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screen_caught",
+        "Triggers stopped",
+        "Share of the triggered inputs that score above the defender's threshold, which 95 % of trusted images do not "
+        "exceed. Some of these are of the attacker's class, which the defender does not know, and can be as suspicious "
+        "as triggers.",
+        better="higher",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screen_stopped",
+        "Untouched stopped",
+        "Share of the untouched inputs that the same threshold stops: 5 % is what it was set for.",
+        better="lower",
+        threats=BACKDOOR,
+        families=(CONTROL,),
+    ),
+    Metric(
+        "screen_stopped_target",
+        "Untouched of the target stopped",
+        "Share of the untouched inputs of the attacker's class that are stopped, where false alarms gather.",
+        better="lower",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screen_caught_published",
+        "Triggers stopped, paper's threshold",
+        "Share of the triggered inputs that score above the threshold that the paper names.",
+        better="higher",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screen_stopped_published",
+        "Untouched stopped, paper's threshold",
+        "Share of the untouched inputs that score above the threshold that the paper names.",
+        better="lower",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screened_accuracy",
+        "Accuracy behind the screen",
+        "Share of all untouched inputs that are let through and read rightly: a stopped one counts as an error.",
+        better="higher",
+        threats=BACKDOOR,
+    ),
+    Metric(
+        "screened_asr",
+        "Success behind the screen",
+        "Share of all triggered inputs that are let through and given the attacker's class.",
+        better="lower",
+        threats=BACKDOOR,
+    ),
+    Metric(
         "isolation_precision",
         "Isolation precision",
         "Share of the images set aside in training that are poisoned. Compare with the share of poison in the whole "

@@ -8,9 +8,19 @@ from torch import Tensor
 
 from poisonlab.context import Context
 from poisonlab.measure.detection import recovered_trigger, with_trigger
+from poisonlab.measure.screening import Inputs, threshold
 from poisonlab.models.base import Classifier, predict
 from poisonlab.records import artifacts
-from poisonlab.types import Backdoor, ChannelScores, Detection, ImageSet, Poison, SettingSweep, Targeted
+from poisonlab.types import (
+    Backdoor,
+    ChannelScores,
+    Detection,
+    ImageSet,
+    Poison,
+    Screening,
+    SettingSweep,
+    Targeted,
+)
 
 SHOWN = 24  # images of a gallery
 
@@ -217,6 +227,45 @@ def show_suspicion(victim: Detection, control: Detection, poisoned: Tensor, ctx:
     ctx.artifact(
         "suspicion",
         artifacts.SampleSuspicion(scores[~poisoned], scores[poisoned], control.sample_scores, *shares),
+    )
+
+
+def show_screening(
+    victim: Screening,
+    control: Screening,
+    inputs: Inputs,
+    answers: Tensor,
+    classes: tuple[str, ...],
+    ctx: Context,
+) -> None:
+    """Scores of inputs, the victim's beside the control's, and some of the inputs: of each kind and fate as many.
+
+    Args:
+        answers: int64 ``(n,)``, what the victim says of the inputs.
+    """
+    limit = threshold(victim.trusted)
+    stopped = victim.scores > limit
+    untouched = inputs.untouched
+    kinds = [inputs.triggered == kind for kind in (True, False)]
+    groups = [kind & fate for kind in kinds for fate in (stopped, ~stopped)]
+    rows = torch.cat([group.nonzero().squeeze(1)[: SHOWN // len(groups)] for group in groups])
+    ctx.artifact(
+        "screening",
+        artifacts.ScreeningReview(
+            victim.scores[untouched],
+            victim.scores[inputs.triggered],
+            control.scores[untouched],
+            control.scores[inputs.triggered],
+            limit if math.isfinite(limit) else None,
+            victim.limit,
+            inputs.x[rows],
+            victim.scores[rows],
+            inputs.triggered[rows],
+            stopped[rows],
+            inputs.true[rows],
+            answers[rows],
+            list(classes),
+        ),
     )
 
 

@@ -4,10 +4,13 @@ A method's mean rank is its rank among all methods, averaged over tasks (for a d
 decides is told by a paired bootstrap: tasks are drawn anew, and for each its seeds, the same for all methods.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special
 
 Values = NDArray[np.float64]
 RESAMPLES = 5_000
@@ -62,6 +65,24 @@ def rank(values: Values, *, largest_first: bool = False, resamples: int = RESAMP
     )
 
 
+def spearman(left: Sequence[float], right: Sequence[float]) -> tuple[float, float]:
+    """Rank correlation of three pairs or more, none of the sides constant, and its two-sided p-value by Student's t."""
+    one = _centered_ranks(left)
+    other = _centered_ranks(right)
+    rho = float(one @ other / np.sqrt((one @ one) * (other @ other)))
+    if abs(rho) > 1 - 1e-12:
+        return rho, 0.0
+    free = len(left) - 2
+    t = rho * math.sqrt(free / (1 - rho**2))
+    return rho, 2 * float(special.stdtr(free, -abs(t)))
+
+
+def _centered_ranks(side: Sequence[float]) -> Values:
+    ranks = _ranks(np.asarray(side, dtype=float))
+    centered: Values = ranks - ranks.mean()
+    return centered
+
+
 def _interval(values: Values, resamples: int) -> tuple[Values, Values]:
     """Both ends of each mean rank's interval; of one task and one seed nothing is known but that there are m ranks."""
     methods, tasks, _ = values.shape
@@ -106,21 +127,38 @@ def _ranks(values: Values) -> Values:
 
 
 def _friedman(values: Values) -> float | None:
-    if not _comparable(*values.shape[:2]):
+    """The p-value of Friedman's test with its correction for ties; NaN where all are equal on every task."""
+    methods, tasks, _ = values.shape
+    if not _comparable(methods, tasks):
         return None
-    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
-
-    return float(stats.friedmanchisquare(*np.nanmean(values, 2)).pvalue)
+    each = _ranks(np.nanmean(values, 2).T)  # (tasks, m)
+    ties = sum(float((n**3 - n).sum()) for n in (np.unique(row, return_counts=True)[1] for row in each))
+    untied = 1 - ties / (methods * (methods**2 - 1) * tasks)
+    if untied == 0:
+        return math.nan
+    squares = float((each.sum(0) ** 2).sum())
+    statistic = (12 * squares / (methods * tasks * (methods + 1)) - 3 * tasks * (methods + 1)) / untied
+    return float(special.chdtrc(methods - 1, statistic))
 
 
 def _critical_distance(methods: int, tasks: int) -> float | None:
     """Demsar 2006 (JMLR 7), section 3.2.2: q sqrt(m (m + 1) / (6 N)), q of the studentized range over root 2."""
     if not _comparable(methods, tasks):
         return None
-    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
+    q = _studentized_range(methods) / math.sqrt(2)
+    return q * math.sqrt(methods * (methods + 1) / (6 * tasks))
 
-    q = float(stats.studentized_range.ppf(0.95, methods, np.inf)) / np.sqrt(2)
-    return float(q * np.sqrt(methods * (methods + 1) / (6 * tasks)))
+
+def _studentized_range(groups: int, confidence: float = 0.95) -> float:
+    """Quantile of the range of so many standard normal values (the studentized range, infinite degrees of freedom)."""
+    least = np.linspace(-9, 9, 3601)  # the smallest of the values
+    density = np.exp(-(least**2) / 2) / math.sqrt(2 * math.pi)
+
+    def missing(width: float) -> float:
+        others = (special.ndtr(least + width) - special.ndtr(least)) ** (groups - 1)
+        return float(groups * np.trapezoid(density * others, least)) - confidence
+
+    return float(optimize.brentq(missing, 0, 20))
 
 
 def _comparable(methods: int, tasks: int) -> bool:

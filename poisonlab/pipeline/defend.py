@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -28,6 +29,7 @@ from poisonlab.types import (
     Detection,
     Findings,
     ImageSet,
+    Screening,
     SettingSweep,
     Threat,
 )
@@ -91,6 +93,28 @@ class Defender:
             self._detections[trial] = self.detect(Stage.DETECT, undefended.member(trial), poisoned, trial)
         return self._detections[trial]
 
+    def screen(self, stage: str, model: Classifier, x: Tensor) -> Screening:
+        """How suspicious inputs are. The method learns from one half of the trusted images and scores the other.
+
+        Args:
+            x: uint8 ``(n, c, h, w)``, triggered or not: only the experimenter knows.
+
+        Raises:
+            ValueError: some scores are no finite numbers.
+        """
+        clean = self.clean()
+        half = (len(clean) + 1) // 2
+        known = clean[:half]
+        kept_back = clean[half:]
+
+        def compute(inner: Context) -> Bundle:
+            scores = self.method.screen(model, known, torch.cat([x, kept_back.x]), inner)
+            _refuse_what_is_no_number(scores, self.method.name)
+            return pack(Screening(scores[: len(x)], scores[len(x) :], self.method.screening_limit()))
+
+        given = [identity(model), fingerprint_images([clean]), fingerprint(x)]
+        return unpack(Screening, run_stage(self.ctx, stage, [given, self.key], compute))
+
     def without_flagged(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
         """Each trial's training set without the images that detection flags; the given list if it flags none."""
         kept = []
@@ -101,6 +125,15 @@ class Defender:
             kept.append(data[unflagged])
             dropped += len(data) - len(kept[-1])
         return kept if dropped else poisoned
+
+
+def _refuse_what_is_no_number(scores: Tensor, name: str) -> None:
+    undefined = int((~scores.isfinite()).sum())
+    if undefined:
+        raise ValueError(
+            f"the scores that {name} gives {undefined} of {len(scores)} inputs are no finite numbers: its parameters "
+            "are too extreme for this network; change them, or choose another defense"
+        )
 
 
 @dataclass(frozen=True)

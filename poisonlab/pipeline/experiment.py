@@ -1,6 +1,6 @@
 """The protocol of an experiment, stage by stage:
 
-    dataset -> poison -> [purify] -> train -> [detect] -> [repair] -> evaluate
+    dataset -> poison -> [purify] -> train -> [detect] -> [repair] -> [screen] -> evaluate
 
 Every run measures three models on the same images: a control trained without poison, the undefended
 victim, and the defended one. Each stage is cached under the hash of what it depends on, so ten
@@ -35,6 +35,7 @@ from poisonlab.pipeline.evaluate import (
 )
 from poisonlab.pipeline.poison import Attacked, carry_out
 from poisonlab.pipeline.purify import public_images, purify_sets, surviving_metrics
+from poisonlab.pipeline.screen import measure_screening
 from poisonlab.spec.config import ExperimentSpec
 from poisonlab.spec.stages import Stage
 from poisonlab.training.protocols import Trainer
@@ -113,10 +114,12 @@ def measured(
     attacked = attack_and_prepare(spec, splits, trainer, defender, ctx)
     detected, trigger = measure_detection(attacked, defender, ctx)
     defended = defend(attacked, defender, trainer, ctx)
+    screened = measure_screening(attacked, defender, ctx)
     rates, collapsed = evaluate(attacked, defended, trigger, ctx)
     found = (
         rates
         | detected
+        | screened
         | _of_corruption(attacked, defended, defender, trainer, ctx)
         | _of_findings(attacked, defended, ctx)
         | _of_settings(spec, attacked, defended, ctx)

@@ -102,6 +102,7 @@ def submitted(members: dict[str, bytes]) -> Submitted:
         settings = Settings.model_validate_json(members[SETTINGS])
     except ValidationError as error:
         raise SubmissionError(f"{SETTINGS} is not valid: {explain(error)[:300]}") from None
+    _refuse_contradictions(record, spec, settings)
     return Submitted(record, spec, settings, _victims(members, spec, settings))
 
 
@@ -112,6 +113,23 @@ def _refuse_paths(record: RunRecord) -> None:
         raise SubmissionError(
             f"{RECORD} names a folder of another machine as its dataset ({name}); only datasets that have a name can "
             "be measured again"
+        )
+
+
+def _refuse_contradictions(record: RunRecord, spec: ExperimentSpec, settings: Settings) -> None:
+    """What the methods themselves rule out: another kind of threat, and a network that nothing could have changed."""
+    attack = registry.attack[spec.attack.name]
+    if record.threat != attack.threat_kind():
+        raise SubmissionError(
+            f"{RECORD}: the threat of {spec.attack.name!r} is not {record.threat or 'none'!r}"
+        )
+    if not attack.poisons and settings.undefended != settings.control:
+        raise SubmissionError(
+            f"{SETTINGS}: attack {spec.attack.name!r} poisons nothing, so the undefended victims are the control"
+        )
+    if not registry.defense[spec.defense.name].changes_victims() and settings.defended != settings.undefended:
+        raise SubmissionError(
+            f"{SETTINGS}: defense {spec.defense.name!r} changes no victim, so the defended are the undefended"
         )
 
 

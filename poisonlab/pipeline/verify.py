@@ -29,8 +29,9 @@ from poisonlab.types import Corruption, Splits, Threat
 ROUNDING = 1e-6  # of a mean of float32 probabilities
 TOLERANCE = 0.005  # on another type of device, precision or version of torch
 IMAGES = 2  # or so many test images, where these are more
+LARGEST = 0.02  # but no more than this: of twenty test images two would be ten points
 
-State = Literal["equal", "within tolerance", "differs", "not verified"]
+State = Literal["equal", "within tolerance", "differs", "not claimed", "not verified"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Verdict:
     """What came of a submission.
 
     Attributes:
-        numbers: every claimed metric.
+        numbers: every claimed metric, and those that the weights give and nobody claims: one that is left out may be
+            the one that tells against the run.
         tolerance: by which a number may differ; 0 where they must be equal.
         device: on which it was measured here.
         collapsed: whether the same models collapsed.
@@ -66,7 +68,8 @@ class Verdict:
     def verified(self) -> bool:
         """Whether every number that weights give is as claimed, the success of the attack among them."""
         good = {n.name for n in self.numbers if n.state in ("equal", "within tolerance")}
-        return self.collapsed and self.headline in good and all(n.state != "differs" for n in self.numbers)
+        bad = any(n.state in ("differs", "not claimed") for n in self.numbers)
+        return self.collapsed and self.headline in good and not bad
 
 
 def verify(
@@ -98,13 +101,13 @@ def verify(
     models = _on(chosen, claim, trials)
     measured, collapsed = _measured(splits, threat, models, ctx)
     exact = _same_arithmetic(claim.record.device, claim.record.torch, chosen)
-    tolerance = 0.0 if exact else max(TOLERANCE, IMAGES / len(splits.test))
+    tolerance = 0.0 if exact else min(LARGEST, max(TOLERANCE, IMAGES / len(splits.test)))
     claimed = claim.record.metrics
     return Verdict(
-        numbers=tuple(_compared(name, claimed[name], measured, tolerance) for name in claimed),
+        numbers=tuple(_compared(name, claimed, measured, tolerance) for name in {**claimed, **measured}),
         tolerance=tolerance,
         device=machine.device_name(chosen),
-        collapsed=claim.record.collapsed is None or set(claim.record.collapsed) == set(collapsed),
+        collapsed=set(claim.record.collapsed or ()) == set(collapsed),
         reason="" if threat else "the attacker learns the trigger while the victim is trained",
         headline=catalogue.headline(claim.record.threat).name,
     )
@@ -170,13 +173,16 @@ def _measured(
 
 
 def _compared(
-    name: str, claimed: float | None, measured: dict[str, float | None], tolerance: float
+    name: str, claims: dict[str, float | None], measured: dict[str, float | None], tolerance: float
 ) -> Number:
+    claimed = claims.get(name)
     if name not in measured:
         return Number(name, claimed, None, "not verified")
     value = measured[name]
     state: State = "differs"
-    if claimed is None or value is None:
+    if name not in claims:
+        state = "not claimed"
+    elif claimed is None or value is None:
         state = "equal" if claimed is value else "differs"
     elif abs(claimed - value) <= ROUNDING:
         state = "equal"

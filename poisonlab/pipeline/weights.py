@@ -1,11 +1,12 @@
 """Weights from a file into the networks of a spec, layer by layer, and nothing that does not fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.inserted import insert_named
 from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.spec.config import VictimPart
 from poisonlab.training.victims import Victims, outline
@@ -38,8 +39,9 @@ def load_network(
     Raises:
         WeightsError: a layer is missing, is unknown, has another shape or type, or holds NaN.
     """
-    _compare(_expected(victim, image, classes), state, members=None)
+    _compare(_expected(victim, image, classes, state), state, members=None)
     network = build_network(victim, image, classes)
+    insert_named(network, state)
     network.load_state_dict(dict(state), strict=True)
     return network
 
@@ -55,7 +57,6 @@ def load_victims(
     Raises:
         WeightsError: as :func:`load_network`; also where not every layer is there for as many victims.
     """
-    expected = _expected(victim, image, classes)
     shared = {name.removeprefix(_SHARED): t for name, t in tensors.items() if name.startswith(_SHARED)}
     varying = {name.removeprefix(_VARYING): t for name, t in tensors.items() if name.startswith(_VARYING)}
     strange = [name for name in tensors if not name.startswith((_SHARED, _VARYING))]
@@ -65,17 +66,29 @@ def load_victims(
     if not varying:
         raise WeightsError(f"no layer of victim {victim.name!r} is there for each of its trials")
     members = _members(varying)
+    expected = _expected(victim, image, classes, shared.keys() | varying.keys())
     _compare({name: expected[name] for name in expected if name not in varying}, shared, members=None)
     _compare({name: expected[name] for name in expected if name in varying}, varying, members)
     return Victims.from_tensors(build_network(victim, image, classes), dict(tensors))
 
 
-def _expected(victim: VictimPart, image: tuple[int, int, int], classes: int) -> dict[str, Tensor]:
-    """Layers of the network without numbers: nothing is allocated before a file is known to fit."""
+def _expected(
+    victim: VictimPart, image: tuple[int, int, int], classes: int, names: Iterable[str]
+) -> dict[str, Tensor]:
+    """Layers of the network without numbers: nothing is allocated before a file is known to fit.
+
+    Args:
+        names: of the layers that are given; they tell of those that a repair put in.
+    """
     try:
-        return dict(outline(victim, image, classes).state_dict())
+        network = outline(victim, image, classes)
     except (NotImplementedError, RuntimeError, TypeError) as error:
         raise WeightsError(f"victim {victim.name!r} cannot be built for images of {image}: {error}") from None
+    try:
+        insert_named(network, names)
+    except ValueError as error:
+        raise WeightsError(f"victim {victim.name!r}: {error}") from None
+    return dict(network.state_dict())
 
 
 def _members(varying: Mapping[str, Tensor]) -> int:

@@ -373,12 +373,12 @@ class ExperimentSpec(Config):
                 f"attack {self.attack.name!r} runs under {', '.join(protocols)}, not {self.protocol!r}"
             )
         defense = registry.defense[self.defense.name]
-        uses_model = defense.repairs() or defense.overrides("detect")
+        uses_model = defense.repairs() or defense.overrides("detect") or defense.overrides("screen")
         if uses_model and defense.needs_clean_images and self.clean_images == 0:
             raise ValueError(
                 f"defense {self.defense.name!r} learns from clean images; set clean_images to 1 or more"
             )
-        if uses_model and defense.needs_clean_images:
+        if uses_model:  # whoever looks at a model is handed the trusted images, needed or not
             self._refuse_more_than_the_reserve()
         self._refuse_what_the_dataset_lacks()
         if getattr(self.defense.params, "source", "") == self.dataset.name:
@@ -437,6 +437,18 @@ def idle_parts(spec: Mapping[str, Any]) -> set[str]:
     return {part for part, idle in unused.items() if idle}
 
 
+def _check_given(preset: object, victim: object, overrides: object) -> None:
+    """Raises:
+    SpecError: an argument of another type than :func:`make_spec` takes, as a program may hand over.
+    """
+    if preset not in PRESETS:
+        raise SpecError(f"preset: {shortened(str(preset))} is not one of {', '.join(PRESETS)}")
+    if not isinstance(victim, str | None):
+        raise SpecError(f"victim: takes a name, not {type(victim).__name__}")
+    if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
+        raise SpecError("overrides: takes values by dotted names, such as {'attack.poison_rate': 0.05}")
+
+
 def group_of(spec: Mapping[str, Any]) -> str:
     """Hash of a spec in JSON form without its seed: runs with the same group are repeats of one experiment."""
     left_out = {"seed", "preset"} | idle_parts(spec)
@@ -465,6 +477,7 @@ def make_spec(
         SpecError: a parameter that does not exist or a value out of range; says what is allowed.
     """
     overrides = overrides or {}
+    _check_given(preset, victim, overrides)
     attack_class = registry.attack[attack]
 
     def part(kind: str, name: str) -> dict[str, Any]:

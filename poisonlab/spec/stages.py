@@ -18,6 +18,7 @@ class Work(StrEnum):
     TRAIN = "train"
     PURIFY = "purify"
     DETECT = "detect"
+    SCREEN = "screen"
     REPAIR = "repair"
     EVALUATE = "evaluate"
 
@@ -70,6 +71,8 @@ class Stage(StrEnum):
     DEFENDED_VICTIM = "defended_victim"
     DETECT = "detect"
     DETECT_CONTROL = "detect_control"
+    SCREEN = "screen"
+    SCREEN_CONTROL = "screen_control"
     TRIGGER_SEARCH = "trigger_search"
     INFLUENCE = "influence"
     REPAIR = "repair"
@@ -137,6 +140,10 @@ _INFO = {
     Stage.DETECT: StageInfo(Work.DETECT, "Detection", Scope.BOTH, _BATCHES, _OF_DEFENSE),
     Stage.DETECT_CONTROL: StageInfo(
         Work.DETECT, "Detection on the control", Scope.BOTH, _BATCHES, _OF_DEFENSE
+    ),
+    Stage.SCREEN: StageInfo(Work.SCREEN, "Screening of inputs", Scope.BOTH, _BATCHES, _OF_DEFENSE),
+    Stage.SCREEN_CONTROL: StageInfo(
+        Work.SCREEN, "Screening on the control", Scope.BOTH, _BATCHES, _OF_DEFENSE
     ),
     Stage.TRIGGER_SEARCH: StageInfo(
         Work.DETECT,

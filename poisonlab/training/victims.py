@@ -21,6 +21,7 @@ from poisonlab.models.base import (
     learn_from_images,
     logits,
 )
+from poisonlab.models.shared.inserted import insert_named
 from poisonlab.spec.config import ExperimentSpec, VictimPart
 from poisonlab.training.loop import (
     LEARNING,
@@ -112,6 +113,7 @@ class Victims:
             p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)}
             for p in ("shared.", "varying.")
         }
+        insert_named(network, pick["shared."].keys() | pick["varying."].keys())
         network.load_state_dict(pick["shared."], strict=False)
         return cls(network.eval().requires_grad_(False), pick["varying."])
 

@@ -66,3 +66,15 @@ def test_scores_move_with_the_images() -> None:
     assert first.flagged is not None and torch.equal(
         first.flagged[order][data.y[order] == 1], moved.flagged[data.y[order] == 1]
     )  # type: ignore[index]
+
+
+def test_a_class_is_compared_with_those_that_are_judged_and_not_with_those_of_hardly_any_image() -> None:
+    data = planted()
+    clean = data[data.x[:, 0, 0, 0] < 250]
+    few = torch.arange(16) // 2 + 3  # two images each of eight more classes
+    several = ImageSet(torch.cat([clean.x, clean.x[:16]]), torch.cat([clean.y, few]), tuple("abcdefghijk"))
+
+    found = judged(several)
+
+    assert not found.backdoored
+    assert found.threshold == judged(ImageSet(clean.x, clean.y, data.classes)).threshold

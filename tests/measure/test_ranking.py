@@ -1,5 +1,8 @@
 """Mean ranks, their intervals, and the tests of Friedman and Nemenyi, against scipy and against work by hand."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from poisonlab.measure import ranking
-from poisonlab.measure.ranking import rank
+from poisonlab.measure.ranking import rank, spearman
 
 
 def one_seed(*rows: tuple[float, ...]) -> np.ndarray:
@@ -48,6 +51,24 @@ def test_nemenyi_s_distance_is_that_of_demsar_s_table(methods: int, q: float) ->
     distance = rank(values, resamples=10).critical
 
     assert distance == pytest.approx(q * np.sqrt(methods * (methods + 1) / (6 * 12)), rel=1e-3)
+
+
+@pytest.mark.parametrize("methods", [3, 40])
+def test_nemenyi_s_distance_is_that_of_scipy(methods: int) -> None:
+    values = np.random.default_rng(0).random((methods, 2, 1))
+
+    q = stats.studentized_range.ppf(0.95, methods, np.inf) / np.sqrt(2)
+
+    assert rank(values, resamples=10).critical == pytest.approx(q * np.sqrt(methods * (methods + 1) / 12))
+
+
+@given(st.integers(0, 10_000))
+def test_rank_correlation_is_that_of_scipy(seed: int) -> None:
+    left, right = np.random.default_rng(seed).integers(0, 9, (2, 8)) / 8
+    expected = stats.spearmanr(left, right)
+
+    assert spearman(left.tolist(), right.tolist()) == pytest.approx((expected.statistic, expected.pvalue))
+    assert spearman(left.tolist(), left.tolist()) == pytest.approx((1, 0))
 
 
 def test_what_differs_on_every_task_is_told_apart_and_what_does_not_shares_a_rank() -> None:
@@ -129,3 +150,17 @@ def test_a_cell_without_a_number_is_refused() -> None:
         rank(one_seed((0.1, np.nan), (0.2, 0.3)))
     with pytest.raises(ValueError, match="every method on every task"):
         rank(np.zeros((0, 3, 1)))
+
+
+def test_ranks_and_intervals_do_not_mind_another_thread_that_imports_torch() -> None:
+    """A viewer opened the leaderboard while another's page was importing torch: scipy.stats then cannot be imported."""
+    code = (
+        "import sys, types, numpy as np\n"
+        "sys.modules['torch'] = types.ModuleType('torch')  # as far as another thread has come\n"
+        "from poisonlab.measure import intervals, ranking\n"
+        "ranking.rank(np.random.default_rng(0).random((4, 3, 2)))\n"
+        "ranking.spearman([1, 2, 3, 4], [1, 3, 2, 4])\n"
+        "intervals.proportion_interval(1, 3), intervals.mean_interval([1, 2]), intervals.sign_test(2, 1)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

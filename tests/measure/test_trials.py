@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from core_helpers import TINY, tiny_spec
+from scipy import stats
 from store_helpers import POISONED, add, record_of
 
 from poisonlab.figures.trials import class_success, target_intervals
@@ -98,6 +99,11 @@ def test_the_bootstrap_is_repeatable_and_silent_below_three() -> None:
     assert (low, high) == pytest.approx((0.4 - 1.96 * error, 0.4 + 1.96 * error), abs=0.02)
     assert bootstrap_interval([0.5] * 4) == (0.5, 0.5)
     assert all(math.isnan(v) for v in bootstrap_interval([0.1, 0.9]))
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 1), (4, 11), (30, 2), (7, 7)])
+def test_the_sign_test_is_that_of_scipy(lost: int, gained: int) -> None:
+    assert sign_test(lost, gained) == pytest.approx(stats.binomtest(lost, lost + gained).pvalue)
 
 
 def test_the_sign_test_is_exact() -> None:

@@ -1,6 +1,6 @@
 """What detectors of poisoned training images share: which classes can be judged, and when one of them is named."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from poisonlab.types import Detection, ImageSet
 FEWEST = 5  # images of a class, to be told apart from each other
 CONSISTENCY = 1.4826  # MAD times this is the standard deviation of normal scores; 1 / 0.6745
 MODIFIED_Z = 3.5  # outliers lie further: Iglewicz and Hoaglin, of 0.6745 (x - median) / MAD
+LEAST_SHARE = 0.1  # of the median class's strength, that strengths spread at least
 ANOMALY_INDEX = 2.0  # the same in Neural Cleanse
 
 
@@ -49,6 +50,12 @@ def outlier_threshold(scores: Tensor, anomaly: float, least_spread: float) -> fl
     return float(median + anomaly * spread)
 
 
+def among_judged(strength: Tensor, judged: Tensor) -> Tensor:
+    """Of ``(classes,)`` the classes that are judged, bool ``(classes,)``: an outlier lies apart from these. All if none
+    is."""
+    return strength[judged] if judged.any() else strength
+
+
 def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
     """How many robust standard deviations each norm lies *below* the median: (median - x) / (1.4826 MAD).
 
@@ -57,6 +64,36 @@ def anomaly_index(norms: Tensor, least_spread: float = 0.0) -> Tensor:
     """
     median, spread = median_and_spread(norms, max(least_spread, 1e-6))
     return (median - norms) / spread
+
+
+def judged_class_by_class(
+    suspects: ImageSet,
+    score: Callable[[Tensor], tuple[Tensor, float]],
+    share: float,
+    anomaly: float,
+    named: str,
+    ctx: Context,
+) -> Detection:
+    """The same share of every class is flagged, and the class is named whose strength is an outlier among those that
+    are judged.
+
+    Args:
+        score: rows of one class, int64 ``(k,)`` -> how suspicious each is ``(k,)``, and the strength of the class.
+        share: of the images of a class that are flagged.
+        named: what the strength is, for axes.
+    """
+    scores = torch.zeros(len(suspects), device=suspects.x.device)
+    flagged = torch.zeros_like(suspects.y, dtype=torch.bool)
+    strength = torch.zeros(len(suspects.classes), device=suspects.x.device)
+    judged = torch.zeros_like(strength, dtype=torch.bool)
+    for label, rows in judged_classes(suspects, ctx):
+        of_class, strength[label] = score(rows)
+        judged[label] = True
+        flagged[rows[of_class.topk(round(share * len(rows))).indices]] = True
+        scores[rows] = of_class.float()
+    compared = among_judged(strength, judged)
+    threshold = outlier_threshold(compared, anomaly, LEAST_SHARE * float(compared.quantile(0.5)))
+    return sample_verdict(named, strength, threshold, scores, flagged, ctx)
 
 
 def flagged_shares(flagged: Tensor, suspects: ImageSet) -> Tensor:
