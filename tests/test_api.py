@@ -15,6 +15,7 @@ from poisonlab import api
 from poisonlab.cli import main
 from poisonlab.measure import metrics
 from poisonlab.models.base import predict
+from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.pipeline.experiment import load
 from poisonlab.pipeline.reopen import NotKept
 from poisonlab.records.record import RecordError
@@ -123,6 +124,14 @@ def test_what_cannot_be_is_refused_by_name(results: Path, ran: api.Run) -> None:
         api.sweep(["digits"], ["x"], ["none"])
     with pytest.raises(UnknownName, match="choose one of"):
         api.leaderboard(attack="x")
+    with pytest.raises(ValueError, match="source: 'x' is not one of local, imported, reference"):
+        api.leaderboard(source="x")
+    with pytest.raises(ValueError, match="preset: 'x' is not one of"):
+        api.leaderboard(preset="x")
+    with pytest.raises(api.SpecError, match="a list of names of each kind"):
+        api.sweep("digits", ["badnets"], ["none"])
+    with pytest.raises(WeightsError, match="normalization 'x' is not one of"):
+        api.check_model("w.pt", "resnet8", dataset="digits", normalization="x")
     with pytest.raises(ValueError, match="cannot sort by"):
         api.leaderboard(sort="x")
     with pytest.raises(api.SpecError, match="poison_rate"):

@@ -46,9 +46,13 @@ LEARNED: Limits = {
 HIT: Limits = {"poison_success_undefended": (">=", 0.75), "poison_success_control": ("<=", 0.0)}
 
 ATTACKS: dict[str, Limits] = {
+    # weak in training, so that it is hidden; at test time so plain that it misleads an honest model now and then
+    "adaptive_blend": LEARNED | {"asr_undefended": (">=", 0.5), "asr_control": ("<=", 0.15)},
     "badnets": LEARNED,
     "blend": LEARNED,
+    "bpp": LEARNED,
     "clb": LEARNED,
+    "ftrojan": LEARNED,
     "iab": LEARNED,
     "lf": LEARNED,
     "ssba": LEARNED,
@@ -72,6 +76,7 @@ ATTACKS: dict[str, Limits] = {
 ONLY_ON_PHOTOGRAPHS = {"gradient_matching", "metapoison", "narcissus"}
 
 WORKS = {"asr_undefended": (">=", 0.8)}
+SEES = {"screen_auroc_control": ("<=", 0.6)}  # the backdoor, not the trigger
 USEFUL = {"clean_accuracy": (">=", 0.8)}
 
 # Against BadNets, and then against a quarter of wrong labels.
@@ -79,6 +84,8 @@ BACKDOOR_DEFENSES: dict[str, Limits] = {
     "abl": WORKS | USEFUL | {"asr": ("<=", 0.8)},
     "awm": WORKS | USEFUL | {"asr": ("<=", 0.4)},
     "fp": WORKS | USEFUL | {"asr": ("<=", 0.4)},
+    # a last layer drawn anew costs a narrow network a tenth of its accuracy
+    "fst": WORKS | {"asr": ("<=", 0.5), "clean_accuracy": (">=", 0.7)},
     "ft": WORKS | USEFUL | {"asr": ("<=", 0.6)},
     "ft_sam": WORKS | USEFUL | {"asr": ("<=", 0.3)},
     "mcr": WORKS | USEFUL | {"asr": ("<=", 0.3)},
@@ -87,6 +94,11 @@ BACKDOOR_DEFENSES: dict[str, Limits] = {
     "rnp": WORKS | USEFUL | {"asr": ("<=", 0.7), "target_found": (">=", 1), "recovered_asr": (">=", 0.7)},
     "activation_clustering": {"target_found": (">=", 1), "samples_flagged_control": ("<=", 0.1)},
     "spectral_signatures": {"sample_auroc": (">=", 0.6)},
+    "spectre": {"sample_auroc": (">=", 0.55)},
+    "beatrix": {"sample_auroc": (">=", 0.8)},
+    "d_br": WORKS | USEFUL | {"flag_auroc": (">=", 0.7)},
+    "ibd_psc": SEES | {"screen_auroc": (">=", 0.8)},
+    "scale_up": SEES | {"screen_auroc": (">=", 0.75)},
 }
 SLOW_BACKDOOR_DEFENSES: dict[str, Limits] = {
     "anp": WORKS | USEFUL | {"asr": ("<=", 0.95)},
@@ -110,16 +122,19 @@ SLOW_LABEL_NOISE_DEFENSES: dict[str, Limits] = {
 # part in tests/defenses, and some of them as a whole in test_reality.py.
 TESTED_IN_PARTS = {
     "clp",
+    "cognitive_distillation",
     "epic",
     "friends",
     "i_bau",
     "jpeg",
     "none",
+    "npd",
     "puregen_ddpm",
     "puregen_ebm",
     "puregen_filt",
     "puregen_naive",
     "puregen_reps",
+    "sau",
     "strip",
 }
 

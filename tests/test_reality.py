@@ -120,7 +120,10 @@ def test_the_same_seed_gives_the_same_numbers_without_a_cache(measure: Measure) 
 
 
 @pytest.mark.usefixtures("cifar10")
-@pytest.mark.parametrize("defense", [pytest.param("awm", marks=pytest.mark.long), "anp", "rnp"])
+@pytest.mark.parametrize(
+    "defense",
+    [*(pytest.param(name, marks=pytest.mark.long) for name in ("awm", "sau", "anp")), "rnp"],
+)
 def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(
     measure: Measure, defense: str
 ) -> None:
@@ -136,6 +139,20 @@ def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(
     )
     if defense == "rnp":  # it names the class as well
         assert not missed(found, detected=(">=", 1.0), target_found=(">=", 1.0), detected_control=("<=", 0.0))
+
+
+@pytest.mark.usefixtures("cifar10")
+def test_a_screen_sees_the_backdoor_in_photographs_and_nothing_in_the_control(measure: Measure) -> None:
+    """At the paper's threshold: the one that trusted images set is theirs of the target class, and lets all pass."""
+    found = measure("cifar10", "badnets", "ibd_psc")
+
+    assert not missed(
+        found,
+        screen_auroc=(">=", 0.85),
+        screen_auroc_control=("<=", 0.6),
+        screen_caught_published=(">=", 0.85),
+        screen_stopped_published=("<=", 0.3),
+    )
 
 
 @pytest.mark.usefixtures("cifar10")

@@ -192,25 +192,38 @@ def check_model(
 
 def clean_controls(spec: ExperimentSpec, splits: Splits, count: int, ctx: Context) -> Iterator[Classifier]:
     """Networks trained on the clean training images, one a seed."""
-    for number in range(count):
-        seed = FIRST_SEED + number
-        seeded = spec.model_copy(update={"seed": seed, "weights": ""})
-        trainer = Trainer(seeded, splits, ctx.reseeded(seed))
+    for seeded in clean_specs(spec, count):
+        trainer = Trainer(seeded, splits, ctx.reseeded(seeded.seed))
         yield trainer.train(Stage.CONTROL, [splits.train]).member(0)
+
+
+def clean_specs(spec: ExperimentSpec, count: int) -> list[ExperimentSpec]:
+    """What the clean networks are trained by, one a seed."""
+    return [spec.model_copy(update={"seed": FIRST_SEED + number, "weights": ""}) for number in range(count)]
 
 
 def repaired(spec: ExperimentSpec, brought: Brought, splits: Splits, ctx: Context) -> Classifier:
     """The network after the spec's defense, made with the trusted images.
 
     Raises:
-        ValueError: the defense does not repair networks, or cannot do with this one.
+        SpecError: the defense does not repair networks. ValueError: it cannot do with this one.
     """
+    refuse_no_repair(spec)
     defender = Defender(spec, splits.reserve, ctx)
-    if not defender.overrides("repair"):
-        raise ValueError(f"defense {spec.defense.name!r} does not repair a network by itself")
     defender.method.check_network(brought.network, splits.reserve.shape)
     done = defender.method.repair(brought.network, defender.clean(), ctx)
     return done.model(brought.network)
+
+
+def refuse_no_repair(spec: ExperimentSpec) -> None:
+    """Raises:
+    SpecError: the defense does not repair a network by itself; names those that do.
+    """
+    able = [name for name in registry.defense if registry.defense[name].overrides("repair")]
+    if spec.defense.name not in able:
+        raise SpecError(
+            f"defense {spec.defense.name!r} does not repair a network by itself; choose one of: {', '.join(able)}"
+        )
 
 
 def as_file(network: Classifier, spec: ExperimentSpec, images: ImageSet) -> bytes:
@@ -258,10 +271,14 @@ def check_file(
     """The check of a file of weights, and the images that it was made with.
 
     Raises:
-        WeightsError: the file cannot be read or does not fit. SpecError: no clean network. DataError: no images.
+        WeightsError: the file cannot be read or does not fit. SpecError: no clean network, or no trusted image.
+        DataError: no images.
     """
     if not 1 <= clean_networks <= MOST_CLEAN:
         raise SpecError(f"there can be from 1 to {MOST_CLEAN} clean networks, not {clean_networks}")
+    if spec.clean_images < 1:
+        raise SpecError("the detectors need trusted images: clean_images must be at least 1")
+    _asked(normalization)  # refused before anything is read
     splits = opened(spec, ctx)
     brought = bring(spec, read_weights(weights), splits, ctx, normalization)
     return check_model(spec, brought, splits, ctx, clean_networks), splits

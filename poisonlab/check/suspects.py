@@ -24,7 +24,7 @@ class Suspects:
 
     Attributes:
         data: the images as the networks see them, uint8 ``(n, c, h, w)``, and their labels.
-        names: of each row: its file below the folder, or its position in a dataset.
+        names: of each row: its file below the folder, or its position in a dataset that keeps no files' names.
         files: of each row, the file itself; empty of a dataset, which has none.
         by_table: the labels come from a table, not from folders.
     """
@@ -64,11 +64,14 @@ def of_dataset(name: str, preset: Preset) -> Suspects:
         DataError: the dataset cannot be loaded. UnknownName: there is none of this name.
     """
     spec = make_spec(name, "none", "none", preset=preset)
-    pool, test = spec.dataset.build().load()
-    data = pool
-    if not name.startswith(PREFIX):  # of those, nobody vouches for the part that a run would trust
-        data = divide(pool, test, spec.dataset.params, "from_scratch").train  # type: ignore[arg-type]
-    return Suspects(data, tuple(f"{name}/{row}" for row in range(len(data))))
+    chosen = spec.dataset.build()
+    data, test = chosen.load()
+    files: tuple[str, ...] = ()
+    if name.startswith(PREFIX):  # nobody vouches for the part that a run would trust
+        files = chosen.picture_names()
+    else:
+        data = divide(data, test, spec.dataset.params, "from_scratch").train  # type: ignore[arg-type]
+    return Suspects(data, files or tuple(f"{name}/{row}" for row in range(len(data))))
 
 
 def trusted_folder(folder: Path, suspects: ImageSet, fit: Fit = "crop") -> ImageSet:
@@ -101,7 +104,7 @@ def relabeled(trusted: ImageSet, suspects: ImageSet) -> ImageSet:
     """Trusted images with the labels that the suspects give to classes of the same names.
 
     Raises:
-        DataError: the classes are not the same.
+        DataError: the classes are not the same, or all pictures are.
     """
     foreign = sorted({*trusted.classes} ^ {*suspects.classes})
     if foreign:
@@ -109,8 +112,22 @@ def relabeled(trusted: ImageSet, suspects: ImageSet) -> ImageSet:
         raise DataError(
             f"the trusted pictures have other classes than those under suspicion ({named}): give both the same folders"
         )
+    _refuse_the_same(trusted, suspects)
     labels = torch.tensor([suspects.classes.index(name) for name in trusted.classes])
     return dataclasses.replace(trusted, y=labels[trusted.y], classes=suspects.classes, split="clean")
+
+
+def _refuse_the_same(trusted: ImageSet, suspects: ImageSet) -> None:
+    """Nobody can vouch for the suspects themselves: a set among its own pictures never stands out.
+
+    Raises:
+        DataError: every trusted picture is one under suspicion.
+    """
+    known = {hash(image.tobytes()) for image in suspects.x.cpu().numpy()}
+    if all(hash(image.tobytes()) in known for image in trusted.x.cpu().numpy()):
+        raise DataError(
+            "every trusted picture is among those under suspicion: give pictures from elsewhere, or none"
+        )
 
 
 def _all_images(found: Found, side: int, fit: Fit, color: bool) -> ImageSet:

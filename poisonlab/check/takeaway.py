@@ -92,12 +92,8 @@ def write_purified(
     """
     data = check.suspects.data.to(ctx.device)
     refuse_filled(folder)
+    refuse_no_energy(recipe, trusted)
     known = recipe.kind in SHIPPED
-    if not known and trusted is None:
-        raise DataError(
-            "purifying needs an energy model: none comes with the program for this kind of image, so give trusted "
-            "clean images that one can be trained on"
-        )
     spec = make_spec(recipe.kind if known else "cifar10", "none", ENERGY, preset="quick")
     public = load(spec, ctx.device).public if known else trusted
     assert public is not None
@@ -108,6 +104,17 @@ def write_purified(
     purified = method.purify(data, ctx)
     with new_folder(folder) as target:
         _write_images(target, purified.x, data, range(len(data)))
+
+
+def refuse_no_energy(recipe: Recipe, trusted: ImageSet | None) -> None:
+    """Raises:
+    DataError: no energy model comes with the program for such images, and none can be trained.
+    """
+    if recipe.kind not in SHIPPED and trusted is None:
+        raise DataError(
+            "purifying needs an energy model: none comes with the program for this kind of image, so give trusted "
+            "clean images that one can be trained on"
+        )
 
 
 # -- folders ------------------------------------------------------------------------------------------------

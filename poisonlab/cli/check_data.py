@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
+from poisonlab.cli.terminal import OK, ProgressLine, UsageError, check_target, say, table
 
 SHOWN = 20  # images of the list
 SIDES = (8, 256)
@@ -13,12 +13,15 @@ def check_data(options: argparse.Namespace) -> int:
     """Look, say what was found, write what was asked for."""
     from poisonlab.check.data import check_data as check  # noqa: PLC0415 - brings torch
     from poisonlab.check.recipe import usual  # noqa: PLC0415
+    from poisonlab.check.takeaway import refuse_no_energy  # noqa: PLC0415
     from poisonlab.runner.recorder import context_at  # noqa: PLC0415
 
     _refuse_what_cannot_be(options)
     ctx = context_at(options.results, options.device, options.seed, ProgressLine())
     suspects, trusted = _brought(options)
     recipe = usual(suspects.data, options.preset, options.dataset or options.like or "", _settings(options))
+    if options.purified is not None:
+        refuse_no_energy(recipe, trusted)
     say(f"{len(suspects)} images of {len(suspects.data.classes)} classes; victim {recipe.victim}")
     found = check(
         suspects,
@@ -47,13 +50,22 @@ def _refuse_what_cannot_be(options: argparse.Namespace) -> None:
         raise UsageError(f"--share must be above 0 and at most 0.5, got {options.share:g}")
     if not 0 <= options.controls <= 1000:
         raise UsageError(f"--controls must be from 0 to 1000, got {options.controls}")
-    for name in ("filtered", "purified"):
-        folder = getattr(options, name)
+    if options.csv is not None:
+        check_target("--csv", options.csv)
+    given = {"--filtered": options.filtered, "--purified": options.purified}
+    folders = {option: folder for option, folder in given.items() if folder is not None}
+    if len({folder.absolute() for folder in folders.values()}) < len(folders):
+        raise UsageError("--filtered and --purified need a folder each")
+    for option, folder in folders.items():
         try:
-            if folder is not None:
-                refuse_filled(folder)
+            refuse_filled(folder)
         except DataError as error:
-            raise UsageError(f"--{name} {error}") from None
+            raise UsageError(f"{option} {error}") from None
+        looked_at = [path.resolve() for path in (options.images, options.clean) if path is not None]
+        if any(folder.resolve().is_relative_to(path) for path in looked_at):
+            raise UsageError(
+                f"{option} {folder} lies among the pictures that are looked at: name another folder"
+            )
 
 
 def _brought(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from poisonlab.cli.terminal import OK, ProgressLine, UsageError, say, table
+from poisonlab.cli.terminal import OK, ProgressLine, UsageError, check_target, say, table
 from poisonlab.records.record import write_atomically
 from poisonlab.spec.overrides import parse_settings
 
@@ -25,6 +25,8 @@ def check_model(options: argparse.Namespace) -> int:
 
     if bool(options.repair) != bool(options.to):
         raise UsageError("--repair DEFENSE and --to FILE go together")
+    if options.to:
+        check_target("--to", options.to)
     spec = model.spec_of(
         options.victim,
         images=options.images,
@@ -34,6 +36,8 @@ def check_model(options: argparse.Namespace) -> int:
         repair=options.repair,
         overrides=parse_settings(options.set),
     )
+    if options.repair:
+        model.refuse_no_repair(spec)
     ctx = context_at(options.results, options.device, send=ProgressLine())
     weights = options.weights.expanduser()
     try:
@@ -42,7 +46,10 @@ def check_model(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     print(json.dumps(_plain(checked)) if options.json else _told(checked))
     if options.repair:
-        network = model.repaired(spec, checked.brought, splits, ctx)
+        try:
+            network = model.repaired(spec, checked.brought, splits, ctx)
+        except ValueError as error:  # the defense cannot do with this network
+            raise UsageError(f"--repair: {error}") from None
         write_atomically(options.to, model.as_file(network, spec, splits.test))
         say(f"repaired by {options.repair}: {model.right(network, splits.test):.4f} right, in {options.to}")
     return OK

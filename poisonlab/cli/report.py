@@ -4,7 +4,7 @@ import argparse
 
 from poisonlab.cli.frames import say_left_out
 from poisonlab.cli.ranking import block_asked_for
-from poisonlab.cli.terminal import OK, UsageError, say
+from poisonlab.cli.terminal import OK, UsageError, check_target, say
 from poisonlab.records.record import RecordError, RunRecord, write_atomically
 from poisonlab.report.board import board_report
 from poisonlab.store import Store
@@ -12,8 +12,7 @@ from poisonlab.store.ranking import LOSS_ALLOWED
 
 
 def report(options: argparse.Namespace) -> int:
-    if options.to.is_dir() or not options.to.absolute().parent.is_dir():
-        raise UsageError(f"--to takes a file in a folder that exists, not {options.to}")
+    check_target("--to", options.to)
     makers = {"board": _board, "run": _run, "compare": _comparison}
     store = Store(options.results)
     try:

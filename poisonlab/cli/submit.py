@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from poisonlab.cli.results import index, shipped
-from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, one_line, say, table
+from poisonlab.cli.terminal import FAILED, OK, ProgressLine, UsageError, check_target, one_line, say, table
 from poisonlab.data.base import DataError
 from poisonlab.measure.recorded import check_ranges
 from poisonlab.pipeline.reopen import NotKept
@@ -29,6 +29,8 @@ from poisonlab.runner.recorder import cache_at
 
 def submit(options: argparse.Namespace) -> int:
     """Write a run of this results folder with its networks into one file."""
+    if options.to:
+        check_target("--to", options.to)
     try:
         run_id = check_run_id(options.run)
     except RecordError as error:

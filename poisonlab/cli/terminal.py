@@ -58,6 +58,16 @@ def chosen_engine(options: argparse.Namespace) -> tuple[str, list[str]]:
     return options.engine, [*workers, *options.engine_option]
 
 
+def check_target(option: str, path: Path) -> None:
+    """Refuse a file that cannot be written, before the work that would be lost; a device would be replaced by it.
+
+    Raises:
+        UsageError: it is a folder or a device, or its folder does not exist.
+    """
+    if (path.exists() and not path.is_file()) or not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} takes a file in a folder that exists, not {path}")
+
+
 def check_results(folder: Path) -> None:
     """Refuse a results folder that is a file, or lies inside one.
 

@@ -3,7 +3,7 @@
 import argparse
 
 from poisonlab import zoo
-from poisonlab.cli.terminal import OK, UsageError, table
+from poisonlab.cli.terminal import OK, UsageError, check_target, table
 from poisonlab.records.record import write_atomically
 
 
@@ -20,12 +20,13 @@ def list_(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> int:
     """Put a network's file where somebody wants it."""
+    check_target("--to", options.to)
     try:
-        raw = zoo.path_of(options.name).read_bytes()
+        told = zoo.about(options.name)
     except zoo.NotInZoo as error:
         raise UsageError(str(error)) from None
+    raw = zoo.path_of(options.name).read_bytes()
     write_atomically(options.to, raw)
-    told = zoo.about(options.name)
     what = f"{told['architecture']} of {told['dataset']}, {told['clean_accuracy']:.4f} right"
     print(f"{options.to}: {what}, {len(raw):,} bytes")
     return OK

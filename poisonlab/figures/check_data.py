@@ -46,7 +46,7 @@ def _among(found: Calibration, what: str) -> go.Figure:
         marker={"color": POISONED, "symbol": "diamond", "size": 13},
         hovertemplate=f"this {what}: %{{x:.1f}}<extra></extra>",
     )
-    layout(figure, f"robust deviations from the median {what}", "", 130 + 45 * len(titles))
+    layout(figure, "robust deviations from the median", "", 130 + 45 * len(titles))
     figure.update_yaxes(autorange="reversed")
     return figure
 

@@ -210,6 +210,35 @@ class SampleSuspicion:
 
 @_kind
 @dataclass(frozen=True)
+class ScreeningReview:
+    """A screening's scores of test inputs, float32 ``(n,)`` each; higher is more suspicious.
+
+    Attributes:
+        untouched, triggered: of the victim's inputs; ``control_untouched``, ``control_triggered``: of the same inputs
+            of a model without a backdoor.
+        threshold: the defender's, above which an input is stopped; ``None`` without trusted images.
+        limit: the paper's, or ``None``.
+        images: uint8 ``(m, c, h, w)``, some inputs; ``score`` float32, ``has_trigger``, ``stopped`` bool, ``true`` and
+            ``answer`` int64, all ``(m,)``.
+    """
+
+    untouched: Tensor
+    triggered: Tensor
+    control_untouched: Tensor
+    control_triggered: Tensor
+    threshold: float | None
+    limit: float | None
+    images: Tensor
+    score: Tensor
+    has_trigger: Tensor
+    stopped: Tensor
+    true: Tensor
+    answer: Tensor
+    classes: list[str]
+
+
+@_kind
+@dataclass(frozen=True)
 class FlagReview:
     """What a repair flagged, beside the truth that only the experimenter knows.
 

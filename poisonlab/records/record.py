@@ -214,20 +214,18 @@ def read_plain(path: Path, limit: int) -> bytes:
     Raises:
         RecordError: a link, a device, a missing file, or more than ``limit`` bytes.
     """
+    named = "/".join(path.parts[-2:]) or str(path)
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        raise RecordError(
-            f"{path.parent.name}/{path.name} cannot be read: {error.strerror}; links are refused"
-        ) from None
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if path.is_symlink() or not stat.S_ISREG(found.st_mode):
-            raise RecordError(f"{path.parent.name}/{path.name} is not a plain file")
+        raise RecordError(f"{named} cannot be read: {error.strerror}; links are refused") from None
+    found = os.fstat(handle)
+    if path.is_symlink() or not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise RecordError(f"{named} is not a plain file")
+    with os.fdopen(handle, "rb") as file:  # opening a folder so would fail
         if found.st_size > limit:
-            raise RecordError(
-                f"{path.parent.name}/{path.name} has {found.st_size} bytes, at most {limit} are read"
-            )
+            raise RecordError(f"{named} has {found.st_size} bytes, at most {limit} are read")
         return file.read(limit + 1)[:limit]
 
 

@@ -47,9 +47,9 @@ class Mark(BaseModel):
 
 
 def claim_of(record: RunRecord) -> str:
-    """Hash of what a record claims: the experiment, its data, and every number."""
+    """Hash of what a record claims: the experiment, its data, every number, and what they are numbers of."""
     spec = record.spec.model_dump()
-    return digest([record.run_id, spec, record.data, record.metrics, record.collapsed])
+    return digest([record.run_id, spec, record.data, record.threat, record.metrics, record.collapsed])
 
 
 def mark(results: Path, record: RunRecord, submission: str, device: str) -> Mark:

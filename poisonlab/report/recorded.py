@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from poisonlab.figures import detection, neurons, purification, repair, unlearning
+from poisonlab.figures import detection, neurons, purification, repair, screening, unlearning
 from poisonlab.figures.curves import curve
 from poisonlab.figures.settings import settings_curve
 from poisonlab.records import artifacts
@@ -37,6 +37,15 @@ def _suspicion(found: artifacts.SampleSuspicion) -> Section:
     )
     text = "Scores of clean and poisoned training images, and of the control."
     return Section("Which images stand out", flagged, (drawing(detection.suspicion(found), text),))
+
+
+def _screening(found: artifacts.ScreeningReview) -> Section:
+    drawings = (
+        drawing(screening.scores(found, control=False), "Scores of the victim's inputs."),
+        drawing(screening.scores(found, control=True), "Scores of the same inputs in the control."),
+        drawing(screening.curves(found), "Share of triggered and of untouched inputs stopped, by threshold."),
+    )
+    return Section("Which inputs are stopped", "Test inputs without the trigger and with it.", drawings)
 
 
 def _flags(found: artifacts.FlagReview) -> Section:
@@ -114,6 +123,7 @@ SECTIONS: Mapping[str, Callable[[Any], Section]] = {
     "ClassAnomaly": _class_anomaly,
     "ClassTriggers": pictures.class_triggers,
     "SampleSuspicion": _suspicion,
+    "ScreeningReview": _screening,
     "FlagReview": _flags,
     "ConfusionChange": _confusion,
     "NeuronScores": _neurons,

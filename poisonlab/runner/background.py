@@ -76,3 +76,22 @@ class Task:
             log.exception("work in the background failed")
             self.message = f"unexpectedly, {type(error).__name__}: {error}"
             self.state = "failed"
+
+
+class Desk:
+    """Where work is done one piece at a time, whoever asks, from whatever page."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._task: Task | None = None
+
+    def begin(self, name: str, work: Callable[[Callable[[Event], None]], Any]) -> Task | None:
+        """The work, begun; ``None`` while another piece is at work. Arguments as of :class:`Task`."""
+        with self._lock:
+            if self._task is not None and self._task.state == "running":
+                return None
+            self._task = Task(name, work)
+            return self._task
+
+
+CHECKS = Desk()  # checks of networks and of data sets, and repairs of checked networks

@@ -73,6 +73,8 @@ def matrix(
 
 def _check_names(**names: Sequence[str]) -> None:
     for kind, of_kind in names.items():
+        if isinstance(of_kind, str):  # whose letters would be taken for names
+            raise SpecError(f"a sweep takes a list of names of each kind, such as [{of_kind!r}]")
         for name in of_kind:
             KINDS[kind][name]
 

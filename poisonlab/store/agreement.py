@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from poisonlab.measure.ranking import spearman
 from poisonlab.published.tables import published_tables
 from poisonlab.store.ranking import NOTHING, Block
 
@@ -77,7 +78,5 @@ def _correlated(
     right = other.loc[both, attacks].mean(axis=1)
     if left.nunique() < 2 or right.nunique() < 2:
         return None
-    from scipy import stats  # noqa: PLC0415 - takes a second, and no start needs it
-
-    found = stats.spearmanr(left, right)
-    return str(first), str(second), len(attacks), len(both), float(found.statistic), float(found.pvalue)
+    rho, chance = spearman(left.tolist(), right.tolist())
+    return str(first), str(second), len(attacks), len(both), rho, chance

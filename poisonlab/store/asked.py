@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from poisonlab.measure import catalogue
+from poisonlab.records.record import Source
 from poisonlab.registry import KINDS
+from poisonlab.spec.config import PRESETS
 from poisonlab.store.store import Store
 
 
@@ -38,9 +41,13 @@ def leaderboard(
         run_ids: with the ids of the runs behind each row.
 
     Raises:
-        UnknownName: a method that is not registered. ValueError: ``sort`` is no column.
+        UnknownName: a method that is not registered. ValueError: no such ``preset`` or ``source``, or ``sort`` is no
+            column.
         StoreLocked, StoreError: the database belongs to a dashboard, or cannot be read.
     """
+    for option, value, allowed in (("preset", preset, PRESETS), ("source", source, get_args(Source))):
+        if value is not None and value not in allowed:
+            raise ValueError(f"{option}: {value!r} is not one of {', '.join(allowed)}")
     with closing(Store(results)) as store:
         recorded = store.runs.names()
         for kind, name in (("dataset", dataset), ("attack", attack), ("defense", defense)):

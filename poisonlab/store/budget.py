@@ -5,20 +5,18 @@ from typing import Any
 
 import pandas as pd
 
+from poisonlab.measure.intervals import student
 from poisonlab.store.database import Database
-from poisonlab.store.leaderboard import student
-from poisonlab.store.rows import COMPARED, NAMED, ONCE
+from poisonlab.store.rows import COMPARED, NAMED, ONCE, setting_without
 
 MEASURES = ("clean_accuracy", "success", "der")
 
-# A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
 _RUNS = f"""
 WITH found AS (
     SELECT run_id::VARCHAR AS run_id, spec, spec_group AS "group", source, dataset, attack, defense, victim, preset,
         seed, threat, clean_accuracy, success, der, clean_accuracy_undefended, success_undefended, created,
         TRY_CAST(spec ->> '$.clean_images' AS BIGINT) AS clean_images,
-        CAST(json_merge_patch(spec, '{{"clean_images": null, "seed": null, "preset": null, "defense": null}}')
-            AS VARCHAR) || known_data AS setting_text,
+        {setting_without("clean_images", "seed", "preset", "defense")} AS setting_text,
         CAST(spec -> '$.defense' AS VARCHAR) AS defense_text
     FROM {COMPARED} WHERE latest
     {ONCE}

@@ -5,15 +5,13 @@ import pandas as pd
 from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
-from poisonlab.store.rows import COMPARED, ONCE
+from poisonlab.store.rows import COMPARED, ONCE, setting_without
 
-# A spec without what may differ: removed keys are null in a merge patch (RFC 7396).
 _ALIKE = f"""
 WITH named AS (
     SELECT run_id, latest, spec_group, source, created, defense, seed, clean_accuracy, clean_accuracy_undefended,
         clean_accuracy_control, spec,
-        CAST(json_merge_patch(spec, '{{"seed": null, "preset": null, "defense": null}}') AS VARCHAR)
-            || known_data AS setting,
+        {setting_without("seed", "preset", "defense")} AS setting,
         alike
     FROM {COMPARED} WHERE state = 'done'
 ), alike AS (

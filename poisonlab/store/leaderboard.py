@@ -1,12 +1,10 @@
 """Repeats over seeds as one row: mean, interval, and how many there were."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from scipy import special  # scipy.stats, which takes a second to import, calls these two
 
 from poisonlab.measure import catalogue
+from poisonlab.measure.intervals import student, wilson
 from poisonlab.measure.metric import Metric
 from poisonlab.store.database import Database
 from poisonlab.store.metric_columns import with_added
@@ -180,28 +178,3 @@ def verified_words(board: pd.DataFrame) -> pd.Series:
 def plain(board: pd.DataFrame) -> pd.DataFrame:
     """Rows of :meth:`Leaderboard.with_run_ids` for a file: lists of ids as text, which every format knows."""
     return board.assign(run_ids=[" ".join(ids) for ids in board["run_ids"]])
-
-
-def student(
-    mean: Any, spread: Any, n: Any, least: Any = 0.0, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Student's interval of means over seeds, ``(groups,)`` each, cut to [``least``, 1]; NaN below two seeds."""
-    mean, spread, n = (np.asarray(v, dtype=float) for v in (mean, spread, n))
-    known, back = np.unique(n, return_inverse=True)  # few different n: the quantile is the slow part
-    quantile = np.array([special.stdtrit(k - 1, (1 + confidence) / 2) if k >= 2 else np.nan for k in known])[
-        back
-    ]
-    half = quantile * spread / np.sqrt(np.maximum(n, 1))
-    return np.clip(mean - half, least, 1), np.clip(mean + half, least, 1)
-
-
-def wilson(hits: Any, n: Any, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of proportions, ``(groups,)`` each; NaN where nothing was tried."""
-    hits = np.asarray(hits, dtype=float)
-    n = np.asarray(n, dtype=float)
-    n = np.where(n > 0, n, np.nan)
-    z = special.ndtri((1 + confidence) / 2)
-    p = hits / n
-    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)

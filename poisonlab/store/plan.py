@@ -50,7 +50,7 @@ def planned(spec: ExperimentSpec, runs: Sequence[PastRun]) -> list[Planned]:
     plan.append(Planned(Stage.CONTROL))
     if attack.poisons:
         plan.append(Planned(Stage.VICTIM))
-    plan += _defended(attack, defense, threat == "targeted", alike)
+    plan += _defended(attack, defense, threat, alike)
     if threat == "corruption":
         plan.append(Planned(Stage.RETRAINED))
     if threat == "backdoor":
@@ -58,8 +58,9 @@ def planned(spec: ExperimentSpec, runs: Sequence[PastRun]) -> list[Planned]:
     return plan
 
 
-def _defended(attack: Any, defense: Any, targeted: bool, alike: list[PastRun]) -> list[Planned]:
+def _defended(attack: Any, defense: Any, threat: str | None, alike: list[PastRun]) -> list[Planned]:
     """From the moments of a defense to the evaluation."""
+    targeted = threat == "targeted"
     detects = defense.overrides("detect") and (defense.filters or not targeted)
     repairs = defense.repairs()
     inner = _frequent(_IN_DEFENSE, _computed(alike, _DEFENSES_OWN))
@@ -73,6 +74,8 @@ def _defended(attack: Any, defense: Any, targeted: bool, alike: list[PastRun]) -
         plan.append(Planned(Stage.DETECT))
     if detects and not targeted:
         plan.append(Planned(Stage.DETECT_CONTROL))
+    if defense.overrides("screen") and threat == "backdoor":
+        plan += [Planned(Stage.SCREEN), Planned(Stage.SCREEN_CONTROL)]
     if defense.overrides("purify"):
         plan.append(Planned(Stage.PURIFY))
         if defense.per_image and attack.poisons:

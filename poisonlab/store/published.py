@@ -6,10 +6,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from poisonlab.measure.intervals import student
 from poisonlab.published.tables import Number, PublishedTable, published_tables
 from poisonlab.spec.config import Preset, digest
 from poisonlab.store.database import Database
-from poisonlab.store.leaderboard import student
 
 _INSERT = """INSERT INTO published SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]),
     unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::DOUBLE[]), unnest(?::DOUBLE[]),

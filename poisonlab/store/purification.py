@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 
+from poisonlab.measure.intervals import student, wilson
 from poisonlab.records.record import check_run_id
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
-from poisonlab.store.leaderboard import student, wilson
 from poisonlab.store.rows import COMPARED
 
 # Specs are compared without what may differ: removed keys are null in a merge patch (RFC 7396).

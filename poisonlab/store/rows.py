@@ -1,5 +1,6 @@
 """How values of a run become rows."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,6 +47,13 @@ _TYPES = {
     "artifacts": (pa.string(), pa.string(), pa.string()),
     "timings": (pa.string(), pa.float64(), pa.bool_()),
 }
+
+
+def setting_without(*left_out: str) -> str:
+    """SQL over ``COMPARED``: a spec without these parts of it, and its data, as a text; runs with an equal one differ
+    in these parts alone."""
+    removed = json.dumps(dict.fromkeys(left_out))  # null in a merge patch removes a key (RFC 7396)
+    return f"CAST(json_merge_patch(spec, '{removed}') AS VARCHAR) || known_data"
 
 
 def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:

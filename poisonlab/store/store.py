@@ -15,6 +15,7 @@ from poisonlab.store.published import Published, copy_published
 from poisonlab.store.purification import Purification
 from poisonlab.store.ranking import Rankings
 from poisonlab.store.runs import Runs
+from poisonlab.store.screens import Screens
 from poisonlab.store.shipped import open_shipped
 from poisonlab.store.sweeps import Sweeps
 from poisonlab.store.trials import Trials
@@ -48,6 +49,7 @@ class Store:
         self.budgets = Budgets(self.db)
         self.flags = Flags(self.db)
         self.purification = Purification(self.db)
+        self.screens = Screens(self.db)
         self.estimates = Estimates(self.db)
         self.sweeps = Sweeps(self.db, self.results)
         try:

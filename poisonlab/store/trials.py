@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poisonlab.measure.intervals import bootstrap_interval
+from poisonlab.measure.intervals import bootstrap_interval, wilson
 from poisonlab.store.budget import line_names
 from poisonlab.store.database import Database
-from poisonlab.store.leaderboard import wilson
 from poisonlab.store.rows import COMPARED, NAMED, ONCE
 
 # the lines that every run measures, whatever its defense

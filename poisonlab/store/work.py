@@ -19,6 +19,8 @@ _MORE = {
     Stage.POISON: ("attack.models", "attack.draws", "attack.depths"),
     Stage.DETECT: ("defense.overlays", "defense.folds"),
     Stage.DETECT_CONTROL: ("defense.overlays", "defense.folds"),
+    Stage.SCREEN: ("defense.overlays", "defense.copies"),
+    Stage.SCREEN_CONTROL: ("defense.overlays", "defense.copies"),
 }
 _OWN = (
     Stage.EBM,
@@ -33,6 +35,7 @@ _IN_BATCHES = ("iterations", "updates")  # so many batches, whatever the number 
 _WITHIN = ("inner_", "fixed_point_", "ascent_")  # repeated in every round, so the two multiply
 LARGE_ARE_FASTER = 0.85  # power of a network's multiplications that its seconds grow with
 SWEPT = 4000  # test images of a sweep of settings, at most
+SCREENED = 1000  # test images of a screening, at most, each with the trigger and without it
 
 
 def work(stage: Stage, spec: FlatSpec) -> float | None:
@@ -149,6 +152,8 @@ def images(stage: Stage, spec: FlatSpec) -> float:
         return batch(stage, spec) if _in_batches(spec.names) else _trusted(clean, spec)
     if stage is Stage.SETTINGS:
         return min(tested, SWEPT)
+    if stage.info.does is Work.SCREEN:
+        return 2 * min(tested, SCREENED)
     return tested if stage in _OF_MODELS else trained
 
 

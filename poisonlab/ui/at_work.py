@@ -1,12 +1,24 @@
 """Work in the background of a page, as its viewer sees it: how far it is, a button that stops it, how it ended."""
 
+from collections.abc import Callable
+from typing import Any
+
 import streamlit as st
 
-from poisonlab.runner.background import Task
+from poisonlab.events import Event
+from poisonlab.runner.background import CHECKS, Task
 from poisonlab.spec.stages import Stage
 from poisonlab.ui.wording import escape
 
 EVERY = 1.0  # seconds between two looks
+
+
+def begun(name: str, work: Callable[[Callable[[Event], None]], Any]) -> Task | None:
+    """A check, begun; ``None``, which the page says, while another one is at work. Arguments as of ``Task``."""
+    task = CHECKS.begin(name, work)
+    if task is None:
+        st.info("Another check is at work on this machine: wait until it has ended.")
+    return task
 
 
 @st.fragment(run_every=EVERY)

@@ -81,9 +81,6 @@ def _start(dataset: str, trusted: str) -> None:
     except (NotAllowed, SpecError) as error:
         st.error(escape(error))
         return
-    if any(other.task.state == "running" for other in _tasks.values()):
-        st.info("Another check is at work on this machine: wait until it has ended.")
-        return
 
     def work(send: Any) -> DataCheck:
         ctx = context_at(runtime.get().results, send=send)
@@ -92,7 +89,10 @@ def _start(dataset: str, trusted: str) -> None:
         recipe = usual(brought.data, "quick", dataset)
         return check_data(brought, recipe, ctx, known, like=dataset)
 
-    _tasks[people.name()] = Asked(dataset, Task("check data", work))
+    task = at_work.begun("check data", work)
+    if task is None:
+        return
+    _tasks[people.name()] = Asked(dataset, task)
     st.rerun()
 
 
@@ -126,15 +126,17 @@ def _gallery(check: DataCheck) -> None:
         part = rows[start : start + IN_A_ROW]
         labels = [data.classes[int(data.y[row])] for row in part]
         votes = [int(check.ranking.votes[row]) for row in part]
+        names = [check.suspects.names[row] for row in part]
+        shown = list(zip(names, labels, votes, strict=True))
         images.strip(
             f"{start + 1} to {start + len(part)}",
             data.x[part],
-            [escape(f"{label}, {vote} of {voters}") for label, vote in zip(labels, votes, strict=True)],
             [
-                f"image labeled {label}, in the top of {vote} detectors"
-                for label, vote in zip(labels, votes, strict=True)
+                escape(f"{name.rpartition('/')[2]}: {label}, {vote} of {voters}")
+                for name, label, vote in shown
             ],
-            help="The label that each bears, and how many detectors have it among their most suspicious tenth.",
+            [f"{name}, labeled {label}, in the top of {vote} detectors" for name, label, vote in shown],
+            help="File or row, the label that it bears, and how many detectors have it among their top tenth.",
         )
 
 

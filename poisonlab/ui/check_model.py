@@ -10,7 +10,7 @@ import streamlit as st
 
 from poisonlab import registry
 from poisonlab.check import model
-from poisonlab.check.data import CHECK
+from poisonlab.check.data import CHECK, CONTROLS
 from poisonlab.check.evidence import title
 from poisonlab.figures import check_data as figures
 from poisonlab.models.shared.weights_file import Tensors, WeightsError, read_weights
@@ -19,7 +19,7 @@ from poisonlab.runner.background import Task
 from poisonlab.runner.recorder import context_at
 from poisonlab.runner.rules import NotAllowed
 from poisonlab.spec.config import ExperimentSpec, SpecError, make_spec, usual_victim
-from poisonlab.ui import at_work, charts, images, link, navigation, people, theme
+from poisonlab.ui import at_work, charts, images, launch, link, navigation, people, theme
 from poisonlab.ui.offered import offered
 from poisonlab.ui.wording import escape
 from poisonlab.words.pages import CHECK_MODEL_LIMITS
@@ -111,9 +111,22 @@ def _form(disabled: bool) -> None:
         "Check", type=theme.main_button(), icon=":material/troubleshoot:", disabled=not ready, width="stretch"
     ):
         _start(upload, dataset, victim, normalization)
+    _how_long(dataset, victim)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Pictures of your own become a dataset first:", width="content")
         navigation.link("own_pictures", "Your pictures")
+
+
+def _how_long(dataset: str, victim: str) -> None:
+    """What the clean networks take, which is nearly all of a first check."""
+    try:
+        spec = make_spec(dataset, "none", "none", victim=victim)
+    except SpecError:
+        return  # said once a check is started
+    clean = model.clean_specs(spec, CONTROLS)
+    st.caption(
+        f"Beside it {CONTROLS} clean networks are judged, which the first check trains: {launch.in_words(clean)}"
+    )
 
 
 def _start(upload: Any, dataset: str, victim: str, normalization: str) -> None:
@@ -125,10 +138,6 @@ def _start(upload: Any, dataset: str, victim: str, normalization: str) -> None:
     except (NotAllowed, SpecError, WeightsError) as error:
         st.error(escape(error), icon=":material/error:")
         return
-    busy = [other for other in _tasks.values() if other.task.state == "running"]
-    if busy:
-        st.info("Another check is at work on this machine: wait until it has ended.")
-        return
 
     def work(send: Any) -> Found:
         ctx = context_at(runtime.get().results, send=send)
@@ -136,7 +145,10 @@ def _start(upload: Any, dataset: str, victim: str, normalization: str) -> None:
         brought = model.bring(spec, weights, splits, ctx, normalization)
         return Found(spec, model.check_model(spec, brought, splits, ctx), splits)
 
-    _tasks[people.name()] = Asked(upload.name, Task("check model", work))
+    task = at_work.begun("check model", work)
+    if task is None:
+        return
+    _tasks[people.name()] = Asked(upload.name, task)
     st.rerun()
 
 
@@ -167,7 +179,7 @@ def _found(asked: Asked) -> None:
     else:
         st.success(escape(check.verdict), icon=":material/check:")
     _numbers(check)
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns(2, gap="small")
     charts.show(
         charts.drawn(figures.among_clean_networks, check.calibration),
         key="among_clean_networks",
@@ -180,7 +192,7 @@ def _found(asked: Asked) -> None:
         for f in check.findings
     ]
     right.dataframe(
-        pd.DataFrame(rows, columns=["detector", "suspects", "its number", "a clean one's, at most"]),
+        pd.DataFrame(rows, columns=["detector", "suspects", "its number", "clean, at most"]),
         hide_index=True,
         alt="What each detector says",
     )
@@ -231,7 +243,6 @@ def _repair(asked: Asked, found: Found) -> None:
     running = asked.repair is not None and asked.repair.state == "running"
     if second.button("Repair", icon=":material/healing:", disabled=running, width="stretch"):
         _start_repair(asked, found, defense)
-        st.rerun()
     if asked.repair is None:
         return
     if running:
@@ -256,8 +267,12 @@ def _start_repair(asked: Asked, found: Found, defense: str) -> None:
         network = model.repaired(spec, found.check.brought, found.splits, ctx)
         return model.right(network, found.splits.test), model.as_file(network, spec, found.splits.test)
 
-    asked.repair = Task("repair", work)
+    task = at_work.begun("repair", work)
+    if task is None:
+        return
+    asked.repair = task
     asked.defense = defense
+    st.rerun()
 
 
 def _victim(spec: ExperimentSpec) -> str:

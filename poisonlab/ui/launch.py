@@ -61,6 +61,12 @@ def bar(specs: Sequence[ExperimentSpec], label: str) -> str | None:
         return where if decided(specs, expected, pressed) else None
 
 
+def in_words(specs: Sequence[ExperimentSpec]) -> str:
+    """``8 min 10 s. The time is from runs on this machine.``"""
+    expected = _cost(tuple(specs), runtime.get().runner.device_type)
+    return " ".join([f"{costs.time(expected)}.", *costs.origin(expected)])
+
+
 def refused(label: str) -> None:
     """The same line where the values cannot be run."""
     with st.bottom:

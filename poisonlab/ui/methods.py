@@ -31,6 +31,7 @@ THREATS = (
     "a few clean images",
     "no clean images",
     "trusted images",
+    "stops inputs",
 )
 NAMED = 6  # names in a line, then a count
 

@@ -35,6 +35,7 @@ PAGES = {
         ("lens", "Lens", ":material/frame_inspect:"),
         ("unlearning", "Unlearning", ":material/trending_down:"),
         ("repair", "Repair", ":material/build:"),
+        ("screening", "Screening", ":material/policy:"),
     ],
     "Compare": [
         ("leaderboard", "Leaderboard", ":material/leaderboard:"),

@@ -23,6 +23,7 @@ from poisonlab.ui.wording import escape, number, percent, run_title
 # The experiments that fill an empty page in a minute or two: (dataset, attack, defense).
 BACKDOOR_DEMO = ("digits", "badnets", "awm")
 UNLEARNING_DEMO = ("digits", "badnets", "rnp")
+SCREENING_DEMO = ("digits", "badnets", "ibd_psc")
 REPAIR_DEMO = ("digits", "label_noise", "retain_beneficial")
 CRAFTING_DEMO = ("digits", "metapoison", "none")
 TARGETED_DEMO = ("digits", "bullseye_polytope", "puregen_ebm")

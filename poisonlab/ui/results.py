@@ -115,6 +115,12 @@ def flags(run_id: str) -> pd.DataFrame:
 
 
 @shared.of_results
+def screens(run_id: str) -> pd.DataFrame:
+    """Screens against all attacks of a run's setting, see :class:`~poisonlab.store.screens.Screens`."""
+    return runtime.get().store.screens.rows(run_id)
+
+
+@shared.of_results
 def budget_settings() -> pd.DataFrame:
     """What budgets were measured in, see :class:`~poisonlab.store.budget.Budgets`."""
     return runtime.get().store.budgets.settings()

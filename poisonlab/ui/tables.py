@@ -1,6 +1,6 @@
 """Tables of runs and groups: numbers stay numbers, shares are bars, what is missing shows as missing."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -45,9 +45,9 @@ def share(name: str, label: str | None = None, color: str = CLEAN) -> Any:
     )
 
 
-def percentage(name: str, label: str) -> Any:
+def percentage(name: str, label: str, width: Literal["small"] | None = None) -> Any:
     """A rate as plain text in percent, for what is beside a bar."""
-    return COLUMN.NumberColumn(label, help=glossary.help_for(name), format="percent")
+    return COLUMN.NumberColumn(label, help=glossary.help_for(name), format="percent", width=width)
 
 
 def height(rows: int) -> int:

@@ -10,6 +10,7 @@ PHASES = {
     "unlearning": "gradient ascent on the defender's clean images, until the model has forgotten them",
     "recovering": "the channels of the unlearned model are turned up or down so that clean images come back",
     "fine-tuning": "the attacked model, with its most changed weights set to zero, is trained on clean images",
+    "polarizing": "one layer that was put into the attacked model learns to stop what leads images to another class",
 }
 
 

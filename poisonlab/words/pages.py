@@ -7,6 +7,7 @@ SHOWS = {
     "triggers": ("TriggerTruth", "TriggerReconstruction", "ClassAnomaly", "NeuronScores"),
     "neurons": ("SettingsCurve", "NeuronScores", "ActivationDrive", "Curve"),
     "unlearning": ("RepairTrace", "PredictionHistogram"),
+    "screening": ("ScreeningReview",),
     "repair": ("FlagReview", "ConfusionChange", "SampleSuspicion"),
     "purification": ("PurificationTrace",),
     "langevin": ("LangevinTrace",),
@@ -41,4 +42,6 @@ CHECK_MODEL_LIMITS = """
 - **The clean networks were trained here**, on the images given and by the recipe of the preset. A network that was
   trained on other images, for longer, or with other augmentation can differ from them without any backdoor.
 - **1 in 20 clean networks is accused** by a comparison with nineteen. Look at the recovered trigger and at its class.
+- **Measured** on networks that know digits, each attack six times: all with BadNets, Blend and the Trojan square stand
+  out, three with WaNet, none with SIG; and 1 of 40 clean ones.
 """

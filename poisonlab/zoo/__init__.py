@@ -32,6 +32,10 @@ class NotInZoo(KeyError):
         return str(self.args[0])
 
 
+class DamagedNetwork(RuntimeError):
+    """The file of a network is not as it was shipped."""
+
+
 def names() -> list[str]:
     """All that there are, in order."""
     found = [path.name.removesuffix(SUFFIX).replace(BETWEEN, "/") for path in FOLDER.glob(f"*{SUFFIX}")]
@@ -45,7 +49,7 @@ def path_of(name: str) -> Path:
         NotInZoo: there is none of this name.
     """
     if name not in names():
-        raise NotInZoo(f"no network {name[:80]!r} in the zoo; there are {', '.join(names())}")
+        raise NotInZoo(f"no network {str(name)[:80]!r} in the zoo; there are {', '.join(names())}")
     return FOLDER / f"{name.replace('/', BETWEEN)}{SUFFIX}"
 
 
@@ -66,7 +70,7 @@ def about(name: str) -> dict[str, Any]:
     ``clean_accuracy`` and ``asr`` are shares of the test images, ``asr`` that of the attack of its run.
 
     Raises:
-        NotInZoo: there is none of this name.
+        NotInZoo: there is none of this name. DamagedNetwork: its file was changed.
     """
     header = _header(name)
     rates: dict[str, Any] = json.loads(header["rates"])
@@ -77,7 +81,7 @@ def spec(name: str) -> "ExperimentSpec":
     """The experiment that a network is from, by which its trigger and its poison can be had again.
 
     Raises:
-        NotInZoo: there is none of this name.
+        NotInZoo: there is none of this name. DamagedNetwork: its file was changed.
     """
     from poisonlab.spec.config import ExperimentSpec  # noqa: PLC0415 - names are listed without it
 
@@ -85,8 +89,15 @@ def spec(name: str) -> "ExperimentSpec":
 
 
 def _header(name: str) -> dict[str, str]:
-    from safetensors import safe_open  # noqa: PLC0415 - names are listed without it
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - names are listed without it
 
-    with safe_open(path_of(name), framework="pt") as file:
-        header: dict[str, str] = file.metadata()
+    path = path_of(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise DamagedNetwork(f"{path} is damaged ({error}); install the program again") from None
+    missing = [key for key in (*_TOLD, "rates", "spec") if key not in header]
+    if missing:
+        raise DamagedNetwork(f"{path} does not say its {missing[0]}; install the program again")
     return header

@@ -23,6 +23,7 @@ WITH_PICTURES = [
         "neurons",
         "unlearning",
         "repair",
+        "screening",
     ),
     *("leaderboard", "trials", "budget", "claims"),
 ]

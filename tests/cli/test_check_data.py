@@ -54,6 +54,12 @@ def test_trusted_pictures_give_a_verdict(
         (["--images", ".", "--dataset", "digits"], "not allowed with"),
         (["--dataset", "digits", "--share", "0.9"], "--share must be"),
         (["--dataset", "digits", "--filtered", "full"], "not empty"),
+        (["--dataset", "digits", "--csv", "none/x.csv"], "a file in a folder that exists"),
+        (["--dataset", "digits", "--csv", "full"], "a file in a folder that exists"),
+        (["--images", "full", "--filtered", "full/new"], "lies among the pictures"),
+        (["--dataset", "digits", "--filtered", "new", "--purified", "new"], "need a folder each"),
+        (["--images", "set", "--size", "8", "--purified", "new"], "purifying needs an energy model"),
+        (["--images", "set", "--size", "8", "--clean", "set"], "every trusted picture is among those"),
         ([], "required"),
     ],
 )
@@ -67,6 +73,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
+    folder_of(tmp_path / "set")
 
     assert check(tmp_path, *options) in (1, 2)
 

@@ -1,6 +1,7 @@
 """``check-model``: a verdict in words and as JSON, a repaired network to take away, refusals in one line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,10 @@ REFUSED = {
     "both": ([*ASKED, "--images", "x"], "either a folder or a dataset"),
     "no clean network": ([*ASKED, "--clean-networks", "0"], "from 1 to 1000 clean networks"),
     "another architecture": ([*ASKED[:4], "resnet34", *ASKED[5:]], "do not fit this network"),
+    "no trusted image": ([*ASKED, "--set", "clean_images=0"], "clean_images must be at least 1"),
+    "a repair into no folder": ([*ASKED, "--repair", "clp", "--to", "no/x"], "in a folder that exists"),
+    "a repair over a device": ([*ASKED, "--repair", "clp", "--to", os.devnull], "not /dev/null"),
+    "no repair": ([*ASKED, "--repair", "jpeg", "--to", "x"], "'jpeg' does not repair a network by itself"),
     "repair without a file": ([*ASKED, "--repair", "clp"], "go together"),
     "no such file": (["check-model", "--weights", "none.pt", *ASKED[3:]], "cannot be read"),
 }

@@ -75,7 +75,7 @@ def test_no_cache_neither_reads_nor_writes_it(results, capsys):
         (["nonsense"], "'run'"),
         (["list", "models"], "'attacks'"),
         (["leaderboard", "--sort", "x"], "choose one of: group"),
-        (["leaderboard", "--attack", "x"], "choose one of: badnets"),
+        (["leaderboard", "--attack", "x"], "choose one of: adaptive_blend"),
         (["export", "x"], "--runs id,id or --all"),
         (["export", "x", "--runs", "../y"], "not a run id"),
         (["export", "x", "--runs", ",,,"], "--runs names no run"),

@@ -196,6 +196,26 @@ def test_a_number_that_was_raised_is_told_and_marks_nothing(changed, tmp_path: P
     assert not (tmp_path / "others" / "runs").exists() and not (tmp_path / "others" / FOLDER).exists()
 
 
+@pytest.mark.parametrize("name", ["clean_accuracy", "asr_undefended", "collapsed"])
+def test_a_number_that_is_left_out_is_told_and_marks_nothing(
+    name: str, changed, tmp_path: Path, capsys
+) -> None:
+    def leave_out(members: Members) -> None:
+        values = json.loads(members["run.json"])
+        (values if name == "collapsed" else values["metrics"]).pop(name)
+        members["run.json"] = json.dumps(values).encode()
+
+    file = changed(leave_out)
+    capsys.readouterr()
+
+    assert verify(file, tmp_path / "others", "--import") == 1
+
+    told = "other models than claimed" if name == "collapsed" else "not claimed"
+    out = capsys.readouterr().out
+    assert told in out and "NOT verified" in out
+    assert not (tmp_path / "others" / "runs").exists() and not (tmp_path / "others" / FOLDER).exists()
+
+
 def test_a_run_of_another_device_may_differ_by_what_is_said(made, changed, tmp_path: Path, capsys) -> None:
     moved = made[0].metrics["clean_accuracy"] + 1 / 60
     file = changed(in_run(device="cuda (NVIDIA H200)", metrics__clean_accuracy=moved, torch="2.0.1"))
@@ -205,7 +225,7 @@ def test_a_run_of_another_device_may_differ_by_what_is_said(made, changed, tmp_p
 
     found = said(capsys)
     states = {number["name"]: number["state"] for number in found["numbers"]}
-    assert found["tolerance"] == pytest.approx(2 / 60) and states["clean_accuracy"] == "within tolerance"
+    assert found["tolerance"] == 0.02 and states["clean_accuracy"] == "within tolerance"
     assert states["asr"] == "equal" and found["verified"]
 
 
@@ -300,6 +320,10 @@ RUNS: dict[str, tuple[Callable[[Members], None], str]] = {
     "attack": (in_run(spec__attack__params__poison_rate=1.0), "candidate images"),
     "range": (in_run(metrics__clean_accuracy=7.0), "clean_accuracy"),
     "victim": (in_run(spec__victim__params__width=64), "control.safetensors: layer"),
+    "threat": (in_run(threat="targeted"), "the threat of 'badnets' is not 'targeted'"),
+    "no threat": (in_run(threat=None), "the threat of 'badnets' is not 'none'"),
+    "no defense": (in_run(spec__defense={"name": "none", "params": {}}), "'none' changes no victim"),
+    "no attack": (in_run(spec__attack={"name": "none", "params": {}}), "'none' poisons nothing"),
     "text": (lambda members: members.update({"run.json": b"[" * 100_000}), "nested too deeply"),
     "list": (lambda members: members.update({"run.json": b"[]"}), "must be an object"),
 }
@@ -343,6 +367,7 @@ def test_an_archive_of_anything_else_is_refused(tmp_path: Path, capsys) -> None:
 
     assert "missing" in refused(tmp_path / "x.zip", tmp_path / "others", capsys)
     assert "cannot be read" in refused(tmp_path / "none.zip", tmp_path / "others", capsys)
+    assert "not a plain file" in refused(tmp_path, tmp_path / "others", capsys)
 
 
 def test_a_verified_run_stands_on_the_board_with_a_word(

@@ -32,7 +32,7 @@ from poisonlab.types import (
 )
 
 DEFENSES = list(registry.defense)
-MOMENTS = ("prepare", "purify", "training_hook", "repair", "repair_with_suspects", "detect")
+MOMENTS = ("prepare", "purify", "training_hook", "repair", "repair_with_suspects", "detect", "screen")
 every_defense = pytest.mark.parametrize("name", DEFENSES)
 
 
@@ -144,6 +144,22 @@ def test_a_detection_fits_what_it_was_given_repeats_and_survives_the_cache(name:
         assert same.data == packed.data and same_state(same.tensors, packed.tensors)
 
 
+@pytest.mark.parametrize("name", [n for n in DEFENSES if registry.defense[n].overrides("screen")])
+def test_a_screening_judges_each_input_by_itself_and_repeats(name: str) -> None:
+    model, clean, inputs = clean_model(), digits().reserve[:20], digits().test.x[:12]
+    before = state_of(model), clean.x.clone(), inputs.clone()
+
+    scores, again, alone = (
+        prepared(name).screen(model, clean, x, Context(seed=1)) for x in (inputs, inputs, inputs[3:7])
+    )
+
+    assert same_state(state_of(model), before[0]) and not model.training
+    assert torch.equal(clean.x, before[1]) and torch.equal(inputs, before[2])
+    assert scores.shape == (12,) and scores.is_floating_point() and bool(scores.isfinite().all())
+    assert torch.equal(scores, again)
+    assert torch.allclose(scores[3:7], alone, atol=1e-5)
+
+
 @every_defense
 def test_overrides_tells_which_moments_a_class_changes(name: str) -> None:
     kind = registry.defense[name]
@@ -189,7 +205,8 @@ def test_a_repair_that_learns_from_clean_images_is_refused_without_any(name: str
     def specified() -> ExperimentSpec:
         return make_spec("digits", "badnets", name, overrides={"clean_images": 0})
 
-    if (kind.repairs() or kind.overrides("detect")) and kind.needs_clean_images:
+    uses_model = kind.repairs() or kind.overrides("detect") or kind.overrides("screen")
+    if uses_model and kind.needs_clean_images:
         with pytest.raises(ValueError, match="learns from clean images; set clean_images to 1 or more"):
             specified()
     else:

@@ -15,6 +15,7 @@ LOOK = (
     "lens",
     "unlearning",
     "repair",
+    "screening",
     "purification",
     "langevin",
     "energy",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from poisonlab.events import Event, Log, Progress
-from poisonlab.runner.background import Task
+from poisonlab.runner.background import Desk, Task
 
 
 def test_what_it_says_can_be_read_while_it_works() -> None:
@@ -56,3 +56,24 @@ def test_a_failure_is_told(error: Exception, said: str) -> None:
     task = Task("test", work)
 
     assert task.wait(10) and task.state == "failed" and said in task.message
+
+
+def test_a_desk_does_one_piece_of_work_at_a_time_however_many_ask_at_once() -> None:
+    desk, end = Desk(), threading.Event()
+    begun: list[Task | None] = []
+    asking = [
+        threading.Thread(target=lambda: begun.append(desk.begin("one", lambda send: end.wait(20))))
+        for _ in range(20)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+
+    (task,) = [found for found in begun if found is not None]
+    assert desk.begin("another", lambda send: 2) is None
+    end.set()
+    assert task.wait(20)
+
+    later = desk.begin("another", lambda send: 2)
+    assert later is not None and later.wait(20) and later.result == 2

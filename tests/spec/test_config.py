@@ -106,6 +106,21 @@ def test_a_truth_value_is_no_number(name: str) -> None:
     assert f"{name.replace('__', '.')}: must be a number, not true" in said
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "fast"}, "preset: 'fast' is not one of quick, full, paper"),
+        ({"preset": None}, "preset: 'None' is not one of"),
+        ({"victim": 3}, "victim: takes a name, not int"),
+        ({"overrides": ["seed"]}, "overrides: takes values by dotted names"),
+        ({"overrides": {3: 1}}, "overrides: takes values by dotted names"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make_spec("digits", "badnets", "none", **given)
+
+
 @pytest.mark.parametrize("part", ["train", "head", "pretrain", "reserve", "public", "test"])
 @pytest.mark.parametrize(
     "dataset", [name for name in registry.dataset if hasattr(registry.dataset[name], "image_counts")]
@@ -166,6 +181,11 @@ def test_a_recorded_spec_of_a_class_that_the_dataset_lacks_is_refused_too() -> N
 
 def test_more_trusted_images_than_there_are_in_reserve_are_refused() -> None:
     assert "more than the 100 images in reserve" in refused(clean_images=101)
+
+
+def test_so_they_are_for_a_detector_that_could_do_without() -> None:
+    with pytest.raises(SpecError, match="more than the 100 images in reserve"):
+        make_spec("digits", "badnets", "spectre", overrides={"clean_images": 101})
 
 
 def test_a_long_value_is_shortened_in_the_message() -> None:

@@ -120,3 +120,4 @@ def test_a_mark_names_its_run_and_what_was_claimed(store: Store, record: RunReco
 
     assert found.claim == claim_of(record) and found.device == "cpu"
     assert claim_of(record) == claim_of(record.model_copy(update={"source": "imported", "artifacts": []}))
+    assert claim_of(record) != claim_of(record.model_copy(update={"threat": "targeted"}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import poisonlab
 from poisonlab import zoo
@@ -86,6 +87,24 @@ def test_a_name_is_no_path() -> None:
     for name in ("../poisonlab", "digits", "digits__resnet8__badnets-0", "/etc/passwd", ""):
         with pytest.raises(zoo.NotInZoo, match="there are"):
             zoo.load(name)
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "nothing said"])
+def test_a_damaged_file_is_named_in_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "digits/resnet8/blend-0"
+    raw = zoo.path_of(name).read_bytes()
+    file = tmp_path / zoo.path_of(name).name
+    file.write_bytes({"cut": raw[:500], "empty": b"", "nothing said": save({"a": torch.ones(1)})}[kind])
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+
+    with pytest.raises(zoo.DamagedNetwork, match="install the program again"):
+        zoo.about(name)
+    assert main(["zoo", "load", name, "--to", str(tmp_path / "x")]) == 1
+    assert main(["zoo", "list"]) == 1
+    assert "install the program again" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_zoo_is_a_name_of_the_package_and_lists_without_torch() -> None:
