@@ -172,6 +172,17 @@ def find(name: str) -> Stage | None:
     return _BY_NAME.get(name)
 
 
+def changing() -> list[str]:
+    """Names of the stages by which a defense changes what is trained on, how, or the network itself."""
+    changes = [stage.value for stage in Stage if stage.info.does in (Work.PURIFY, Work.REPAIR)]
+    return [*changes, Stage.DEFENDED_VICTIM.value]
+
+
+def looking() -> list[str]:
+    """Names of the stages in which a defense judges images, inputs or networks."""
+    return [stage.value for stage in Stage if stage.info.does in (Work.DETECT, Work.SCREEN)]
+
+
 def label(name: str) -> str:
     """What people call a stage."""
     stage = find(name)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from poisonlab.measure.ranking import Ranks, Values, rank
+from poisonlab.spec import stages
 from poisonlab.store.database import Database
 from poisonlab.store.rows import COUNTED, TUNED_ON
 
@@ -18,9 +19,15 @@ EVIDENCE = 0.5  # share of the defenses that an attack was measured against to c
 
 SHOWN = ("success", "clean_accuracy", "robust_accuracy", "der")  # metrics of a pair of attack and defense
 
+_LOOKED, _CHANGED = (
+    ", ".join(f"'{name}'" for name in names) for names in (stages.looking(), stages.changing())
+)
+# Runs of a defense that looked and left all as it was, such as a screen: their success is that of the victim behind it.
+_ONLY_LOOKED = f"""SELECT run_id FROM timings GROUP BY run_id
+    HAVING bool_or(stage IN ({_LOOKED})) AND NOT bool_or(stage IN ({_CHANGED}))"""
 _COMPARABLE = f"""{COUNTED}
 WHERE latest AND coalesce(settings, '') = '' AND success IS NOT NULL AND attack <> '{NOTHING}'
-    AND seed NOT IN ({", ".join(map(str, TUNED_ON))})"""
+    AND seed NOT IN ({", ".join(map(str, TUNED_ON))}) AND run_id NOT IN ({_ONLY_LOOKED})"""
 _RUNS = f"""
 SELECT DISTINCT ON (dataset, threat, preset, attack, defense, seed)
     dataset, threat, preset, attack, defense, seed, run_id::VARCHAR AS run_id, {", ".join(SHOWN)}, success_undefended,
@@ -72,7 +79,10 @@ class Board:
 
 
 class Rankings:
-    """Finished runs with a preset's own values, ranked."""
+    """Finished runs with a preset's own values, ranked.
+
+    Those of a defense that changes nothing, but screens or detects, are not among them: it has a page of its own.
+    """
 
     def __init__(self, db: Database) -> None:
         self.db = db

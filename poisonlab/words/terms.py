@@ -269,7 +269,8 @@ TERMS = {
     ),
     "ranked_block": Term(
         "Compared under",
-        "One dataset, one kind of threat, one preset: numbers of different ones cannot be ranked against each other.",
+        "One dataset, one kind of threat, one preset: numbers of different ones cannot be ranked against each other. "
+        "Screens and detectors that leave the network as it is are compared on their own pages.",
     ),
     "may_cost": Term(
         "Accuracy a repair may cost",

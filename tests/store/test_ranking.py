@@ -99,6 +99,23 @@ def test_the_shipped_runs_open_on_the_block_with_most_evidence(tmp_path: Path) -
     assert list(complete["rank"].iloc[1:]) == sorted(complete["rank"].iloc[1:])
 
 
+def test_a_screen_which_changes_no_network_has_no_place_among_repairs(tmp_path: Path) -> None:
+    """Its success would be that of the undefended victim behind it."""
+    store = Store(tmp_path)
+    try:
+        ranked_runs = store.rankings.all_runs()
+        measured = set(store.leaderboard.rows()["defense"])
+    finally:
+        store.close()
+
+    screens = {"ibd_psc", "scale_up", "cognitive_distillation", "strip"}
+    assert screens <= measured
+    assert not screens & set(ranked_runs["defense"])
+    assert {"none", "rnp", "neural_cleanse", "abl", "jpeg", "spectral_signatures"} <= set(
+        ranked_runs["defense"]
+    )
+
+
 def test_settings_agree_as_far_as_their_orders_of_defenses_do() -> None:
     """Spearman by hand: orders 1234 and 2134 differ in two places by one, 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8."""
     success = {"quick": (0.1, 0.2, 0.3, 0.4), "full": (0.3, 0.1, 0.5, 0.6)}
