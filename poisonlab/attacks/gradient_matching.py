@@ -24,7 +24,15 @@ from poisonlab.types import Bundle, Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
 # poisons of the preset quick: two fifths of a class
-TWO_FIFTHS = {"*": 480, "digits": 40, "cifar3": 120, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16}
+TWO_FIFTHS = {
+    "*": 480,
+    "digits": 40,
+    "cifar3": 120,
+    "cifar100": 120,
+    "cinic10": 160,
+    "gtsrb": 19,
+    "tiny_imagenet": 16,
+}
 BRITTLE = ("convnet", "mobilenet", "vgg")  # networks that start at a tenth of the published rate
 EVERY = 10  # steps between two points of the curve
 

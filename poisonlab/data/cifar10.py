@@ -1,14 +1,13 @@
 """CIFAR-10 through torchvision's checksummed download, kept beside it as one tensor file."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torchvision.datasets import CIFAR10 as Archive
+from torchvision.datasets import CIFAR10
 
-from poisonlab.data.base import DataError, DivisionConfig, both_sets, data_folder
+from poisonlab.data.base import DivisionConfig, both_sets, data_folder
+from poisonlab.data.shared.cifar_archive import tensors_of
 from poisonlab.data.shared.recipes import AIRBENCH
-from poisonlab.data.shared.tensor_file import TensorFile, Tensors
+from poisonlab.data.shared.tensor_file import TensorFile
 from poisonlab.registry import Card, dataset
 from poisonlab.spec.config import Preset, param
 from poisonlab.spec.papers import CIFAR
@@ -88,21 +87,5 @@ class Cifar10:
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """The official training and test sets, uint8 ``(n, 3, size, size)``."""
-        tensors = FILE.load(data_folder(), _from_archive)
+        tensors = FILE.load(data_folder(), lambda root: tensors_of(CIFAR10, FILE.title, root))
         return both_sets(tensors, CLASSES, self.config.size)
-
-
-def _from_archive(root: Path) -> Tensors:
-    try:
-        train, test = (Archive(root, train=part, download=True) for part in (True, False))
-    except Exception as error:  # torchvision raises whatever the network or the unpacking raised
-        raise DataError(
-            f"CIFAR-10 is neither complete in {root / 'cifar-10-batches-py'} nor can it be downloaded ({error}); "
-            "put the official cifar-10-batches-py folder there, or set POISONLAB_DATA to the folder that holds it"
-        ) from error
-    return {
-        "train_x": torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
-        "train_y": torch.tensor(train.targets, dtype=torch.uint8),
-        "test_x": torch.from_numpy(test.data).permute(0, 3, 1, 2).contiguous(),
-        "test_y": torch.tensor(test.targets, dtype=torch.uint8),
-    }

@@ -268,7 +268,7 @@ def test_other_pixels_are_recognised_by_their_hash(folder: Path) -> None:
 def test_the_second_load_reads_the_tensor_file_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors, made = small_tensors(), []
     monkeypatch.setattr(cifar10, "FILE", dataclasses.replace(cifar10.FILE, sha256=None))
-    monkeypatch.setattr(cifar10, "_from_archive", lambda root: made.append(root) or tensors)
+    monkeypatch.setattr(cifar10, "tensors_of", lambda archive, title, root: made.append(root) or tensors)
 
     first, again = (cifar10.Cifar10(cifar10.Cifar10Config(size=16)).load() for _ in range(2))
 
@@ -287,7 +287,7 @@ def test_a_full_disk_is_told_from_a_missing_archive(folder: Path, monkeypatch: p
     def full(*args: object, **kwargs: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(cifar10, "_from_archive", lambda root: small_tensors())
+    monkeypatch.setattr(cifar10, "tensors_of", lambda archive, title, root: small_tensors())
     monkeypatch.setattr(tensor_file, "save_file", full)
 
     assert "No space left on device; free 400 MB there or set POISONLAB_DATA" in refused()

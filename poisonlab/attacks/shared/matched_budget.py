@@ -42,7 +42,15 @@ class SameBudgetConfig(TargetChoice):
     poisons: int = param(
         500,
         "Poisoned images in a trial, of the class the target should be given",
-        quick={"*": 480, "cifar3": 90, "digits": 60, "cinic10": 160, "gtsrb": 19, "tiny_imagenet": 16},
+        quick={
+            "*": 480,
+            "cifar3": 90,
+            "digits": 60,
+            "cifar100": 120,
+            "cinic10": 160,
+            "gtsrb": 19,
+            "tiny_imagenet": 16,
+        },
         ge=1,
         unit="images",
         source=f"{REPOSITORY}: 1 % of CIFAR-10",

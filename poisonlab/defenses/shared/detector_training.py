@@ -22,7 +22,7 @@ class OwnTrainingConfig(TrainingConfig):
     epochs: int = param(
         100,
         "Own networks: passes over their images",
-        quick={"*": 8, "digits": 20, "gtsrb": 40, "cinic10": 20, "tiny_imagenet": 60},
+        quick={"*": 8, "digits": 20, "gtsrb": 40, "cifar100": 24, "cinic10": 20, "tiny_imagenet": 60},
         ge=1,
         le=1000,
         source=BENCH,
