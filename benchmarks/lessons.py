@@ -37,6 +37,7 @@ PREDICTIONS = {
     "lesson_trigger": "yes",
     "multilevel": "above",
     "lesson_cleaning": "drop",
+    "lesson_adaptive": "fainter",
 }
 # Time from the key press to the last change of the page, once the script has run and half a second nothing changed.
 ANSWERED = """() => new Promise(answered => {

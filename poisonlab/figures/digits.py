@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from poisonlab.figures.animation import playable
-from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, POISONED, SYMBOLS, layout
+from poisonlab.figures.style import CATEGORICAL, CONTROL, DASHES, POISONED, SYMBOLS, layout, rgba
 
 FATES = {  # of a flagged image: its color and its shape
     "wrong label, flagged": ("#0072B2", "circle"),
@@ -121,6 +121,83 @@ def rounds(clean: np.ndarray, asr: np.ndarray) -> go.Figure:
     numbers = [str(n) for n in range(len(clean))]
     lines = {"Clean accuracy": (clean, CATEGORICAL[0]), "Attack success rate": (asr, POISONED)}
     return shares(numbers, lines, "rounds done")
+
+
+def sizes(values: np.ndarray, target: int) -> go.Figure:
+    """The smallest mark found for each class, ``(classes,)``, the attacker's class in the color of poisons.
+
+    Args:
+        target: the attacker's class.
+    """
+    classes = np.arange(len(values))
+    figure = go.Figure()
+    for name, rows, color in (
+        ("attacker's class", classes == target, POISONED),
+        ("other classes", classes != target, CATEGORICAL[0]),
+    ):
+        figure.add_bar(
+            x=[str(label) for label in classes[rows]],
+            y=values[rows],
+            name=name,
+            marker={"color": color},
+            hovertemplate="class %{x}: %{y:.1f} pixels<extra></extra>",
+        )
+    median = float(np.median(values))
+    figure.add_scatter(
+        x=[str(label) for label in classes],
+        y=[median] * len(classes),
+        name=f"median {median:.1f}",
+        mode="lines",
+        line={"color": CONTROL, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    layout(figure, "class", "smallest mark found, pixels", 380)
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=[str(c) for c in classes])
+    return figure
+
+
+def hidden(
+    sides: Sequence[int], lines: dict[str, np.ndarray], limit: float, honest: float, chosen: int
+) -> go.Figure:
+    """How small a mark the detector found for the attacker's class, against the side of the true one.
+
+    Args:
+        lines: strength in words -> the size as a share of the median over the classes, ``(len(sides),)``.
+        limit: a class with a smaller share is named.
+        honest: the smallest share in a network without poison.
+        chosen: the side that the reader looks at.
+    """
+    names = [f"{side} x {side}" for side in sides]
+    figure = go.Figure()
+    for number, (name, values) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=names,
+            y=100 * values,
+            name=name,
+            mode="lines+markers",
+            line={"color": CATEGORICAL[number + 3], "dash": DASHES[number]},
+            marker={"symbol": SYMBOLS[number], "size": 8},
+            hovertemplate=f"{name}<br>%{{x}}: %{{y:.0f}} %<extra></extra>",
+        )
+    figure.add_hrect(
+        y0=0,
+        y1=100 * limit,
+        fillcolor=rgba(POISONED, 0.12),
+        line_width=0,
+        annotation_text="named",
+        annotation_position="bottom right",
+    )
+    figure.add_hline(
+        y=100 * honest,
+        line={"color": CONTROL, "dash": "dash"},
+        annotation_text="smallest of an honest network",
+        annotation_position="top left",
+    )
+    figure.add_vline(x=list(sides).index(chosen), line={"color": CONTROL, "dash": "dot"})
+    layout(figure, "pixels of your mark", "mark found, percent of the median", 380)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(rangemode="tozero")
+    return figure
 
 
 def flagged(scores: np.ndarray, wrong: np.ndarray, agrees: np.ndarray, limit: int) -> go.Figure:

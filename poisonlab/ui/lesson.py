@@ -73,6 +73,14 @@ COURSE = (
         "al.: *Repairing Neural Networks by Leaving the Right Past Behind*, NeurIPS 2022 (arXiv 2207.04806), with "
         "trusted images in the place of known failures.",
     ),
+    Lesson(
+        "lesson_adaptive",
+        "A detector finds what it was built to find, and an attacker who knows it does something else.",
+        8,
+        "B. Wang et al.: *Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks*, IEEE S&P "
+        "2019, for the search; F. Tramèr, N. Carlini, W. Brendel, A. Madry: *On Adaptive Attacks to Adversarial "
+        "Example Defenses*, NeurIPS 2020 (arXiv 2002.08347), for trying a defense against those who know it.",
+    ),
 )
 
 

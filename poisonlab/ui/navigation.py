@@ -53,6 +53,7 @@ PAGES = {
         ("lesson_trigger", "Finding the trigger", ":material/search:"),
         ("multilevel", "Three players", ":material/groups_3:"),
         ("lesson_cleaning", "Cleaning the data", ":material/cleaning_services:"),
+        ("lesson_adaptive", "Adaptive attackers", ":material/swap_horiz:"),
     ],
 }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poisonlab.context import derive
-from poisonlab.lessons import backdoor, cleaning, crafting, energy, masking, networks, planting
+from poisonlab.lessons import adaptive, backdoor, cleaning, crafting, energy, masking, networks, planting
 from poisonlab.lessons.plane import clouds
 
 
@@ -137,3 +137,29 @@ def test_taking_back_beats_training_on_wrong_labels_at_every_factor() -> None:
     assert 0.15 < cleaned.wrong.float().mean() < 0.35
     kept = cleaned.agrees[-1] & ~cleaned.wrong
     assert kept[cleaned.order[: cleaned.flagged[-1]]].sum() > 100  # wrongly flagged images do come back
+
+
+@pytest.mark.parametrize(("target", "seed"), [(4, 0), (2, 1), (7, 4)])
+def test_a_large_mark_hides_from_the_search_for_small_ones_and_works_better(target: int, seed: int) -> None:
+    hunt = adaptive.hunt(target, seed)
+    side, strength = adaptive.SIDES.index(3), adaptive.STRENGTHS.index(0.6)
+
+    usual, large = hunt.share[side, strength, target], hunt.share[-1, -1, target]
+    assert usual < adaptive.LIMIT < large and hunt.best(target) == "larger"
+    assert hunt.share[side, 0, target] < usual + 0.1  # a fainter one does not hide
+    assert hunt.asr[-1, -1] >= hunt.asr[side, strength] > 0.9
+    assert (hunt.accuracy > 0.9).all() and hunt.honest.min() > adaptive.LIMIT
+
+
+def test_a_mark_covers_its_corner_and_shines_through_where_it_is_faint() -> None:
+    x = torch.rand(2, 64, generator=derive(0, "rows"))
+
+    marked = adaptive.mark(x).view(len(adaptive.SIDES), len(adaptive.STRENGTHS), 2, 8, 8)
+
+    for number, side in enumerate(adaptive.SIDES):
+        outside = torch.ones(8, 8, dtype=torch.bool)
+        outside[-side:, -side:] = False
+        assert torch.equal(marked[number, ..., outside], x.view(2, 8, 8)[:, outside].expand(3, -1, -1))
+    faint, opaque = marked[-1, 0].flatten(1), marked[-1, -1].flatten(1)
+    torch.testing.assert_close(faint, 0.7 * x + 0.3 * opaque)
+    assert set(opaque.unique().tolist()) == {0.0, 1.0}

@@ -17,6 +17,7 @@ LESSONS: dict[str, tuple[str, dict[str, str], int]] = {
     "lesson_langevin": ("soon", {"shape": "four clouds", "walk": "50", "stride": "0.2"}, 4),
     "lesson_trigger": ("yes", {"patch": "2", "size": "10"}, 2),
     "lesson_cleaning": ("drop", {"flagged": "2"}, 2),
+    "lesson_adaptive": ("larger", {"side": "8", "strength": "1", "class": "2"}, 2),
 }
 
 
@@ -87,7 +88,7 @@ def test_a_link_that_asks_for_what_cannot_be_gets_the_usual_value(open_page: Ope
 def test_the_index_names_every_lesson_and_the_course_is_in_its_order(open_page: Open, tmp_path: Path) -> None:
     app = open_page(tmp_path, "lessons")
 
-    assert len(app.get("page_link")) == len(COURSE) == 7
+    assert len(app.get("page_link")) == len(COURSE) == 8
     learn = [name for name, _, _ in navigation.PAGES["Learn"]]
     assert learn == ["lessons", *(lesson.name for lesson in COURSE)]
     assert all(lesson.teaches in words(app) for lesson in COURSE)
