@@ -11,6 +11,7 @@ A name is dataset, victim, attack and seed, and the defense where the network wa
 the attack is a network that nobody attacked.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "networks"
 SUFFIX = ".safetensors"
+SUMS = "SHA256SUMS"  # of the files in the folder, as ``sha256sum`` writes them
 BETWEEN = "__"  # stands for the stroke of a name in that of its file
 _TOLD = ("dataset", "architecture", "attack", "defense", "model")
 
@@ -43,21 +45,33 @@ def names() -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """The file of a network.
+    """The file of a network, whose content is that which was shipped.
 
     Raises:
-        NotInZoo: there is none of this name.
+        NotInZoo: there is none of this name. DamagedNetwork: its file was changed.
     """
     if name not in names():
         raise NotInZoo(f"no network {str(name)[:80]!r} in the zoo; there are {', '.join(names())}")
-    return FOLDER / f"{name.replace('/', BETWEEN)}{SUFFIX}"
+    path = FOLDER / f"{name.replace('/', BETWEEN)}{SUFFIX}"
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        shipped = (path.parent / SUMS).read_text()
+    except OSError as error:
+        raise DamagedNetwork(
+            f"{error.filename} cannot be read ({error.strerror}); install the program again"
+        ) from None
+    if f"{found}  {path.name}" not in shipped.splitlines():
+        raise DamagedNetwork(
+            f"{path} is damaged: its SHA-256 is not that in {SUMS}; install the program again"
+        )
+    return path
 
 
 def load(name: str) -> "Classifier":
     """A network in eval mode, on the CPU: float images ``(n, c, h, w)`` in [0, 1] -> logits ``(n, classes)``.
 
     Raises:
-        NotInZoo: there is none of this name.
+        NotInZoo: there is none of this name. DamagedNetwork: its file was changed.
     """
     from poisonlab.pipeline.takeout import read_network  # noqa: PLC0415 - brings torch
 

@@ -6,6 +6,7 @@ Stages that the results folder keeps are not computed again.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from poisonlab.pipeline.reopen import Opened, reopen
 from poisonlab.pipeline.takeout import about_network, network_file
 from poisonlab.records.record import write_atomically
 from poisonlab.spec.config import ExperimentSpec, make_spec
-from poisonlab.zoo import BETWEEN, FOLDER, SUFFIX
+from poisonlab.zoo import BETWEEN, FOLDER, SUFFIX, SUMS
 
 ATTACKS = ("badnets", "blend", "sig", "wanet", "trojan_square")
 REPAIRS = ("anp", "ft_sam")
@@ -35,6 +36,7 @@ def main() -> None:
     dataset = parser.parse_args().dataset
     for spec, models in wanted(dataset):
         ship(spec, models)
+    write_atomically(FOLDER / SUMS, sums().encode())
 
 
 def wanted(dataset: str) -> Iterator[tuple[ExperimentSpec, tuple[str, ...]]]:
@@ -75,6 +77,12 @@ def file_of(spec: ExperimentSpec, model: str) -> str:
     what = "control" if model == "control" else spec.attack.name
     repaired = f"-{spec.defense.name}" if model == "defended" else ""
     return BETWEEN.join((spec.dataset.name, spec.victim.name, f"{what}-{spec.seed}{repaired}{SUFFIX}"))
+
+
+def sums() -> str:
+    """What ``sha256sum`` writes of the networks in the folder."""
+    files = sorted(FOLDER.glob(f"*{SUFFIX}"))
+    return "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
 
 
 def _print(event: Event) -> None:

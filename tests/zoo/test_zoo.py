@@ -33,7 +33,7 @@ def splits_of(name: str) -> Splits:
 
 
 def test_there_are_thirty_and_they_are_small() -> None:
-    files = list(zoo.FOLDER.glob("*"))
+    files = list(zoo.FOLDER.glob("*.safetensors"))
 
     assert len(zoo.names()) == len(files) >= 30
     assert sum(file.stat().st_size for file in files) < MOST_BYTES
@@ -89,18 +89,23 @@ def test_a_name_is_no_path() -> None:
             zoo.load(name)
 
 
-@pytest.mark.parametrize("kind", ["cut", "empty", "nothing said"])
+@pytest.mark.parametrize("kind", ["cut", "empty", "nothing said", "one byte"])
 def test_a_damaged_file_is_named_in_one_line(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "digits/resnet8/blend-0"
     raw = zoo.path_of(name).read_bytes()
     file = tmp_path / zoo.path_of(name).name
-    file.write_bytes({"cut": raw[:500], "empty": b"", "nothing said": save({"a": torch.ones(1)})}[kind])
+    other = raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:]  # still a network
+    contents = {"cut": raw[:500], "empty": b"", "nothing said": save({"a": torch.ones(1)}), "one byte": other}
+    file.write_bytes(contents[kind])
+    (tmp_path / zoo.SUMS).write_bytes((zoo.FOLDER / zoo.SUMS).read_bytes())
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
 
     with pytest.raises(zoo.DamagedNetwork, match="install the program again"):
         zoo.about(name)
+    with pytest.raises(zoo.DamagedNetwork, match="install the program again"):
+        zoo.load(name)
     assert main(["zoo", "load", name, "--to", str(tmp_path / "x")]) == 1
     assert main(["zoo", "list"]) == 1
     assert "install the program again" in capsys.readouterr().err
