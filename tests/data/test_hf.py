@@ -162,6 +162,15 @@ def test_a_class_without_pictures_is_left_out(tmp_path: Path) -> None:
     assert load(spec(tmp_path / "set"))[0].classes == ("first", "second", "third")
 
 
+def test_a_split_without_pictures_is_named(tmp_path: Path) -> None:
+    """The library writes it, and then cannot read it."""
+    empty = split(3).select([])
+    root = saved(tmp_path / "set", {"train": split(96), "test": empty})
+
+    with pytest.raises(SpecError, match=r"set/test is a split without pictures; fill it"):
+        spec(root)
+
+
 def test_columns_that_cannot_be_found_are_named(tmp_path: Path) -> None:
     part = split(120, column="fine").rename_column("image", "photo")
     part = part.add_column("coarse", [0, 1, 0] * 40).cast_column(

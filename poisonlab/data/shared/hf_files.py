@@ -5,6 +5,7 @@ of its own folder is refused.
 """
 
 import importlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def from_folder(folder: Path, subset: str = "") -> Opened:
     within = (_home(folder), cache.resolve())
     try:
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            _refuse_empty(found)
             read = library.load_from_disk(str(folder))
         else:
             builder = library.load_dataset_builder(str(folder), name=subset or None, cache_dir=str(cache))
@@ -138,6 +140,13 @@ def _home(folder: Path) -> Path:
     real = folder.resolve()
     in_cache = real.parent.name == "snapshots" and (real.parents[1] / "blobs").is_dir()
     return real.parents[1] if in_cache else real
+
+
+def _refuse_empty(files: Iterable[Path]) -> None:
+    """The library cannot read back a split without rows that it wrote itself."""
+    for file in files:
+        if file.name == "state.json" and json.loads(file.read_text()).get("_data_files") == []:
+            raise DataError(f"{file.parent} is a split without pictures; fill it, or save the set without it")
 
 
 def _check(builder: Any, within: tuple[Path, ...]) -> None:
