@@ -13,6 +13,10 @@ class EngineError(RuntimeError):
     """An engine cannot be used, or refuses a job; the message says what to do."""
 
 
+class NoWorker(EngineError):
+    """No worker can be had at present, which says nothing about the job that it was for."""
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody at the dashboard.

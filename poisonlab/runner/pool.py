@@ -16,7 +16,7 @@ from typing import Protocol
 from poisonlab import machine
 from poisonlab.records.record import RunRecord, write_atomically
 from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
-from poisonlab.runner.parts import Slot, WorkerLost
+from poisonlab.runner.parts import NoWorker, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.queue import QueueRunner
 from poisonlab.runner.recorder import Interrupted
@@ -117,7 +117,11 @@ class PoolRunner(QueueRunner):
 
     @abc.abstractmethod
     def open(self, slot: Slot, mailbox: Mailbox) -> Process:
-        """Start the process of a worker, which finds its orders in ``mailbox``."""
+        """Start the process of a worker, which finds its orders in ``mailbox``.
+
+        Raises:
+            NoWorker: not now.
+        """
 
     def start(self) -> None:
         super().start()
@@ -152,7 +156,11 @@ class PoolRunner(QueueRunner):
         self._dismiss(slot.name)
         mailbox = Mailbox(self.results / FOLDER / uuid.uuid4().hex)
         write_atomically(mailbox.program, b"0")
-        worker = Worker(mailbox, self.open(slot, mailbox))
+        try:
+            worker = Worker(mailbox, self.open(slot, mailbox))
+        except NoWorker:
+            mailbox.remove()
+            raise
         self._workers[slot.name] = worker
         return worker
 
@@ -194,7 +202,12 @@ class ProcessRunner(PoolRunner):
         environment = {"OMP_NUM_THREADS": str(self.threads)} | dict(os.environ)
         command = [sys.executable, "-m", "poisonlab.runner.worker", str(mailbox.folder), "--idle", "3600"]
         # in a session of its own: a Ctrl-C is for the program, which tells its workers what to do
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            child = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:  # no memory, too many processes
+            raise NoWorker(f"no process can be started: {error.strerror or error}") from error
         return _Child(child)
 
 

@@ -18,7 +18,7 @@ from poisonlab.measure.recorded import read_record
 from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner import cost
 from poisonlab.runner.failures import disk_message
-from poisonlab.runner.parts import OWNER, EngineError, Person, Slot, WorkerLost
+from poisonlab.runner.parts import OWNER, EngineError, NoWorker, Person, Slot, WorkerLost
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted
 from poisonlab.runner.remote import Ending, Order, program
@@ -28,6 +28,7 @@ from poisonlab.spec.config import ExperimentSpec
 from poisonlab.store import Estimate, Job, Store, StoreError
 
 POLL_SECONDS = 1.0
+RESTS = (5.0, 20.0, 60.0, 180.0, 300.0)  # seconds without a worker before the next try; then jobs fail
 LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
 STOPPED = "the program was stopped while this job ran; resume goes on after its last whole stage"
 
@@ -115,15 +116,17 @@ class QueueRunner(abc.ABC):
     def start(self) -> None:
         """Mark what a dead process left behind as interrupted, then start the workers. Idempotent.
 
-        Waiting jobs whose device is gone since they were queued fail: nobody would ever take them.
+        Waiting jobs whose device is gone since they were queued, or for administrators alone now, fail: nobody would
+        ever take them.
         """
         with self._lock:
             if self._threads:
                 return
             self._stopping.clear()
             self.store.jobs.recover()
-            for run_id, device in self.store.jobs.pinned_elsewhere(self.devices):
-                self.store.jobs.set_state(run_id, "failed", self._without_worker(device))
+            kept_back = [device for device in self.devices if self.rules.keeps_back(device)]
+            for run_id, device in self.store.jobs.untakeable(self.devices, kept_back, self.rules.unlimited):
+                self.store.jobs.set_state(run_id, "failed", self._never_taken(device))
             self._threads = [
                 threading.Thread(target=self._work, args=(slot,), name=f"poisonlab {slot.name}", daemon=True)
                 for slot in self.slots
@@ -190,13 +193,15 @@ class QueueRunner(abc.ABC):
         """
         if not person.administrator:  # whom a database that cannot be read does not stop
             self._check_owner(self.store.jobs.get(run_id), person)
-        self.store.audit.note(person.name, "cancelled", run_id)
         try:
-            return self.store.jobs.request_cancel(run_id)
+            state, new = self.store.jobs.request_cancel(run_id)
         finally:
             listener = self._listeners.get(run_id)
             if listener:
                 listener.cancelled.set()
+        if new:
+            self.store.audit.note(person.name, "cancelled", run_id)
+        return state
 
     def resume(self, run_id: str, person: Person = OWNER) -> None:
         """Queue a job that did not finish again, under its id and for its device; finished stages are cached.
@@ -229,8 +234,18 @@ class QueueRunner(abc.ABC):
         if device not in ("auto", *self.devices):
             raise machine.DeviceError(self._without_worker(device))
         if device == "auto" and not person.administrator and all(map(self.rules.keeps_back, self.devices)):
-            raise NotAllowed(f"{' and '.join(self.devices)} of this server are for administrators alone")
+            raise NotAllowed(self._for_administrators())
         self.rules.check(specs, device, person, self.store.jobs.waiting_of(person.name), self.results)
+
+    def _for_administrators(self) -> str:
+        return f"{' and '.join(self.devices)} of this server are for administrators alone"
+
+    def _never_taken(self, device: str) -> str:
+        if device == "auto":
+            return self._for_administrators()
+        if device in self.devices:
+            return f"{device} of this server is for administrators alone now: queue the experiment on another device"
+        return self._without_worker(device)
 
     def _without_worker(self, device: str) -> str:
         return (
@@ -252,6 +267,7 @@ class QueueRunner(abc.ABC):
 
     def _work(self, slot: Slot) -> None:
         looked = 0.0
+        refused = 0  # times in a row that no worker could be had
         while not self._stopping.is_set():
             job = None
             try:
@@ -262,6 +278,10 @@ class QueueRunner(abc.ABC):
                 job = self._next(slot)
                 if job:
                     self._run(job, slot)
+                    refused = 0
+            except NoWorker as error:
+                refused += 1
+                self._rest(job, error, refused)
             except Exception as error:  # a worker outlives whatever happens to a job or to the database
                 if self._stopping.is_set():
                     return
@@ -275,6 +295,22 @@ class QueueRunner(abc.ABC):
             if job is None:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
+
+    def _rest(self, job: Job | None, error: NoWorker, refused: int) -> None:
+        """Put a job back that no worker could be had for, and wait; where that goes on for long it fails."""
+        if job is None:
+            return
+        if refused > len(RESTS):
+            self._end(job, "failed", str(error))
+            return
+        seconds = RESTS[refused - 1]
+        log.warning("job %s waits for %g s more: %s", job.run_id, seconds, error)
+        try:
+            self.store.jobs.put_back(job.run_id, job.attempt, f"{error}; tried again in {seconds:g} s")
+        except StoreError as why:
+            log.warning("job %s is not put back: %s", job.run_id, why)
+            self._end(job, "interrupted", STOPPED)
+        self._stopping.wait(seconds)
 
     def _next(self, slot: Slot) -> Job | None:
         """The job that a slot is to take, within what the rules give each person."""

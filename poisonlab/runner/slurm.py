@@ -10,7 +10,7 @@ import submitit
 from poisonlab.runner import worker
 from poisonlab.runner.mailbox import Mailbox
 from poisonlab.runner.options import SlurmOptions
-from poisonlab.runner.parts import EngineError, Slot
+from poisonlab.runner.parts import EngineError, NoWorker, Slot
 from poisonlab.runner.pool import FOLDER, PoolRunner, Process
 from poisonlab.store import Store
 
@@ -58,7 +58,7 @@ class SlurmRunner(PoolRunner):
         try:
             return _Submitted(self._executor.submit(worker.serve, str(mailbox.folder), IDLE, ALONE))
         except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
-            raise EngineError(f"Slurm takes no job: {error}") from error
+            raise NoWorker(f"Slurm takes no job: {error}") from error
 
 
 class _Submitted:

@@ -317,28 +317,61 @@ class Jobs:
 
         return self.db.write(change, of_jobs=True)
 
-    def request_cancel(self, run_id: str) -> str | None:
-        """Cancel a waiting job at once, ask a running one to stop; returns the state it is in then."""
+    def put_back(self, run_id: str, attempt: int, why: str) -> None:
+        """No worker could be had for a claimed job: it waits again, or is cancelled where somebody asked for that."""
+        values = [why, utc_now(), check_run_id(run_id), attempt]
+        self.db.write(
+            lambda cursor: cursor.execute(
+                """UPDATE jobs SET state = CASE WHEN cancel THEN 'cancelled' ELSE 'queued' END, held = NULL,
+                    message = CASE WHEN cancel THEN 'cancelled on request' ELSE ? END,
+                    finished = CASE WHEN cancel THEN ?::TIMESTAMP END
+                WHERE run_id = ? AND attempt = ? AND state = 'running'""",
+                values,
+            ),
+            of_jobs=True,
+        )
+
+    def request_cancel(self, run_id: str) -> tuple[str | None, bool]:
+        """Cancel a waiting job at once, ask a running one to stop.
+
+        Returns:
+            The state that it is in then, and whether that was anything new: what ended, or was cancelled before, is
+            left as it is.
+        """
         run_id = check_run_id(run_id)
 
-        def change(cursor: duckdb.DuckDBPyConnection) -> str | None:
-            cursor.execute(
+        def change(cursor: duckdb.DuckDBPyConnection) -> tuple[str | None, bool]:
+            waited = cursor.execute(
                 """UPDATE jobs SET state = 'cancelled', message = 'cancelled before it started', finished = ?
-                WHERE run_id = ? AND state = 'queued'""",
+                WHERE run_id = ? AND state = 'queued' RETURNING run_id""",
                 [utc_now(), run_id],
-            )
-            cursor.execute("UPDATE jobs SET cancel = true WHERE run_id = ? AND state = 'running'", [run_id])
+            ).fetchall()
+            ran = cursor.execute(
+                """UPDATE jobs SET cancel = true
+                WHERE run_id = ? AND state = 'running' AND NOT cancel RETURNING run_id""",
+                [run_id],
+            ).fetchall()
             found = cursor.execute("SELECT state FROM jobs WHERE run_id = ?", [run_id]).fetchone()
-            return str(found[0]) if found else None
+            return (str(found[0]) if found else None), bool(waited or ran)
 
         return self.db.write(change, of_jobs=True)
 
-    def pinned_elsewhere(self, devices: Sequence[str]) -> list[tuple[str, str]]:
-        """Waiting jobs that no worker of ``devices`` may take: ``(run_id, device)``."""
+    def untakeable(
+        self, devices: Sequence[str], kept_back: Sequence[str], unlimited: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """Waiting jobs that no worker will ever take: ``(run_id, device)``.
+
+        Args:
+            devices: what there are workers for.
+            kept_back: those of them that only people in ``unlimited`` may use.
+        """
+        open_to_all = [device for device in devices if device not in kept_back]
+        for_all = [*open_to_all, "auto"] if open_to_all else []
         return self.db.rows(
-            """SELECT run_id::VARCHAR, device FROM jobs
-            WHERE state = 'queued' AND device NOT IN (SELECT unnest(?::VARCHAR[])) ORDER BY position""",
-            [["auto", *devices]],
+            """SELECT run_id::VARCHAR, device FROM jobs WHERE state = 'queued' AND NOT list_contains(
+                CASE WHEN list_contains(?::VARCHAR[], person) THEN ?::VARCHAR[] ELSE ?::VARCHAR[] END, device)
+            ORDER BY position""",
+            [list(unlimited), ["auto", *devices], for_all],
         )
 
     def recover(self) -> int:

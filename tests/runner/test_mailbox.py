@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from runner_helpers import wait_for
 
 from poisonlab.events import Log, Progress
 from poisonlab.records import archive
 from poisonlab.records.record import RecordError
-from poisonlab.runner import pool, worker
+from poisonlab.runner import pool, queue, worker
 from poisonlab.runner.local import LocalRunner
 from poisonlab.runner.mailbox import Letters, Mailbox
-from poisonlab.runner.parts import EngineError, Slot, WorkerLost
+from poisonlab.runner.parts import EngineError, NoWorker, Slot, WorkerLost
 from poisonlab.runner.pool import PoolRunner, ProcessRunner
 from poisonlab.runner.progress import Listener
 from poisonlab.runner.recorder import Interrupted, run_and_record
@@ -153,6 +154,60 @@ def test_a_job_that_is_given_up_has_nobody_at_work_on_it(store, results, spec, m
     with pytest.raises(OSError, match="No space"):
         runner.carry_out(job, runner.slots[0], Listener(store, job, threading.Event()))
     assert runner.ended == 1 and not list((results / pool.FOLDER).iterdir())
+
+
+class Refused(OneSlot):
+    """No worker can be had the first times; then a job ends at once."""
+
+    def __init__(self, store, results, times: int) -> None:
+        super().__init__(store, results)
+        self.times = times
+        self.asked = 0
+
+    def open(self, slot: Slot, mailbox: Mailbox):
+        self.asked += 1
+        if self.asked <= self.times:
+            raise NoWorker("Slurm takes no job: the controller does not answer")
+        return self
+
+    def carry_out(self, job, slot, listener):
+        self._worker(slot)
+        return run_and_record(job.spec.experiment(), self.results / "runs", device="cpu", run_id=job.run_id)
+
+
+def test_a_job_waits_while_no_worker_can_be_had(store, results, spec, monkeypatch):
+    """It was failed at once, and all that waited behind it within seconds."""
+    monkeypatch.setattr(queue, "RESTS", (0.05, 0.1))
+    runner = Refused(store, results, times=2)
+    first, second = runner.submit(spec()), runner.submit(spec(seed=1))
+    runner.start()
+
+    assert wait_for(store, first, "done", "failed") == wait_for(store, second, "done", "failed") == "done"
+    assert runner.asked == 3 and runner.stop()
+    assert len(list((results / pool.FOLDER).iterdir())) == 0  # no box of those that never began
+
+
+def test_a_site_that_never_takes_a_job_is_told_after_some_tries(store, results, spec, monkeypatch):
+    monkeypatch.setattr(queue, "RESTS", (0.01, 0.01))
+    runner = Refused(store, results, times=1000)
+    run_ids = [runner.submit(spec(seed=seed)) for seed in range(3)]
+    runner.start()
+
+    assert [wait_for(store, run_id, "done", "failed") for run_id in run_ids] == ["failed"] * 3
+    assert "the controller does not answer" in store.jobs.get(run_ids[0]).message
+    assert runner.asked == 2 + 3 and runner.stop()  # the others do not wait again for what never comes
+
+
+def test_a_job_that_was_put_back_can_be_cancelled(store, results, spec, monkeypatch):
+    monkeypatch.setattr(queue, "RESTS", (30.0,))
+    runner = Refused(store, results, times=1000)
+    run_id = runner.submit(spec())
+    runner.start()
+    while "tried again in 30 s" not in (store.jobs.get(run_id).message or ""):
+        time.sleep(0.02)
+
+    assert runner.cancel(run_id) == "cancelled"
+    assert runner.stop() and store.jobs.get(run_id).state == "cancelled"
 
 
 def test_a_worker_lost_while_the_program_ends_leaves_its_job_interrupted(store, results, spec, monkeypatch):

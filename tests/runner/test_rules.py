@@ -206,9 +206,26 @@ def test_any_free_device_is_none_that_is_kept_back(under, spec):
         under('devices = ["cuda:1"]', ["cpu"]).submit_many([spec()], person=ADA)
 
 
+def test_what_waits_for_a_device_that_is_kept_back_now_is_told_so(store, under, spec):
+    before = under('administrators = ["root@example.org"]', ["cuda:0", "cuda:1"])
+    pinned, free = (
+        before.submit_many([spec(seed=s)], device, ADA)[0] for s, device in ((0, "cuda:0"), (1, "auto"))
+    )
+    (roots,) = before.submit_many([spec(seed=2)], "cuda:0", ROOT)
+
+    after = under('devices = ["cuda:1"]\nadministrators = ["root@example.org"]', ["cuda:0", "cuda:1"])
+    after._work = lambda slot: None  # its workers take nothing
+    after.start()
+
+    assert store.jobs.get(pinned).state == "failed"
+    assert "for administrators alone now" in store.jobs.get(pinned).message
+    assert [store.jobs.get(run_id).state for run_id in (free, roots)] == ["queued", "queued"]
+
+
 def test_what_people_did_is_kept(store, idle, spec):
     (mine,) = idle.submit_many([spec()], person=ADA)
     idle.cancel(mine, ROOT)
+    idle.cancel(mine, ADA)  # it is cancelled already: nobody did anything
     idle.resume(mine, ADA)
     log = store.audit.last()
     assert log[["person", "action", "subject"]].values.tolist()[::-1] == [

@@ -229,7 +229,7 @@ def test_a_job_knows_its_spec_progress_and_log(store, spec):
     assert not asked
     assert (job.spec.experiment(), job.state, job.step, job.rate) == (spec(), "running", 3, None)
     assert job.logs == (("victim", "info", "x"),)
-    assert store.jobs.request_cancel(run_id) == "running"
+    assert store.jobs.request_cancel(run_id) == ("running", True)
     assert store.jobs.update_progress(run_id)
 
 
