@@ -61,7 +61,7 @@ def path_losses(trace: Crafting) -> go.Figure:
             hovertemplate=f"epoch %{{x}}<br>%{{y:.2f}}<extra>{name}</extra>",
         )
     _line_of_success(figure)
-    return layout(figure, "epoch", "adversarial loss of the target", 420)
+    return layout(figure, "epoch", "loss of the target (below 0: attacker's class)", 420)
 
 
 def curves(trace: Crafting) -> go.Figure:
@@ -84,7 +84,7 @@ def curves(trace: Crafting) -> go.Figure:
         "<extra></extra>",
     )
     _line_of_success(figure)
-    return layout(figure, "crafting step", "adversarial loss", 360)
+    return layout(figure, "crafting step", "adversarial loss (below 0: success)", 360)
 
 
 def changes(trace: Crafting) -> go.Figure:
@@ -109,6 +109,4 @@ def _line_of_success(figure: go.Figure) -> None:
     figure.add_hline(
         y=0,
         line={"color": CONTROL, "width": 1, "dash": "dot"},
-        annotation_text="below: given the adversarial class",
-        annotation_position="bottom right",
     )

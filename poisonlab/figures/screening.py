@@ -18,21 +18,20 @@ def scores(found: ScreeningReview, control: bool) -> go.Figure:
     if there:
         add_scores(figure, there, shares=True)
     if not control:
-        _line(figure, found.threshold, "stopped above", "top left")
-        _line(figure, found.limit, "paper's", "bottom left")
+        _line(figure, found.threshold, "stopped above", "dash")
+        _line(figure, found.limit, "paper's threshold", "dot")
     layout(figure, "score; higher is more suspicious", "share of the inputs", 320)
     figure.update_yaxes(tickformat=".0%")
     return figure
 
 
-def _line(figure: go.Figure, place: float | None, text: str, position: str) -> None:
-    if place is not None:
-        figure.add_vline(
-            x=place,
-            line={"color": INK, "dash": "dash"},
-            annotation_text=text,
-            annotation_position=position,
-        )
+def _line(figure: go.Figure, place: float | None, text: str, dash: str) -> None:
+    """A threshold, named in the legend: two of them may lie so close that words beside them would meet."""
+    if place is None:
+        return
+    line = {"color": INK, "dash": dash}
+    figure.add_vline(x=place, line=line)
+    figure.add_scatter(x=[None], y=[None], name=f"{text} {place:.3g}", mode="lines", line=line)
 
 
 def curves(found: ScreeningReview) -> go.Figure:

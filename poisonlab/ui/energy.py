@@ -72,7 +72,7 @@ def soundness(healths: Sequence[ModelHealth], trace: PurificationTrace | None) -
     st.subheader("Is the generative model sound?", anchor=False)
     for health in healths:
         st.markdown(escape(health.verdict))
-        _metrics([(f"health_{name}", number(value, 4)) for name, value in health.values.items()])
+        _metrics([(f"health_{name}", _measured(name, value)) for name, value in health.values.items()])
     if trace is not None:
         st.markdown(
             "In this run, on the training images shown on the Purification page, against the clean images:"
@@ -88,6 +88,10 @@ def soundness(healths: Sequence[ModelHealth], trace: PurificationTrace | None) -
                 for name, (x, which) in rows.items()
             ]
         )
+
+
+def _measured(name: str, value: float) -> str:
+    return f"{value:.1f} dB" if name.startswith("psnr") else number(value, 4)
 
 
 def _metrics(shown: Sequence[tuple[str, str]]) -> None:

@@ -31,9 +31,10 @@ def review() -> ScreeningReview:
 
 
 def test_both_thresholds_are_lines_of_the_victim_alone() -> None:
-    lines = [shape.x0 for shape in screening.scores(review(), control=False).layout.shapes]
+    victim = screening.scores(review(), control=False)
 
-    assert lines == [0.95, 0.5]
+    assert [shape.x0 for shape in victim.layout.shapes] == [0.95, 0.5]
+    assert [line.name for line in victim.data][-2:] == ["stopped above 0.95", "paper's threshold 0.5"]
     assert not screening.scores(review(), control=True).layout.shapes
 
 
@@ -48,8 +49,8 @@ def test_inputs_that_are_not_there_have_no_line() -> None:
     without = dataclasses.replace(review(), triggered=none, control_triggered=none)
     nothing = dataclasses.replace(without, untouched=none)
 
-    assert [line.name for line in screening.scores(without, control=False).data] == ["untouched"]
-    assert not screening.scores(nothing, control=False).data
+    assert [line.name for line in screening.scores(without, control=True).data] == ["untouched"]
+    assert not [line for line in screening.scores(nothing, control=False).data if line.x[0] is not None]
     assert [line.name for line in screening.curves(without).data] == ["chance"]
 
 
@@ -58,7 +59,7 @@ def test_scores_that_are_all_equal_are_one_bar() -> None:
         review(), untouched=torch.full((20,), -0.7), triggered=torch.full((10,), -0.7)
     )
 
-    for line in screening.scores(equal, control=False).data:
+    for line in screening.scores(equal, control=False).data[:2]:  # then the thresholds
         assert sorted(line.y)[-2:] == [0, 1]
 
 
