@@ -8,7 +8,7 @@ from torch import Tensor
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense
-from poisonlab.defenses.nad import has_maps, stages, watching
+from poisonlab.defenses.shared.feature_maps import has_maps, stages, watching
 from poisonlab.defenses.shared.sample_scores import (
     FEWEST,
     among_judged,

@@ -1,18 +1,16 @@
 """Neural attention distillation: the backdoored network learns where a fine-tuned copy of it looks."""
 
 import copy
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, FTConfig, fine_tune, named
+from poisonlab.defenses.shared.feature_maps import has_maps, stages, watching
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -72,63 +70,6 @@ def attention_loss(
     """sum over stages l of  beta_l MSE(A_l of the student, A_l of the teacher)."""
     pairs = zip(student, teacher, betas, strict=True)
     return torch.stack([b * F.mse_loss(attention(s, power), attention(t, power)) for s, t, b in pairs]).sum()
-
-
-@contextmanager
-def watching(model: Classifier, names: Sequence[str]) -> Iterator[list[Tensor]]:
-    """A list that holds, after each pass of ``model``, the outputs of these parts of its body."""
-    outputs: list[Tensor] = []
-
-    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        outputs.clear()
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-
-    handles = [model.body.register_forward_pre_hook(begin)]
-    handles += [model.body.get_submodule(name).register_forward_hook(note) for name in names]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
-    """The parts of the body that end its last ``count`` resolutions, by a pass of ``x``."""
-    shapes: list[tuple[str, torch.Size]] = []  # in the order in which the parts are done
-
-    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        if isinstance(output, Tensor):
-            shapes.append((name, output.shape))
-
-    handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model.body)]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    passes = Counter(name for name, _ in shapes)
-    sides = {
-        name: shape[-1]
-        for name, shape in shapes
-        if len(shape) == 4 and shape[-1] == shape[-2] and passes[name] == 1
-    }
-    last_of_side = {side: name for name, side in sides.items() if side > 1}
-    return list(last_of_side.values())[-count:]
-
-
-def has_maps(model: Classifier, shape: tuple[int, int, int]) -> bool:
-    """Whether anything in the body is a map of images ``(c, h, w)``; the network may have no numbers."""
-    device = next(model.parameters()).device
-    return bool(stages(model, torch.zeros(1, *shape, device=device), 1))
-
-
-def _parts(body: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children of a body; of one that is a single child, as another library's network, all that is in it."""
-    children = list(body.named_children())
-    return children if len(children) > 1 else list(body.named_modules())[1:]
 
 
 class Distillation(TrainingHook):

@@ -29,7 +29,8 @@ from poisonlab.defenses.ft_sam import (
     resting_statistics,
     worst_step,
 )
-from poisonlab.defenses.nad import NAD, Distillation, attention, attention_loss, stages, watching
+from poisonlab.defenses.nad import NAD, Distillation, attention, attention_loss
+from poisonlab.defenses.shared.feature_maps import stages, watching
 from poisonlab.events import ArtifactReady, Metric
 from poisonlab.models.base import Classifier, extract, predict
 from poisonlab.records.artifacts import Curve

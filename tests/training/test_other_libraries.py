@@ -9,7 +9,7 @@ from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context, derive
-from poisonlab.defenses.nad import stages, watching
+from poisonlab.defenses.shared.feature_maps import stages, watching
 from poisonlab.models.base import Classifier, initialize
 from poisonlab.models.shared.foreign import Foreign, without_chance
 from poisonlab.pipeline.experiment import run_experiment
