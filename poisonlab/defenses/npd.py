@@ -1,6 +1,7 @@
 """NPD: one small layer in a frozen network learns to stop what a change of an image carries to another class."""
 
 import copy
+import math
 from functools import partial
 
 import torch
@@ -11,7 +12,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, named
 from poisonlab.models.base import Classifier, as_floats
-from poisonlab.models.shared.inserted import Polarizer, insert
+from poisonlab.models.shared.inserted import Polarizer, insert, is_there
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
@@ -21,7 +22,7 @@ from poisonlab.types import ImageSet
 BENCH = "BackdoorBench, by the paper's first author"
 SIDE = 32  # of the images that the radius is given for
 ABOVE_ONE = 1.0001  # p is taken from this before the logarithm
-NEVER = -10.0  # a class with this logit is not chosen
+NEVER = -math.inf  # a class with this logit is not chosen
 
 
 class NPDConfig(Config):
@@ -106,8 +107,31 @@ def place(model: Classifier, shape: tuple[int, int, int]) -> str | None:
     return order[-2] if len(order) > 1 else None
 
 
+def free_place(model: Classifier, shape: tuple[int, int, int]) -> str:
+    """:func:`place`, where nothing stands yet.
+
+    Raises:
+        ValueError: there is no such place, or a layer stands there.
+    """
+    before = place(model, shape)
+    if before is None:
+        raise ValueError(
+            "npd puts a layer before the last convolution but one, and the victim has fewer than two; choose another "
+            "victim"
+        )
+    if is_there(model.get_submodule(before)):
+        raise ValueError(
+            f"npd puts a layer before {before}, where one stands already: this network was repaired by npd before; "
+            "take it from before that repair, or choose another defense"
+        )
+    return before
+
+
 def likeliest_other(logits: Tensor, y: Tensor) -> Tensor:
-    """The class with the largest logit but ``y``; int64 ``(n,)``."""
+    """The class with the largest logit but ``y``; int64 ``(n,)``.
+
+    The benchmark gives ``y`` a logit of -10, and so ``y`` itself where all others have less.
+    """
     others: Tensor = logits.detach().scatter(1, y[:, None], NEVER)
     return others.argmax(1)
 
@@ -197,17 +221,11 @@ class NPD(Defense):
     )
 
     def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
-        if place(network, shape) is None:
-            raise ValueError(
-                "npd puts a layer before the last convolution but one, and the victim has fewer than two; choose "
-                "another victim"
-            )
+        free_place(network, shape)
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         tuned = copy.deepcopy(model).eval().requires_grad_(False)
-        before = place(tuned, clean.shape)
-        assert before is not None
-        layer = insert(tuned, before)
+        layer = insert(tuned, free_place(tuned, clean.shape))
         tuned.to(memory_format=torch.channels_last)
         self._warm_up(tuned, layer, clean, ctx)
         self._polarize(tuned, layer, clean, ctx)

@@ -8,6 +8,7 @@ from torch import nn
 
 from poisonlab.models.base import Classifier, drawn
 from poisonlab.models.shared.fit_weights import fit
+from poisonlab.models.shared.inserted import has_inserted
 from poisonlab.models.shared.kept_weights import kept
 from poisonlab.models.shared.weights_file import Tensors
 from poisonlab.spec.config import ExperimentSpec, VictimPart
@@ -19,7 +20,8 @@ def start_from(
     """Put the weights that a spec names, or else those that its victim brings, into a network whose others are drawn.
 
     Args:
-        network: drawn from the seed; changed in place. shape: ``(c, h, w)`` of an image.
+        network: drawn from the seed; changed in place, and given the layers that a repair put into the weights.
+        shape: ``(c, h, w)`` of an image.
 
     Returns:
         what to tell about it.
@@ -33,6 +35,8 @@ def start_from(
     found = fit(network, kept(spec.weights))
     network.load_state_dict(found.state, strict=False)
     said = [f"training starts from the weights {spec.weights}, whose layers were found by {found.by}"]
+    if any(has_inserted(name) for name in found.state):
+        said.append("they hold a layer that a repair put in, which is trained with the rest")
     if found.new_head:
         said.append("their last layer is for other classes and is drawn anew")
     if not found.normalized:

@@ -113,6 +113,28 @@ def test_changes_are_shortened_and_never_lengthened() -> None:
     assert within(delta, 2.0).flatten(1).norm(dim=1).tolist() == pytest.approx([2.0, 0.5, 0])
 
 
+def test_the_wished_class_is_a_wrong_one_however_small_the_logits() -> None:
+    logits = torch.tensor([[30.0, -12.0, -11.0], [-40.0, -50.0, -60.0], [1.0, 2.0, 3.0]])
+
+    assert likeliest_other(logits, torch.tensor([0, 0, 2])).tolist() == [2, 1, 1]
+
+
+def test_a_network_that_was_polarized_is_refused_and_one_without_a_place_as_well() -> None:
+    """In the repair, too: where a network cannot be looked at beforehand, as some of other libraries."""
+    data = digits().reserve[:16]
+    method = small(NPD)
+    once = method.repair(clean_model(), data, Context(seed=1)).result
+    single = Classifier(
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), 392, 10, torch.zeros(1), torch.ones(1)
+    )
+
+    for network, message in ((once, "repaired by npd before; take it from"), (single, "fewer than two")):
+        with pytest.raises(ValueError, match=message):
+            method.check_network(network, data.shape)
+        with pytest.raises(ValueError, match=message):
+            method.repair(network.eval(), data, Context(seed=1))
+
+
 class Says(nn.Module):
     """A network whose logits are the pixels."""
 

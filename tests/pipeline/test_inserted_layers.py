@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 from core_helpers import digits
+from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache
+from poisonlab.check import model
 from poisonlab.context import Context
-from poisonlab.models.base import logits
-from poisonlab.models.shared.inserted import PLACE
-from poisonlab.models.shared.weights_file import WeightsError
+from poisonlab.models.base import initialize, logits
+from poisonlab.models.shared.inserted import PLACE, Polarizer, insert_named
+from poisonlab.models.shared.kept_weights import keep
+from poisonlab.models.shared.weights_file import WeightsError, read_weights
 from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.pipeline.reopen import Opened, reopen
 from poisonlab.pipeline.takeout import about_network, network_file, read_network
 from poisonlab.pipeline.weights import load_network, load_victims
-from poisonlab.spec.config import ExperimentSpec
+from poisonlab.spec.config import DefensePart, ExperimentSpec
 
 
 @pytest.fixture
@@ -53,6 +56,91 @@ def test_out_of_a_submission_it_answers_as_before(opened: tuple[Opened, float]) 
     read = load_victims(found.spec.victim, train.shape, len(train.classes), victims.tensors())
 
     assert torch.equal(read.predict(train.x), victims.predict(train.x))
+
+
+def test_brought_for_a_check_it_answers_as_before(opened: tuple[Opened, float], tmp_path: Path) -> None:
+    found = opened[0]
+    network = found.defended.victims.member(0)
+    splits = found.attacked.splits
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(model.as_file(network, found.spec, splits.test))
+
+    brought = model.bring(found.spec, read_weights(file), splits, Context())
+
+    assert torch.equal(logits(brought.network, splits.test.x), logits(network, splits.test.x))
+    with pytest.raises(ValueError, match="repaired by npd before"):
+        model.repaired(found.spec, brought, splits, Context())
+    again = model.repaired(repairing("ft", found.spec), brought, splits, Context())
+    again_read = load_network(
+        found.spec.victim, splits.train.shape, len(splits.train.classes), again.state_dict()
+    )
+    assert torch.equal(logits(again_read, splits.test.x), logits(again, splits.test.x))
+
+
+def repairing(defense: str, like: ExperimentSpec) -> ExperimentSpec:
+    part = DefensePart.model_validate({"name": defense, "params": {"epochs": 1, "batch_size": 8}})
+    return like.model_copy(update={"defense": part})
+
+
+@pytest.fixture
+def from_repaired(
+    opened: tuple[Opened, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Overrides of a spec whose training starts from the repaired network."""
+    monkeypatch.setenv("POISONLAB_DATA", str(tmp_path / "data"))
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(
+        model.as_file(opened[0].defended.victims.member(0), opened[0].spec, opened[0].attacked.splits.test)
+    )
+    return {"weights": keep(file)}
+
+
+@pytest.mark.parametrize("defense", ["ft", "anp", "d_br"])
+def test_training_that_starts_from_it_keeps_the_layer_through_victim_repair_and_cache(
+    spec, from_repaired: dict[str, str], tmp_path: Path, defense: str
+) -> None:
+    made: ExperimentSpec = spec(defense, **from_repaired)
+    cache = StageCache(tmp_path / "cache")
+
+    measured = run_experiment(made, Context(seed=made.seed, cache=cache)).metrics
+    found = reopen(made, cache.root, "cpu")
+
+    for victims in found.victims.values():
+        assert any(f".{PLACE}." in name for name in victims.member(0).state_dict())
+    test = found.attacked.splits.test
+    accuracy = (found.defended.victims.predict(test.x)[0] == test.y).double().mean().item()
+    assert accuracy == pytest.approx(measured["clean_accuracy"])
+
+
+def test_a_second_layer_at_its_place_is_refused_before_anything_is_computed(
+    spec, from_repaired: dict[str, str]
+) -> None:
+    heard: list[object] = []
+
+    with pytest.raises(ValueError, match="repaired by npd before"):
+        run_experiment(spec("npd", **from_repaired), Context(send=heard.append))
+
+    assert not heard
+
+
+def test_a_network_of_its_architecture_that_is_drawn_anew_begins_with_the_identity(
+    opened: tuple[Opened, float],
+) -> None:
+    """As D-BR and others draw one: the layer is no part of the victim's design that chance should fill."""
+    anew = initialize(opened[0].defended.victims.member(0), torch.Generator().manual_seed(0))
+    layer = next(m for m in anew.modules() if isinstance(m, Polarizer))
+    x = torch.rand(2, layer.mix.in_channels, 3, 3)
+
+    assert torch.allclose(layer.eval()(x), x, rtol=1e-4)
+
+
+def test_to_look_at_the_layers_of_a_file_allocates_nothing() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(1 << 20, 1, 3))
+
+    insert_named(network, ["0.inserted.mix.weight"])
+
+    assert all(value.is_meta for value in network.state_dict().values())
 
 
 @pytest.mark.parametrize("before", ["head", "body.nowhere", "", "body", "__class__", "body.0.inserted"])

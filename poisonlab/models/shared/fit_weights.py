@@ -1,11 +1,12 @@
 """Weights under other names put into one of our networks: by name where names agree, else by order and shape."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.inserted import insert_named
 from poisonlab.models.shared.weights_file import COUNTER, Tensors, WeightsError
 
 HEAD = ("head.weight", "head.bias")
@@ -34,16 +35,19 @@ def fit(network: Classifier, weights: Mapping[str, Tensor]) -> Fitted:
     """Find the place of each tensor of a file in a network.
 
     Args:
-        network: ours, with or without numbers. weights: as :func:`~.weights_file.read_weights` gives them.
+        network: ours, with or without numbers; where the names tell of layers that a repair put in, they are put into
+            it, too. weights: as :func:`~.weights_file.read_weights` gives them.
 
     Raises:
         WeightsError: the body does not fit; names the layers.
     """
-    ours = network.state_dict()
     if HEAD[0] in weights and all(name.startswith(("normalize.", "body.", "head.")) for name in weights):
+        _insert(network, weights)
+        ours = network.state_dict()
         given = dict(weights)
         by = "name"
     else:
+        ours = network.state_dict()
         given, by = _under_our_names(ours, weights)
     normalized = all(name in given for name in NORMALIZATION)
     wanted = {n: t for n, t in ours.items() if n not in NORMALIZATION or normalized}
@@ -55,6 +59,13 @@ def fit(network: Classifier, weights: Mapping[str, Tensor]) -> Fitted:
         wanted = {name: value for name, value in wanted.items() if name not in HEAD}
     _check(wanted, given)
     return Fitted({name: given[name] for name in wanted if name in given}, by, new_head, normalized)
+
+
+def _insert(network: Classifier, names: Iterable[str]) -> None:
+    try:
+        insert_named(network, names)
+    except ValueError as error:
+        raise WeightsError(f"the weights do not fit this network: {error}") from None
 
 
 def _under_our_names(ours: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[Tensors, str]:

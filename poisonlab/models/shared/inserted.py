@@ -20,8 +20,12 @@ class Polarizer(nn.Module):
         super().__init__()
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
-        with torch.no_grad():
-            self.mix.weight.copy_(torch.eye(channels).view(channels, channels, 1, 1))
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """The identity, also in a network that is drawn anew: nothing here is drawn."""
+        nn.init.dirac_(self.mix.weight)
+        self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(self.mix(x))
@@ -38,13 +42,25 @@ def insert(network: nn.Module, before: str) -> Polarizer:
         ValueError: there is no such convolution, or a layer stands before it already.
     """
     target = dict(network.named_modules()).get(before)
-    if not isinstance(target, nn.Conv2d) or hasattr(target, PLACE):
-        raise ValueError(f"no layer can be put before {before[:120]!r}")
-    device = target.weight.device
-    layer = Polarizer(target.in_channels).to(device)
+    if not isinstance(target, nn.Conv2d):
+        raise ValueError(f"no layer can be put before {before[:120]!r}, which is no convolution")
+    if hasattr(target, PLACE):
+        raise ValueError(f"a layer stands before {before[:120]!r} already")
+    with target.weight.device:  # on meta nothing is allocated, however wide the convolution
+        layer = Polarizer(target.in_channels)
     target.add_module(PLACE, layer.train(target.training))
     target.register_forward_pre_hook(_through)
     return layer
+
+
+def is_there(module: nn.Module) -> bool:
+    """Whether a layer stands before a module."""
+    return isinstance(getattr(module, PLACE, None), Polarizer)
+
+
+def has_inserted(name: str) -> bool:
+    """Whether the name of a weight is that of a layer which a repair put in."""
+    return _MARK in name
 
 
 def _through(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -54,13 +70,15 @@ def _through(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
 
 
 def insert_named(network: nn.Module, names: Iterable[str]) -> None:
-    """Put layers wherever the names of weights tell of one, in place.
+    """Put layers wherever the names of weights tell of one and none stands, in place.
 
     Args:
         names: of a state dict that is about to be loaded.
 
     Raises:
-        ValueError: as :func:`insert`.
+        ValueError: a name tells of a layer in front of what is no convolution.
     """
-    for before in sorted({name.split(_MARK)[0] for name in names if _MARK in name}):
-        insert(network, before)
+    modules = dict(network.named_modules())
+    for before in sorted({name.split(_MARK)[0] for name in names if has_inserted(name)}):
+        if before not in modules or not is_there(modules[before]):
+            insert(network, before)
