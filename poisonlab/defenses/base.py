@@ -82,6 +82,13 @@ class Defense:
             ValueError: there are not; says what to raise.
         """
 
+    def check_trusted(self, clean: ImageSet) -> None:
+        """Before anything is computed: whether the trusted images are enough to judge or repair a model by.
+
+        Raises:
+            ValueError: they are not; says what to raise.
+        """
+
     def prepare(self, public: ImageSet, ctx: Context) -> None:
         """Before anything else: learn from public images, which share none with the training set."""
 

@@ -1,8 +1,10 @@
 """Beatrix: how channels go together within an image, by Gram matrices, leaves the usual range under a trigger."""
 
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,7 @@ FOLDS = 5
 TINY = 1e-6  # of the largest limit of a power; smaller ones count as this large
 LEAST_SPREAD = 0.05  # of the classes' statistics
 MOST_PAIRS = 200  # images of a side of the two-sample test
+MOST_ENTRIES = 2**25  # of the Gram matrices that are made at once
 
 
 class BeatrixConfig(Config):
@@ -65,46 +68,57 @@ class BeatrixConfig(Config):
     )
 
 
-def gram_entries(features: Tensor, powers: int) -> Tensor:
-    """G^p = ((F^p)(F^p)^T)^(1/p), the upper triangle of each, p = 1, 2, ...; roots keep signs.
+def gram_entries(features: Tensor, power: int) -> Tensor:
+    """G^p = ((F^p)(F^p)^T)^(1/p), its upper triangle; roots keep signs.
 
     Args:
         features: float ``(n, c, h, w)``, F an image's ``(c, h w)``.
 
     Returns:
-        ``(n, powers, c (c + 1) / 2)``.
+        ``(n, c (c + 1) / 2)``.
     """
     flat = features.flatten(2).float()
     largest = flat.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    unit = flat / largest  # high powers stay in range; put back below
+    raised = (flat / largest).pow(power)  # high powers stay in range; put back below
     row, column = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
-    entries = []
-    for p in range(1, powers + 1):
-        raised = unit.pow(p)
-        gram = (raised @ raised.transpose(1, 2))[:, row, column]
-        root = gram.sign() * gram.abs().pow(1 / p)
-        entries.append(root * largest[:, :, 0].square())
-    return torch.stack(entries, 1)
+    gram = (raised @ raised.transpose(1, 2))[:, row, column]
+    root = gram.sign() * gram.abs().pow(1 / power)
+    entries: Tensor = root * largest[:, :, 0].square()
+    return entries
 
 
 def usual_range(entries: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
-    """Median -+ ``deviations`` MAD of each entry over trusted images ``(n, powers, entries)``."""
-    median = entries.quantile(0.5, 0)
-    spread = (entries - median).abs().quantile(0.5, 0)
+    """Median -+ ``deviations`` MAD of each entry over trusted images ``(n, entries)``."""
+    median = middle(entries)
+    spread = middle((entries - median).abs())
     return median - deviations * spread, median + deviations * spread
 
 
+def middle(values: Tensor) -> Tensor:
+    """The median over the first dimension; between the two in the middle of an even number.
+
+    What ``quantile(0.5, 0)`` gives, which on a CPU sorts one column after the other and takes six times as long.
+    """
+    if values.device.type == "cpu":
+        ordered = torch.from_numpy(np.sort(values.numpy(), axis=0))
+    else:
+        ordered = values.sort(0).values
+    count = len(values)
+    return ordered[(count - 1) // 2].lerp(ordered[count // 2], 0.5)
+
+
 def deviation(entries: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """sum of ReLU(low - g) / |low| + ReLU(g - high) / |high| over all entries, divided by how many; float ``(n,)``."""
+    """sum of ReLU(low - g) / |low| + ReLU(g - high) / |high| over the entries ``(n, entries)`` of a power, divided by
+    how many; float ``(n,)``."""
     below = (low - entries).clamp_min(0) / _size(low)
     above = (entries - high).clamp_min(0) / _size(high)
-    return (below + above).flatten(1).mean(1)
+    return (below + above).mean(1)
 
 
 def _size(limit: Tensor) -> Tensor:
-    """|limit|, and what is next to nothing beside the largest of its power as that share of it."""
+    """|limit|, and what is next to nothing beside the largest of the power as that share of it."""
     size = limit.abs()
-    return torch.maximum(size, TINY * size.amax(1, keepdim=True).clamp_min(TINY))
+    return torch.maximum(size, TINY * size.amax().clamp_min(TINY))
 
 
 def two_samples(one: Tensor, other: Tensor) -> float:
@@ -127,68 +141,109 @@ def two_samples(one: Tensor, other: Tensor) -> float:
     return float(distance * m * len(other) / len(both))
 
 
+@dataclass(frozen=True)
+class Usual:
+    """The usual range of a class and the deviation up to which an image passes for one of it.
+
+    Attributes:
+        low, high: ends of the range of each entry, ``(powers, entries)``.
+    """
+
+    low: Tensor
+    high: Tensor
+    threshold: float
+
+    @classmethod
+    def of(cls, trusted: Tensor, config: BeatrixConfig) -> Self:
+        """By features of trusted images ``(n, c, h, w)``, in an order of chance.
+
+        The threshold is a quantile of their deviations, each from the range that four fifths of them set without it.
+        """
+        fold = torch.arange(len(trusted), device=trusted.device) % FOLDS
+        held_out = trusted.new_zeros(len(trusted))
+        ends = []
+        for power in range(1, config.powers + 1):  # one after the other: of wide layers each is large
+            entries = torch.cat([gram_entries(part, power) for part in _parts(trusted)])
+            ends.append(torch.stack(usual_range(entries, config.deviations)))
+            for number in range(FOLDS):
+                own = fold == number
+                held_out[own] += deviation(entries[own], *usual_range(entries[~own], config.deviations))
+        low, high = torch.stack(ends, 1)
+        return cls(low, high, float((held_out / config.powers).quantile(config.quantile)))
+
+    def excess(self, features: Tensor) -> Tensor:
+        """Deviation of images from the range, less the threshold: ``(n, c, h, w)`` -> ``(n,)``."""
+        return torch.cat([self._deviation(part) for part in _parts(features)]) - self.threshold
+
+    def _deviation(self, features: Tensor) -> Tensor:
+        ends = zip(self.low, self.high, strict=True)
+        each = [deviation(gram_entries(features, power), *limits) for power, limits in enumerate(ends, 1)]
+        return torch.stack(each).mean(0)
+
+
+def _parts(features: Tensor) -> tuple[Tensor, ...]:
+    """Features of as many images at a time as have Gram matrices of bounded size."""
+    parts: tuple[Tensor, ...] = features.split(max(1, MOST_ENTRIES // features.shape[1] ** 2))
+    return parts
+
+
 class Ranges:
-    """The usual range of each class and the deviation up to which an image passes for one of it.
+    """What is usual in each class, found out when it is asked for: of many classes and wide layers it is large.
 
     Attributes:
         layer: part of the network's body whose output is looked at.
-        limits: class -> lowest and highest usual entry, ``(powers, entries)``, and threshold; only of classes with five
-            trusted images or more.
+        trusted: class -> rows of the trusted images that set its range; only of classes with five or more.
     """
 
     def __init__(self, model: Classifier, clean: ImageSet, config: BeatrixConfig, ctx: Context) -> None:
         self.model = model
+        self.clean = clean
         self.config = config
         self.layer = stages(model, as_floats(clean.x[:1]), 2)[0]
-        self.limits: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self.trusted: dict[int, Tensor] = {}
         draws = ctx.generator("beatrix")
         for label in range(len(clean.classes)):
             rows = (clean.y == label).nonzero().squeeze(1)
             if len(rows) < FEWEST:
                 continue
             order = torch.randperm(len(rows), generator=draws, device=rows.device)
-            own = self.entries(clean.x[rows[order[: config.per_class]]])
-            self.limits[label] = (*usual_range(own, config.deviations), self._threshold(own))
-        few = [name for label, name in enumerate(clean.classes) if label not in self.limits]
+            self.trusted[label] = rows[order[: config.per_class]]
+        few = [name for label, name in enumerate(clean.classes) if label not in self.trusted]
         if few:
             ctx.log(
                 f"fewer than {FEWEST} trusted images, so nothing is suspected: {', '.join(few)}", "warning"
             )
 
-    def _threshold(self, own: Tensor) -> float:
-        """The quantile of the deviations of trusted images, each from the range that four fifths of the others set."""
-        fold = torch.arange(len(own), device=own.device) % FOLDS
-        held_out = []
-        for number in range(FOLDS):
-            limits = usual_range(own[fold != number], self.config.deviations)
-            held_out.append(deviation(own[fold == number], *limits))
-        return float(torch.cat(held_out).quantile(self.config.quantile))
+    def of(self, label: int) -> Usual:
+        """What is usual in one of the classes that have trusted images enough."""
+        images = self.clean.x[self.trusted[label]]
+        return Usual.of(torch.cat([self._features(part) for part in evaluation_batches(images)]), self.config)
 
-    def entries(self, x: Tensor) -> Tensor:
-        """Gram entries of uint8 images, ``(n, powers, entries)``."""
-        return torch.cat([gram_entries(features, self.config.powers) for features in self.features(x)])
+    def judge(self, usual: Usual, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Excess of uint8 images over what is usual, ``(n,)``, and their features averaged over places, ``(n, c)``."""
+        excess = []
+        pooled = []
+        for part in evaluation_batches(x):
+            features = self._features(part)
+            excess.append(usual.excess(features))
+            pooled.append(features.flatten(2).mean(2))
+        return torch.cat(excess), torch.cat(pooled)
 
-    def features(self, x: Tensor) -> Iterator[Tensor]:
-        """The layer's output ``(n, c, h, w)`` for uint8 images, in pieces."""
-        with torch.inference_mode(), watching(self.model, [self.layer]) as outputs:
-            for part in evaluation_batches(x):
-                self.model(as_floats(part))
-                yield outputs[0].clone()
+    def _features(self, x: Tensor) -> Tensor:
+        """The layer's output ``(n, c, h, w)`` for uint8 images that are passed at once."""
+        with torch.no_grad(), watching(self.model, [self.layer]) as outputs:
+            self.model(as_floats(x))
+        return outputs[0]
 
-    def excess(self, x: Tensor, label: int) -> Tensor:
-        """Deviation of uint8 images from the range of a class, less the class's threshold; none if it has no range."""
-        if label not in self.limits:
-            highest = max((threshold for _, _, threshold in self.limits.values()), default=0.0)
-            return torch.full((len(x),), -highest, device=x.device)  # as little suspicion as there is
-        low, high, threshold = self.limits[label]
-        parts = [
-            deviation(gram_entries(features, self.config.powers), low, high) for features in self.features(x)
-        ]
-        return torch.cat(parts) - threshold
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Features of uint8 images averaged over places, ``(n, c)``."""
-        return torch.cat([features.flatten(2).mean(2) for features in self.features(x)])
+def kinds(pooled: Tensor, suspected: Tensor) -> float:
+    """The two-sample statistic between suspected and other images of a class; 0 where one kind has fewer than two.
+
+    Args:
+        pooled: float ``(n, c)``. suspected: bool ``(n,)``.
+    """
+    sides = [pooled[side.nonzero().squeeze(1)[:MOST_PAIRS]] for side in (suspected, ~suspected)]
+    return two_samples(*sides) if min(map(len, sides)) > 1 else 0.0
 
 
 @defense("beatrix")
@@ -241,17 +296,27 @@ class Beatrix(Defense):
                 "image; choose another victim, or larger images"
             )
 
+    def check_trusted(self, clean: ImageSet) -> None:
+        half = (len(clean) + 1) // 2  # what screening learns from
+        counts = torch.bincount(clean.y[:half], minlength=len(clean.classes))
+        if int(counts.max()) < FEWEST:
+            raise ValueError(
+                f"beatrix judges a class by {FEWEST} trusted images of it or more, and screening keeps half of them "
+                f"back: with clean_images={len(clean)} no class of {len(counts)} has as many; set clean_images to "
+                f"{2 * FEWEST * len(counts)} or more"
+            )
+
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
         ranges = Ranges(model, clean, self.config, ctx)
         scores = torch.zeros(len(suspects), device=suspects.x.device)
         strength = torch.zeros(len(suspects.classes), device=suspects.x.device)
         judged = torch.zeros_like(strength, dtype=torch.bool)
         for label, rows in judged_classes(suspects, ctx):
-            if label not in ranges.limits:
+            if label not in ranges.trusted:
                 continue
-            images = suspects.x[rows]
-            scores[rows] = ranges.excess(images, label)
-            strength[label] = self._kinds(ranges, images, scores[rows] > 0)
+            excess, pooled = ranges.judge(ranges.of(label), suspects.x[rows])
+            scores[rows] = excess
+            strength[label] = kinds(pooled, excess > 0)
             judged[label] = True
         threshold = outlier_threshold(among_judged(strength, judged), self.config.anomaly, LEAST_SPREAD)
         flagged = (scores > 0) & (strength > threshold)[suspects.y]
@@ -259,22 +324,20 @@ class Beatrix(Defense):
             "how much suspected and other images differ", strength, threshold, scores, flagged, ctx
         )
 
-    @staticmethod
-    def _kinds(ranges: Ranges, images: Tensor, suspected: Tensor) -> float:
-        """The two-sample statistic between the images of a class; 0 where one kind has fewer than two."""
-        sides = [images[side.nonzero().squeeze(1)[:MOST_PAIRS]] for side in (suspected, ~suspected)]
-        if min(map(len, sides)) < 2:
-            return 0.0
-        return two_samples(*(ranges.pooled(side) for side in sides))
-
     def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor:
         """How far delta(x) lies above the threshold of the class that the network says."""
         ranges = Ranges(model, clean, self.config, ctx)
         said = predict(model, x)
         scores = torch.zeros(len(x), device=x.device)
-        for label in said.unique().tolist():
+        highest = 0.0
+        for label in ctx.track(ranges.trusted, len(ranges.trusted)):
+            usual = ranges.of(label)
+            highest = max(highest, usual.threshold)
             rows = (said == label).nonzero().squeeze(1)
-            scores[rows] = ranges.excess(x[rows], label)
+            if len(rows):
+                scores[rows], _ = ranges.judge(usual, x[rows])
+        unknown = ~torch.isin(said, torch.tensor(list(ranges.trusted), device=x.device))
+        scores[unknown] = -highest  # as little suspicion as there is
         return scores
 
     def screening_limit(self) -> float | None:
