@@ -97,7 +97,7 @@ def usual_range(entries: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
 def middle(values: Tensor) -> Tensor:
     """The median over the first dimension; between the two in the middle of an even number.
 
-    What ``quantile(0.5, 0)`` gives, which on a CPU sorts one column after the other and takes six times as long.
+    What ``quantile(0.5, 0)`` gives, which on a CPU sorts one column after the other and takes 3 to 7 times as long.
     """
     if values.device.type == "cpu":
         ordered = torch.from_numpy(np.sort(values.numpy(), axis=0))

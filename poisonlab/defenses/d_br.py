@@ -2,8 +2,10 @@
 
 import copy
 import math
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
@@ -104,6 +106,17 @@ class DBRConfig(Config):
         source=REPOSITORY,
     )
 
+    @model_validator(mode="after")
+    def _sets_images_apart(self) -> Self:
+        if self.clean_share + self.poisoned_share > 1:
+            raise ValueError(
+                f"clean_share={self.clean_share} and poisoned_share={self.poisoned_share} are more than all images "
+                "together, so that some would be learned and unlearned; lower one of them"
+            )
+        if not self.rotation and not self.shift:
+            raise ValueError("rotation=0 and shift=0 leave images as they are; raise one of them")
+        return self
+
 
 def turned(x: Tensor, angles: Tensor, moves: Tensor) -> Tensor:
     """Each image turned about its center and then moved; black where nothing was.
@@ -149,7 +162,7 @@ class DrivenApart(TrainingHook):
         self.handle = head.register_forward_pre_hook(self._note)
 
     def _note(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.features = inputs[0]
+        self.features = inputs[0].float()  # sums over a batch lose too much in half precision
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
         return intra_class_loss(self.features, y)
@@ -231,7 +244,11 @@ class DBR(Defense):
         )
 
     def sensitivity(self, model: Classifier, suspects: ImageSet, ctx: Context) -> Tensor:
-        """FCT of each suspect, float ``(n,)``, by a network of ``model``'s architecture trained on them."""
+        """FCT of each suspect, float ``(n,)``, by a network of ``model``'s architecture trained on them.
+
+        Raises:
+            ValueError: all are the same, or no numbers.
+        """
         cfg = self.config
         recipe = self._recipe(cfg.epochs, cfg.lr, crop_padding=0, flip=False)
         own = train_anew(model, suspects, recipe, ctx)
@@ -240,8 +257,14 @@ class DBR(Defense):
             train_network(own.requires_grad_(True), suspects, further, named(ctx, "intra"), DrivenApart())
             own.requires_grad_(False)
         draws = ctx.generator("d_br", "turns")
-        parts = [self._movement(own, part, draws) for part in evaluation_batches(suspects.x)]
-        return torch.cat(parts)
+        pieces = evaluation_batches(suspects.x)
+        scores = torch.cat([self._movement(own, part, draws) for part in ctx.track(pieces, len(pieces))])
+        if not scores.isfinite().all() or scores.min() == scores.max():
+            raise ValueError(
+                "no image is more sensitive to being turned than another: the network that d_br trains of its own has "
+                "learned nothing; change defense.lr, or raise defense.epochs"
+            )
+        return scores
 
     def _movement(self, own: Classifier, x: Tensor, draws: torch.Generator) -> Tensor:
         cfg = self.config

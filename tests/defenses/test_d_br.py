@@ -1,5 +1,6 @@
 """What is special about D-BR: how images are turned, the loss between centers, and whose turn it is."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,10 @@ from core_helpers import clean_model, digits, noise_images, same_state, small, s
 from torch import Tensor
 
 from poisonlab.context import Context
-from poisonlab.defenses.d_br import DBR, InTurns, intra_class_loss, turned
+from poisonlab.defenses.d_br import DBR, DBRConfig, DrivenApart, InTurns, intra_class_loss, turned
+from poisonlab.events import Event, Progress
+from poisonlab.models.base import evaluation_batches
+from poisonlab.spec.config import SpecError, make_spec
 
 
 def angles(*degrees: float) -> Tensor:
@@ -87,3 +91,46 @@ def test_its_own_network_and_its_repair_depend_on_the_seed_alone_and_change_noth
     assert len(flags[0].rows) == 3 and torch.equal(
         flags[0].scores[flags[0].rows].sort(descending=True).values, flags[0].scores.topk(3).values
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"clean_share": 0.8, "poisoned_share": 0.3}, "lower one of them"),
+        ({"rotation": 0, "shift": 0}, "raise one of them"),
+    ],
+)
+def test_shares_that_overlap_and_turns_that_turn_nothing_are_refused(
+    values: dict[str, float], message: str
+) -> None:
+    given = {f"defense.{name}": value for name, value in values.items()}
+
+    with pytest.raises(SpecError, match=message):
+        make_spec("digits", "badnets", "d_br", overrides=given)
+    DBRConfig(clean_share=0.5, poisoned_share=0.5, rotation=0)
+
+
+def test_images_of_which_none_is_more_sensitive_are_not_told_apart_by_their_place() -> None:
+    suspects = digits().train[:60]
+    black = dataclasses.replace(suspects, x=torch.zeros_like(suspects.x))
+
+    with pytest.raises(ValueError, match="no image is more sensitive"):
+        small(DBR).repair_with_suspects(clean_model(), digits().reserve[:0], black, Context(seed=1))
+
+
+def test_it_can_be_cancelled_while_images_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Event] = []
+    monkeypatch.setattr("poisonlab.defenses.d_br.train_anew", lambda model, *args: model)
+    method = small(DBR, intra_epochs=0)
+
+    method.sensitivity(clean_model(), digits().train, Context(send=heard.append))
+
+    pieces = len(evaluation_batches(digits().train.x))
+    assert [(e.step, e.total) for e in heard if isinstance(e, Progress)][-1] == (pieces, pieces)
+
+
+def test_centers_are_summed_in_full_precision() -> None:
+    hook = DrivenApart()
+    hook._note(torch.nn.Identity(), (torch.ones(2, 3, dtype=torch.bfloat16),))
+
+    assert hook.loss(torch.zeros(0), torch.tensor([0, 1]), 0.0).dtype == torch.float32
