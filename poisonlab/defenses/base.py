@@ -138,8 +138,9 @@ class Defense:
         """
         return None
 
-    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor:
-        """When the model is used: how suspicious each input is, float ``(n,)``; higher is more suspicious.
+    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor | None:
+        """When the model is used: how suspicious each input is, float ``(n,)``; higher is more suspicious. ``None``
+        where the trusted images are too few to judge any input.
 
         Each input is judged by itself: its score does not depend on the others that come with it.
 

@@ -297,13 +297,11 @@ class Beatrix(Defense):
             )
 
     def check_trusted(self, clean: ImageSet) -> None:
-        half = (len(clean) + 1) // 2  # what screening learns from
-        counts = torch.bincount(clean.y[:half], minlength=len(clean.classes))
+        counts = torch.bincount(clean.y, minlength=len(clean.classes))
         if int(counts.max()) < FEWEST:
             raise ValueError(
-                f"beatrix judges a class by {FEWEST} trusted images of it or more, and screening keeps half of them "
-                f"back: with clean_images={len(clean)} no class of {len(counts)} has as many; set clean_images to "
-                f"{2 * FEWEST * len(counts)} or more"
+                f"beatrix judges a class by {FEWEST} trusted images of it or more, and with clean_images={len(clean)} "
+                f"no class of {len(counts)} has as many; set clean_images to {FEWEST * len(counts)} or more"
             )
 
     def detect(self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context) -> Detection:
@@ -324,9 +322,11 @@ class Beatrix(Defense):
             "how much suspected and other images differ", strength, threshold, scores, flagged, ctx
         )
 
-    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor:
+    def screen(self, model: Classifier, clean: ImageSet, x: Tensor, ctx: Context) -> Tensor | None:
         """How far delta(x) lies above the threshold of the class that the network says."""
         ranges = Ranges(model, clean, self.config, ctx)
+        if not ranges.trusted:
+            return None
         said = predict(model, x)
         scores = torch.zeros(len(x), device=x.device)
         highest = 0.0

@@ -81,7 +81,12 @@ class Defender:
 
         def compute(inner: Context) -> Bundle:
             found = self.method.detect(model, clean, suspects, inner)
-            return pack(found) if found else Bundle()
+            if found is None:
+                return Bundle()
+            _refuse_what_is_no_number(found.class_scores, "classes", self.method.name)
+            if found.sample_scores is not None:
+                _refuse_what_is_no_number(found.sample_scores, "training images", self.method.name)
+            return pack(found)
 
         given = [identity(model), fingerprint_images([clean, suspects])]
         done = run_stage(self.ctx.of_trial(trial), stage, [given, self.key], compute)
@@ -93,8 +98,9 @@ class Defender:
             self._detections[trial] = self.detect(Stage.DETECT, undefended.member(trial), poisoned, trial)
         return self._detections[trial]
 
-    def screen(self, stage: str, model: Classifier, x: Tensor) -> Screening:
-        """How suspicious inputs are. The method learns from one half of the trusted images and scores the other.
+    def screen(self, stage: str, model: Classifier, x: Tensor) -> Screening | None:
+        """How suspicious inputs are. The method learns from one half of the trusted images and scores the other;
+        ``None`` if these are too few for it.
 
         Args:
             x: uint8 ``(n, c, h, w)``, triggered or not: only the experimenter knows.
@@ -109,11 +115,19 @@ class Defender:
 
         def compute(inner: Context) -> Bundle:
             scores = self.method.screen(model, known, torch.cat([x, kept_back.x]), inner)
-            _refuse_what_is_no_number(scores, self.method.name)
+            if scores is None:
+                inner.log(
+                    f"{self.method.name} learns from half of the trusted images, {len(known)}, which are too few to "
+                    "screen by: inputs are not screened; raise clean_images",
+                    "warning",
+                )
+                return Bundle()
+            _refuse_what_is_no_number(scores, "inputs", self.method.name)
             return pack(Screening(scores[: len(x)], scores[len(x) :], self.method.screening_limit()))
 
         given = [identity(model), fingerprint_images([clean]), fingerprint(x)]
-        return unpack(Screening, run_stage(self.ctx, stage, [given, self.key], compute))
+        done = run_stage(self.ctx, stage, [given, self.key], compute)
+        return unpack(Screening, done) if done.data else None
 
     def without_flagged(self, poisoned: Sequence[ImageSet], undefended: Victims) -> Sequence[ImageSet]:
         """Each trial's training set without the images that detection flags; the given list if it flags none."""
@@ -127,11 +141,11 @@ class Defender:
         return kept if dropped else poisoned
 
 
-def _refuse_what_is_no_number(scores: Tensor, name: str) -> None:
+def _refuse_what_is_no_number(scores: Tensor, judged: str, name: str) -> None:
     undefined = int((~scores.isfinite()).sum())
     if undefined:
         raise ValueError(
-            f"the scores that {name} gives {undefined} of {len(scores)} inputs are no finite numbers: its parameters "
+            f"the scores that {name} gives {undefined} of {len(scores)} {judged} are no finite numbers: its parameters "
             "are too extreme for this network; change them, or choose another defense"
         )
 
@@ -189,6 +203,8 @@ def repair(
                 done = method.repair(model, clean, own)
             if number == 0 and isinstance(done.result, SettingSweep):
                 sweep = done.result
+            if done.findings.flags:
+                _refuse_what_is_no_number(done.findings.flags.scores, "training images", method.name)
             repaired.append(done.model(model))
             findings.append(done.findings)
             inner.observe("trials", number + 1, repaired[-1])

@@ -25,6 +25,8 @@ def measure_screening(attacked: Attacked, defender: Defender, ctx: Context) -> d
     victim = attacked.undefended.member(0)
     found = defender.screen(Stage.SCREEN, victim, inputs.x)
     control = defender.screen(Stage.SCREEN_CONTROL, attacked.control.member(0), inputs.x)
+    if found is None or control is None:
+        return {}
     answers = _answers(victim, inputs.x, ctx)
     show_screening(found, control, inputs, answers, test.classes, ctx)
     return screening.screening_metrics(found, inputs, answers) | screening.control_metrics(control, inputs)

@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_repair(name: str) -> None:
 
 @every_defense
 def test_a_detection_fits_what_it_was_given_repeats_and_survives_the_cache(name: str) -> None:
-    model, clean, suspects = clean_model(), digits().reserve[:20], digits().train[:30]
+    model, clean, suspects = clean_model(), digits().train[100:160], digits().train[:60]
     before = state_of(model), clean.x.clone(), suspects.x.clone(), suspects.y.clone()
 
     found, twice = (prepared(name).detect(model, clean, suspects, Context(seed=1)) for _ in range(2))
@@ -137,7 +137,8 @@ def test_a_detection_fits_what_it_was_given_repeats_and_survives_the_cache(name:
         return
     assert found.class_scores.shape == (10,) and found.backdoored == (found.target is not None)
     for each_image in (found.sample_scores, found.flagged):
-        assert each_image is None or each_image.shape == (30,)
+        assert each_image is None or each_image.shape == (60,)
+    assert found.sample_scores is None or found.sample_scores.unique().numel() > 1  # something is judged
     packed = pack(found)
     again = unpack(Detection, Bundle(packed.tensors, json.loads(json.dumps(packed.data))))
     for same in (pack(again), pack(twice)):
@@ -146,7 +147,7 @@ def test_a_detection_fits_what_it_was_given_repeats_and_survives_the_cache(name:
 
 @pytest.mark.parametrize("name", [n for n in DEFENSES if registry.defense[n].overrides("screen")])
 def test_a_screening_judges_each_input_by_itself_and_repeats(name: str) -> None:
-    model, clean, inputs = clean_model(), digits().reserve[:20], digits().test.x[:12]
+    model, clean, inputs = clean_model(), digits().train[:100], digits().test.x[:12]
     before = state_of(model), clean.x.clone(), inputs.clone()
 
     scores, again, alone = (
@@ -155,6 +156,8 @@ def test_a_screening_judges_each_input_by_itself_and_repeats(name: str) -> None:
 
     assert same_state(state_of(model), before[0]) and not model.training
     assert torch.equal(clean.x, before[1]) and torch.equal(inputs, before[2])
+    assert scores is not None and again is not None and alone is not None
+    assert scores.unique().numel() > 1  # something is judged
     assert scores.shape == (12,) and scores.is_floating_point() and bool(scores.isfinite().all())
     assert torch.equal(scores, again)
     assert torch.allclose(scores[3:7], alone, atol=1e-5)

@@ -8,6 +8,7 @@ import torch
 from core_helpers import clean_model, digits, listening, small
 from torch import Tensor
 
+from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
 from poisonlab.defenses.beatrix import (
     Beatrix,
@@ -221,8 +222,21 @@ def test_too_few_trusted_images_to_judge_any_class_are_refused_before_anything_i
     heard: list[object] = []
 
     with pytest.raises(
-        ValueError, match="clean_images=30 no class of 10 has as many; set clean_images to 100"
+        ValueError, match="clean_images=30 no class of 10 has as many; set clean_images to 50"
     ):
         run_experiment(spec("beatrix", clean_images=30), Context(send=heard.append))
 
     assert not heard
+
+
+def test_where_half_of_the_trusted_images_are_too_few_training_images_are_judged_and_inputs_are_not(
+    spec, shared_cache: StageCache
+) -> None:
+    """Scores that are all the same would be told as an area under the curve of 0.5."""
+    for _ in range(2):  # computed, and out of the cache
+        ctx, heard = listening(cache=shared_cache)
+        found = run_experiment(spec("beatrix", clean_images=50), ctx).metrics
+
+        assert found["sample_auroc"] != 0.5
+        assert not any(name.startswith("screen_") for name in found)
+        assert any("which are too few to screen by" in str(event) for event in heard)

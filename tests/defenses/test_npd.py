@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from core_helpers import clean_model, digits, small, state_of
+from core_helpers import network as core_network
 from torch import Tensor, nn
 
 from poisonlab import registry
@@ -178,3 +179,13 @@ def test_logits_of_a_repaired_copy_are_its_own() -> None:
                 value.zero_()
 
     assert torch.equal(logits(first, x), before) and not torch.equal(logits(second, x), before)
+
+
+def test_pairs_leave_no_image_alone_whose_map_is_one_place() -> None:
+    """Batch norm in its warm-up has no variance of a single number."""
+    clean = digits().reserve[:5]
+    model = core_network(clean, "vgg19_bn", width=4)
+
+    repaired = small(NPD, batch_size=2, warmup_epochs=1).repair(model, clean, Context(seed=1)).result
+
+    assert logits(repaired, clean.x).isfinite().all()

@@ -8,8 +8,10 @@ import pytest
 import torch
 from core_helpers import listening, tiny_spec
 
+from poisonlab import registry
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.context import Context
+from poisonlab.defenses.base import Repair
 from poisonlab.events import ArtifactReady, Event
 from poisonlab.pipeline.defend import Defender, repair
 from poisonlab.pipeline.evaluate import measure_flags
@@ -18,7 +20,7 @@ from poisonlab.pipeline.poison import Attacked, carry_out
 from poisonlab.records.artifacts import PredictionHistogram
 from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.training.protocols import Trainer
-from poisonlab.types import Findings, Flags
+from poisonlab.types import Detection, Findings, Flags
 
 FEW = {"training.epochs": 1, "dataset.train_images": 100, "dataset.test_images": 60, "clean_images": 20}
 SHORT: dict[str, dict[str, Any]] = {
@@ -134,3 +136,34 @@ def test_a_repair_gives_the_findings_of_every_victim() -> None:
 
     patterns = [found.trigger.patterns for found in done.findings if found.trigger]
     assert len(patterns) == done.victims.members == 3 and not torch.equal(patterns[0], patterns[1])
+
+
+@pytest.mark.parametrize(
+    ("defense", "moment", "judged"),
+    [
+        ("spectral_signatures", "class_scores", "10 of 10 classes"),
+        ("spectral_signatures", "sample_scores", "100 of 100 training images"),
+        ("finetune_without", "flags", "100 of 100 training images"),
+    ],
+)
+def test_verdicts_that_are_no_numbers_are_one_line(
+    defense: str, moment: str, judged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefined = torch.full((10 if moment == "class_scores" else 100,), torch.nan)
+    kind = registry.defense[defense]
+
+    def detect(self: Any, *args: Any) -> Detection:
+        found = Detection(False, None, "", torch.zeros(10), 1.0, torch.zeros(100))
+        return dataclasses.replace(found, **{moment: undefined})
+
+    def repaired(self: Any, model: Any, *args: Any) -> Repair:
+        none = torch.zeros(0, dtype=torch.long)
+        return Repair(model, Findings(flags=Flags(undefined, none, none, none)))
+
+    if moment == "flags":
+        monkeypatch.setattr(kind, "repair_with_suspects", repaired)
+    else:
+        monkeypatch.setattr(kind, "detect", detect)
+
+    with pytest.raises(ValueError, match=f"the scores that {defense} gives {judged} are no finite numbers"):
+        run_experiment(short(defense), Context())
