@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from poisonlab.lens.pictures import networks, spread, victims_of
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.inserted import is_inserted
 from poisonlab.pipeline.reopen import Opened
 from poisonlab.types import Backdoor, Targeted
 
@@ -115,7 +116,8 @@ def _subjects(opened: Opened, trial: int) -> tuple[Tensor, Tensor, Tensor]:
 def spatial_layers(model: Classifier, x: Tensor) -> dict[str, tuple[nn.Module, Layer]]:
     """The last module of each resolution that gives maps ``(n, channels, height, width)``, the finest first.
 
-    A network whose modules mostly give something else, as transformers do, has none.
+    A network whose modules mostly give something else, as transformers do, has none. A layer that a repair put in does
+    not count: networks are to be looked at in one place before the repair and after it.
 
     Args:
         x: float ``(1, c, h, w)`` in [0, 1].
@@ -135,6 +137,7 @@ def spatial_layers(model: Classifier, x: Tensor) -> dict[str, tuple[nn.Module, L
     handles = [
         module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out))
         for name, module in model.body.named_modules(prefix="body")
+        if not is_inserted(name)
     ]
     try:
         with torch.no_grad():

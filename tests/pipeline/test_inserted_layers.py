@@ -10,8 +10,10 @@ from torch import nn
 from poisonlab.cache.stage_cache import StageCache
 from poisonlab.check import model
 from poisonlab.context import Context
-from poisonlab.models.base import initialize, logits
-from poisonlab.models.shared.inserted import PLACE, Polarizer, insert_named
+from poisonlab.defenses.shared.feature_maps import stages
+from poisonlab.lens.attention import spatial_layers
+from poisonlab.models.base import Classifier, as_floats, initialize, logits
+from poisonlab.models.shared.inserted import PLACE, Polarizer, insert, insert_named
 from poisonlab.models.shared.kept_weights import keep
 from poisonlab.models.shared.weights_file import WeightsError, read_weights
 from poisonlab.pipeline.experiment import run_experiment
@@ -56,6 +58,28 @@ def test_out_of_a_submission_it_answers_as_before(opened: tuple[Opened, float]) 
     read = load_victims(found.spec.victim, train.shape, len(train.classes), victims.tensors())
 
     assert torch.equal(read.predict(train.x), victims.predict(train.x))
+
+
+def test_the_lens_looks_at_the_same_places_before_and_after_the_repair(opened: tuple[Opened, float]) -> None:
+    """Before a convolution with a stride, the layer is the last that has the finer resolution."""
+    networks = (opened[0].attacked.undefended.member(0), opened[0].defended.victims.member(0))
+    x = as_floats(digits().test.x[:1])
+
+    before, after = (list(spatial_layers(network, x)) for network in networks)
+
+    assert before == after
+
+
+def test_stages_of_another_librarys_network_do_not_end_with_the_layer() -> None:
+    """All modules of such a body are looked at."""
+    parts = (nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 3, 2), nn.ReLU(), nn.Flatten())
+    model = Classifier(nn.Sequential(nn.Sequential(*parts)), 18, 3, torch.zeros(1), torch.ones(1))
+    x = torch.zeros(1, 1, 8, 8)
+    before = stages(model, x, 2)
+
+    insert(model, "body.0.2")
+
+    assert stages(model, x, 2) == before == ["0.1", "0.3"]
 
 
 def test_brought_for_a_check_it_answers_as_before(opened: tuple[Opened, float], tmp_path: Path) -> None:

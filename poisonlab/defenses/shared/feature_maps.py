@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.inserted import is_inserted
 
 
 @contextmanager
@@ -63,6 +64,9 @@ def has_maps(model: Classifier, shape: tuple[int, int, int]) -> bool:
 
 
 def _parts(body: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children of a body; of one that is a single child, as another library's network, all that is in it."""
+    """The children of a body; of one that is a single child, as another library's network, all that is in it but layers
+    that a repair put in."""
     children = list(body.named_children())
-    return children if len(children) > 1 else list(body.named_modules())[1:]
+    if len(children) > 1:
+        return children
+    return [(name, part) for name, part in body.named_modules() if name and not is_inserted(name)]

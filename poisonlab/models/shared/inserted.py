@@ -63,6 +63,11 @@ def has_inserted(name: str) -> bool:
     return _MARK in name
 
 
+def is_inserted(name: str) -> bool:
+    """Whether the module of this name is a layer that a repair put in, or a part of one."""
+    return PLACE in name.split(".")
+
+
 def _through(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A function of the module alone: what is copied with the network is the layer, not this."""
     layer = module.get_submodule(PLACE)
