@@ -271,8 +271,8 @@ def check_file(
     """The check of a file of weights, and the images that it was made with.
 
     Raises:
-        WeightsError: the file cannot be read or does not fit. SpecError: no clean network, or no trusted image.
-        DataError: no images.
+        WeightsError: the file cannot be read or does not fit. SpecError: no clean network, no trusted image, or a
+            defense that cannot do with this network. DataError: no images.
     """
     if not 1 <= clean_networks <= MOST_CLEAN:
         raise SpecError(f"there can be from 1 to {MOST_CLEAN} clean networks, not {clean_networks}")
@@ -281,6 +281,10 @@ def check_file(
     _asked(normalization)  # refused before anything is read
     splits = opened(spec, ctx)
     brought = bring(spec, read_weights(weights), splits, ctx, normalization)
+    try:  # before the clean networks are trained, which takes hours
+        spec.defense.build().check_network(brought.network, splits.reserve.shape)
+    except ValueError as error:
+        raise SpecError(f"--repair {spec.defense.name}: {error}") from None
     return check_model(spec, brought, splits, ctx, clean_networks), splits
 
 

@@ -20,7 +20,7 @@ from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.pipeline.reopen import Opened, reopen
 from poisonlab.pipeline.takeout import about_network, network_file, read_network
 from poisonlab.pipeline.weights import load_network, load_victims
-from poisonlab.spec.config import DefensePart, ExperimentSpec
+from poisonlab.spec.config import DefensePart, ExperimentSpec, SpecError
 
 
 @pytest.fixture
@@ -99,6 +99,18 @@ def test_brought_for_a_check_it_answers_as_before(opened: tuple[Opened, float], 
         found.spec.victim, splits.train.shape, len(splits.train.classes), again.state_dict()
     )
     assert torch.equal(logits(again_read, splits.test.x), logits(again, splits.test.x))
+
+
+def test_a_repair_that_cannot_be_is_refused_before_clean_networks_are_trained(
+    opened: tuple[Opened, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = opened[0]
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(model.as_file(found.defended.victims.member(0), found.spec, found.attacked.splits.test))
+    monkeypatch.setattr(model, "check_model", None)
+
+    with pytest.raises(SpecError, match="--repair npd: .* repaired by npd before"):
+        model.check_file(found.spec, file, Context(), model.BEST, clean_networks=1)
 
 
 def repairing(defense: str, like: ExperimentSpec) -> ExperimentSpec:
