@@ -280,7 +280,8 @@ class Beatrix(Defense):
             "The layer is the one before the last change of resolution, whatever the network; the repository's is the "
             "input of the last group of PreAct-ResNet18.",
             "Trusted images are those of the run, by their labels; the benchmark draws them from the test set, by "
-            "predicted class. A class with fewer than five is not judged.",
+            "predicted class. A class with fewer than five is not judged. Inputs are not screened if no class has five "
+            "in half of them, from which screening learns.",
             "The benchmark's copy leaves out the inner power; here it is taken, as in the paper.",
             "An end of a range that is next to zero counts as a millionth of the largest end of its power, so that the "
             "quotient stays finite.",
