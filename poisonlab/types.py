@@ -184,6 +184,7 @@ class Backdoor:
         trigger: uint8 ``(n, c, h, w)`` -> the same with the trigger; pure.
         relabel: true labels ``(n,)`` -> the attacker's labels ``(n,)``.
         target_class: the one target, or ``None`` for all-to-all.
+        source_class: the one class whose images are attacked; ``None`` for all but the target.
     """
 
     kind: ClassVar[ThreatKind] = "backdoor"
@@ -191,6 +192,15 @@ class Backdoor:
     trigger: Callable[[Tensor], Tensor]
     relabel: Callable[[Tensor], Tensor]
     target_class: int | None
+    source_class: int | None = None
+
+    def attacked(self, y: Tensor) -> Tensor:
+        """bool ``(n,)``: which images of true labels ``(n,)`` the trigger is put on, and success is counted over."""
+        if self.source_class is not None:
+            return y == self.source_class
+        if self.target_class is not None:
+            return y != self.target_class
+        return torch.ones_like(y, dtype=torch.bool)
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
-from poisonlab.attacks.shared.alignment import mismatch_gradient, parameter_gradient, poisons_at_once
-from poisonlab.attacks.shared.pixels import round_within
+from poisonlab.attacks.shared.alignment import parameter_gradient
+from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, published_recipe
 from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.targeted import TargetChoice, draw_trials, targeted_threat
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
-from poisonlab.spec.config import TrainingConfig, param
-from poisonlab.training.augmentation import augment
+from poisonlab.spec.config import param
 from poisonlab.types import Bundle, Poison, Targeted
 
 REPOSITORY = "poisoning-gradient-matching repository"
@@ -33,7 +32,6 @@ TWO_FIFTHS = {
     "gtsrb": 19,
     "tiny_imagenet": 16,
 }
-BRITTLE = ("convnet", "mobilenet", "vgg")  # networks that start at a tenth of the published rate
 EVERY = 10  # steps between two points of the curve
 
 
@@ -104,36 +102,6 @@ class GradientMatchingConfig(TargetChoice):
     )
 
 
-def published_recipe(victim: str, config: GradientMatchingConfig) -> TrainingConfig:
-    """The repository's training of a network, with the augmentation of the poisons (``optimization_strategy.py``)."""
-    return TrainingConfig(
-        epochs=40,
-        batch_size=128,
-        lr=0.01 if victim.startswith(BRITTLE) else 0.1,
-        momentum=0.9,
-        weight_decay=5e-4,
-        schedule="steps",
-        drops="0.35, 0.6, 0.875",
-        crop_padding=config.crop_padding,
-        flip=config.flip,
-    )
-
-
-class SignedAdam:
-    """Adam on the sign of the gradient; the rate falls tenfold after 3/8, 5/8 and 7/8 of the steps."""
-
-    def __init__(self, delta: Tensor, rate: float, steps: int) -> None:
-        self.delta = delta
-        self.adam = torch.optim.Adam([delta], lr=rate)
-        milestones = [max(1, steps * eighths // 8) for eighths in (3, 5, 7)]
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.adam, milestones, gamma=0.1)
-
-    def step(self, gradient: Tensor) -> None:
-        self.delta.grad = gradient.sign()
-        self.adam.step()
-        self.schedule.step()
-
-
 @dataclass(frozen=True)
 class Attempt:
     """Poisons crafted from one random start.
@@ -195,32 +163,23 @@ def craft(
         target, adversarial: uint8 ``(1, c, h, w)`` and the label it should be given, int64 ``(1,)``.
         advance: called after each step.
     """
-    x = as_floats(base)
-    std = models[0].normalize.std
-    eps = config.eps / 255
-    low = ((x - eps).clamp_min(0) - x) / std
-    high = ((x + eps).clamp_max(1) - x) / std
-    noise = torch.randn(x.shape, generator=draws, device=x.device).clamp(-1, 1)
-    delta = (noise * eps / std).requires_grad_()  # in standard deviations, as the step size
-    target_gradients = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
-    optimizer = SignedAdam(delta, config.step_size / len(models), config.steps)
-    at_once = poisons_at_once(models[0], x, labels)
+    poisons = MatchedPoisons(
+        base,
+        labels,
+        models[0],
+        eps=config.eps,
+        rate=config.step_size / len(models),
+        steps=config.steps,
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        draws=draws,
+    )
+    wanted = [parameter_gradient(model, as_floats(target), adversarial) for model in models]
     losses: list[Tensor] = []
     for _ in range(config.steps):
-        gradient = torch.zeros_like(delta)
-        loss = torch.zeros((), device=x.device)
-        for model, target_gradient in zip(models, target_gradients, strict=True):
-            augmented = augment(x + delta * std, config.crop_padding, config.flip, draws)
-            mismatch, by_image = mismatch_gradient(model, augmented, labels, target_gradient, at_once)
-            gradient += torch.autograd.grad(augmented, delta, by_image)[0]
-            loss += mismatch / len(models)
-        losses.append(loss)
-        optimizer.step(gradient)
-        with torch.no_grad():
-            delta.copy_(delta.clamp(low, high))
+        losses.append(poisons.step(models, wanted))
         advance()
-    images = round_within(x + delta.detach() * std, base, config.eps)
-    return Attempt(images, torch.stack(losses).tolist() if losses else [])
+    return Attempt(poisons.images(), torch.stack(losses).tolist() if losses else [])
 
 
 @attack("gradient_matching")
@@ -261,7 +220,9 @@ class GradientMatching(Attack):
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: GradientMatchingConfig = self.config
         train = view.train
-        recipe = partial(published_recipe, config=cfg) if cfg.surrogate_recipe == "published" else None
+        recipe = None
+        if cfg.surrogate_recipe == "published":
+            recipe = partial(published_recipe, crop_padding=cfg.crop_padding, flip=cfg.flip)
         surrogates = [view.surrogate(n, recipe=recipe) for n in range(cfg.models)]
         models = [copy.deepcopy(surrogate).requires_grad_(True) for surrogate in surrogates]
         draws = ctx.generator("gradient matching", "choice")

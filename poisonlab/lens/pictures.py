@@ -104,7 +104,6 @@ def _tests(opened: Opened, trial: int, most: int) -> tuple[Tensor, Tensor, str]:
 
 
 def victims_of(test: ImageSet, threat: Backdoor, most: int) -> ImageSet:
-    """Up to ``most`` test images that the trigger is put on: those of the target class are left out."""
-    if threat.target_class is not None:
-        test = test[test.y != threat.target_class]
+    """Up to ``most`` test images that the trigger is put on."""
+    test = test[threat.attacked(test.y)]
     return test[spread(len(test), most).to(test.y.device)]

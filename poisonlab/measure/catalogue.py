@@ -74,8 +74,8 @@ _ENTRIES = (
     Metric(
         "asr",
         "Attack success (ASR)",
-        "Attack success rate: share of triggered test images (those of the target class left out) that are given the "
-        "attacker's class.",
+        "Attack success rate: share of triggered test images (those of the target class left out, or all but those of "
+        "the source class where an attack has one) that are given the attacker's class.",
         better="lower",
         short="ASR",
         threats=BACKDOOR,
@@ -337,7 +337,7 @@ _ENTRIES = (
     Metric(
         "recovered_asr",
         "ASR of the recovered trigger",
-        "Share of test images of other classes that the trigger recovered by the defense sends to the attacker's "
+        "Share of the test images under attack that the trigger recovered by the defense sends to the attacker's "
         "class, on the undefended model. Higher means that the defender has recovered a trigger that works.",
         better="higher",
         threats=BACKDOOR,

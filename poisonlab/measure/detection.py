@@ -97,13 +97,13 @@ def trigger_metrics(
 ) -> dict[str, float | None]:
     """What a recovered trigger does to the undefended model, and how well it lies on the true one.
 
-    ``recovered_asr``: share of test images of other classes that it sends to the true target. Empty of an all-to-all
+    ``recovered_asr``: share of the test images under attack that it sends to the true target. Empty of an all-to-all
     backdoor, which has no one target.
     """
     target = threat.target_class
     if target is None:
         return {}
-    others = test[test.y != target]
+    others = test[threat.attacked(test.y)]
     changed = (threat.trigger(others.x) != others.x).flatten(0, 1).any(0)
     hits = predict(model, with_trigger(others.x, found)) == target
     return {"recovered_asr": hits.double().mean().item(), "recovered_iou": overlap(found, changed)}

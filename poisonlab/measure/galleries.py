@@ -63,7 +63,7 @@ def show_trigger(
     Args:
         undefended, defended: uint8 images ``(n, c, h, w)`` -> classes ``(trials, n)``.
     """
-    images = (test if threat.target_class is None else test[test.y != threat.target_class])[:SHOWN]
+    images = test[threat.attacked(test.y)][:SHOWN]
     triggered = threat.trigger(images.x)
     ctx.artifact(
         "true_trigger",

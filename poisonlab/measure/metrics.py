@@ -58,7 +58,8 @@ def _one_answer(answers: Tensor, y: Tensor) -> bool:
 class Triggered:
     """Test images with the trigger, made once for all models that are shown them.
 
-    All-to-one: images of the target class are left out. All-to-all: every image counts.
+    All-to-one: images of the target class are left out, or all but those of a source class. All-to-all: every image
+    counts.
 
     Attributes:
         x: uint8 ``(n, c, h, w)``. true, adversarial: int64 ``(n,)``.
@@ -71,7 +72,7 @@ class Triggered:
     @classmethod
     def of(cls, test: ImageSet, threat: Backdoor) -> Self:
         """The test images that the trigger is put on."""
-        victims = test if threat.target_class is None else test[test.y != threat.target_class]
+        victims = test[threat.attacked(test.y)]
         if not len(victims):
             return cls(victims.x, victims.y, victims.y)
         return cls(threat.trigger(victims.x), victims.y, threat.relabel(victims.y))

@@ -27,8 +27,7 @@ class Observer:
         self.backdoor = isinstance(threat, Backdoor)
         victims = self.clean
         if isinstance(threat, Backdoor):
-            target = threat.target_class
-            victims = (test if target is None else test[test.y != target])[:EVALUATED]
+            victims = test[threat.attacked(test.y)][:EVALUATED]
             self.triggered = threat.trigger(victims.x)
             self.adversarial = threat.relabel(victims.y)
         else:

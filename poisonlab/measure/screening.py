@@ -24,27 +24,25 @@ class Inputs:
         triggered: bool ``(n,)``.
         true: int64 ``(n,)``, the classes of the images.
         wanted: int64 ``(n,)``, what the attacker wants of those with the trigger; the true class of the others.
-        of_target: bool ``(n,)``, images without the trigger that are of the attacker's class. They have no counterpart
-            with it, so they are no negatives of the curve.
+        untouched: bool ``(n,)``, images without the trigger that have a counterpart with it: negatives of the curve.
+        of_target: bool ``(n,)``, images without the trigger that are of the attacker's class, and have none.
     """
 
     x: Tensor
     triggered: Tensor
     true: Tensor
     wanted: Tensor
+    untouched: Tensor
     of_target: Tensor
-
-    @property
-    def untouched(self) -> Tensor:
-        """bool ``(n,)``: images without the trigger that have a counterpart with it."""
-        return ~self.triggered & ~self.of_target
 
     @classmethod
     def of(cls, test: ImageSet, threat: Backdoor, generator: torch.Generator) -> Self:
         order = torch.randperm(len(test), generator=generator, device=generator.device).to(test.x.device)
         clean = test[order[:SCREENED]]
         stamped = metrics.Triggered.of(clean, threat)
-        of_target = torch.zeros(len(clean) + len(stamped.x), dtype=torch.bool, device=test.x.device)
+        untouched = torch.zeros(len(clean) + len(stamped.x), dtype=torch.bool, device=test.x.device)
+        untouched[: len(clean)] = threat.attacked(clean.y)
+        of_target = torch.zeros_like(untouched)
         if threat.target_class is not None:
             of_target[: len(clean)] = clean.y == threat.target_class
         triggered = torch.zeros_like(of_target)
@@ -55,6 +53,7 @@ class Inputs:
             triggered[mixed],
             torch.cat([clean.y, stamped.true])[mixed],
             torch.cat([clean.y, stamped.adversarial])[mixed],
+            untouched[mixed],
             of_target[mixed],
         )
 

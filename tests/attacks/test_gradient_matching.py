@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from poisonlab.attacks.gradient_matching import (
     GradientMatching,
     GradientMatchingConfig,
-    SignedAdam,
     craft,
 )
 from poisonlab.attacks.shared.alignment import alignment_loss, mismatch_gradient, parameter_gradient
+from poisonlab.attacks.shared.matched_poisons import SignedAdam
 from poisonlab.context import Context, derive
 from poisonlab.events import Metric
 from poisonlab.models.base import Classifier, predict

@@ -49,7 +49,10 @@ def test_poisoning_changes_nothing_it_was_given_and_repeats_under_its_seed(name:
 
 @every_poison
 def test_another_seed_gives_another_poison(name: str) -> None:
-    assert not torch.equal(poison_of(name).index, make_poison(name, seed=2).index)
+    first, other = poison_of(name), make_poison(name, seed=2)
+
+    # rows that a network chooses are the same where the network is, as it is here
+    assert not (torch.equal(first.index, other.index) and torch.equal(first.images, other.images))
 
 
 @every_poison

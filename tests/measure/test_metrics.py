@@ -34,6 +34,7 @@ def fooled(x: Tensor) -> Tensor:
 
 ALL_TO_ONE = Backdoor(trigger, lambda y: torch.full_like(y, 2), 2)
 ALL_TO_ALL = Backdoor(trigger, lambda y: (y + 1) % 5, None)
+ONE_TO_ONE = Backdoor(trigger, lambda y: torch.full_like(y, 2), 2, source_class=4)
 
 
 def test_clean_accuracy_counts_untouched_images() -> None:
@@ -61,6 +62,20 @@ def test_a_fully_fooled_model_has_asr_one() -> None:
         "asr": 1.0,
         "robust_accuracy": 0.0,
     }
+
+
+def test_with_a_source_class_its_images_alone_are_counted() -> None:
+    def misled(x: Tensor) -> Tensor:
+        """Says 2 on triggered images of class 4, the true class of all others."""
+        label = x[:, 0, 0, 0].long()
+        return torch.where((x[:, 0, 0, 1] == 1) & (label == 4), 2, label)[None]
+
+    of_source = metrics.Triggered.of(marked(), ONE_TO_ONE)
+
+    assert of_source.true.tolist() == [4, 4]
+    assert metrics.backdoor_metrics(misled, of_source) == {"asr": 1.0, "robust_accuracy": 0.0}
+    of_all = metrics.Triggered.of(marked(), ALL_TO_ONE)
+    assert metrics.backdoor_metrics(misled, of_all)["asr"] == pytest.approx(0.25)
 
 
 def test_all_to_all_counts_every_image() -> None:

@@ -49,6 +49,18 @@ def test_the_inputs_are_the_test_images_without_the_trigger_and_with_it() -> Non
     assert all(0.3 < half.double().mean().item() < 0.7 for half in halves)  # no order gives them away
 
 
+def test_with_a_source_class_only_its_images_have_a_counterpart_with_the_trigger() -> None:
+    test = digits().test
+    threat = Backdoor(invert, to_three, 3, source_class=5)
+
+    inputs = Inputs.of(test, threat, torch.Generator().manual_seed(0))
+
+    fives = int((test.y == 5).sum())
+    assert int(inputs.triggered.sum()) == int(inputs.untouched.sum()) == fives
+    assert set(inputs.true[inputs.untouched | inputs.triggered].tolist()) == {5}
+    assert int(inputs.of_target.sum()) == int((test.y == 3).sum())
+
+
 def test_the_defenders_threshold_lets_95_percent_of_trusted_images_through() -> None:
     assert threshold(torch.arange(100.0)) == 94.0
     assert threshold(torch.tensor([0.2, 0.2, 1.0])) == 1.0
@@ -69,6 +81,7 @@ def test_each_number_of_a_hand_example() -> None:
         triggered=torch.tensor([False, False, False, True, True, True]),
         true=torch.tensor([0, 1, 3, 0, 1, 2]),
         wanted=torch.tensor([0, 1, 3, 3, 3, 3]),
+        untouched=torch.tensor([True, True, False, False, False, False]),
         of_target=torch.tensor([False, False, True, False, False, False]),
     )
     answers = torch.tensor(

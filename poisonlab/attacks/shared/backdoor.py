@@ -99,6 +99,14 @@ class BackdoorAttack(Attack):
 
     def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
         """Rows of the poisoned images, in random order."""
+        candidates, count = self._candidates(train)
+        draws = ctx.generator(self.name, "index")
+        order = torch.randperm(len(candidates), generator=draws, device=train.y.device)
+        rows: Tensor = candidates[order[:count]]
+        return rows
+
+    def _candidates(self, train: ImageSet) -> tuple[Tensor, int]:
+        """Rows that may be poisoned, and how many of them the rate asks for."""
         cfg: Any = self.config
         check_target(cfg.target_class, len(train.classes))
         of_target = train.y == cfg.target_class
@@ -117,10 +125,7 @@ class BackdoorAttack(Attack):
                 f"poison_rate={cfg.poison_rate} asks for {count} of {len(candidates)} candidate images; "
                 f"{'lower' if count else 'raise'} attack.poison_rate"
             )
-        draws = ctx.generator(self.name, "index")
-        order = torch.randperm(len(candidates), generator=draws, device=train.y.device)
-        rows: Tensor = candidates[order[:count]]
-        return rows
+        return candidates, count
 
     def _all_to_all(self) -> bool:
         return getattr(self.config, "mapping", "all_to_one") == "all_to_all"
