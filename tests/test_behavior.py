@@ -26,7 +26,12 @@ RECIPE = {
 }
 TARGETS = 4
 # What a narrow network decides early, or counts few targets, is the mean of several seeds; all else is of seed 2.
-SEEDS = {"abl": (1, 2, 3), "convex_polytope": (1, 2, 3), "sleeper_agent": (1, 2, 3)}
+SEEDS = {
+    "abl": (1, 2, 3),
+    "adaptive_patch": (1, 2, 3),
+    "convex_polytope": (1, 2, 3),
+    "sleeper_agent": (1, 2, 3),
+}
 # What takes long takes less here: fewer images, trials or copies, a narrower network.
 BRIEF: dict[str, dict[str, int]] = {
     "lf": {"attack.images": 20},
@@ -49,6 +54,7 @@ HIT: Limits = {"poison_success_undefended": (">=", 0.75), "poison_success_contro
 ATTACKS: dict[str, Limits] = {
     # weak in training, so that it is hidden; at test time so plain that it misleads an honest model now and then
     "adaptive_blend": LEARNED | {"asr_undefended": (">=", 0.5), "asr_control": ("<=", 0.15)},
+    "adaptive_patch": LEARNED | {"asr_undefended": (">=", 0.25), "asr_control": ("<=", 0.15)},
     "badnets": LEARNED,
     "blend": LEARNED,
     "bpp": LEARNED,
