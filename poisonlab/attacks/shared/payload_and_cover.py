@@ -63,7 +63,8 @@ class PayloadAndCover(BackdoorAttack):
         return Poison(index[None], self.poisoned(chosen, state, view, ctx)[None], labels[None], state)
 
     def _payload(self, train: ImageSet) -> int:
-        return round(self.config.poison_rate * len(train))
+        cfg: PayloadAndCoverConfig = self.config
+        return round(cfg.poison_rate * len(train))
 
     def _rows(self, train: ImageSet, ctx: Context) -> Tensor:
         """Rows of the payload, then those of the cover; drawn from all classes."""
