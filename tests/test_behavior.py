@@ -136,6 +136,7 @@ TESTED_IN_PARTS = {
     "friends",
     "i_bau",
     "jpeg",
+    "nab",
     "none",
     "npd",
     "puregen_ddpm",

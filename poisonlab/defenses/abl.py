@@ -58,15 +58,50 @@ class ABLConfig(Config):
     )
 
 
-class AntiBackdoorLearning(TrainingHook):
+class LocalGradientAscent(TrainingHook):
+    """Minimizes  sign(L - gamma) L : a batch's loss is kept from falling below gamma.
+
+    Attributes:
+        losses: float ``(n,)``, of each image when it was last seen; infinite before.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
+
+    def begin(self, model: nn.Module, data: ImageSet, steps_an_epoch: int, epochs: int) -> None:
+        self.losses = torch.full((len(data),), torch.inf, device=data.y.device)
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        self.rows = index
+        return x, y
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        each = F.cross_entropy(logits, y, reduction="none")
+        self.losses[self.rows] = each.detach()
+        plain = super().loss(logits, y, label_smoothing)
+        return torch.sign(plain.detach() - self.gamma) * plain
+
+
+def learned_first(losses: Tensor, share: float) -> Tensor:
+    """The rows that were learned suspiciously well: this share of all, the smallest losses, int64 ``(k,)``.
+
+    Args:
+        losses: float ``(n,)``.
+    """
+    count = max(1, round(share * len(losses)))
+    return losses.topk(count, largest=False).indices
+
+
+class AntiBackdoorLearning(LocalGradientAscent):
     """The three phases in one training.
 
     Attributes:
         isolated: rows set aside, int64 ``(k,)``; empty before the end of the first phase.
-        losses: float ``(n,)``, of each image when it was last seen in the first phase.
+        losses: of each image when it was last seen in the first phase.
     """
 
     def __init__(self, config: ABLConfig, generator: torch.Generator) -> None:
+        super().__init__(config.gamma)
         self.config = config
         self.generator = generator
 
@@ -77,11 +112,11 @@ class AntiBackdoorLearning(TrainingHook):
                 f"isolation_epochs={cfg.isolation_epochs} and unlearning_epochs={cfg.unlearning_epochs} do not fit "
                 f"into the {epochs} epochs of training"
             )
+        super().begin(model, data, steps_an_epoch, epochs)
         self.data = data
         self.step = 0
         self.isolation_ends = cfg.isolation_epochs * steps_an_epoch
         self.unlearning_starts = (epochs - cfg.unlearning_epochs) * steps_an_epoch
-        self.losses = torch.full((len(data),), torch.inf, device=data.y.device)
         self.isolated = data.y.new_empty(0)
         self.aside = torch.zeros(len(data), dtype=torch.bool, device=data.y.device)
 
@@ -90,8 +125,7 @@ class AntiBackdoorLearning(TrainingHook):
             self._isolate()
         self.step += 1
         if not len(self.isolated):
-            self.rows = index
-            return x, y
+            return super().batch(x, y, index)
         rest = ~self.aside[index]
         x = x[rest]
         y = y[rest]
@@ -106,15 +140,10 @@ class AntiBackdoorLearning(TrainingHook):
         return x.contiguous(memory_format=torch.channels_last), y
 
     def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-        if not len(
-            self.isolated
-        ):  # 1. sign(L - gamma) L: what is learned early and well stands out by its loss
-            each = F.cross_entropy(logits, y, reduction="none")
-            self.losses[self.rows] = each.detach()
-            plain = super().loss(logits, y, label_smoothing)
-            return torch.sign(plain.detach() - self.config.gamma) * plain
+        if not len(self.isolated):  # 1. what is learned early and well stands out by its loss
+            return super().loss(logits, y, label_smoothing)
         kept = self.descending  # 2. descend on the rest, 3. ascend on what was set aside as well
-        descent = super().loss(logits[:kept], y[:kept], label_smoothing)
+        descent = F.cross_entropy(logits[:kept], y[:kept], label_smoothing=label_smoothing)
         if kept == len(y):
             return descent
         limit = self.config.ascent_limit * math.log(logits.shape[1])
@@ -122,8 +151,7 @@ class AntiBackdoorLearning(TrainingHook):
         return descent - self.config.unlearning_weight * ascent
 
     def _isolate(self) -> None:
-        count = max(1, round(self.config.isolation_rate * len(self.losses)))
-        self.isolated = self.losses.topk(count, largest=False).indices
+        self.isolated = learned_first(self.losses, self.config.isolation_rate)
         self.aside[self.isolated] = True
 
     def learned(self) -> dict[str, Tensor]:

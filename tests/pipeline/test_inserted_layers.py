@@ -13,7 +13,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.shared.feature_maps import stages
 from poisonlab.lens.attention import spatial_layers
 from poisonlab.models.base import Classifier, as_floats, initialize, logits
-from poisonlab.models.shared.inserted import PLACE, Polarizer, insert, insert_named
+from poisonlab.models.shared.inserted import PLACE, STAMP, Polarizer, insert, insert_named
 from poisonlab.models.shared.kept_weights import keep
 from poisonlab.models.shared.weights_file import WeightsError, read_weights
 from poisonlab.pipeline.experiment import run_experiment
@@ -23,26 +23,41 @@ from poisonlab.pipeline.weights import load_network, load_victims
 from poisonlab.spec.config import DefensePart, ExperimentSpec, SpecError
 
 
+def run_and_reopen(made: ExperimentSpec, cache: StageCache) -> tuple[Opened, float]:
+    """A repaired run, out of the cache, and its accuracy as it was measured."""
+    measured = run_experiment(made, Context(seed=made.seed, cache=cache)).metrics
+    return reopen(made, cache.root, "cpu"), measured["clean_accuracy"]
+
+
 @pytest.fixture
 def opened(spec, shared_cache: StageCache) -> tuple[Opened, float]:
-    """A repaired run, out of the cache, and its accuracy as it was measured."""
-    made: ExperimentSpec = spec("npd", clean_images=10)
-    measured = run_experiment(made, Context(seed=made.seed, cache=shared_cache)).metrics
-    return reopen(made, shared_cache.root, "cpu"), measured["clean_accuracy"]
+    return run_and_reopen(spec("npd", clean_images=10), shared_cache)
 
 
-def test_out_of_the_cache_it_answers_as_it_did_when_it_was_measured(opened: tuple[Opened, float]) -> None:
-    found, accuracy = opened
+@pytest.fixture(params=["npd", "nab"])
+def any_opened(request: pytest.FixtureRequest, spec, shared_cache: StageCache) -> tuple[Opened, float]:
+    few = {"defense.epochs": 2, "defense.label_epochs": 1, "defense.isolation_epochs": 1}
+    overrides = few if request.param == "nab" else {}
+    return run_and_reopen(spec(request.param, clean_images=10, **overrides), shared_cache)
+
+
+def test_out_of_the_cache_it_answers_as_it_did_when_it_was_measured(any_opened: tuple[Opened, float]) -> None:
+    found, accuracy = any_opened
     test = found.attacked.splits.test
 
     answers = found.defended.victims.predict(test.x)[0]
 
     assert (answers == test.y).double().mean().item() == pytest.approx(accuracy)
-    assert any(f".{PLACE}." in name for name in found.defended.victims.member(0).state_dict())
-    assert not any(f".{PLACE}." in name for name in found.attacked.undefended.member(0).state_dict())
+    assert any(map(added, found.defended.victims.member(0).state_dict()))
+    assert not any(map(added, found.attacked.undefended.member(0).state_dict()))
 
 
-def test_out_of_a_file_it_answers_as_before(opened: tuple[Opened, float], tmp_path: Path) -> None:
+def added(name: str) -> bool:
+    return f".{PLACE}." in name or name.startswith(f"{STAMP}.")
+
+
+def test_out_of_a_file_it_answers_as_before(any_opened: tuple[Opened, float], tmp_path: Path) -> None:
+    opened = any_opened
     network = opened[0].defended.victims.member(0)
     file = tmp_path / "net.safetensors"
     file.write_bytes(network_file(network, about_network(opened[0], "defended", network, "run")))
@@ -50,8 +65,8 @@ def test_out_of_a_file_it_answers_as_before(opened: tuple[Opened, float], tmp_pa
     assert torch.equal(logits(read_network(file), digits().test.x), logits(network, digits().test.x))
 
 
-def test_out_of_a_submission_it_answers_as_before(opened: tuple[Opened, float]) -> None:
-    found = opened[0]
+def test_out_of_a_submission_it_answers_as_before(any_opened: tuple[Opened, float]) -> None:
+    found = any_opened[0]
     victims = found.defended.victims
     train = found.attacked.splits.train
 

@@ -1,4 +1,4 @@
-"""A layer that a repair puts before one of a network's own; the names of its weights say where, in every file."""
+"""Layers that a repair puts into a network; the names of their weights say which and where, in every file."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 PLACE = "inserted"  # the layer's name within the module before which it stands
 _MARK = f".{PLACE}."
+STAMP = "normalize.stamp"  # where a stamp stands
 
 
 class Polarizer(nn.Module):
@@ -74,6 +75,51 @@ def _through(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
     return (layer(inputs[0]), *inputs[1:])
 
 
+class Stamp(nn.Module):
+    """Sets a square in the upper left corner of every image to 0, which of normalized images is the mean color.
+
+    Args:
+        side: of the square, in pixels.
+    """
+
+    side: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.register_buffer("side", torch.tensor(side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized images ``(n, c, h, w)``."""
+        h, w = x.shape[-2:]
+        rows = torch.arange(h, device=x.device) < self.side
+        columns = torch.arange(w, device=x.device) < self.side
+        return x.masked_fill(rows[:, None] & columns, 0.0)
+
+
+def insert_stamp(network: nn.Module, side: int) -> None:
+    """Let every image that enters the network be stamped, in place; copies of the network stamp as well.
+
+    Args:
+        network: with a first layer ``normalize``.
+        side: of the stamp, in pixels.
+
+    Raises:
+        ValueError: it stamps already.
+    """
+    first = network.get_submodule("normalize")
+    if hasattr(first, "stamp"):
+        raise ValueError("the network stamps its images already")
+    device = next(network.parameters()).device
+    first.add_module("stamp", Stamp(side).to(device))
+    first.register_forward_hook(_stamped)
+
+
+def _stamped(module: nn.Module, inputs: tuple[Tensor, ...], normalized: Tensor) -> Tensor:
+    """A function of the module alone, as :func:`_through`."""
+    stamped: Tensor = module.get_submodule("stamp")(normalized)
+    return stamped
+
+
 def insert_named(network: nn.Module, names: Iterable[str]) -> None:
     """Put layers wherever the names of weights tell of one and none stands, in place.
 
@@ -83,7 +129,11 @@ def insert_named(network: nn.Module, names: Iterable[str]) -> None:
     Raises:
         ValueError: a name tells of a layer in front of what is no convolution.
     """
+    given = list(names)
     modules = dict(network.named_modules())
-    for before in sorted({name.split(_MARK)[0] for name in names if has_inserted(name)}):
+    for before in sorted({name.split(_MARK)[0] for name in given if _MARK in name}):
         if before not in modules or not is_there(modules[before]):
             insert(network, before)
+    stamps = any(name.startswith(f"{STAMP}.") for name in given)
+    if stamps and STAMP not in modules:
+        insert_stamp(network, side=0)  # the weights say how large it is
