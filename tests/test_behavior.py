@@ -62,6 +62,7 @@ ATTACKS: dict[str, Limits] = {
     "ftrojan": LEARNED,
     "iab": LEARNED,
     "lf": LEARNED,
+    "lira": LEARNED,
     "ssba": LEARNED,
     "trojan_square": LEARNED,
     "trojan_watermark": LEARNED,
