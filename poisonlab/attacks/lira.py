@@ -51,7 +51,6 @@ class LiraConfig(DirtyLabelConfig):
     alpha: float = param(
         0.5,
         "Weight of clean images in the victim's loss, against triggered ones",
-        quick={"*": 0.5, "digits": 0.8},
         gt=0,
         lt=1,
         source=REPOSITORY,
@@ -240,8 +239,7 @@ class Lira(BackdoorAttack):
             "a short training the averages of these fit neither.",
             "The generator is the convolutional autoencoder; the repository offers a U-Net as well.",
             "Defenses that train anew get a fixed share of images of other classes with the final trigger.",
-            "The preset quick trains the generator at ten times the rate: it has a fraction of the steps. On digits "
-            "clean images weigh more: with half of the loss a narrow network does not learn them in a few epochs.",
+            "The preset quick trains the generator at ten times the rate: it has a fraction of the steps.",
         ),
     )
 
