@@ -141,6 +141,7 @@ def test_a_backdoor_in_photographs_works_and_lies_in_what_the_repair_takes_out(
         assert not missed(found, detected=(">=", 1.0), target_found=(">=", 1.0), detected_control=("<=", 0.0))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cifar10")
 def test_a_screen_sees_the_backdoor_in_photographs_and_nothing_in_the_control(measure: Measure) -> None:
     """At the paper's threshold: the one that trusted images set is theirs of the target class, and lets all pass."""

@@ -63,7 +63,7 @@ def test_no_cache_neither_reads_nor_writes_it(results, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([*RUN[:2], "mnist", *RUN[3:]], "choose one of: cifar10, cifar3, cinic10, digits, folder"),
+        ([*RUN[:2], "mnist", *RUN[3:]], "choose one of: cifar10, cifar100, cifar3, cinic10, digits, folder"),
         ([*RUN, "--set", "attack.poison_rate=2"], "less than or equal to 1 (got 2)"),
         ([*RUN, "--set", "attack.rate=2"], "choose one of: attack.target_class"),
         ([*RUN, "--set", "training.lr=NaN"], "training.lr"),
