@@ -9,6 +9,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.layer_scores import show_channel_scores
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.hooks import hooked
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import Config, param
@@ -63,12 +64,8 @@ def pairs(model: Classifier, shape: tuple[int, int, int]) -> list[tuple[str, nn.
 
     kinds = nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.AvgPool2d
     handles = [m.register_forward_hook(watch) for m in model.modules() if isinstance(m, kinds)]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, *shape, device=model.head.weight.device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(torch.zeros(1, *shape, device=model.head.weight.device))
     norms = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
     return [(name, before[norm], norm) for name, norm in norms if norm in before]
 

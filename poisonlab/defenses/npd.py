@@ -12,6 +12,7 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import HOLDS_CLEAN_IMAGES, named
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.hooks import hooked
 from poisonlab.models.shared.inserted import Polarizer, insert, is_there
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -98,12 +99,8 @@ def place(model: Classifier, shape: tuple[int, int, int]) -> str | None:
 
     around = [m for m in names if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
     handles = [module.register_forward_pre_hook(note) for module in around]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, *shape, device=next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(torch.zeros(1, *shape, device=next(model.parameters()).device))
     return order[-2] if len(order) > 1 else None
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from poisonlab.lens.pictures import networks, spread, victims_of
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.hooks import hooked
 from poisonlab.models.shared.inserted import is_inserted
 from poisonlab.pipeline.reopen import Opened
 from poisonlab.types import Backdoor, Targeted
@@ -139,12 +140,8 @@ def spatial_layers(model: Classifier, x: Tensor) -> dict[str, tuple[nn.Module, L
         for name, module in model.body.named_modules(prefix="body")
         if not is_inserted(name)
     ]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(x)
     if 2 * single[1] < single[0]:
         return {}
     ordered = sorted(found.items(), reverse=True)
@@ -189,12 +186,8 @@ def _looked_at(
         for name, (module, _) in layers.items()
     ]
     pixels = as_floats(x).requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            logits = model(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.enable_grad():
+        logits = model(pixels)
     answers = logits.argmax(1)
     score = logits.gather(1, answers[:, None]).sum()  # images do not mix in eval mode
     asked = [outputs[name] for name in layers]

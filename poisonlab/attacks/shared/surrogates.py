@@ -1,7 +1,7 @@
 """Surrogates: the networks an attacker crafts on in place of the victim's, their dropout and their features."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -14,6 +14,7 @@ from poisonlab.attacks.base import AttackerView
 from poisonlab.attacks.shared import memory
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.hooks import hooked
 from poisonlab.spec.config import VictimPart, explain
 from poisonlab.spec.overrides import parse_settings
 from poisonlab.training.loop import TrainingHook
@@ -96,11 +97,8 @@ def features_at(model: Classifier, x: Tensor, depths: int) -> list[Tensor]:
     handles = [
         b.register_forward_hook(lambda module, inputs, out: seen.append(out)) for b in blocks[-depths:-1]
     ]
-    try:
+    with hooked(handles):
         last = model.features(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [*seen, last]
 
 
@@ -146,14 +144,8 @@ class Surrogate:
         graphs = self.draws * (2 if self.dropout else 1)
         return memory.images_at_once(lambda images: features_at(self.model, images, self.depths), x, graphs)
 
-    @contextmanager
-    def _dropping(self) -> Iterator[None]:
-        handles = drop_activations(self.model, self.dropout, self.generator)
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _dropping(self) -> AbstractContextManager[None]:
+        return hooked(drop_activations(self.model, self.dropout, self.generator))
 
 
 def surrogates_of(config: Any, view: AttackerView, ctx: Context) -> list[Surrogate]:

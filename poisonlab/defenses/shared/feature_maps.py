@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poisonlab.models.base import Classifier
+from poisonlab.models.shared.hooks import hooked
 from poisonlab.models.shared.inserted import is_inserted
 
 
@@ -25,11 +26,8 @@ def watching(model: Classifier, names: Sequence[str]) -> Iterator[list[Tensor]]:
 
     handles = [model.body.register_forward_pre_hook(begin)]
     handles += [model.body.get_submodule(name).register_forward_hook(note) for name in names]
-    try:
+    with hooked(handles):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
@@ -41,12 +39,8 @@ def stages(model: Classifier, x: Tensor, count: int) -> list[str]:
             shapes.append((name, output.shape))
 
     handles = [part.register_forward_hook(partial(note, name)) for name, part in _parts(model.body)]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        model(x)
     passes = Counter(name for name, _ in shapes)
     sides = {
         name: shape[-1]
