@@ -2,10 +2,9 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torchvision.datasets import CIFAR100
 
-from poisonlab.data.base import DivisionConfig, data_folder, pool_to
+from poisonlab.data.base import DivisionConfig, data_folder, some_classes
 from poisonlab.data.shared.cifar_archive import tensors_of
 from poisonlab.data.shared.recipes import AIRBENCH
 from poisonlab.data.shared.tensor_file import TensorFile
@@ -104,13 +103,4 @@ class Cifar100:
             DataError: the archive is neither there nor can it be downloaded.
         """
         tensors = FILE.load(data_folder(), lambda root: tensors_of(CIFAR100, FILE.title, root, CLASSES))
-        chosen = torch.arange(self.config.classes) * len(CLASSES) // self.config.classes
-        names = tuple(CLASSES[label] for label in chosen)
-        label_of = torch.full((len(CLASSES),), -1).index_put((chosen,), torch.arange(len(chosen)))
-
-        def images(part: str) -> ImageSet:
-            y = label_of[tensors[f"{part}_y"].long()]
-            mine = y >= 0
-            return ImageSet(pool_to(tensors[f"{part}_x"][mine], self.config.size), y[mine], names, part)
-
-        return images("train"), images("test")
+        return some_classes(tensors, CLASSES, self.config.classes, self.config.size)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from poisonlab.data.base import DataError, DivisionConfig, data_folder, pool_to
+from poisonlab.data.base import DataError, DivisionConfig, data_folder, some_classes
 from poisonlab.data.shared.image_folder import (
     pictures_in,
     read_pictures,
@@ -116,16 +116,7 @@ class TinyImageNet:
         tensors = FILE.load(root, _from_folders, source)
 
         names = bytes(tensors["names"].tolist()).decode().splitlines()
-        chosen = torch.arange(self.config.classes) * CLASSES // self.config.classes
-        classes = tuple(names[label] for label in chosen)
-        label_of = torch.full((CLASSES,), -1).index_put((chosen,), torch.arange(len(chosen)))
-
-        def images(part: str) -> ImageSet:
-            y = label_of[tensors[f"{part}_y"].long()]
-            mine = y >= 0
-            return ImageSet(pool_to(tensors[f"{part}_x"][mine], self.config.size), y[mine], classes, part)
-
-        return images("train"), images("test")
+        return some_classes(tensors, names, self.config.classes, self.config.size)
 
 
 def _from_folders(root: Path) -> Tensors:
