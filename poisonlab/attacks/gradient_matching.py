@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from poisonlab.attacks.base import Attack, AttackerView
 from poisonlab.attacks.shared.alignment import parameter_gradient
-from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, published_recipe
+from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, surrogate_recipe
 from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.targeted import TargetChoice, draw_trials, targeted_threat
 from poisonlab.context import Context
@@ -220,9 +219,7 @@ class GradientMatching(Attack):
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: GradientMatchingConfig = self.config
         train = view.train
-        recipe = None
-        if cfg.surrogate_recipe == "published":
-            recipe = partial(published_recipe, crop_padding=cfg.crop_padding, flip=cfg.flip)
+        recipe = surrogate_recipe(cfg)
         surrogates = [view.surrogate(n, recipe=recipe) for n in range(cfg.models)]
         models = [copy.deepcopy(surrogate).requires_grad_(True) for surrogate in surrogates]
         draws = ctx.generator("gradient matching", "choice")

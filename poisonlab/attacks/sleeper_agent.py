@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from poisonlab.attacks.base import AttackerView
 from poisonlab.attacks.shared.alignment import parameter_gradient
 from poisonlab.attacks.shared.backdoor import BackdoorAttack, BackdoorConfig
-from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, published_recipe
+from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, surrogate_recipe
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
 from poisonlab.registry import Card, attack
@@ -284,11 +284,7 @@ class SleeperAgent(BackdoorAttack):
 
     def _surrogate(self, view: AttackerView, number: int, train: ImageSet) -> Classifier:
         """A network trained from its own random start, to be derived by its weights."""
-        cfg: SleeperAgentConfig = self.config
-        recipe = None
-        if cfg.surrogate_recipe == "published":
-            recipe = partial(published_recipe, crop_padding=cfg.crop_padding, flip=cfg.flip)
-        trained = view.surrogate(number, train, recipe=recipe)
+        trained = view.surrogate(number, train, recipe=surrogate_recipe(self.config))
         return copy.deepcopy(trained).requires_grad_(True)
 
     def _rows_of_largest_gradient(self, model: Classifier, train: ImageSet) -> Tensor:

@@ -1,6 +1,8 @@
 """Poisons whose training gradient is moved towards another one: perturbation, steps, the published surrogate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,17 @@ def published_recipe(victim: str, crop_padding: int, flip: bool) -> TrainingConf
         crop_padding=crop_padding,
         flip=flip,
     )
+
+
+def surrogate_recipe(config: Any) -> Callable[[str], TrainingConfig] | None:
+    """How an attack's surrogates are trained, by the victim's name; ``None`` for as the victim is.
+
+    Args:
+        config: with ``surrogate_recipe``, and the augmentation ``crop_padding`` and ``flip``.
+    """
+    if config.surrogate_recipe == "victim":
+        return None
+    return partial(published_recipe, crop_padding=config.crop_padding, flip=config.flip)
 
 
 class SignedAdam:
