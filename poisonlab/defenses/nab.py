@@ -10,7 +10,7 @@ from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
 from poisonlab.defenses.shared.suspects import RELABELED, RETURNED, flagged_images, without
 from poisonlab.models.base import Classifier, logits, predict
-from poisonlab.models.shared.inserted import insert_stamp
+from poisonlab.models.shared.inserted import insert_stamp, stamp
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import TrainingConfig, param
@@ -92,17 +92,6 @@ class NABConfig(OwnTrainingConfig):
     stamp_size: int = param(
         2, "Side of the stamp in the upper left corner", ge=1, le=16, unit="pixels", source=REPOSITORY
     )
-
-
-def stamp(x: Tensor, mean: Tensor, side: int) -> Tensor:
-    """Images with a square of the mean color in their upper left corner: 0, once they are normalized.
-
-    Args:
-        x: float ``(n, c, h, w)`` in [0, 1]; not changed. mean: of the channels, ``(1, c, 1, 1)``.
-    """
-    out = x.clone()
-    out[..., :side, :side] = mean
-    return out
 
 
 class NonAdversarialBackdoor(TrainingHook):

@@ -12,10 +12,10 @@ from poisonlab.attacks.badnets import stamp as trigger
 from poisonlab.context import Context
 from poisonlab.defenses import nab
 from poisonlab.defenses.base import Repair
-from poisonlab.defenses.nab import NAB, NonAdversarialBackdoor, stamp
+from poisonlab.defenses.nab import NAB, NonAdversarialBackdoor
 from poisonlab.defenses.shared.suspects import RELABELED, RETURNED
 from poisonlab.models.base import Classifier, accuracy, as_floats, extract, logits, predict
-from poisonlab.models.shared.inserted import STAMP, insert_stamp
+from poisonlab.models.shared.inserted import STAMP, insert_stamp, stamp
 from poisonlab.models.shared.weights_file import WeightsError
 from poisonlab.pipeline.weights import load_network
 from poisonlab.spec.config import TrainingConfig, make_spec

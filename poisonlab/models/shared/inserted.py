@@ -75,6 +75,17 @@ def _through(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...
     return (layer(inputs[0]), *inputs[1:])
 
 
+def stamp(x: Tensor, color: Tensor | float, side: Tensor | int) -> Tensor:
+    """Images with a square of one color in their upper left corner.
+
+    Args:
+        x: float ``(n, c, h, w)``; not changed. color: of the channels, ``(1, c, 1, 1)``, or of all. side: in pixels.
+    """
+    rows = torch.arange(x.shape[-2], device=x.device) < side
+    columns = torch.arange(x.shape[-1], device=x.device) < side
+    return torch.where(rows[:, None] & columns, color, x)
+
+
 class Stamp(nn.Module):
     """Sets a square in the upper left corner of every image to 0, which of normalized images is the mean color.
 
@@ -90,10 +101,7 @@ class Stamp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalized images ``(n, c, h, w)``."""
-        h, w = x.shape[-2:]
-        rows = torch.arange(h, device=x.device) < self.side
-        columns = torch.arange(w, device=x.device) < self.side
-        return x.masked_fill(rows[:, None] & columns, 0.0)
+        return stamp(x, 0.0, self.side)
 
 
 def insert_stamp(network: nn.Module, side: int) -> None:
