@@ -184,10 +184,14 @@ class Defense:
         return cls.overrides("repair") or cls.overrides("repair_with_suspects")
 
     @classmethod
+    def retrains(cls) -> bool:
+        """Whether defended victims are trained anew, on other images or in another way."""
+        return cls.overrides("purify") or cls.overrides("training_hook") or cls.filters
+
+    @classmethod
     def changes_victims(cls) -> bool:
         """Whether there are defended victims beside the undefended ones."""
-        retrains = cls.overrides("purify") or cls.overrides("training_hook") or cls.filters
-        return retrains or cls.repairs()
+        return cls.retrains() or cls.repairs()
 
 
 def evenly(steps: int, count: int) -> Collection[int]:

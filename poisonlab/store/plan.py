@@ -80,7 +80,7 @@ def _defended(attack: Any, defense: Any, threat: str | None, alike: list[PastRun
         plan.append(Planned(Stage.PURIFY))
         if defense.per_image and attack.poisons:
             plan.append(Planned(Stage.PURIFY_POISONS))
-    if defense.overrides("purify") or defense.filters or defense.overrides("training_hook"):
+    if defense.retrains():
         plan.append(Planned(Stage.DEFENDED_VICTIM))
     if repairs:
         plan += [Planned(stage, outer) for stage in inner]
