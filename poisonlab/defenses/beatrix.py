@@ -132,10 +132,10 @@ def two_samples(one: Tensor, other: Tensor) -> float:
     both = torch.cat([one, other]).double()
     squared = torch.cdist(both, both).square()
     apart = squared[~torch.eye(len(both), dtype=torch.bool, device=both.device)]
-    middle = float(apart.quantile(0.5))
-    if middle <= 0:
+    median = float(apart.quantile(0.5))
+    if median <= 0:
         return 0.0
-    kernel = (-squared / middle).exp() + (-squared / (4 * middle)).exp()
+    kernel = (-squared / median).exp() + (-squared / (4 * median)).exp()
     m = len(one)
     distance = kernel[:m, :m].mean() + kernel[m:, m:].mean() - 2 * kernel[:m, m:].mean()
     return float(distance * m * len(other) / len(both))

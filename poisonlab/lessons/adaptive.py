@@ -36,7 +36,7 @@ class Hunt:
     The first two dimensions ``(sides, strengths)`` are those of ``SIDES`` and ``STRENGTHS``.
 
     Attributes:
-            asr: share of marked test images that are given the attacker's class, ``(sides, strengths)``.
+        asr: share of marked test images that are given the attacker's class, ``(sides, strengths)``.
         accuracy: on test images, ``(sides, strengths)``.
         sizes: of the smallest mark found for each class, in pixels, ``(sides, strengths, 10)``.
         share: each size as a share of the median over the classes, ``(sides, strengths, 10)``.

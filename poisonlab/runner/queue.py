@@ -309,7 +309,7 @@ class QueueRunner(abc.ABC):
             self.store.jobs.put_back(job.run_id, job.attempt, f"{error}; tried again in {seconds:g} s")
         except StoreError as why:
             log.warning("job %s is not put back: %s", job.run_id, why)
-            self._end(job, "interrupted", STOPPED)
+            self._end(job, "interrupted", str(error))
         self._stopping.wait(seconds)
 
     def _next(self, slot: Slot) -> Job | None:
