@@ -1,6 +1,6 @@
 """What engines cost and gain on this machine: two workers against one, the order of jobs, the queue, a job's overhead.
 
-    python benchmarks/engines.py [--only workers,order,queue,overhead] [--engine ray]
+    python benchmarks/engines.py [--only workers,order,queue,overhead,share] [--engine ray]
 
 Ratios within one call. Nothing else should run meanwhile.
 """
@@ -25,8 +25,8 @@ from poisonlab.spec.config import ExperimentSpec, make_spec
 from poisonlab.store import Store, jobs
 
 WORK = {"training.epochs": 30, "dataset.train_images": 1000}  # ten to thirty seconds of one core
-IN_ORDER_OF_QUEUEING = """SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?) AND ? = ?
-    ORDER BY position LIMIT 1"""
+IN_ORDER_OF_QUEUEING = """SELECT run_id FROM jobs WHERE state = 'queued' AND device IN ('auto', $device)
+    AND ($each, $unlimited, $kept_back) IS NOT NULL ORDER BY position LIMIT 1"""
 
 
 def spec(attack: str, defense: str, seed: int, **more: object) -> ExperimentSpec:
@@ -108,9 +108,7 @@ def overhead(engine: str) -> None:
         runner = make_runner(store, results, engine, settings(engine, 1))
         runner.start()
         carried_out(runner, store, runs[:2])
-        through = carried_out(runner, store, runs, 0.05) / len(
-            runs
-        )  # looking often would cost more than it finds
+        through = carried_out(runner, store, runs) / len(runs)
         direct = [
             timed(
                 lambda: run_and_record(runs[0], results / "runs", device="cpu", cache_root=results / "cache")
@@ -124,13 +122,33 @@ def overhead(engine: str) -> None:
     print(f"a warm run: {alone:.0f} ms directly, {more:.0f} ms more through {engine} (goal 50)")
 
 
+def share(engine: str) -> None:
+    """Of one core that the program takes while a job runs elsewhere, without anybody looking at pages."""
+    long = [spec("badnets", "none", 0, **{"training.epochs": 40})]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        runner = make_runner(store, Path(folder), engine, settings(engine, 1))
+        runner.start()
+        carried_out(runner, store, [spec("badnets", "none", 1, **{"training.epochs": 10})])
+        begun = time.perf_counter()
+        busy = time.process_time()
+        carried_out(runner, store, long, 1.0)
+        seconds = time.perf_counter() - begun
+        busy = time.process_time() - busy
+        runner.stop()
+        store.close()
+    print(
+        f"a run of {seconds:.0f} s through {engine}: the program takes {100 * busy / seconds:.1f} % of a core (goal 2)"
+    )
+
+
 def timed(call: Callable[[], object]) -> float:
     begun = time.perf_counter()
     call()
     return time.perf_counter() - begun
 
 
-PARTS = {"workers": workers, "order": order, "queue": queue, "overhead": overhead}
+PARTS = {"workers": workers, "order": order, "queue": queue, "overhead": overhead, "share": share}
 
 
 def main() -> int:

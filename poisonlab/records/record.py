@@ -312,14 +312,19 @@ def load_artifact(path: Path, sha256: str | None = None) -> Any:
 # -- writing ------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader, or a crash, never meets half a file."""
+def write_atomically(path: Path, data: bytes, lasting: bool = True) -> None:
+    """Whole or not at all: a reader, or a crash, never meets half a file.
+
+    Args:
+        lasting: wait until the disk has it; what is of no use after a loss of power need not.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

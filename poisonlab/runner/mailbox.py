@@ -1,7 +1,7 @@
 """A folder through which the program and one worker talk, on this machine or on a file system that both see.
 
 Every file is written under another name and renamed, or only ever grows. Each side writes a number that counts up while
-it lives; times of two machines are never compared.
+it lives; times of two machines are never compared. Nothing here outlives a loss of power, so nothing waits for the disk.
 """
 
 import json
@@ -63,7 +63,7 @@ class Mailbox:
     def give(self, order: Order) -> "Letters":
         """Put an order where the worker finds it."""
         letters = Letters(self.folder, order.number)
-        write_atomically(self._order, json.dumps(order.json()).encode())
+        write_atomically(self._order, json.dumps(order.json()).encode(), lasting=False)
         return letters
 
     def dismiss(self) -> None:
@@ -122,7 +122,7 @@ class Letters:
             yield row
 
     def tell(self, word: str) -> None:
-        write_atomically(self._told, word.encode())
+        write_atomically(self._told, word.encode(), lasting=False)
 
     def ended(self) -> Ending | None:
         """How the order ended; ``None`` before.
@@ -166,4 +166,4 @@ class Letters:
         Raises:
             OSError: nobody will know, unless it is said again.
         """
-        write_atomically(self._ended, json.dumps(asdict(ending)).encode())
+        write_atomically(self._ended, json.dumps(asdict(ending)).encode(), lasting=False)

@@ -102,7 +102,7 @@ class PoolRunner(QueueRunner):
     """Gives each job to a worker of its slot, which is started when there is a first one.
 
     Args:
-        poll: seconds between two looks into a mailbox.
+        poll: seconds between two looks into a mailbox, at most.
         memory_share: of a GPU's memory that a job may take.
     """
 
@@ -155,7 +155,7 @@ class PoolRunner(QueueRunner):
             return found
         self._dismiss(slot.name)
         mailbox = Mailbox(self.results / FOLDER / uuid.uuid4().hex)
-        write_atomically(mailbox.program, b"0")
+        write_atomically(mailbox.program, b"0", lasting=False)
         try:
             worker = Worker(mailbox, self.open(slot, mailbox))
         except NoWorker:
@@ -176,7 +176,7 @@ class PoolRunner(QueueRunner):
                 return
             for worker in list(self._workers.values()):
                 with suppress(OSError):
-                    write_atomically(worker.mailbox.program, str(count).encode())
+                    write_atomically(worker.mailbox.program, str(count).encode(), lasting=False)
             time.sleep(BEAT)
 
 
@@ -195,7 +195,7 @@ class ProcessRunner(PoolRunner):
             for i in range(count)
         ]
         share = len(devices) / max(count, len(devices)) if devices[0] != "cpu" else 1.0
-        super().__init__(store, results, slots, poll=0.02, memory_share=share)
+        super().__init__(store, results, slots, poll=0.1, memory_share=share)
         self.threads = max(1, machine.usable_cores() // count)
 
     def open(self, slot: Slot, mailbox: Mailbox) -> Process:

@@ -26,6 +26,7 @@ from poisonlab.spec.shared import needs
 from poisonlab.store import Estimate, Job, Store
 
 FLUSH_SECONDS = 1.0
+TICK = 0.25  # seconds between two looks for what is to be written
 UNKNOWN_SECONDS = 1.0  # of a job without an estimate of the rest
 RECENT = 2000  # points of a running job kept in memory
 
@@ -60,7 +61,10 @@ class Rate:
 
 
 class Listener:
-    """Buffers what one job says, writes it about once a second, and carries a cancel back into it.
+    """Buffers what one job says, and carries a cancel back into it.
+
+    The job never waits for the database: what it said is written by whoever calls :meth:`tick`, about once a second,
+    and soon after another stage has begun, as that may be silent for long.
 
     Args:
         stopping: set when the whole program goes down.
@@ -94,6 +98,11 @@ class Listener:
         self._logs: list[tuple[str, str, str]] = []
         self._artifacts: list[tuple[str, str, str]] = []
         self._flushed = 0.0
+        self._new = False  # whether anything was said since the last flush
+        self._turned = False  # whether another stage has begun since then
+        self._buffers = threading.Lock()
+        self._writing = threading.Lock()
+        self._closed = False
 
     def __call__(self, event: Event) -> None:
         """Take an event; raises ``Cancelled`` or ``Interrupted`` when the job should stop."""
@@ -102,13 +111,10 @@ class Listener:
         if self._begun is None:
             self._begun = time.monotonic()
         self.clock.hear(event)
-        self._keep(event)
-        if self._expect and time.monotonic() - self._begun > UNKNOWN_SECONDS:
-            self.expected = self._expect()
-            self._expect = None
-        begins = isinstance(event, StageStarted)  # another stage may be silent for long
-        if begins or time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
+        with self._buffers:
+            self._keep(event)
+            self._new = True
+            self._turned = self._turned or isinstance(event, StageStarted)
         if self.cancelled.is_set():
             raise Cancelled
         if self._late():
@@ -155,9 +161,38 @@ class Listener:
         rate = self._rates.get(self.stages[-1]) if self.stages else None
         return time_left(self.expected.stages, self.clock.measured(rate.eta_seconds if rate else None))
 
+    def tick(self) -> None:
+        """Write what is due, and find out what the job will cost once it has taken a second."""
+        if self._expect and self._begun and time.monotonic() - self._begun > UNKNOWN_SECONDS:
+            self.expected = self._expect()
+            self._expect = None
+        due = self._turned or time.monotonic() - self._flushed >= FLUSH_SECONDS
+        if self._new and due:
+            self.flush()
+
     def flush(self) -> None:
-        """Write what was buffered."""
+        """Write what was buffered, unless the job is over."""
+        with self._writing:
+            if self._closed:
+                return
+            with self._buffers:
+                shown = self._taken()
+            try:
+                if self.store.jobs.update_progress(self.run_id, **shown):
+                    self.cancelled.set()
+            except Exception:  # the record holds it all: a busy database is no reason to lose a run
+                log.warning("progress of run %s was not stored", self.run_id, exc_info=True)
+
+    def close(self) -> None:
+        """Nothing is written from now on: the record of the run takes the place of what it said."""
+        with self._writing:
+            self._closed = True
+
+    def _taken(self) -> dict[str, Any]:
+        """What is to be written now, out of the buffers."""
         self._flushed = time.monotonic()
+        self._new = False
+        self._turned = False
         stage = self.stages[-1] if self.stages else ""
         shown: dict[str, Any] = {"stage": stage}
         rate = self._rates.get(stage)
@@ -177,8 +212,4 @@ class Listener:
         self._points = []
         self._logs = []
         self._artifacts = []
-        try:
-            if self.store.jobs.update_progress(self.run_id, **shown):
-                self.cancelled.set()
-        except Exception:  # the record holds it all: a busy database is no reason to lose a run
-            log.warning("progress of run %s was not stored", self.run_id, exc_info=True)
+        return shown

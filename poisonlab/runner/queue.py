@@ -19,7 +19,7 @@ from poisonlab.records.record import RecordError, RunRecord
 from poisonlab.runner import cost
 from poisonlab.runner.failures import disk_message
 from poisonlab.runner.parts import OWNER, EngineError, NoWorker, Person, Slot, WorkerLost
-from poisonlab.runner.progress import Listener
+from poisonlab.runner.progress import TICK, Listener
 from poisonlab.runner.recorder import Interrupted
 from poisonlab.runner.remote import Ending, Order, program
 from poisonlab.runner.rules import NotAllowed, read_rules
@@ -30,6 +30,7 @@ from poisonlab.store import Estimate, Job, Store, StoreError
 POLL_SECONDS = 1.0
 RESTS = (5.0, 20.0, 60.0, 180.0, 300.0)  # seconds without a worker before the next try; then jobs fail
 LOOK_SECONDS = 5.0  # between looks for run folders that others wrote
+FOLD_SECONDS = 10.0  # between two foldings of the database's log into its file
 STOPPED = "the program was stopped while this job ran; resume goes on after its last whole stage"
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class QueueRunner(abc.ABC):
         self._listeners: dict[str, Listener] = {}
         self._ends: dict[str, tuple[str, str, int]] = {}  # state, message and attempt, not stored yet
         self._threads: list[threading.Thread] = []
+        self._unfolded = False  # whether the database's log holds jobs that ended
         self._lock = threading.Lock()
         self._queueing = threading.Lock()  # what waits is counted and added to in one go
         self._wake = threading.Event()
@@ -131,6 +133,9 @@ class QueueRunner(abc.ABC):
                 threading.Thread(target=self._work, args=(slot,), name=f"poisonlab {slot.name}", daemon=True)
                 for slot in self.slots
             ]
+            self._threads.append(
+                threading.Thread(target=self._keep_books, name="poisonlab books", daemon=True)
+            )
             for thread in self._threads:
                 thread.start()
 
@@ -336,6 +341,7 @@ class QueueRunner(abc.ABC):
             self.store.jobs.worker_lost(job.run_id, job.attempt, str(why))
             return
         finally:
+            listener.close()
             self._listeners.pop(job.run_id, None)
         try:
             self.store.index.add(record)
@@ -343,7 +349,18 @@ class QueueRunner(abc.ABC):
             log.warning("run %s is not indexed: %s", job.run_id, error)
         self._end(job, record.state, record.message)
         self._wake.set()  # what waited for a network of this job can go on
-        self.store.db.checkpoint()
+        self._unfolded = True
+
+    def _keep_books(self) -> None:
+        """Write what the jobs say, and fold the log of the database into its file, so that no job waits for either."""
+        folded = time.monotonic()
+        while not self._stopping.wait(TICK):
+            for listener in list(self._listeners.values()):
+                listener.tick()
+            if self._unfolded and time.monotonic() - folded > FOLD_SECONDS:
+                self._unfolded = False
+                self.store.db.checkpoint()
+                folded = time.monotonic()
 
     def _expected(self, spec: ExperimentSpec) -> Estimate | None:
         """What a job will cost; a run is not lost over records of others that say nothing about it."""

@@ -26,6 +26,8 @@ from poisonlab.runner.recorder import Interrupted, run_and_record
 from poisonlab.runner.wire import CANCEL, GO_ON, LATE, STOP, Row
 
 PATIENCE = 8.0  # seconds that a job has to stop when the program ends
+SHORTEST = 0.004  # seconds between two looks
+HASTE = 0.03  # of the time waited so far, that the next look may be late
 EVERY = 1.0  # seconds between two posts of a job, a beginning or ending stage aside
 
 Post = Callable[[list[Row]], str]
@@ -188,12 +190,13 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
     Args:
         hear: takes each event; what it raises to stop the job is said by ``wanted`` as well.
         wanted: what the job shall do: ``GO_ON``, ``CANCEL``, ``LATE`` or ``STOP``.
-        poll: seconds between two looks.
+        poll: seconds between two looks, at most.
 
     Raises:
         Interrupted: the program goes down. WorkerLost: by ``line``, or the worker stopped and nobody had told it to.
     """
     told = GO_ON
+    begun = time.monotonic()
     deadline = math.inf
     while True:
         ending = line.ended()  # before the last words are read: none come after it
@@ -206,13 +209,18 @@ def follow(line: Line, hear: Callable[[Event], None], wanted: Callable[[], str],
                 told = word
                 deadline = time.monotonic() + PATIENCE if word == STOP else math.inf
             if time.monotonic() < deadline:
-                line.wait(poll)
+                line.wait(pause(time.monotonic() - begun, poll))
                 continue
         if ending is None or ending.state == "interrupted":
             if told != STOP:
                 raise WorkerLost("the worker stopped: it had heard nothing of the program for too long")
             raise Interrupted
         return ending
+
+
+def pause(waited: float, longest: float) -> float:
+    """Seconds until the next look for something: few where the waiting is young, as brief work may end soon."""
+    return min(longest, max(SHORTEST, HASTE * waited))
 
 
 def _understand(row: Row, hear: Callable[[Event], None]) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from poisonlab.records.record import write_atomically
 from poisonlab.runner.mailbox import BEAT, Letters, Mailbox, Pulse
-from poisonlab.runner.remote import Order, carry_out
+from poisonlab.runner.remote import Order, carry_out, pause
 from poisonlab.runner.wire import STOP, Row
 
-POLL = 0.02  # seconds between two looks for an order
+POLL = 0.02  # seconds between two looks for an order, at most
 IDLE = 60.0  # seconds without an order after which a worker gives its place back
 ALONE = 15.0  # seconds without a sign of the program after which a worker stops
 GRACE = 60.0  # more seconds after which it does not wait for the job to notice
@@ -35,7 +35,7 @@ def serve(folder: str, idle: float = IDLE, alone: float = ALONE) -> None:
     while not watch.alone.is_set() and not mailbox.dismissed() and time.monotonic() - since < idle:
         order = mailbox.next_order()
         if order is None:
-            time.sleep(POLL)
+            time.sleep(pause(time.monotonic() - since, POLL))
             continue
         _serve(order, Letters(mailbox.folder, order.number), watch)
         since = time.monotonic()
@@ -71,7 +71,7 @@ class _Watch:
         while True:
             count += 1
             try:
-                write_atomically(self._mailbox.worker, str(count).encode())
+                write_atomically(self._mailbox.worker, str(count).encode(), lasting=False)
             except FileNotFoundError:
                 self.alone.set()  # the folder is gone
             except OSError:  # a full disk may have room again; else the program takes this for lost

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from poisonlab.measure import recorded
 from poisonlab.records import writing
@@ -164,15 +165,9 @@ def insert(
     if not found:
         return
     lines = [run_columns(record, home, sha256) for record, sha256 in found]
-    described = cursor.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'own_runs'"
-    )
-    kinds = dict(described.fetchall())
-    columns = ", ".join(f"unnest(?::{kinds[name]}[])" for name in lines[0])
-    cursor.execute(
-        f"INSERT OR REPLACE INTO own_runs ({', '.join(lines[0])}) SELECT {columns}",
-        [[line[name] for line in lines] for name in lines[0]],
-    )
+    cursor.register("new_runs", pa.Table.from_pylist(lines))
+    cursor.execute("INSERT OR REPLACE INTO own_runs BY NAME SELECT * FROM new_runs")
+    cursor.unregister("new_runs")
     delete_runs(cursor, [record.run_id for record, _ in found], keep_rows=True)
     rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for record, _ in found:

@@ -38,14 +38,18 @@ _TYPES = {
     "needs": "VARCHAR[]",
 }
 
-# The job to be taken next; what running jobs hold is one list, which is short.
-_NEXT = """WITH busy AS (SELECT coalesce(flatten(list(coalesce(string_split(held, ','), needs))), []) AS keys
-        FROM jobs WHERE state = 'running')
-    SELECT run_id FROM jobs, busy WHERE state = 'queued' AND device IN ('auto', ?)
-        AND NOT coalesce(list_contains(keys, needs[1]), false)
-        AND (list_contains(?::VARCHAR[], person) OR (NOT ? AND (? = 0 OR (SELECT count(*) FROM jobs other
-            WHERE other.state = 'running' AND other.person = jobs.person) < ?)))
-    ORDER BY coalesce(list_has_any(keys, needs), false), position LIMIT 1"""
+# The job to be taken next: joins, as lists of what hundreds of running jobs hold would be searched for every job.
+_NEXT = """WITH at_work AS (SELECT person, coalesce(string_split(held, ','), needs) AS keys FROM jobs
+        WHERE state = 'running'),
+    busy AS (SELECT DISTINCT unnest(keys) AS key FROM at_work),
+    served AS (SELECT person FROM at_work GROUP BY person HAVING count(*) >= $each),
+    waiting AS (SELECT run_id, position, needs FROM jobs WHERE state = 'queued' AND device IN ('auto', $device)
+        AND (list_contains($unlimited::VARCHAR[], person) OR NOT ($kept_back OR person IN (FROM served)))
+        AND coalesce(needs[1], '') NOT IN (FROM busy)),
+    sharing AS (SELECT DISTINCT run_id FROM (SELECT run_id, unnest(needs) AS key FROM waiting) WHERE key IN (FROM busy))
+    SELECT run_id FROM waiting LEFT JOIN sharing USING (run_id)
+    ORDER BY sharing.run_id IS NOT NULL, position LIMIT 1"""
+_ANY_NUMBER = 2**31  # of jobs of one person at work
 
 
 class QueueFull(StoreError):
@@ -215,13 +219,22 @@ class Jobs:
             StoreError: the database cannot be used; the job still waits.
         """
 
+        wanted = {
+            "device": device,
+            "each": each or _ANY_NUMBER,
+            "unlimited": list(unlimited),
+            "kept_back": kept_back,
+        }
+
         def change(cursor: duckdb.DuckDBPyConnection) -> dict[str, Any] | None:
+            found = cursor.execute(_NEXT, wanted).fetchone()
+            if found is None:
+                return None
             taken = cursor.execute(
-                f"""UPDATE jobs SET state = 'running', owner = ?, ran_on = ?, held = NULL,
+                """UPDATE jobs SET state = 'running', owner = ?, ran_on = ?, held = NULL,
                     attempt = attempt + 1, started = ?, finished = NULL
-                WHERE state = 'queued' AND run_id = ({_NEXT})
-                RETURNING *""",
-                [PROCESS, worker or device, utc_now(), device, list(unlimited), kept_back, each, each],
+                WHERE run_id = ? AND state = 'queued' RETURNING *""",
+                [PROCESS, worker or device, utc_now(), found[0]],
             )
             return _first(taken)
 

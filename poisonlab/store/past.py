@@ -48,36 +48,40 @@ class PastRun:
 
 
 class PastRuns:
-    """The finished runs of one type of device, read once and again when there are others.
+    """The finished runs of one type of device, read once; those of the results folder again when there are others.
 
     A run that failed or was cancelled is none of them, however many of its stages are whole.
     """
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self._read: dict[str, tuple[object, tuple[PastRun, ...]]] = {}
+        self._own: dict[str, tuple[object, tuple[PastRun, ...]]] = {}
+        self._shipped: dict[str, tuple[PastRun, ...]] = {}
 
     def on(self, device_type: str) -> tuple[PastRun, ...]:
-        """Those measured on a type of device, such as ``cpu``; those of this machine first, then the newest."""
+        """Those measured on a type of device, such as ``cpu``; those of this machine first, shipped ones last."""
         (state,) = self.db.rows("SELECT count(*), max(finished) FROM own_runs WHERE state = 'done'")
-        known = self._read.get(device_type)
+        known = self._own.get(device_type)
         if known is None or known[0] != state:
-            known = (state, tuple(self._runs(device_type)))
-            self._read[device_type] = known
-        return known[1]
+            known = (state, tuple(self._runs(device_type, shipped=False)))
+            self._own[device_type] = known
+        if device_type not in self._shipped:
+            self._shipped[device_type] = tuple(self._runs(device_type, shipped=True))
+        return (known[1] + self._shipped[device_type])[:MOST]
 
-    def _runs(self, device_type: str) -> Iterator[PastRun]:
+    def _runs(self, device_type: str, *, shipped: bool) -> Iterator[PastRun]:
         found = self.db.rows(
             f"""WITH finished AS (SELECT run_id, spec, created, peak_memory_mb,
                     home = 'runs' AND source = 'local' AS here FROM runs
-                WHERE state = 'done' AND starts_with(device, ?) ORDER BY here DESC, created DESC LIMIT {MOST}),
+                WHERE state = 'done' AND starts_with(device, ?) AND (home = 'reference') = ?
+                ORDER BY here DESC, created DESC LIMIT {MOST}),
             resumed AS (SELECT DISTINCT run_id, stage FROM logs WHERE message LIKE ?)
             SELECT any_value(spec)::VARCHAR, any_value(here), any_value(peak_memory_mb), list(stage), list(seconds),
                 list(cached OR EXISTS (FROM resumed WHERE resumed.run_id = timings.run_id
                     AND resumed.stage = timings.stage))
             FROM finished JOIN timings USING (run_id) GROUP BY run_id
             ORDER BY any_value(here) DESC, any_value(created) DESC""",
-            [device_type, RESUMED],
+            [device_type, shipped, RESUMED],
         )
         for spec, here, peak, names, seconds, incomplete in found:
             run = PastRun(FlatSpec.of(json.loads(spec)), here, peak)

@@ -109,7 +109,7 @@ def test_an_ending_is_said_again_until_the_disk_takes_it(tmp_path, monkeypatch):
 
 
 def test_a_worker_outlives_a_full_disk_but_not_its_folder(tmp_path, monkeypatch):
-    def full(path, data) -> None:
+    def full(path, data, lasting) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write = worker.write_atomically
