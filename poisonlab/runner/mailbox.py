@@ -1,7 +1,7 @@
 """A folder through which the program and one worker talk, on this machine or on a file system that both see.
 
 Every file is written under another name and renamed, or only ever grows. Each side writes a number that counts up while
-it lives; times of two machines are never compared. Nothing here outlives a loss of power, so nothing waits for the disk.
+it lives; times of two machines are never compared. Nothing here outlives a loss of power, so none waits for the disk.
 """
 
 import json
