@@ -9,7 +9,6 @@ from browser_helpers import (
     EXPERIMENTS,
     choose,
     click_button,
-    expect_no_exception,
     expect_title,
     fill,
     finalize,
@@ -131,32 +130,3 @@ def test_unknown_run_in_a_link_is_explained(address: str, page: Any) -> None:
     open_link(page, f"{address}/triggers?run=no-such-run", "Triggers")
 
     page.get_by_text("not among the results here").wait_for()
-
-
-@pytest.mark.parametrize("width", [1280, 1920])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "experiment",
-        "jobs",
-        "leaderboard",
-        "claims",
-        "poisons",
-        "triggers",
-        "neurons",
-        "lens",
-        "purification",
-        "langevin",
-        "energy",
-    ],
-)
-def test_nothing_is_cut_off(address: str, page: Any, name: str, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"{address}/{name}")
-    page.get_by_role("heading", level=1).wait_for()
-    finalize(page)
-
-    expect_no_exception(page)
-    wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
-    assert wide <= seen
