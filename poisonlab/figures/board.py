@@ -83,14 +83,18 @@ def _add_clickable(figure: go.Figure, cells: pd.DataFrame, label: str, digits: i
 def trade_off(marks: pd.DataFrame, baseline: str) -> go.Figure:
     """Clean accuracy lost against attack success, a named mark for each defense: below and to the left is better.
 
-    The line joins the defenses that no other one beats in both.
+    The line joins the defenses that no other one beats in both. One that was measured on fewer attacks than others
+    says on how many, and is not compared: its mean may be that of the easy ones.
 
     Args:
         marks: ``name``, ``success``, ``loss``, ``tasks``: over how many attacks, and ``run_id``, empty over several.
-        baseline: the name of no defense, drawn in gray.
+        baseline: the name of no defense, drawn in gray as what is not compared.
     """
     shown = marks.dropna(subset=["loss", "success"]).sort_values(["loss", "success"], ignore_index=True)
-    front = shown[shown["success"].cummin().diff().fillna(-1) < 0]
+    most = shown["tasks"].max()
+    whole = shown[shown["tasks"] == most]
+    front = whole[whole["success"].cummin().diff().fillna(-1) < 0]
+    compared = set(whole["name"])
     figure = go.Figure()
     figure.add_scatter(
         x=front["loss"],
@@ -105,12 +109,15 @@ def trade_off(marks: pd.DataFrame, baseline: str) -> go.Figure:
         x=shown["loss"],
         y=shown["success"],
         mode="markers+text",
-        text=shown["name"],
+        text=[
+            name if name in compared else f"{name} ({tasks} of {most})"
+            for name, tasks in zip(shown["name"], shown["tasks"], strict=True)
+        ],
         textposition=[PLACES[place % len(PLACES)] for place in range(len(shown))],
         marker={
             "size": 11,
             "symbol": [SYMBOLS[0] if name in best else f"{SYMBOLS[0]}-open" for name in shown["name"]],
-            "color": [CONTROL if name == baseline else CLEAN for name in shown["name"]],
+            "color": [CLEAN if name in compared - {baseline} else CONTROL for name in shown["name"]],
             "line": {"width": 2},
         },
         customdata=np.stack([shown["run_id"], shown["tasks"]], axis=1),

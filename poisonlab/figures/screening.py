@@ -6,6 +6,7 @@ import torch
 from poisonlab.figures.scores import add_scores
 from poisonlab.figures.style import CLEAN, CONTROL, INK, POISONED, layout
 from poisonlab.records.artifacts import ScreeningReview
+from poisonlab.words.numbers import score
 
 
 def scores(found: ScreeningReview, control: bool) -> go.Figure:
@@ -31,7 +32,7 @@ def _line(figure: go.Figure, place: float | None, text: str, dash: str) -> None:
         return
     line = {"color": INK, "dash": dash}
     figure.add_vline(x=place, line=line)
-    figure.add_scatter(x=[None], y=[None], name=f"{text} {place:.3g}", mode="lines", line=line)
+    figure.add_scatter(x=[None], y=[None], name=f"{text} {score(place)}", mode="lines", line=line)
 
 
 def curves(found: ScreeningReview) -> go.Figure:

@@ -49,7 +49,11 @@ def _costs(block: Block, loss_allowed: float) -> None:
     st.caption(
         "Lower left is best: the attack fails and the model still works. Full marks on the dotted line are "
         "defenses that no other one beats in both. "
-        + ("Means over attacks." if attack == EVERY else "A click opens the run of the last seed.")
+        + (
+            "Means over attacks; those over fewer say so and are not compared."
+            if attack == EVERY
+            else "A click opens the run of the last seed."
+        )
     )
     _open(opened)
 

@@ -12,7 +12,7 @@ from poisonlab.records.artifacts import ScreeningReview
 from poisonlab.store.screens import MEASURES
 from poisonlab.ui import charts, glossary, tables
 from poisonlab.ui.images import strip
-from poisonlab.ui.wording import escape, number, percent
+from poisonlab.ui.wording import escape, number, percent, score
 
 SHORT = {
     "screen_auroc": "AUROC",
@@ -99,7 +99,7 @@ def _row(found: ScreeningReview, rows: torch.Tensor, title: str) -> None:
     alts = []
     for row in rows.tolist():
         true, answer = (escape(found.classes[int(labels[row])]) for labels in (found.true, found.answer))
-        captions.append(f"{true}, read as {answer}: {float(found.score[row]):.2g}")
+        captions.append(f"{true}, read as {answer}: {score(float(found.score[row]))}")
         alts.append(f"{title}: {true} read as {answer}")
     strip(title, found.images[rows], captions, alts, "True class, answer, score.")
 
@@ -116,7 +116,10 @@ def board(rows: pd.DataFrame) -> None:
         hide_index=True,
         height=tables.height(len(rows)),
         column_config={name: _column(name) for name in MEASURES}
-        | {"seeds": tables.COLUMN.NumberColumn("Seeds", width="small")},
+        | {
+            "defense": tables.COLUMN.TextColumn("defense", width="medium"),
+            "seeds": tables.COLUMN.NumberColumn("Seeds", width="small"),
+        },
         key="screens",
         alt="Screens against attacks: AUROC, false alarms, and what is left of the attack",
     )

@@ -2,7 +2,17 @@
 
 import re
 
-from poisonlab.words.numbers import NONE, duration, missing, number, percent, run_label, run_title, when
+from poisonlab.words.numbers import (
+    NONE,
+    duration,
+    missing,
+    number,
+    percent,
+    run_label,
+    run_title,
+    score,
+    when,
+)
 
 __all__ = [
     "NONE",
@@ -14,6 +24,7 @@ __all__ = [
     "percent",
     "run_label",
     "run_title",
+    "score",
     "when",
 ]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>$:~\-])")

@@ -30,6 +30,18 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{float(value):.0f}" if "e+" in shown else shown
 
 
+def score(value: Any) -> str:
+    """``0.274``, ``< 0.001``, ``0.99987``: what is next to nothing says so, and what is just below 1 is not 1."""
+    if missing(value):
+        return NONE
+    short_of_one = 1 - float(value)
+    if 0 < abs(float(value)) < 0.001:
+        return "< 0.001" if value > 0 else "> −0.001"
+    if 1e-6 <= short_of_one < 0.001:
+        return f"{float(value):.{1 - math.floor(math.log10(short_of_one))}f}"
+    return number(value)
+
+
 def duration(seconds: Any) -> str:
     """``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if missing(seconds):

@@ -119,6 +119,19 @@ def test_the_front_holds_what_no_other_beats_in_both() -> None:
     assert list(shown.text) == ["none", "good", "worse", "dear", "tie"]
 
 
+def test_a_mean_over_fewer_attacks_is_named_so_and_on_no_front() -> None:
+    marks = pd.DataFrame(
+        [("none", 0.0, 1.0, 3), ("whole", 0.02, 0.3, 3), ("easy", 0.01, 0.1, 1)],
+        columns=["name", "loss", "success", "tasks"],
+    ).assign(run_id="")
+
+    front, shown = trade_off(marks, "none").data
+
+    assert list(zip(front.x, front.y, strict=True)) == [(0.0, 1.0), (0.02, 0.3)]
+    assert list(shown.text) == ["none", "easy (1 of 3)", "whole"]
+    assert shown.marker.color[1] == shown.marker.color[0] != shown.marker.color[2]
+
+
 def test_marks_of_one_attack_are_its_runs_and_of_all_the_boards_means() -> None:
     board = ranked(RUNS, BLOCK, "defense", 0.05)
 

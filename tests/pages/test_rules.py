@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from poisonlab.ui import charts, glossary, navigation
-from poisonlab.ui.wording import duration, escape, number, percent
+from poisonlab.ui.wording import duration, escape, number, percent, score
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "poisonlab").rglob("*.py")])
@@ -175,3 +175,8 @@ def test_numbers_read_as_people_write_them() -> None:
         "–",
     ]
     assert [number(1e-8), number(999.6), number(-1234.5), number(None)] == ["1e-08", "1000", "-1234", "–"]
+
+
+def test_a_score_next_to_nothing_says_so_and_one_just_below_one_is_not_one() -> None:
+    shown = [score(value) for value in (1.9e-17, -1e-9, 0.0, 0.2742, 0.9998718, 0.9995, 1.0, 12.5, None)]
+    assert shown == ["< 0.001", "> −0.001", "0", "0.274", "0.99987", "0.99950", "1", "12.5", "–"]
