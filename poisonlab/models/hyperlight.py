@@ -42,10 +42,11 @@ class Whitening(nn.Conv2d):
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2 * 4 * inputs, 2)
+        nn.init.zeros_(self.weight)
         fix(self, "weight")
 
     def initialize(self, generator: torch.Generator) -> None:
-        nn.init.zeros_(self.weight)
+        """The filters are those of the images, also in a network that is drawn anew: nothing here is drawn."""
 
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
