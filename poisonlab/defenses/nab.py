@@ -10,7 +10,7 @@ from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.shared.detector_training import OwnTrainingConfig, train_anew
 from poisonlab.defenses.shared.suspects import RELABELED, RETURNED, flagged_images, without
 from poisonlab.models.base import Classifier, logits, predict
-from poisonlab.models.shared.inserted import insert_stamp, stamp
+from poisonlab.models.shared.inserted import insert_stamp, stamp, stamps
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import TrainingConfig, param
@@ -156,6 +156,19 @@ class NAB(Defense):
             "fewer passes.",
         ),
     )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        if stamps(network):
+            raise ValueError(
+                "nab stamps what its network is shown, and this one stamps it already: it was repaired by nab before; "
+                "take it from before that repair, or choose another defense"
+            )
+        side = self.config.stamp_size
+        if side >= max(shape[1:]):
+            raise ValueError(
+                f"defense.stamp_size={side} covers the whole of images of {shape[1]}x{shape[2]}: nothing would be left "
+                "to tell them apart by; lower it"
+            )
 
     def repair_with_suspects(
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context

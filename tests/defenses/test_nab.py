@@ -232,3 +232,12 @@ def test_a_file_with_a_stamp_of_another_kind_is_refused(name: str, value: Tensor
 
     x = as_floats(digits().test.x)
     assert torch.equal(logits(stamped, x), logits(clean_model(), stamp(x, clean_model().normalize.mean, 2)))
+
+
+def test_a_stamp_that_leaves_nothing_of_the_images_is_refused() -> None:
+    model = clean_model()
+
+    with pytest.raises(ValueError, match="stamp_size=16 covers the whole of images of 12x16"):
+        small(NAB, stamp_size=16).check_network(model, (1, 12, 16))
+
+    small(NAB, stamp_size=15).check_network(model, (1, 12, 16))

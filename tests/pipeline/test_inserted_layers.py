@@ -135,13 +135,14 @@ def repairing(defense: str, like: ExperimentSpec) -> ExperimentSpec:
 
 @pytest.fixture
 def from_repaired(
-    opened: tuple[Opened, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_opened: tuple[Opened, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Overrides of a spec whose training starts from the repaired network."""
     monkeypatch.setenv("POISONLAB_DATA", str(tmp_path / "data"))
     file = tmp_path / "net.safetensors"
+    found = any_opened[0]
     file.write_bytes(
-        model.as_file(opened[0].defended.victims.member(0), opened[0].spec, opened[0].attacked.splits.test)
+        model.as_file(found.defended.victims.member(0), found.spec, found.attacked.splits.test)
     )
     return {"weights": keep(file)}
 
@@ -152,24 +153,27 @@ def test_training_that_starts_from_it_keeps_the_layer_through_victim_repair_and_
 ) -> None:
     made: ExperimentSpec = spec(defense, **from_repaired)
     cache = StageCache(tmp_path / "cache")
+    heard: list[object] = []
 
-    measured = run_experiment(made, Context(seed=made.seed, cache=cache)).metrics
+    measured = run_experiment(made, Context(seed=made.seed, cache=cache, send=heard.append)).metrics
     found = reopen(made, cache.root, "cpu")
 
+    assert any("hold a layer that a repair put in" in str(event) for event in heard)
     for victims in found.victims.values():
-        assert any(f".{PLACE}." in name for name in victims.member(0).state_dict())
+        assert any(map(added, victims.member(0).state_dict()))
     test = found.attacked.splits.test
     accuracy = (found.defended.victims.predict(test.x)[0] == test.y).double().mean().item()
     assert accuracy == pytest.approx(measured["clean_accuracy"])
 
 
 def test_a_second_layer_at_its_place_is_refused_before_anything_is_computed(
-    spec, from_repaired: dict[str, str]
+    spec, from_repaired: dict[str, str], any_opened: tuple[Opened, float]
 ) -> None:
     heard: list[object] = []
+    same = any_opened[0].spec.defense.name
 
-    with pytest.raises(ValueError, match="repaired by npd before"):
-        run_experiment(spec("npd", **from_repaired), Context(send=heard.append))
+    with pytest.raises(ValueError, match=f"repaired by {same} before"):
+        run_experiment(spec(same, **from_repaired), Context(send=heard.append))
 
     assert not heard
 

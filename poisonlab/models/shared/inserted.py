@@ -60,8 +60,8 @@ def is_there(module: nn.Module) -> bool:
 
 
 def has_inserted(name: str) -> bool:
-    """Whether the name of a weight is that of a layer which a repair put in."""
-    return _MARK in name
+    """Whether the name of a weight is that of a layer which a repair put in, a stamp included."""
+    return _MARK in name or name.startswith(f"{STAMP}.")
 
 
 def is_inserted(name: str) -> bool:
@@ -114,12 +114,17 @@ def insert_stamp(network: nn.Module, side: int) -> None:
     Raises:
         ValueError: it stamps already.
     """
-    first = network.get_submodule("normalize")
-    if hasattr(first, "stamp"):
+    if stamps(network):
         raise ValueError("the network stamps its images already")
+    first = network.get_submodule("normalize")
     device = next(network.parameters()).device
     first.add_module("stamp", Stamp(side).to(device))
     first.register_forward_hook(_stamped)
+
+
+def stamps(network: nn.Module) -> bool:
+    """Whether every image that enters the network is stamped."""
+    return hasattr(network.get_submodule("normalize"), "stamp")
 
 
 def _stamped(module: nn.Module, inputs: tuple[Tensor, ...], normalized: Tensor) -> Tensor:
@@ -142,6 +147,6 @@ def insert_named(network: nn.Module, names: Iterable[str]) -> None:
     for before in sorted({name.split(_MARK)[0] for name in given if _MARK in name}):
         if before not in modules or not is_there(modules[before]):
             insert(network, before)
-    stamps = any(name.startswith(f"{STAMP}.") for name in given)
-    if stamps and STAMP not in modules:
+    told = any(name.startswith(f"{STAMP}.") for name in given)
+    if told and STAMP not in modules:
         insert_stamp(network, side=0)  # the weights say how large it is
