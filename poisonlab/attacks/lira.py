@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from poisonlab.attacks.base import AttackerView
 from poisonlab.attacks.shared.backdoor import BackdoorAttack, DirtyLabelConfig
-from poisonlab.attacks.shared.pixels import to_bytes
+from poisonlab.attacks.shared.pixels import round_within
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Normalize, as_floats, channel_statistics, initialize
 from poisonlab.registry import Card, attack
@@ -264,7 +264,8 @@ class Lira(BackdoorAttack):
 
         def triggered(part: Tensor) -> Tensor:
             images = as_floats(part)
-            return to_bytes(with_noise(images, generator(images), self.config.eps))
+            eps = self.config.eps
+            return round_within(with_noise(images, generator(images), eps), part, eps)
 
         with torch.inference_mode():
             parts = [triggered(part) for part in x.split(EVALUATION_BATCH)]

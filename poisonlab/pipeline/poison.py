@@ -64,6 +64,7 @@ def carry_out(spec: ExperimentSpec, splits: Splits, trainer: Trainer, ctx: Conte
     if takes_part:
         undefended = train_with_attacker(attack, spec, poison, train, trainer)
         poison = attack.finalize(poison, undefended.learned[-1], train)
+        check(poison, attack, train)
         show_poison(train, poison, ctx)
     threat = attack.threat(poison, len(train.classes))
     if not attack.poisons:

@@ -1,6 +1,7 @@
 """What is special about LIRA: bounds in two stages, turns of generator and victim, a frozen copy of the generator."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,15 +62,18 @@ def test_the_generator_gives_noise_of_the_images_shape_between_minus_1_and_1(
     assert noise.shape == (4, *shape) and 0.5 < float(noise.detach().abs().max()) <= 1
 
 
-@pytest.mark.parametrize("eps", [1, 4, 8])
+@pytest.mark.parametrize("eps", [1, 1.6, 4, 7.9])
 def test_no_pixel_moves_by_more_than_the_bound_of_stage_2_in_8_bits(eps: float) -> None:
     method = attack(eps=eps)
     made = method.poison(attackers_view(), Context())
+    last = max(name for name in made.state if name.endswith("running_var")).replace("running_var", "weight")
+    loud = made.state | {last: torch.full_like(made.state[last], 100.0)}  # as much noise as tanh gives
     x = digits().test.x
 
-    moved = (method.threat(made, 10).trigger(x).int() - x.int()).abs()
-
-    assert 0 < int(moved.max()) <= eps == method.bound()
+    for state in (made.state, loud):
+        moved = (method.threat(replace(made, state=state), 10).trigger(x).int() - x.int()).abs()
+        assert 0 < int(moved.max()) <= eps == method.bound()
+    assert int(moved.max()) == int(eps)
 
 
 def test_noise_is_cut_off_at_black_and_white() -> None:

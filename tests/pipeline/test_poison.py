@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from core_helpers import digits, small
+from core_helpers import TINY, digits, small
+from torch import Tensor
 
+from poisonlab.attacks.lira import Lira
 from poisonlab.attacks.random_perturbation import RandomPerturbation
+from poisonlab.context import Context
+from poisonlab.pipeline.experiment import run_experiment
 from poisonlab.pipeline.poison import ContractViolation, check
-from poisonlab.types import Poison
+from poisonlab.spec.config import make_spec
+from poisonlab.types import ImageSet, Poison
 
 ATTACK = small(RandomPerturbation, eps=4)
 
@@ -39,3 +44,18 @@ def test_a_changed_label_and_images_of_floats_are_refused() -> None:
         check(replace(poison, labels=(poison.labels + 1) % 10), ATTACK, digits().train)
     with pytest.raises(ContractViolation, match="torch.float32"):
         check(replace(poison, images=poison.images / 255), ATTACK, digits().train)
+
+
+def test_what_a_victims_training_made_of_the_poison_is_held_to_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LIRA's noise is learned there."""
+
+    def brighter(self: Lira, poison: Poison, learned: dict[str, Tensor], train: ImageSet) -> Poison:
+        return replace(poison, images=train.x[poison.index].bitwise_xor(128))
+
+    monkeypatch.setattr(Lira, "finalize", brighter)
+    spec = make_spec("digits", "lira", "none", overrides=TINY | {"victim.width": 8})
+
+    with pytest.raises(ContractViolation, match=r"moved a pixel by 128/255; its bound is 4/255"):
+        run_experiment(spec, Context())
