@@ -88,6 +88,9 @@ class FeatureCollision(TargetedAttack):
         ),
     )
 
+    def bound(self) -> float | None:
+        return super().bound() if self.config.bound == "l_infinity" else None
+
     def craft(self, surrogates: Sequence[Surrogate], base: Tensor, targets: Tensor, ctx: Context) -> Tensor:
         cfg: FeatureCollisionConfig = self.config
         each = targets[:, None].expand_as(base).flatten(0, 1)  # (trials k, c, h, w), every base's target

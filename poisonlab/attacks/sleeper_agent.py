@@ -214,6 +214,7 @@ class SleeperAgent(BackdoorAttack):
             raise ValueError(
                 f"attack.source_class={cfg.source_class} is the target class; choose another one, or -1"
             )
+        self._candidates(train)  # as many as the rate asks for, before a surrogate is trained
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: SleeperAgentConfig = self.config

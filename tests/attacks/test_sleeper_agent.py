@@ -194,9 +194,11 @@ def test_the_gradient_that_is_wanted_is_of_source_images_with_the_patch(
     [
         ({"patch_size": 17}, "patch_size=17 is larger than a side of 16 pixels"),
         ({"source_class": 3, "target_class": 3}, "source_class=3 is the target class"),
+        ({"poison_rate": 0.5}, "poison_rate=0.5 asks for 100 of 20 candidate images; lower"),
+        ({"poison_rate": 1e-4}, "poison_rate=0.0001 asks for 0 of 20 candidate images; raise"),
     ],
 )
-def test_a_patch_that_does_not_fit_and_a_source_that_is_the_target_are_refused(
+def test_what_cannot_be_is_refused_before_anything_is_trained(
     params: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):

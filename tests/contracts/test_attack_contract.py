@@ -4,6 +4,7 @@ One test a property, one case an attack. A poison that is only looked at is made
 """
 
 import functools
+from typing import get_args
 
 import pytest
 import torch
@@ -98,6 +99,27 @@ def test_clean_label_attacks_are_known_as_such() -> None:
 @every_poison
 def test_poison_keeps_what_its_attack_promises(name: str) -> None:
     check(poison_of(name), small(registry.attack[name]), digits().train)
+
+
+def other_choices() -> list[tuple[str, str, object]]:
+    """Attack, parameter and value, wherever a parameter is one of a few words; which rows are taken aside."""
+    found: list[tuple[str, str, object]] = []
+    for name in ATTACKS:
+        usual = small(registry.attack[name]).config
+        for parameter, field in registry.attack[name].Config.model_fields.items():
+            if parameter not in ("rate_of", "mapping"):
+                words = get_args(field.annotation)
+                found += [(name, parameter, word) for word in words if word != getattr(usual, parameter)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), other_choices())
+def test_poison_keeps_what_its_attack_promises_under_every_choice(
+    name: str, parameter: str, value: object
+) -> None:
+    method = small(registry.attack[name], **{parameter: value})
+
+    check(method.poison(attackers_view(), Context(seed=1)), method, digits().train)
 
 
 @every_attack
