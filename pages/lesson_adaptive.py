@@ -62,12 +62,18 @@ else:
     share = float(hunt.share[(*at, target)])
     usual, changes = hunt.changes(target)
     small, faint, large = (percent(changes[change]) for change in ANSWERS)
-    lesson.compare(
-        guess,
-        best,
-        f"the detector finds a mark for your class of {percent(usual)} of the median. If yours is smaller it finds one "
-        f"of {small}, if it is fainter {faint}, if it is larger up to {large}: the larger, the better hidden.",
+    hides = "which hides it" if changes["larger"] >= adaptive.LIMIT else "which is still named"
+    says = (
+        f"the detector finds a mark for your class of {percent(usual)} of the median. If yours is fainter it finds one "
+        f"of {faint}, if it is smaller {small}, if it is larger up to {large}, {hides}."
     )
+    if changes["smaller"] > usual:
+        works = hunt.asr[:, adaptive.STRENGTHS.index(adaptive.USUAL[1])]
+        says += (
+            f" Smaller helps you here, too, at a price: {percent(works[0])} of the images with a mark of 2 x 2 are read "
+            f"as {target}, with yours {percent(works[1])}."
+        )
+    lesson.compare(guess, best, says)
     named = (hunt.share[at] < adaptive.LIMIT).nonzero()[:, 0].tolist()
     lesson.numbers(
         (
@@ -126,11 +132,11 @@ else:
     lesson.explain(
         "The search assumes that a backdoor is a *small* switch. A faint mark makes it worse for the attacker: to obey "
         "it the network must react strongly, and then a few pixels of full strength are enough to set it off. A large "
-        "and opaque mark is learned without such a reaction. No small mark opens this backdoor, and your class "
-        "looks like the others, while the attack works better than before. The detector is right about small marks; "
-        "only nobody is bound to use one. So a defense is to be tried against those who know it, and *nothing was "
-        "found* does not mean *nothing is there*. *Something was found* is no proof either: look how small a mark can "
-        "be in a network that nobody poisoned.",
+        "and opaque mark is learned without such a reaction. It takes a larger mark to open this backdoor, and your "
+        "class stands out far less, mostly not at all, while the attack works better than before. The detector is "
+        "mostly right about small marks; only nobody is bound to use one. So a defense is to be tried against those "
+        "who know it, and *nothing was found* does not mean *nothing is there*. *Something was found* is no proof "
+        "either: look how small a mark can be in a network that nobody poisoned.",
         r"s_k = \lVert a \rVert_1, \qquad (a, c) = \arg\min \; \frac{1}{|D|}\sum_{x \in D} "
         r"\ell\big(f((1-a) \odot x + a \odot c),\, k\big) + \lambda \lVert a \rVert_1",
     )

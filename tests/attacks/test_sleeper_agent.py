@@ -198,8 +198,6 @@ def test_the_gradient_that_is_wanted_is_of_source_images_with_the_patch(
         ({"poison_rate": 1e-4}, "poison_rate=0.0001 asks for 0 of 20 candidate images; raise"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_trained(
-    params: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_is_refused_before_anything_is_trained(params: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SleeperAgent(SleeperAgentConfig(**params)).check_images(digits().train)

@@ -151,6 +151,24 @@ def test_a_large_mark_hides_from_the_search_for_small_ones_and_works_better(targ
     assert (hunt.accuracy > 0.9).all() and hunt.honest.min() > adaptive.LIMIT
 
 
+@pytest.mark.slow
+def test_what_the_lesson_says_holds_for_every_class_and_draw() -> None:
+    """Fifty times sixteen networks: two minutes."""
+    side, strength = adaptive.SIDES.index(3), adaptive.STRENGTHS.index(0.6)
+    named = 0
+    for seed in range(5):
+        for target in range(10):
+            hunt = adaptive.hunt(target, seed)
+            usual, changes = hunt.changes(target)
+            named += usual < adaptive.LIMIT
+            works = hunt.asr[:, strength]
+            assert hunt.best(target) == "larger" and changes["fainter"] < usual
+            assert changes["smaller"] <= usual or works[0] < works[side] - 0.2
+            assert min(changes["larger"], float(hunt.share[-1, -1, target])) > 1.5 * usual
+            assert hunt.asr[-1, -1] >= works[-1] >= works[side]
+    assert named > 35  # the detector mostly names the class
+
+
 def test_a_mark_covers_its_corner_and_shines_through_where_it_is_faint() -> None:
     x = torch.rand(2, 64, generator=derive(0, "rows"))
 

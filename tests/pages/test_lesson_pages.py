@@ -92,3 +92,19 @@ def test_the_index_names_every_lesson_and_the_course_is_in_its_order(open_page: 
     learn = [name for name, _, _ in navigation.PAGES["Learn"]]
     assert learn == ["lessons", *(lesson.name for lesson in COURSE)]
     assert all(lesson.teaches in words(app) for lesson in COURSE)
+
+
+@pytest.mark.parametrize(
+    ("draw", "target", "said", "not_said"),
+    [
+        ("0", "4", "which hides it.", "Smaller helps"),
+        ("3", "1", "Smaller helps you here, too, at a price", "still named"),  # 41 % at 3 x 3, 62 % at 2 x 2
+        ("4", "8", "which is still named.", "hides it"),  # 46 % at 8 x 8
+    ],
+)
+def test_what_is_said_of_changed_marks_holds_in_the_draw_that_is_shown(
+    open_page: Open, tmp_path: Path, draw: str, target: str, said: str, not_said: str
+) -> None:
+    app = open_page(tmp_path, "lesson_adaptive", guess="larger", draw=draw, **{"class": target})
+
+    assert said in words(app) and not_said not in words(app)

@@ -141,9 +141,7 @@ def from_repaired(
     monkeypatch.setenv("POISONLAB_DATA", str(tmp_path / "data"))
     file = tmp_path / "net.safetensors"
     found = any_opened[0]
-    file.write_bytes(
-        model.as_file(found.defended.victims.member(0), found.spec, found.attacked.splits.test)
-    )
+    file.write_bytes(model.as_file(found.defended.victims.member(0), found.spec, found.attacked.splits.test))
     return {"weights": keep(file)}
 
 
