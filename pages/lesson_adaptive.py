@@ -70,8 +70,8 @@ else:
     if changes["smaller"] > usual:
         works = hunt.asr[:, adaptive.STRENGTHS.index(adaptive.USUAL[1])]
         says += (
-            f" Smaller helps you here, too, at a price: {percent(works[0])} of the images with a mark of 2 x 2 are read "
-            f"as {target}, with yours {percent(works[1])}."
+            f" Smaller helps you here, too, at a price: {percent(works[0])} of the images with a mark of 2 x 2 are "
+            f"read as {target}, with yours {percent(works[1])}."
         )
     lesson.compare(guess, best, says)
     named = (hunt.share[at] < adaptive.LIMIT).nonzero()[:, 0].tolist()
