@@ -113,6 +113,16 @@ class Attack:
                 f"attack.poisons={poisons} asks for more than the {most} training images of a class; lower it"
             )
 
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        """Before anything is computed: whether the attack can do with this kind of network.
+
+        Args:
+            network: a victim without numbers, on torch's device ``meta``. shape: ``(c, h, w)`` of an image.
+
+        Raises:
+            ValueError: it cannot; says what the network lacks.
+        """
+
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         """Choose and change training images; nothing in ``view`` is modified.
 

@@ -15,6 +15,7 @@ from poisonlab.attacks.shared.step_counter import StepCounter
 from poisonlab.attacks.shared.targeted import TargetChoice, draw_trials, targeted_threat
 from poisonlab.context import Context
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.second_derivatives import check_second_derivatives
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
@@ -215,6 +216,9 @@ class GradientMatching(Attack):
             "nobody is hit: their classes lie too far apart.",
         ),
     )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        check_second_derivatives(network, shape, self.name)
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: GradientMatchingConfig = self.config

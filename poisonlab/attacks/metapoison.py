@@ -20,6 +20,7 @@ from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
 from poisonlab.context import Context, derive
 from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialize
+from poisonlab.models.shared.second_derivatives import check_second_derivatives
 from poisonlab.records.artifacts import Crafting
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import TrainingConfig, param
@@ -164,6 +165,9 @@ class MetaPoison(SameBudget):
             "pixels', and smoothness counts once a crafting step.",
         ),
     )
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        check_second_derivatives(network, shape, self.name)
 
     def bound(self) -> float | None:
         return None if self.config.color else super().bound()  # colors move pixels on top of the bound

@@ -15,6 +15,7 @@ from poisonlab.attacks.shared.backdoor import BackdoorAttack, BackdoorConfig
 from poisonlab.attacks.shared.matched_poisons import MatchedPoisons, surrogate_recipe
 from poisonlab.context import Context
 from poisonlab.models.base import EVALUATION_BATCH, Classifier, as_floats
+from poisonlab.models.shared.second_derivatives import check_second_derivatives
 from poisonlab.registry import Card, attack
 from poisonlab.spec.citation import Reference
 from poisonlab.spec.config import param
@@ -215,6 +216,9 @@ class SleeperAgent(BackdoorAttack):
                 f"attack.source_class={cfg.source_class} is the target class; choose another one, or -1"
             )
         self._candidates(train)  # as many as the rate asks for, before a surrogate is trained
+
+    def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
+        check_second_derivatives(network, shape, self.name)
 
     def poison(self, view: AttackerView, ctx: Context) -> Poison:
         cfg: SleeperAgentConfig = self.config

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.models.base import Classifier, as_floats
+from poisonlab.models.shared.second_derivatives import check_second_derivatives
 from poisonlab.records import artifacts
 from poisonlab.registry import Card, defense
 from poisonlab.spec.config import Config, param
@@ -170,17 +171,7 @@ class IBAU(Defense):
     )
 
     def check_network(self, network: Classifier, shape: tuple[int, int, int]) -> None:
-        x = torch.zeros(2, *shape, device=next(network.parameters()).device, requires_grad=True)
-        try:
-            (slope,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
-            torch.autograd.grad(slope.square().sum(), x)
-        except RuntimeError as error:
-            if "is not implemented" not in str(error):
-                raise
-            raise ValueError(
-                f"i_bau needs gradients of gradients, and a layer of the victim has none ({error}); choose another "
-                "victim"
-            ) from error
+        check_second_derivatives(network, shape, self.name)
 
     def repair(self, model: Classifier, clean: ImageSet, ctx: Context) -> Repair:
         cfg = self.config

@@ -89,11 +89,12 @@ def run_experiment(spec: ExperimentSpec, ctx: Context) -> Result:
 
 def refuse_what_does_not_fit(spec: ExperimentSpec, splits: Splits) -> None:
     """Raises:
-    ValueError: the victim does not take these images, the weights are not the victim's, the defense cannot do with
-        this victim or with as few trusted images, or there are fewer images than attack or defense ask for.
+    ValueError: the victim does not take these images, the weights are not the victim's, attack or defense cannot do
+        with this victim, the defense not with as few trusted images, or there are fewer images than either asks for.
     """
     train = splits.train
-    spec.attack.build().check_images(train)
+    attack = spec.attack.build()
+    attack.check_images(train)
     defender = Defender(spec, splits.reserve, Context(seed=spec.seed))
     defender.method.check_images(splits.public)
     if defender.overrides("check_trusted"):
@@ -102,6 +103,7 @@ def refuse_what_does_not_fit(spec: ExperimentSpec, splits: Splits) -> None:
         network = outline(spec.victim, train.shape, len(train.classes))
         if spec.weights:
             fit(network, kept(spec.weights))
+        attack.check_network(network, train.shape)
         defender.method.check_network(network, train.shape)
     except (NotImplementedError, RuntimeError, TypeError):  # another's network may not do without numbers
         return

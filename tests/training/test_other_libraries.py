@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_helpers import TINY_DATA, noise_images
+from core_helpers import TINY, TINY_DATA, noise_images
 from torch import nn
 
 from poisonlab.cache.stage_cache import StageCache
@@ -178,6 +178,22 @@ def test_i_bau_refuses_a_network_without_gradients_of_gradients(victim: str, tak
         return
     with pytest.raises(ValueError, match="i_bau needs gradients of gradients"):
         spec.defense.build().check_network(bare, (3, 32, 32))
+
+
+@pytest.mark.parametrize("attack", ["sleeper_agent", "gradient_matching", "metapoison"])
+def test_an_attack_by_gradients_of_gradients_refuses_such_a_network_before_anything_is_computed(
+    attack: str, tmp_path: Path
+) -> None:
+    victim = "torchvision:mobilenet_v3_small"
+    few = TINY | ({} if attack == "sleeper_agent" else {"attack.poisons": 3})
+    spec = make_spec("digits", attack, "none", victim=victim, overrides=few)
+
+    with pytest.raises(ValueError, match=f"{attack} needs gradients of gradients"):
+        run_experiment(spec, Context(cache=StageCache(tmp_path)))
+
+    assert not list(tmp_path.rglob("*.safetensors"))
+    other = make_spec("digits", attack, "none", overrides=few)
+    other.attack.build().check_network(outline(other.victim, (1, 16, 16), 10), (1, 16, 16))
 
 
 def test_gradients_of_attention_have_gradients() -> None:
