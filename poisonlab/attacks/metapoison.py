@@ -19,7 +19,13 @@ from poisonlab.attacks.shared.targeted import Trials
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.attacks.shared.validation import TrainingPath, plane, train_and_record
 from poisonlab.context import Context, derive
-from poisonlab.models.base import Classifier, as_floats, channel_statistics, initialize
+from poisonlab.models.base import (
+    Classifier,
+    as_floats,
+    channel_statistics,
+    initialize,
+    learn_from_images,
+)
 from poisonlab.models.shared.second_derivatives import check_second_derivatives
 from poisonlab.records.artifacts import Crafting
 from poisonlab.registry import Card, attack
@@ -214,13 +220,16 @@ class MetaPoison(SameBudget):
         return poisons
 
     def _architectures(self, train: ImageSet, model: Classifier, ctx: Context) -> list[Classifier]:
-        """The architectures to craft on, their weights still to be drawn."""
+        """The architectures to craft on, with what they take from images; their weights are still to be drawn."""
         chosen = parse_surrogates(self.config.surrogates)
         if not chosen:
             return [copy.deepcopy(model)]
         mean, std = channel_statistics(train.x)
         classes = len(train.classes)
-        return [part.build().network(train.shape, classes, mean, std).to(ctx.device) for part in chosen]
+        named = [part.build().network(train.shape, classes, mean, std).to(ctx.device) for part in chosen]
+        for network in named:
+            learn_from_images(network, train.x)
+        return named
 
     def _rate(self, step: int) -> float:
         """What Adam's rate is multiplied by in step 1, 2, ...."""

@@ -152,6 +152,8 @@ class NAB(Defense):
             "stamp is a part of the returned network, and of every file of it.",
             "The paper's filter, which rejects inputs whose class changes with the stamp, is left out: a screen here "
             "judges the inputs of the undefended network, which knows no stamp.",
+            "Where the victim is a pretrained extractor with a new head, the network is trained from scratch too, "
+            "on the images of the fine-tuning set alone, and knows less for it.",
             "Rates follow the common training loop's cosine and its Nesterov momentum. The preset quick isolates after "
             "fewer passes.",
         ),

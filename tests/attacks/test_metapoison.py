@@ -28,7 +28,7 @@ from poisonlab.attacks.shared.surrogate_ensemble import EnsembleMember
 from poisonlab.attacks.shared.unrolling import LookAhead, consecutive
 from poisonlab.context import Context, derive
 from poisonlab.events import ArtifactReady
-from poisonlab.models.base import as_floats
+from poisonlab.models.base import as_floats, initialize, logits
 from poisonlab.records import artifacts
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import train_network
@@ -280,3 +280,18 @@ def test_three_classes_are_those_that_were_named(monkeypatch: pytest.MonkeyPatch
 def test_other_numbers_and_names_of_classes_are_refused(classes: str) -> None:
     with pytest.raises(ValueError, match="three different classes out of: airplane"):
         registry.dataset["cifar3"].Config(classes=classes)
+
+
+def test_a_named_surrogate_takes_from_the_training_images_what_a_victim_does() -> None:
+    """Filters that whiten them; without, it would see nothing."""
+    train = digits().train
+    method = MetaPoison(
+        MetaPoisonConfig(surrogates="hyperlight whitening=true first=8 others=16, resnet8 width=8")
+    )
+
+    drawn = [
+        initialize(n, derive(0, "start")).eval()
+        for n in method._architectures(train, clean_model(), Context())
+    ]
+
+    assert all(float(logits(one, train.x[:20]).std(0).max()) > 1e-3 for one in drawn)
