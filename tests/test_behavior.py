@@ -43,6 +43,7 @@ BRIEF: dict[str, dict[str, float]] = {
     "random_perturbation": {"attack.targets": 3},
     "sleeper_agent": {"attack.steps": 30, "attack.retrain_every": 15},
     "awm": {"defense.copies": 4},
+    "dbd": {"defense.contrastive_epochs": 25, "defense.rounds": 8},
 }
 Limits = dict[str, tuple[str, float]]
 Measure = Callable[..., dict[str, float]]
@@ -110,6 +111,7 @@ BACKDOOR_DEFENSES: dict[str, Limits] = {
     "spectral_signatures": {"sample_auroc": (">=", 0.6)},
     "spectre": {"sample_auroc": (">=", 0.55)},
     "beatrix": {"sample_auroc": (">=", 0.8)},
+    "dbd": WORKS | {"asr": ("<=", 0.2), "clean_accuracy": (">=", 0.6), "flag_recall": (">=", 0.95)},
     "d_br": WORKS | USEFUL | {"flag_auroc": (">=", 0.7)},
     "ibd_psc": SEES | {"screen_auroc": (">=", 0.8)},
     "scale_up": SEES | {"screen_auroc": (">=", 0.75)},

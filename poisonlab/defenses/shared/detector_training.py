@@ -77,9 +77,13 @@ def train_anew(
         if not isinstance(event, Metric):  # the curve of a network that is thrown away tells nothing
             ctx.send(event)
 
-    network = (
-        copy.deepcopy(model).requires_grad_(True).to(memory_format=torch.contiguous_format)
-    )  # one order of draws
-    initialize(network, ctx.generator("own network", str(part)))
+    network = drawn_anew(model, ctx, part)
     train_network(network, data, recipe, dataclasses.replace(ctx, send=send), hook)
     return network.requires_grad_(False)
+
+
+def drawn_anew(model: Classifier, ctx: Context, part: int = 0) -> Classifier:
+    """An untrained network of ``model``'s architecture, all of it to be trained; another one for each ``part``."""
+    one_order = torch.contiguous_format  # of draws
+    network = copy.deepcopy(model).requires_grad_(True).to(memory_format=one_order)
+    return initialize(network, ctx.generator("own network", str(part)))
