@@ -49,11 +49,11 @@ def test_a_run_measures_what_the_command_measures(ran: api.Run, tmp_path: Path, 
 
 def test_a_sweep_is_the_one_of_the_command_and_starts_nothing_twice(results: Path, capsys) -> None:
     asked = {"seeds": [0, 1], "overrides": TINY, "device": "cpu"}
-    runs = api.sweep(["digits"], ["badnets", "bullseye_polytope"], ["none"], **asked)
-    again = api.sweep(["digits"], ["badnets", "bullseye_polytope"], ["none"], **asked)
+    runs = api.sweep(["digits"], ["badnets", "blend"], ["none"], **asked)
+    again = api.sweep(["digits"], ["badnets", "blend"], ["none"], **asked)
     assert [run.run_id for run in again] == [run.run_id for run in runs]
 
-    names = [*NAMES[:3], "badnets,bullseye_polytope", *NAMES[4:]]
+    names = [*NAMES[:3], "badnets,blend", *NAMES[4:]]
     code = main.main(["sweep", *names, *SETTINGS, "--seed", "0,1", "--device", "cpu", "--json"])
 
     captured = capsys.readouterr()
