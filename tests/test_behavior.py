@@ -43,7 +43,7 @@ BRIEF: dict[str, dict[str, float]] = {
     "random_perturbation": {"attack.targets": 3},
     "sleeper_agent": {"attack.steps": 30, "attack.retrain_every": 15},
     "awm": {"defense.copies": 4},
-    "dbd": {"defense.contrastive_epochs": 25, "defense.rounds": 8},
+    "dbd": {"defense.contrastive_epochs": 25, "defense.mixing_epochs": 8},
 }
 Limits = dict[str, tuple[str, float]]
 Measure = Callable[..., dict[str, float]]

@@ -85,7 +85,7 @@ class DBDConfig(Config):
         le=1,
         source=REPOSITORY,
     )
-    rounds: int = param(
+    mixing_epochs: int = param(
         190,
         "Whole network: times that the believed images are chosen and learned",
         quick=15,
@@ -93,9 +93,9 @@ class DBDConfig(Config):
         le=1000,
         source=REPOSITORY,
     )
-    iterations: int = param(
+    mixing_batches: int = param(
         1024,
-        "Whole network: steps in each round",
+        "Whole network: steps in each of these",
         quick={"*": 94, "digits": 20},
         ge=1,
         le=10000,
@@ -188,13 +188,13 @@ class MixMatch:
     def steps(self) -> Iterator[Tensor]:
         """Rows of believed images of each step; they are chosen anew before every round."""
         cfg = self.config
-        for number in range(cfg.rounds):
+        for number in range(cfg.mixing_epochs):
             believed = self.choose()
-            self.weight = cfg.unlabeled_weight * number / cfg.rounds
+            self.weight = cfg.unlabeled_weight * number / cfg.mixing_epochs
             taken = 0
-            while taken < cfg.iterations:
+            while taken < cfg.mixing_batches:
                 for index in batches(len(believed), cfg.batch_size, 1, self.draws):
-                    if taken < cfg.iterations:
+                    if taken < cfg.mixing_batches:
                         taken += 1
                         yield believed[index]
 
@@ -330,7 +330,7 @@ class DBD(Defense):
     def learn_believed(self, network: Classifier, suspects: ImageSet, ctx: Context) -> tuple[Tensor, Tensor]:
         """The loss of each suspect in the end, float ``(n,)``, and the rows that are not believed."""
         cfg = self.config
-        total = cfg.rounds * cfg.iterations
+        total = cfg.mixing_epochs * cfg.mixing_batches
         optimizer, schedule = _adam(network, cfg.lr)
         learning = MixMatch(network, suspects, cfg, ctx)
         network.train()

@@ -13,7 +13,7 @@ from poisonlab.defenses.dbd import DBD, FAINTEST, MixMatch, proportion, symmetri
 from poisonlab.models.base import predict
 from poisonlab.types import ImageSet
 
-TINY = {"contrastive_epochs": 1, "head_epochs": 1, "rounds": 2, "iterations": 2, "batch_size": 8}
+TINY = {"contrastive_epochs": 1, "head_epochs": 1, "mixing_epochs": 2, "mixing_batches": 2, "batch_size": 8}
 
 
 def learning(data: ImageSet, **values: float) -> MixMatch:
