@@ -313,15 +313,33 @@ class Jobs:
         """
         again = f"{why}; the job is tried again and goes on after its last whole stage"
         failed = f"{why}, {MAX_LOST + 1} times: see the log of the worker, or what the machine says about its memory"
+        return self._wait_again(run_id, attempt, again, failed, counts=True)
+
+    def put_back(self, run_id: str, attempt: int, why: str) -> str:
+        """No worker could be had for a claimed job: it waits again, or is cancelled; its state as above."""
+        return self._wait_again(run_id, attempt, why, why, counts=False)
+
+    def _wait_again(self, run_id: str, attempt: int, again: str, failed: str, *, counts: bool) -> str:
+        values = {
+            "run_id": check_run_id(run_id),
+            "attempt": attempt,
+            "again": again,
+            "failed": failed,
+            "counts": counts,
+            "most": MAX_LOST,
+            "now": utc_now(),
+        }
 
         def change(cursor: duckdb.DuckDBPyConnection) -> str:
             changed = cursor.execute(
-                """UPDATE jobs SET lost = lost + 1, held = NULL, rate = NULL, eta_seconds = NULL,
-                    state = CASE WHEN cancel THEN 'cancelled' WHEN lost >= ? THEN 'failed' ELSE 'queued' END,
-                    message = CASE WHEN cancel THEN 'cancelled on request' WHEN lost >= ? THEN ? ELSE ? END,
-                    finished = CASE WHEN cancel OR lost >= ? THEN ?::TIMESTAMP END
-                WHERE run_id = ? AND attempt = ? AND state = 'running' RETURNING state""",
-                [MAX_LOST, MAX_LOST, failed, again, MAX_LOST, utc_now(), run_id, attempt],
+                """UPDATE jobs SET lost = lost + $counts::INTEGER, held = NULL, rate = NULL, eta_seconds = NULL,
+                    state = CASE WHEN cancel THEN 'cancelled' WHEN $counts AND lost >= $most THEN 'failed'
+                        ELSE 'queued' END,
+                    message = CASE WHEN cancel THEN 'cancelled on request' WHEN $counts AND lost >= $most THEN $failed
+                        ELSE $again END,
+                    finished = CASE WHEN cancel OR ($counts AND lost >= $most) THEN $now::TIMESTAMP END
+                WHERE run_id = $run_id AND attempt = $attempt AND state = 'running' RETURNING state""",
+                values,
             ).fetchone()
             if changed is None:
                 return ""
@@ -329,20 +347,6 @@ class Jobs:
             return str(changed[0])
 
         return self.db.write(change, of_jobs=True)
-
-    def put_back(self, run_id: str, attempt: int, why: str) -> None:
-        """No worker could be had for a claimed job: it waits again, or is cancelled where somebody asked for that."""
-        values = [why, utc_now(), check_run_id(run_id), attempt]
-        self.db.write(
-            lambda cursor: cursor.execute(
-                """UPDATE jobs SET state = CASE WHEN cancel THEN 'cancelled' ELSE 'queued' END, held = NULL,
-                    message = CASE WHEN cancel THEN 'cancelled on request' ELSE ? END,
-                    finished = CASE WHEN cancel THEN ?::TIMESTAMP END
-                WHERE run_id = ? AND attempt = ? AND state = 'running'""",
-                values,
-            ),
-            of_jobs=True,
-        )
 
     def request_cancel(self, run_id: str) -> tuple[str | None, bool]:
         """Cancel a waiting job at once, ask a running one to stop.
