@@ -30,9 +30,9 @@ over_seeds = shared.of_arguments(trials.over_seeds)
 over_classes = shared.of_arguments(trials.over_classes)
 PICTURE = 48  # pixels of a target in the table
 WISHED = {
-    "p_control": "Wished, control",
-    "p_undefended": "Wished, undefended",
-    "p_defended": "Wished, defended",
+    "p_control": "p, control",
+    "p_undefended": "p, undef.",
+    "p_defended": "p, defended",
 }
 COLUMN = st.column_config
 
@@ -158,20 +158,27 @@ def targets(gallery: TargetGallery, defended: bool) -> None:
             "image": COLUMN.ImageColumn("Target", width="small"),
             "true": COLUMN.TextColumn("True class"),
             "wished": COLUMN.TextColumn(
-                "Adversarial class", help="The class that the attacker wants the image to be given."
+                "Wished", help="The class that the attacker wants the image to be given."
             ),
-            "control": COLUMN.TextColumn("Control says", help=glossary.help_for("control")),
-            "undefended": COLUMN.TextColumn("Undefended says"),
+            "control": COLUMN.TextColumn("Control", help=glossary.help_for("control")),
+            "undefended": COLUMN.TextColumn("Undefended", help="What the undefended model says."),
             "fooled": COLUMN.CheckboxColumn(
                 "Fooled", help="The undefended model gives the adversarial class."
             ),
-            "defended": COLUMN.TextColumn("Defended says"),
+            "defended": COLUMN.TextColumn("Defended", help="What the defended model says."),
             "still": COLUMN.CheckboxColumn(
-                "Fooled, defended", help="The defended model gives the adversarial class."
+                "Fooled still", help="The defended model gives the adversarial class."
             ),
         }
         | {
-            column: COLUMN.ProgressColumn(label, min_value=0, max_value=1, format="%.2f", width="small")
+            column: COLUMN.ProgressColumn(
+                label,
+                help="Probability of the wished class.",
+                min_value=0,
+                max_value=1,
+                format="%.2f",
+                width="small",
+            )
             for column, label in WISHED.items()
         },
         row_height=PICTURE + 8,
