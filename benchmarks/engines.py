@@ -11,7 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -50,19 +51,25 @@ def carried_out(runner: Runner, store: Store, specs: list[ExperimentSpec], look:
     return time.perf_counter() - begun
 
 
-def measured(engine: str, workers: int, specs: list[ExperimentSpec], warm: int = 2) -> float:
-    """Seconds of runs on workers that have run something before."""
+@contextmanager
+def started(engine: str, workers: int) -> Iterator[tuple[Runner, Store]]:
+    """A runner at work on an empty results folder."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         runner = make_runner(store, Path(folder), engine, settings(engine, workers))
         runner.start()
+        yield runner, store
+        runner.stop()
+        store.close()
+
+
+def measured(engine: str, workers: int, specs: list[ExperimentSpec], warm: int = 2) -> float:
+    """Seconds of runs on workers that have run something before."""
+    with started(engine, workers) as (runner, store):
         carried_out(
             runner, store, [spec("badnets", "none", 900 + i, **{"training.epochs": 20}) for i in range(warm)]
         )
-        seconds = carried_out(runner, store, specs)
-        runner.stop()
-        store.close()
-    return seconds
+        return carried_out(runner, store, specs)
 
 
 def workers(engine: str) -> None:
@@ -102,11 +109,8 @@ def queue(engine: str) -> None:
 def overhead(engine: str) -> None:
     """Of a warm run in a queue beside calling it directly: its stages are cached, so that little else remains."""
     runs = [spec("badnets", "none", 0, **{"training.epochs": 2}) for _ in range(30)]
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder)
-        store = Store(results)
-        runner = make_runner(store, results, engine, settings(engine, 1))
-        runner.start()
+    with started(engine, 1) as (runner, store):
+        results = store.results
         carried_out(runner, store, runs[:2])
         through = carried_out(runner, store, runs) / len(runs)
         direct = [
@@ -115,8 +119,6 @@ def overhead(engine: str) -> None:
             )
             for _ in runs
         ]
-        runner.stop()
-        store.close()
     alone = 1000 * statistics.median(direct)
     more = 1000 * through - alone
     print(f"a warm run: {alone:.0f} ms directly, {more:.0f} ms more through {engine} (goal 50)")
@@ -125,18 +127,13 @@ def overhead(engine: str) -> None:
 def share(engine: str) -> None:
     """Of one core that the program takes while a job runs elsewhere, without anybody looking at pages."""
     long = [spec("badnets", "none", 0, **{"training.epochs": 40})]
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        runner = make_runner(store, Path(folder), engine, settings(engine, 1))
-        runner.start()
+    with started(engine, 1) as (runner, store):
         carried_out(runner, store, [spec("badnets", "none", 1, **{"training.epochs": 10})])
         begun = time.perf_counter()
         busy = time.process_time()
         carried_out(runner, store, long, 1.0)
         seconds = time.perf_counter() - begun
         busy = time.process_time() - busy
-        runner.stop()
-        store.close()
     print(
         f"a run of {seconds:.0f} s through {engine}: the program takes {100 * busy / seconds:.1f} % of a core (goal 2)"
     )

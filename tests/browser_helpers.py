@@ -19,6 +19,14 @@ def expect_no_exception(page: Any) -> None:
     assert page.get_by_test_id("stException").count() == 0
 
 
+def nothing_is_cut_off(page: Any, width: int) -> None:
+    """At a width, once the page has settled there."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(500)
+    wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert wide <= seen, width
+
+
 def go_to(page: Any, name: str) -> None:
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
     expect_title(page, name)

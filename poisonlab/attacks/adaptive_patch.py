@@ -18,12 +18,12 @@ from poisonlab.attacks.shared.payload_and_cover import (
 )
 from poisonlab.attacks.shared.pixels import to_bytes
 from poisonlab.context import Context
+from poisonlab.data.shared.luma import brightness
 from poisonlab.registry import Card, attack
 from poisonlab.spec.config import param
 from poisonlab.types import ImageSet
 
 SMALLEST = 13  # side of an image on which the emblem still has three pixels, and so its cross
-BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue
 PATCHES = ("emblem", "disc", "checkers", "square")  # in the order of the marks
 AT_TEST = {
     "emblem_and_checkers": ("emblem", "checkers"),
@@ -134,8 +134,7 @@ def patches(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     left, width = box(w, 21, 28)
     put(3, top, left, stripes(height, width))
     if c != 3:
-        weights = torch.tensor(BRIGHTNESS).view(3, 1, 1)
-        marks = (weights * marks).sum(1, keepdim=True).expand(4, c, h, w).clone()
+        marks = brightness(marks).expand(4, c, h, w).clone()
     return marks, masks
 
 

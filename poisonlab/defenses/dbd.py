@@ -1,7 +1,8 @@
 """Decoupling-based defense: features learned without labels, then a head, then only the labels that it believes."""
 
-import dataclasses
+import math
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,8 @@ from poisonlab.context import Context
 from poisonlab.defenses.base import Defense, Repair
 from poisonlab.defenses.ft import NO_FLIPS
 from poisonlab.defenses.shared.contrastive import learn_features
-from poisonlab.defenses.shared.detector_training import drawn_anew
+from poisonlab.defenses.shared.detector_training import drawn_anew, part_of
 from poisonlab.defenses.shared.suspects import kept_out
-from poisonlab.events import Event, Metric, Progress
 from poisonlab.models.base import Classifier, extract, logits
 from poisonlab.registry import Card, defense
 from poisonlab.spec.citation import Reference
@@ -171,7 +171,18 @@ class MixMatch:
 
     Args:
         suspects: all images with their labels.
+
+    Attributes:
+        losses: of each suspect when labels were last chosen, float ``(n,)``.
+        others: the rows whose labels are not believed, int64.
+        weight: of their loss.
+        believed: how many images of the present batch come with a label that is believed.
     """
+
+    losses: Tensor
+    others: Tensor
+    weight: float
+    believed: int
 
     def __init__(self, network: Classifier, suspects: ImageSet, config: DBDConfig, ctx: Context) -> None:
         self.network = network
@@ -179,11 +190,6 @@ class MixMatch:
         self.config = config
         self.ctx = ctx
         self.draws = ctx.generator("dbd", "mixmatch")
-        self.losses = torch.zeros(len(suspects), device=suspects.y.device)
-        self.others = torch.zeros(
-            0, dtype=torch.int64, device=suspects.y.device
-        )  # whose labels are not believed
-        self.weight = 0.0
 
     def steps(self) -> Iterator[Tensor]:
         """Rows of believed images of each step; they are chosen anew before every round."""
@@ -191,12 +197,11 @@ class MixMatch:
         for number in range(cfg.mixing_epochs):
             believed = self.choose()
             self.weight = cfg.unlabeled_weight * number / cfg.mixing_epochs
-            taken = 0
-            while taken < cfg.mixing_batches:
-                for index in batches(len(believed), cfg.batch_size, 1, self.draws):
-                    if taken < cfg.mixing_batches:
-                        taken += 1
-                        yield believed[index]
+            passes = math.ceil(cfg.mixing_batches / steps_in_epoch(len(believed), cfg.batch_size))
+            for index in islice(
+                batches(len(believed), cfg.batch_size, passes, self.draws), cfg.mixing_batches
+            ):
+                yield believed[index]
 
     def choose(self) -> Tensor:
         """The rows with the lowest losses."""
@@ -293,9 +298,9 @@ class DBD(Defense):
         self, model: Classifier, clean: ImageSet, suspects: ImageSet, ctx: Context
     ) -> Repair:
         network = drawn_anew(model, ctx)
-        self.learn_features(network, suspects, _part(ctx, 0))  # 1.
-        self.learn_head(network, suspects, _part(ctx, 1))  # 2.
-        losses, doubted = self.learn_believed(network, suspects, _part(ctx, 2))  # 3.
+        self.learn_features(network, suspects, part_of(ctx, 0, PARTS))  # 1.
+        self.learn_head(network, suspects, part_of(ctx, 1, PARTS))  # 2.
+        losses, doubted = self.learn_believed(network, suspects, part_of(ctx, 2, PARTS, curve=True))  # 3.
         return Repair(network.requires_grad_(False), Findings(flags=kept_out(losses, doubted, ctx)))
 
     def learn_features(self, network: Classifier, suspects: ImageSet, ctx: Context) -> None:
@@ -344,17 +349,4 @@ class DBD(Defense):
 def _adam(module: nn.Module, lr: float) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam whose rate does not fall."""
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-
-
-def _part(ctx: Context, number: int) -> Context:
-    """The same for one of the trainings: progress covers all, and only the last one's loss is a curve."""
-
-    def send(event: Event) -> None:
-        if isinstance(event, Progress):
-            done = number * event.total + event.step
-            event = dataclasses.replace(event, step=done, total=PARTS * event.total)
-        if number == PARTS - 1 or not isinstance(event, Metric):
-            ctx.send(event)
-
-    return dataclasses.replace(ctx, send=send)
+    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poisonlab.data.shared.luma import brightness
 from poisonlab.lens.pictures import spread
 from poisonlab.pipeline.reopen import Opened
 
 AVERAGED = 500  # images of a mean spectrum
 SHOWN = 24  # images whose own spectra can be looked at
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in a gray image (ITU-R BT.601)
 DARKEST = 1e-4  # added to amplitudes, which reach h * w, before their logarithm: a black image has one, too
 
 
@@ -55,11 +55,7 @@ def spectra(opened: Opened, trial: int = 0) -> Spectra:
 
 def gray(x: Tensor) -> Tensor:
     """uint8 ``(n, c, h, w)`` -> float32 ``(n, h, w)`` in [0, 1]; of three channels the luma."""
-    pixels = x.float() / 255
-    if x.shape[1] != len(LUMA):
-        return pixels.mean(1)
-    weighted: Tensor = pixels * pixels.new_tensor(LUMA).view(-1, 1, 1)
-    return weighted.sum(1)
+    return brightness(x.float() / 255)[:, 0]
 
 
 def amplitudes(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from poisonlab.store.database import Database, StoreError
 from poisonlab.store.errors import Refused
 from poisonlab.store.job import parse_spec
 from poisonlab.store.metric_columns import stored_metrics
-from poisonlab.store.rows import append_rows, delete_runs, point_rows, spec_columns
+from poisonlab.store.rows import append_rows, delete_runs, insert_from, point_rows, spec_columns
 
 BATCH = 200  # runs indexed in one transaction
 BATCH_ROWS = 100_000  # points and lines of logs in one: they are held in memory until it ends
@@ -165,9 +165,8 @@ def insert(
     if not found:
         return
     lines = [run_columns(record, home, sha256) for record, sha256 in found]
-    cursor.register("new_runs", pa.Table.from_pylist(lines))
-    cursor.execute("INSERT OR REPLACE INTO own_runs BY NAME SELECT * FROM new_runs")
-    cursor.unregister("new_runs")
+    new = pa.Table.from_pylist(lines)
+    insert_from(cursor, new, "INSERT OR REPLACE INTO own_runs BY NAME SELECT * FROM new_rows")
     delete_runs(cursor, [record.run_id for record, _ in found], keep_rows=True)
     rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for record, _ in found:

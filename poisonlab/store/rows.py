@@ -62,8 +62,16 @@ def append_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Se
         return
     types = (pa.string(), *_TYPES[table])
     columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
-    cursor.register("new_rows", pa.table(columns, names=["run_id", *map(str, range(1, len(types)))]))
-    cursor.execute(f"INSERT INTO own_{table} SELECT * REPLACE (run_id::UUID AS run_id) FROM new_rows")
+    new = pa.table(columns, names=["run_id", *map(str, range(1, len(types)))])
+    insert_from(
+        cursor, new, f"INSERT INTO own_{table} SELECT * REPLACE (run_id::UUID AS run_id) FROM new_rows"
+    )
+
+
+def insert_from(cursor: duckdb.DuckDBPyConnection, new: pa.Table, statement: str) -> None:
+    """Run a statement that reads ``new`` as ``new_rows``."""
+    cursor.register("new_rows", new)
+    cursor.execute(statement)
     cursor.unregister("new_rows")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_helpers import expect_no_exception, expect_title, finalize, open_link
+from browser_helpers import expect_no_exception, expect_title, finalize, nothing_is_cut_off, open_link
 
 from poisonlab.ui import navigation
 
@@ -73,13 +73,6 @@ def test_a_page_is_whole_and_keeps_nobody_out(address: str, page: Any, axe: str,
     nothing_is_cut_off(page, 820)
     if not axe:
         pytest.skip("axe-core cannot be fetched from npm; all else was looked at")
-
-
-def nothing_is_cut_off(page: Any, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(500)
-    wide, seen = page.get_by_test_id("stMain").evaluate("e => [e.scrollWidth, e.clientWidth]")
-    assert wide <= seen, width
 
 
 def serious(page: Any, axe: str) -> list[str]:

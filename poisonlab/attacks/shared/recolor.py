@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from poisonlab.data.shared.luma import LUMA
+
 # Y in [0, 1]; U and V of every RGB color lie in [-CHROMA, CHROMA]
 YUV = torch.tensor(
-    [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]],
+    [LUMA, [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]],
     dtype=torch.float64,
 )
 CHROMA = 0.62

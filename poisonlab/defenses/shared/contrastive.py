@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from poisonlab.context import Context
-from poisonlab.models.base import Classifier
+from poisonlab.data.shared.luma import LUMA, brightness
+from poisonlab.models.base import Classifier, initialize
 from poisonlab.spec.config import TrainingConfig
 from poisonlab.training.loop import TrainingHook, train_network
 from poisonlab.types import ImageSet
@@ -25,9 +26,8 @@ GRAY = 0.2
 BLURRED = 0.5
 SIGMA = (0.1, 2.0)  # of the blur, in pixels
 PROJECTED = 128  # dimensions in which views are compared
-LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 # red, green, blue -> brightness and two coordinates of color (YIQ), in which a hue is turned
-YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+YIQ = (LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
 class Draws:
@@ -87,13 +87,6 @@ def jittered(x: Tensor, draws: Draws) -> Tensor:
         return x
     x = brightness(x).lerp(x, draws.between(1 - JITTER, 1 + JITTER)).clamp(0, 1)
     return turned_hue(x, draws.between(-HUE, HUE))
-
-
-def brightness(x: Tensor) -> Tensor:
-    """``(n, 1, h, w)``."""
-    if x.shape[1] != 3:
-        return x.mean(1, keepdim=True)
-    return (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def turned_hue(x: Tensor, turns: Tensor) -> Tensor:
@@ -158,11 +151,7 @@ class _Projected(nn.Module):
         self.network = network
         width = network.head.in_features
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED))
-        self.projection.to(draws.device)
-        for layer in self.projection[::2]:
-            assert isinstance(layer, nn.Linear)
-            nn.init.uniform_(layer.weight, -(width**-0.5), width**-0.5, generator=draws)
-            nn.init.zeros_(layer.bias)
+        initialize(self.projection.to(draws.device), draws)
 
     def forward(self, x: Tensor) -> Tensor:
         projected: Tensor = self.projection(self.network.features(x))

@@ -69,17 +69,26 @@ def train_anew(
     Args:
         part, parts: this is training ``part``, from 0 on, of ``parts``; progress covers all of them.
     """
+    network = drawn_anew(model, ctx, part)
+    train_network(network, data, recipe, part_of(ctx, part, parts), hook)
+    return network.requires_grad_(False)
+
+
+def part_of(ctx: Context, part: int, parts: int, curve: bool = False) -> Context:
+    """The same for one of several trainings: progress covers all of them.
+
+    Args:
+        curve: whether its loss is shown; that of a network that is thrown away tells nothing.
+    """
 
     def send(event: Event) -> None:
         if isinstance(event, Progress):
             total = event.total
             event = dataclasses.replace(event, step=part * total + event.step, total=parts * total)
-        if not isinstance(event, Metric):  # the curve of a network that is thrown away tells nothing
+        if curve or not isinstance(event, Metric):
             ctx.send(event)
 
-    network = drawn_anew(model, ctx, part)
-    train_network(network, data, recipe, dataclasses.replace(ctx, send=send), hook)
-    return network.requires_grad_(False)
+    return dataclasses.replace(ctx, send=send)
 
 
 def drawn_anew(model: Classifier, ctx: Context, part: int = 0) -> Classifier:
