@@ -21,10 +21,15 @@ SHORT = {
     "screen_false_alarms": "At 95 %",
     "screen_caught": "Stopped",
     "screen_stopped": "Wrongly",
-    "screened_asr": "ASR behind",
-    "screened_accuracy": "ACC behind",
+    "screened_asr": "ASR after",
+    "screened_accuracy": "ACC after",
     "asr_undefended": "ASR",
 }
+
+# widths in pixels, so that all columns are in sight where the window has 1280: the longest name, a count, a share
+LONGEST = 150
+NARROW = 48
+NUMBER = 69
 
 
 def reading(found: ScreeningReview, metrics: Mapping[str, float | None]) -> str:
@@ -117,8 +122,8 @@ def board(rows: pd.DataFrame) -> None:
         height=tables.height(len(rows)),
         column_config={name: _column(name) for name in MEASURES}
         | {
-            "defense": tables.COLUMN.TextColumn("defense", width="medium"),
-            "seeds": tables.COLUMN.NumberColumn("Seeds", width="small"),
+            "defense": tables.COLUMN.TextColumn("defense", width=LONGEST),
+            "seeds": tables.COLUMN.NumberColumn("Seeds", width=NARROW),
         },
         key="screens",
         alt="Screens against attacks: AUROC, false alarms, and what is left of the attack",
@@ -132,5 +137,5 @@ def board(rows: pd.DataFrame) -> None:
 def _column(name: str) -> Any:
     label = SHORT.get(name, glossary.label(name))
     if glossary.define(name).rate:
-        return tables.percentage(name, label, "small")
-    return tables.COLUMN.NumberColumn(label, help=glossary.help_for(name), format="%.3f", width="small")
+        return tables.percentage(name, label, NUMBER)
+    return tables.COLUMN.NumberColumn(label, help=glossary.help_for(name), format="%.3f", width=NUMBER)

@@ -45,7 +45,7 @@ def share(name: str, label: str | None = None, color: str = CLEAN) -> Any:
     )
 
 
-def percentage(name: str, label: str, width: Literal["small"] | None = None) -> Any:
+def percentage(name: str, label: str, width: Literal["small"] | int | None = None) -> Any:
     """A rate as plain text in percent, for what is beside a bar."""
     return COLUMN.NumberColumn(label, help=glossary.help_for(name), format="percent", width=width)
 
